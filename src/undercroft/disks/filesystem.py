@@ -1,0 +1,80 @@
+"""What every filesystem reader offers; one folder or file per format implements it.
+
+A node is the filesystem's own number for a file (the inode number); all methods that take one raise
+`InputError` when it is out of range or its metadata is malformed (checksums included), and
+`UnsupportedError` when it uses a feature that the reader lacks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class FileKind(Enum):
+    """Type of a file, by the mode bits of POSIX."""
+
+    REGULAR = 0x8
+    DIRECTORY = 0x4
+    SYMLINK = 0xA
+    CHARACTER = 0x2
+    BLOCK = 0x6
+    FIFO = 0x1
+    SOCKET = 0xC
+    UNKNOWN = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """A file's metadata. `mode` is the POSIX st_mode with the type bits; times in seconds."""
+
+    node: int
+    kind: FileKind
+    mode: int
+    size_bytes: int
+    uid: int
+    gid: int
+    links: int
+    modified_at_s: int
+
+
+class FileSystem(Protocol):
+    """One mounted-in-memory filesystem, read-only.
+
+    Attributes:
+        content: the format ("ext4").
+        label: the volume label, decoded with surrogateescape.
+        uuid: lower-case, with hyphens; "" for none.
+        notes: what the reader did on the way ("journal replayed: 12 blocks").
+        root: the root directory's node.
+    """
+
+    content: str
+    label: str
+    uuid: str
+    notes: tuple[str, ...]
+    root: int
+
+    def stat(self, node: int) -> FileStat:
+        """Return the metadata of `node`."""
+        ...
+
+    def lookup(self, directory: int, name: bytes) -> int | None:
+        """Return the node of `name` in `directory`, None when it is not there."""
+        ...
+
+    def entries(self, directory: int) -> Iterator[tuple[bytes, int, FileKind]]:
+        """Yield (name, node, kind) without "." and "..", in disk order; kind may be UNKNOWN."""
+        ...
+
+    def readlink(self, node: int) -> bytes:
+        """Return the target of a symlink, at most 4,095 bytes."""
+        ...
+
+    def chunks(self, node: int, start: int = 0) -> Iterator[bytes]:
+        """Yield a regular file's content from `start` on in pieces of at most 1 MiB; holes as zeros."""
+        ...
+
+    def read(self, node: int, limit: int) -> bytes:
+        """Return a regular file's whole content. Raises InputError when it is larger than `limit`."""
+        ...

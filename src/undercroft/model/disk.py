@@ -1,0 +1,119 @@
+"""What is known of a disk image: its format, its chain, its states."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class DiskFormat(StrEnum):
+    """Image formats that Undercroft reads itself."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One internal snapshot of a qcow2 image.
+
+    Attributes:
+        ident: the snapshot's ID, unique in the image ("1").
+        name: its name; not unique, written by whoever took it. Undecodable bytes are surrogates.
+        created_at_s: seconds since the epoch, by the host's clock at that time.
+        vm_state_bytes: size of the saved RAM, 0 for a disk-only snapshot.
+        size_bytes: the virtual disk's size at that time.
+    """
+
+    ident: str
+    name: str
+    created_at_s: int
+    vm_state_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """One image file's own account of itself; nothing in it is trusted.
+
+    Attributes:
+        format: how the bytes are read.
+        size_bytes: the virtual disk's size.
+        cluster_bytes: allocation unit, 0 for raw.
+        version: 2 or 3 for qcow2, 0 for raw.
+        snapshots: in the order of the table.
+        backing_name: what the header names as the backing file, "" for none. Never opened by that name.
+        backing_format: the format that the header names for it, "" for none.
+        data_file_name: the external data file's name in the header, "" for none or unnamed.
+        has_data_file: whether clusters lie in an external data file.
+        encryption: "", "aes" or "luks".
+        features: names of the incompatible features in use ("extended-l2", "zstd", "dirty").
+    """
+
+    format: DiskFormat
+    size_bytes: int
+    cluster_bytes: int = 0
+    version: int = 0
+    snapshots: tuple[Snapshot, ...] = ()
+    backing_name: str = ""
+    backing_format: str = ""
+    data_file_name: str = ""
+    has_data_file: bool = False
+    encryption: str = ""
+    features: tuple[str, ...] = ()
+
+
+class VolumeStatus(StrEnum):
+    """What became of a volume in a scan."""
+
+    READ = "read"
+    UNREAD = "unread"
+    NOT_APPLICABLE = "not-applicable"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A partition, or a filesystem that fills a whole disk.
+
+    Attributes:
+        disk: the disk's name in the machine ("vda").
+        number: partition number as the guest's kernel counts it, 0 for the whole disk.
+        offset_bytes: where it starts on the disk.
+        size_bytes: its length.
+        content: "ext4", "swap", "esp", "xfs", "lvm2", "luks", "blank", "unknown", ...
+        label: the filesystem's label.
+        uuid: the filesystem's UUID in lower case, "" for none.
+        part_uuid: the partition's UUID (GPT) or "DISKSIG-NN" (MBR) in lower case, "" for none.
+        status: whether it was read.
+        mounts: where the guest mounts it, absolute paths; empty when it mounts it nowhere.
+        reason: why it was not read or not applicable; notes such as "journal replayed".
+    """
+
+    disk: str
+    number: int
+    offset_bytes: int
+    size_bytes: int
+    content: str
+    label: str
+    uuid: str
+    part_uuid: str
+    status: VolumeStatus
+    mounts: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a machine's disks an answer rests on.
+
+    `problems` lists what may hide software and was not read, each with its cause; an answer is complete
+    exactly when it is empty. `notes` lists what the reader did on the way and what it left aside
+    without loss (journal replayed, data disk not mounted).
+    """
+
+    volumes: tuple[Volume, ...]
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing that may hold software was left unread."""
+        return not self.problems
