@@ -30,7 +30,9 @@ class BlockSource(Protocol):
 def check_range(offset: int, length: int, size_bytes: int, what: str) -> None:
     """Raise InputError unless `length` bytes at `offset` lie inside `size_bytes`."""
     if length < 0 or length > MAX_READ_BYTES:
-        raise InputError(f"{what}: a read of {length} bytes at {offset} is over the limit of {MAX_READ_BYTES}")
+        raise InputError(
+            f"{what}: a read of {length} bytes at {offset} is over the limit of {MAX_READ_BYTES}"
+        )
     if offset < 0 or offset + length > size_bytes:
         raise InputError(f"{what}: {length} bytes at {offset} lie beyond its end at {size_bytes}")
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+from undercroft.model.schema import Json
 
 
 class Reader(Protocol):

@@ -1,0 +1,18 @@
+"""What all tests share: the folder of test support modules and the optional checkout-only data."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real advisories and machines that a developer's checkout has beside it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the advisory and machine data that only developers' checkouts have")
+    return SHARED_DATA
