@@ -1,0 +1,177 @@
+"""The records that feeds are parsed into, the store holds and matching reads.
+
+A release key names whose statement it is: "debian:12", "ubuntu:22.04". Versions are source versions.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+
+from undercroft.model.finding import Severity
+
+
+class Status(StrEnum):
+    """What a publisher says of one vulnerability in one source package of one release."""
+
+    FIXED = "fixed"
+    UNFIXED = "unfixed"
+    NOT_AFFECTED = "not-affected"
+    UNDETERMINED = "undetermined"
+
+
+@dataclass(frozen=True, slots=True)
+class Advisory:
+    """One statement of one feed.
+
+    Attributes:
+        feed: name of the feed ("debian-tracker", "debian-dsa", "osv:Debian:12").
+        release: "debian:12".
+        source: source package.
+        vulnerability: CVE number, else the advisory's own id.
+        advisory: the publisher's id ("DSA-5865-1"), "" where the statement has none.
+        status: see Status.
+        fixed_version: first version without the fault; "" unless FIXED.
+        introduced_version: versions below are not affected; "" for all.
+        stream: "" for everybody's archive, "esm" for Ubuntu Pro only.
+        published_on: the record's date, None where the feed gives none (then it has no answer for --as-of).
+        severity: what this feed says, UNKNOWN where it says nothing.
+        severity_source: "debian:urgency", "ubuntu:priority", "osv:cvss3.1:9.8", "" for unknown.
+        title: one line, untrusted.
+    """
+
+    feed: str
+    release: str
+    source: str
+    vulnerability: str
+    advisory: str
+    status: Status
+    fixed_version: str = ""
+    introduced_version: str = ""
+    stream: str = ""
+    published_on: date | None = None
+    severity: Severity = Severity.UNKNOWN
+    severity_source: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vulnerability:
+    """What a CVE record says of a vulnerability, whoever is affected."""
+
+    feed: str
+    vulnerability: str
+    severity: Severity
+    severity_source: str
+    published_on: date | None
+    title: str
+    rejected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KnownExploited:
+    """An entry of CISA's catalog of known exploited vulnerabilities."""
+
+    vulnerability: str
+    added_on: date
+
+
+@dataclass(frozen=True, slots=True)
+class ExploitProbability:
+    """An EPSS score, 0 to 1."""
+
+    vulnerability: str
+    probability: float
+    scored_on: date
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One binary package that a distribution's signed index lists."""
+
+    release: str
+    suite: str
+    package: str
+    architecture: str
+    version: str
+    source: str
+    source_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogEntry:
+    """One version in the history of a source package, from a changelog inside a package.
+
+    `vulnerabilities` are the CVE numbers that the entry names; some name none.
+    """
+
+    source: str
+    version: str
+    dated_on: date
+    vulnerabilities: tuple[str, ...]
+    title: str = ""
+
+
+class VexStatus(StrEnum):
+    """OpenVEX statement status."""
+
+    NOT_AFFECTED = "not_affected"
+    AFFECTED = "affected"
+    FIXED = "fixed"
+    UNDER_INVESTIGATION = "under_investigation"
+
+
+@dataclass(frozen=True, slots=True)
+class VexStatement:
+    """What the user's own OpenVEX document says.
+
+    Attributes:
+        document: its @id.
+        vulnerability: CVE number.
+        products: package URLs or names; empty means every product.
+        status: only NOT_AFFECTED and FIXED take a finding away.
+        justification: as in the document.
+        timestamp: of the statement, else of the document.
+    """
+
+    document: str
+    vulnerability: str
+    products: tuple[str, ...]
+    status: VexStatus
+    justification: str
+    timestamp: datetime
+
+
+Record = (
+    Advisory
+    | Vulnerability
+    | KnownExploited
+    | ExploitProbability
+    | IndexEntry
+    | ChangelogEntry
+    | VexStatement
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedHeader:
+    """What identifies one edition of one feed.
+
+    Attributes:
+        name: see FeedStatus.name.
+        serial: grows from edition to edition and is compared as text (ISO date-times, zero-padded numbers).
+        published_at: the publisher's date, None when it gives none.
+        valid_until: the publisher's own limit (Release: Valid-Until), None when it gives none.
+        max_age_s: our limit for this kind of feed, seconds after `published_at` (else after the import).
+        releases: release keys that this edition speaks for; empty for feeds about vulnerabilities as such.
+        complete_for: releases for which "no record" means "nothing known" (a tracker), not just "no advisory".
+        signed_by: fingerprint of the verified key, "" when unsigned.
+    """
+
+    name: str
+    serial: str
+    published_at: datetime | None
+    valid_until: datetime | None
+    max_age_s: int
+    releases: tuple[str, ...] = ()
+    complete_for: tuple[str, ...] = ()
+    signed_by: str = ""
