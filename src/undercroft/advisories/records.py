@@ -163,7 +163,7 @@ class FeedHeader:
         valid_until: the publisher's own limit (Release: Valid-Until), None when it gives none.
         max_age_s: our limit for this kind of feed, seconds after `published_at` (else after the import).
         releases: release keys that this edition speaks for; empty for feeds about vulnerabilities as such.
-        complete_for: releases for which "no record" means "nothing known" (a tracker), not just "no advisory".
+        complete_for: releases for which "no record" means "nothing known" (a tracker), not "no advisory".
         signed_by: fingerprint of the verified key, "" when unsigned.
     """
 

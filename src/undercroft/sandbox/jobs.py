@@ -1,0 +1,142 @@
+"""What a reader's child can do: the only code that touches bytes which a guest or an image wrote.
+
+Each job takes arguments that the host wrote (checked against `model.job` all the same) and descriptors,
+and gives JSON that the host checks against `model` again. Paths in a guest travel surrogate-escaped.
+
+    inspect    {image: LayerInput}                         -> ImageInfo
+    inventory  {disks: [DiskInput]}                        -> Inventory
+    entries    {disks: [DiskInput], path}                  -> [FileEntry]
+    content    {disks: [DiskInput], path}                  -> stream of the file's bytes
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from undercroft.disks import nbd, qcow2
+from undercroft.disks.filesystem import FileKind
+from undercroft.disks.machine import UnreadDisk, open_machine
+from undercroft.disks.probe import probe_format
+from undercroft.disks.source import BlockSource, DescriptorSource
+from undercroft.disks.tree import GuestTree
+from undercroft.errors import InputError, NotFoundError, UnsupportedError
+from undercroft.inventory.collect import collect
+from undercroft.model.disk import DiskFormat, ImageInfo
+from undercroft.model.job import DiskInput, FileEntry, LayerInput, Transport
+from undercroft.model.schema import Json, decode, decode_list, encode
+from undercroft.sandbox.context import JobContext
+
+MAX_LISTED_ENTRIES = 100_000
+
+
+def inspect(context: JobContext) -> Json:
+    """Return the ImageInfo of one image; its format is probed where the host gives none."""
+    layer = decode(LayerInput, context.arguments.get("image"), "image")
+    source = _layer_source(layer, context.descriptors)
+    kind = layer.format or probe_format(source)
+    if kind is DiskFormat.RAW:
+        return encode(ImageInfo(kind, source.size_bytes))
+    return encode(qcow2.inspect(source))
+
+
+def inventory(context: JobContext) -> Json:
+    """Return the Inventory of one state of a machine."""
+    return encode(collect(open_machine(_disks(context))))
+
+
+def entries(context: JobContext) -> Json:
+    """Return the directory at `path` (or the one file) as a list of FileEntry, sorted by name."""
+    tree = _tree(context)
+    path = _path(context)
+    stat = tree.stat(path)
+    if stat.kind is not FileKind.DIRECTORY:
+        return [encode(_entry(tree, path, os.path.basename(path)))]
+    names = []
+    for name, _node, _kind in tree.entries(path):
+        names.append(name)
+        if len(names) > MAX_LISTED_ENTRIES:
+            raise InputError(f"{os.fsdecode(path)!r}: more than {MAX_LISTED_ENTRIES} entries; name one of them")
+    return [encode(_entry(tree, os.path.join(path, name), name)) for name in sorted(names)]
+
+
+def content(context: JobContext) -> Iterator[bytes]:
+    """Yield the bytes of the regular file at `path`."""
+    tree = _tree(context)
+    path = _path(context)
+    kind = tree.stat(path).kind
+    if kind is not FileKind.REGULAR:
+        raise InputError(f"{os.fsdecode(path)!r} is a {kind.name.lower()}, not a regular file")
+    yield from tree.chunks(path)
+
+
+def _disks(context: JobContext) -> list[tuple[str, BlockSource | UnreadDisk]]:
+    disks = decode_list(DiskInput, context.arguments.get("disks"), "disks")
+    return [(disk.name, _open_disk(disk, context.descriptors)) for disk in disks]
+
+
+def _open_disk(disk: DiskInput, descriptors: Sequence[int]) -> BlockSource | UnreadDisk:
+    """Stack the layers of a disk, base first. What is malformed or unsupported makes the disk unread."""
+    if disk.unread:
+        return UnreadDisk(disk.unread)
+    try:
+        data_file = _layer_source(disk.data_file, descriptors) if disk.data_file else None
+        opened: BlockSource | None = None
+        for depth, layer in reversed(list(enumerate(disk.layers))):
+            source = _layer_source(layer, descriptors)
+            if layer.format is DiskFormat.QCOW2:
+                opened = qcow2.open_image(
+                    source,
+                    snapshot=disk.snapshot if depth == 0 else None,
+                    backing=opened,
+                    data_file=data_file if depth == 0 else None,
+                )
+            else:
+                opened = source
+    except InputError as error:
+        return UnreadDisk(str(error))
+    return opened or UnreadDisk("no image was given for this disk")
+
+
+def _layer_source(layer: LayerInput, descriptors: Sequence[int]) -> BlockSource:
+    if not 0 <= layer.descriptor < len(descriptors):
+        raise InputError(f"{layer.name}: the job came without its descriptor {layer.descriptor}")
+    descriptor = descriptors[layer.descriptor]
+    if layer.transport is Transport.NBD:
+        return nbd.NbdSource(descriptor, layer.export)
+    return DescriptorSource(descriptor, layer.size_bytes, layer.name)
+
+
+def _tree(context: JobContext) -> GuestTree:
+    machine = open_machine(_disks(context))
+    if machine.tree is None:
+        raise UnsupportedError("; ".join(machine.coverage.problems) or "no root filesystem was found")
+    return machine.tree
+
+
+def _path(context: JobContext) -> bytes:
+    path = context.arguments.get("path")
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise NotFoundError(f"{path!r} is no absolute path in the guest")
+    return os.fsencode(path)
+
+
+def _entry(tree: GuestTree, path: bytes, name: bytes) -> FileEntry:
+    stat = tree.lstat(path)
+    target = os.fsdecode(tree.readlink(path)) if stat.kind is FileKind.SYMLINK else ""
+    return FileEntry(
+        name=os.fsdecode(name),
+        kind=stat.kind.name.lower(),
+        mode=stat.mode,
+        size_bytes=stat.size_bytes,
+        uid=stat.uid,
+        gid=stat.gid,
+        modified_at_s=stat.modified_at_s,
+        target=target,
+    )
+
+
+JOBS: Mapping[str, Callable[[JobContext], Json]] = {
+    "inspect": inspect,
+    "inventory": inventory,
+    "entries": entries,
+}
+STREAMS: Mapping[str, Callable[[JobContext], Iterator[bytes]]] = {"content": content}
