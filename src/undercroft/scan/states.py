@@ -1,0 +1,82 @@
+"""The states of a machine: the current one, and one for each internal snapshot that its disks name."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from undercroft.errors import InputError, NotFoundError
+from undercroft.model.disk import Snapshot
+from undercroft.model.report import CURRENT
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One state.
+
+    Attributes:
+        name: "current" or the snapshot's name.
+        ident: the snapshot's ID on the first disk that has it, "" for the current state.
+        created_at_s: when it was taken, 0 for the current state.
+        snapshots: disk name -> snapshot ID; a disk that is missing lacks the snapshot.
+    """
+
+    name: str
+    ident: str
+    created_at_s: int
+    snapshots: Mapping[str, str]
+
+    @property
+    def is_current(self) -> bool:
+        """True for the state in which the machine is now."""
+        return not self.ident
+
+
+def states_of(disks: Sequence[tuple[str, Sequence[Snapshot]]]) -> tuple[State, ...]:
+    """Return the current state, then the snapshots in order of time.
+
+    Snapshots of several disks belong together by name, as libvirt takes them; where a disk holds a name
+    twice (qcow2 allows it), by name and ID.
+    """
+    twice = _names_held_twice(disks)
+    grouped: dict[tuple[str, str], State] = {}
+    for disk, snapshots in disks:
+        for snapshot in snapshots:
+            key = (snapshot.name, snapshot.ident if snapshot.name in twice else "")
+            known = grouped.get(key)
+            grouped[key] = State(
+                snapshot.name,
+                known.ident if known else snapshot.ident,
+                known.created_at_s if known else snapshot.created_at_s,
+                {**(known.snapshots if known else {}), disk: snapshot.ident},
+            )
+    taken = sorted(grouped.values(), key=lambda state: (state.created_at_s, state.ident))
+    return (State(CURRENT, "", 0, {}), *taken)
+
+
+def _names_held_twice(disks: Sequence[tuple[str, Sequence[Snapshot]]]) -> set[str]:
+    twice: set[str] = set()
+    for _, snapshots in disks:
+        counts = Counter(snapshot.name for snapshot in snapshots)
+        twice.update(name for name, count in counts.items() if count > 1)
+    return twice
+
+
+def select_state(states: Sequence[State], wanted: str, machine: str) -> State:
+    """Return the state called `wanted`: "current", a snapshot's name, or its ID.
+
+    Raises:
+        NotFoundError: there is none; the message lists those that exist.
+        InputError: several snapshots bear the name; the message lists their IDs.
+    """
+    if wanted == CURRENT:
+        return states[0]
+    snapshots = states[1:]
+    named = [state for state in snapshots if state.name == wanted]
+    if len(named) > 1:
+        idents = ", ".join(state.ident for state in named)
+        raise InputError(f"{machine}: {len(named)} snapshots are called {wanted!r}; use an ID: {idents}")
+    found = named or [state for state in snapshots if state.ident == wanted]
+    if not found:
+        existing = ", ".join(f"{state.name!r} (ID {state.ident})" for state in snapshots[:20]) or "none"
+        raise NotFoundError(f"{machine}: no snapshot {wanted!r}; it has: {existing}")
+    return found[0]
