@@ -54,7 +54,7 @@ def entries(context: JobContext) -> Json:
     for name, _node, _kind in tree.entries(path):
         names.append(name)
         if len(names) > MAX_LISTED_ENTRIES:
-            raise InputError(f"{os.fsdecode(path)!r}: more than {MAX_LISTED_ENTRIES} entries; name one of them")
+            raise InputError(f"{_text(path)!r}: more than {MAX_LISTED_ENTRIES} entries; name one of them")
     return [encode(_entry(tree, os.path.join(path, name), name)) for name in sorted(names)]
 
 
@@ -64,7 +64,7 @@ def content(context: JobContext) -> Iterator[bytes]:
     path = _path(context)
     kind = tree.stat(path).kind
     if kind is not FileKind.REGULAR:
-        raise InputError(f"{os.fsdecode(path)!r} is a {kind.name.lower()}, not a regular file")
+        raise InputError(f"{_text(path)!r} is a {kind.name.lower()}, not a regular file")
     yield from tree.chunks(path)
 
 
@@ -116,14 +116,14 @@ def _path(context: JobContext) -> bytes:
     path = context.arguments.get("path")
     if not isinstance(path, str) or not path.startswith("/"):
         raise NotFoundError(f"{path!r} is no absolute path in the guest")
-    return os.fsencode(path)
+    return path.encode("utf-8", "surrogateescape")
 
 
 def _entry(tree: GuestTree, path: bytes, name: bytes) -> FileEntry:
     stat = tree.lstat(path)
-    target = os.fsdecode(tree.readlink(path)) if stat.kind is FileKind.SYMLINK else ""
+    target = _text(tree.readlink(path)) if stat.kind is FileKind.SYMLINK else ""
     return FileEntry(
-        name=os.fsdecode(name),
+        name=_text(name),
         kind=stat.kind.name.lower(),
         mode=stat.mode,
         size_bytes=stat.size_bytes,
@@ -132,6 +132,10 @@ def _entry(tree: GuestTree, path: bytes, name: bytes) -> FileEntry:
         modified_at_s=stat.modified_at_s,
         target=target,
     )
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 JOBS: Mapping[str, Callable[[JobContext], Json]] = {

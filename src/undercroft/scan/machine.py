@@ -278,7 +278,7 @@ class OpenMachine:
         A running machine writes to its file all the time, but never to the clusters of a snapshot: there
         the snapshot table tells whether what was read still stands.
         """
-        changed = []
+        changed: list[OpenFile] = []
         for disk in self._disks:
             if not disk.target.live:
                 changed.extend(file for file in disk.files if file.changed())

@@ -24,7 +24,7 @@ def scan_machine(
     sandboxed: bool,
     as_of: date | None = None,
     states: Sequence[State] = (),
-    progress: Progress = lambda done, total, text: None,
+    progress: Progress | None = None,
 ) -> ScanReport:
     """Return the report on `states` of a machine (default: all of them), one after the other.
 
@@ -33,9 +33,11 @@ def scan_machine(
     wanted = states or machine.states
     reports = []
     for done, state in enumerate(wanted):
-        progress(done, len(wanted), f"{machine.name}@{state.name}")
+        if progress:
+            progress(done, len(wanted), f"{machine.name}@{state.name}")
         reports.append(_state_report(machine, state, assess))
-    progress(len(wanted), len(wanted), machine.name)
+    if progress:
+        progress(len(wanted), len(wanted), machine.name)
     return ScanReport(
         machine=machine.name,
         disks=machine.disk_reports(),

@@ -1,0 +1,98 @@
+"""Options and behaviour that several commands share."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from undercroft.model.disk import DiskFormat
+from undercroft.model.report import CURRENT
+from undercroft.ports.reader import Reader
+from undercroft.scan.machine import OpenMachine
+from undercroft.scan.session import Request, open_machine, start_reader
+from undercroft.scan.target import split_state
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def machine_options(command: Command) -> Command:
+    """Add the options that say which machine is meant and how it may be read."""
+    for option in reversed(_MACHINE_OPTIONS):
+        command = option(command)
+    return command
+
+
+_MACHINE_OPTIONS = (
+    click.option(
+        "-a", "--add", "added", multiple=True, metavar="IMAGE", help="A disk of the machine; repeat for more."
+    ),
+    click.option("-d", "--domain", default="", metavar="NAME", help="A libvirt domain: name, ID or UUID."),
+    click.option("-c", "--connect", default="", metavar="URI", help="libvirt URI, as for virsh."),
+    click.option(
+        "--image-format",
+        type=click.Choice([kind.value for kind in DiskFormat]),
+        help="Format of the images, instead of telling it from their bytes.",
+    ),
+    click.option(
+        "--backing", multiple=True, metavar="FILE", help="A file that may be opened as a backing file; repeatable."
+    ),
+    click.option(
+        "--data-file", multiple=True, metavar="FILE", help="A file that may be opened as an external data file."
+    ),
+    click.option(
+        "--no-sandbox", is_flag=True, help="Parse untrusted disks without confinement; recorded in the result."
+    ),
+)
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    """Return the option that chooses an output format; the first is the default."""
+    return click.option(
+        "-f", "--format", "output_format", type=click.Choice(formats), default=formats[0], show_default=True
+    )
+
+
+def request(image: str | None, options: dict[str, Any]) -> tuple[Request, str]:
+    """Return the request that the machine options make, and the state that IMAGE@STATE names.
+
+    Takes its options out of `options`. Raises UsageError where none or two kinds of machine are named.
+    """
+    domain, added = options.pop("domain"), options.pop("added")
+    name, state = split_state(image) if image else ("", CURRENT)
+    if domain and (added or name):
+        raise click.UsageError("name a domain with -d or images, not both; a state of a domain is @STATE")
+    images = (name, *added) if name else added
+    if not domain and not images:
+        raise click.UsageError("name an IMAGE, each disk with -a, or a libvirt domain with -d")
+    image_format = options.pop("image_format")
+    asked = Request(
+        images=tuple(images),
+        domain=domain,
+        connect=options.pop("connect"),
+        image_format=DiskFormat(image_format) if image_format else None,
+        backing_files=options.pop("backing"),
+        data_files=options.pop("data_file"),
+    )
+    return asked, state
+
+
+@contextmanager
+def opened(asked: Request, *, no_sandbox: bool) -> Iterator[tuple[OpenMachine, Reader]]:
+    """Start a reader, open the machine, and close both at the end."""
+    reader = start_reader(sandbox=not no_sandbox)
+    try:
+        with open_machine(asked, reader) as machine:
+            yield machine, reader
+    finally:
+        reader.close()
+
+
+def terminal_width() -> int:
+    """Return the width to render for: the terminal's, COLUMNS, or 100 where the output is no terminal."""
+    named = os.environ.get("COLUMNS", "")
+    if named.isdecimal() and 40 <= int(named) <= 1000:
+        return int(named)
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 100
