@@ -1,0 +1,43 @@
+"""The states of a machine, and how a user names one."""
+
+import pytest
+
+from undercroft.errors import InputError, NotFoundError
+from undercroft.model.disk import Snapshot
+from undercroft.scan.states import select_state, states_of
+
+
+def snapshot(ident: str, name: str, created_at_s: int = 0) -> Snapshot:
+    return Snapshot(ident, name, created_at_s, 0, 1 << 30)
+
+
+def test_current_comes_first_then_snapshots_in_order_of_time() -> None:
+    states = states_of([("vda", [snapshot("1", "late", 20), snapshot("2", "early", 10)])])
+    assert [(state.name, state.ident) for state in states] == [("current", ""), ("early", "2"), ("late", "1")]
+
+
+def test_snapshots_of_several_disks_belong_together_by_name() -> None:
+    states = states_of([("vda", [snapshot("1", "s", 5)]), ("vdb", [snapshot("7", "s", 5)]), ("vdc", [])])
+    assert [dict(state.snapshots) for state in states] == [{}, {"vda": "1", "vdb": "7"}]
+
+
+def test_a_name_that_one_disk_holds_twice_is_told_apart_by_id() -> None:
+    states = states_of([("vda", [snapshot("1", "s", 5), snapshot("2", "s", 6)])])
+    assert [state.ident for state in states] == ["", "1", "2"]
+    with pytest.raises(InputError, match="use an ID: 1, 2"):
+        select_state(states, "s", "web01")
+    assert select_state(states, "2", "web01").created_at_s == 6
+
+
+def test_a_name_wins_over_an_id_and_a_snapshot_called_current_is_reached_by_its_id() -> None:
+    states = states_of([("vda", [snapshot("1", "2", 1), snapshot("2", "current", 2)])])
+    assert select_state(states, "2", "web01").ident == "1"
+    assert select_state(states, "current", "web01").is_current
+    named_current = states_of([("vda", [snapshot("9", "current", 2)])])
+    assert select_state(named_current, "9", "web01").name == "current"
+
+
+def test_an_unknown_state_is_answered_with_those_that_exist() -> None:
+    states = states_of([("vda", [snapshot("1", "before-upgrade")])])
+    with pytest.raises(NotFoundError, match=r"'before-upgrade' \(ID 1\)"):
+        select_state(states, "before", "web01")
