@@ -1,0 +1,239 @@
+"""A running machine held at one moment: libvirt's pull-mode backup, read over NBD.
+
+Guarantees: all served disks show the same moment; the machine goes on; the backup job is ended and its files
+are removed however the `with` block ends; only a job that this module's marker names as ours is ever ended.
+After `kill -9` the job is ended by the guard process, or at the latest by the next scan of the machine.
+
+libvirt runs one job at a time for each machine. A scan yields: when another program's backup, migration or
+save is running it refuses, and while it holds a machine other programs' jobs wait for it.
+
+Needs libvirt 7.2 and QEMU 5.2 or newer; made and tested with libvirt 9.0 and QEMU 7.2.
+"""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from undercroft.adapters.libvirt import domain_xml, scratch
+from undercroft.adapters.libvirt.bindings import Domain, Libvirt, code, message
+from undercroft.adapters.libvirt.termination import OrderlyTermination
+from undercroft.errors import NotFoundError, OperationError
+from undercroft.ports.hypervisor import DomainDisk, MachineDisks
+
+SOCKET_NAME = "undercroft.sock"
+MAX_SOCKET_PATH_BYTES = 107
+END_TIMEOUT_S = 20.0
+_END_POLL_S = 0.005
+
+
+class Backup:
+    """`ports.hypervisor.PointInTime` as a context manager; begins on entry, ends on exit.
+
+    Args:
+        libvirt: the loaded binding.
+        domain: from a connection that may write.
+        machine: the same domain's disks.
+        limits: room for what the guest overwrites meanwhile.
+        state_directory: the system instance's folder of domains. The socket goes into the domain's own
+            folder there, because libvirt's AppArmor and SELinux policies let QEMU make sockets nowhere else.
+            None for a session instance, whose QEMU runs as our own user: the scratch folder is used.
+    """
+
+    def __init__(
+        self,
+        libvirt: Libvirt,
+        domain: Domain,
+        machine: MachineDisks,
+        limits: scratch.ScratchLimits,
+        state_directory: Path | None,
+    ) -> None:
+        self._libvirt = libvirt
+        self._domain = domain
+        self._machine = machine
+        self._limits = limits
+        self._state_directory = state_directory
+        self.unavailable: Mapping[str, str] = _unavailable(machine.disks)
+        skipped = {disk.target for disk in machine.disks if disk.removable} | set(self.unavailable)
+        self._left_out = tuple(disk.target for disk in machine.disks if disk.target in skipped)
+        self.targets = tuple(disk.target for disk in machine.disks if disk.target not in skipped)
+        self._termination = OrderlyTermination()
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="scratch limit", daemon=True)
+        self._given_up = ""
+
+    def __enter__(self) -> "Backup":
+        self._refuse_when_busy()
+        self._folder = scratch.ScratchFolder(self._limits, self._machine.uuid)
+        try:
+            self._socket = self._socket_path()
+            self._termination.__enter__()
+            self._termination.critical = True
+            self._begin()
+        except BaseException:
+            self._folder.remove()
+            self._termination.__exit__(None, None, None)
+            raise
+        self._watcher.start()
+        try:
+            self._termination.release()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        if self._given_up and (error is None or isinstance(error, Exception)):
+            raise OperationError(self._given_up) from error
+
+    def connect(self, target: str) -> socket.socket:
+        """Return a connected socket for the export `target`. See `PointInTime.connect`."""
+        if target not in self.targets:
+            raise NotFoundError(f"disk {target} of {self._machine.name}: not served, {self.unavailable}")
+        self.check()
+        return scratch.connect(self._socket)
+
+    def check(self) -> None:
+        """Raise OperationError when the point in time was given up."""
+        if self._given_up:
+            raise OperationError(self._given_up)
+
+    def _refuse_when_busy(self) -> None:
+        name = self._machine.name
+        if not self.targets:
+            raise OperationError(f"machine {name}: it has no disk that can be held, {dict(self.unavailable)}")
+        try:
+            if not self._domain.isActive():
+                raise OperationError(f"machine {name}: not running any more; scan it again")
+            files = self._job_files()
+            if files is not None:
+                self._take_over(files)
+            elif self._domain.jobInfo()[0] != self._libvirt.VIR_DOMAIN_JOB_NONE:
+                raise OperationError(self._busy("a job (migration, save or snapshot)"))
+        except self._libvirt.libvirtError as error:
+            raise OperationError(f"machine {name}: {message(error)}") from error
+        scratch.remove_abandoned(self._limits, self._machine.uuid)
+
+    def _take_over(self, files: tuple[str, ...]) -> None:
+        """End a backup job that a killed scan of ours left; refuse when it is anybody else's."""
+        folder = scratch.marked_folder(files)
+        if folder is None:
+            raise OperationError(self._busy("another program's backup"))
+        if scratch.owner_is_alive(folder):
+            raise OperationError(self._busy("another scan"))
+        end_job(self._libvirt, self._domain, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _busy(self, what: str) -> str:
+        name = self._machine.name
+        return (
+            f"machine {name}: {what} is running on it, and libvirt runs one at a time; wait until it ends"
+            f" (virsh domjobinfo {name}), or scan the image files, which is no single point in time"
+        )
+
+    def _socket_path(self) -> Path:
+        folder = self._folder.path
+        if self._state_directory is not None:
+            found = list(self._state_directory.glob(f"domain-{self._domain.ID()}-*"))
+            if len(found) != 1:
+                raise OperationError(
+                    f"machine {self._machine.name}: libvirt's folder of it is not in {self._state_directory}"
+                )
+            folder = found[0]
+        path = folder / SOCKET_NAME
+        if len(str(path).encode()) > MAX_SOCKET_PATH_BYTES:
+            raise OperationError(f"{path}: too long for a socket, {MAX_SOCKET_PATH_BYTES} bytes are possible")
+        return path
+
+    def _begin(self) -> None:
+        files = {target: self._folder.file(target) for target in self.targets}
+        try:
+            self._domain.backupBegin(domain_xml.backup_xml(str(self._socket), files, self._left_out), None)
+        except self._libvirt.libvirtError as error:
+            raise OperationError(
+                f"machine {self._machine.name}: libvirt could not begin a backup: {message(error)}"
+            ) from error
+
+    def _leave(self) -> None:
+        self._termination.critical = True
+        try:
+            self._ended.set()
+            self._watcher.join()
+            end_job(self._libvirt, self._domain, self._folder.path)
+        except self._libvirt.libvirtError as error:
+            name = self._machine.name
+            raise OperationError(
+                f"machine {name}: its backup job could not be ended ({message(error)}); the next scan ends"
+                f" it, or: virsh domjobabort {name}"
+            ) from error
+        finally:
+            self._socket.unlink(missing_ok=True)
+            self._folder.remove()
+            self._termination.__exit__(None, None, None)
+        self._termination.release()
+
+    def _watch(self) -> None:
+        """Give the point in time up before its files take more room than they may."""
+        while not self._ended.wait(self._limits.poll_s):
+            used = self._folder.used_bytes()
+            free = shutil.disk_usage(self._folder.path).free
+            if used <= self._limits.max_bytes and free >= self._limits.reserve_bytes // 2:
+                continue
+            self._given_up = (
+                f"machine {self._machine.name}: it overwrote so much during the scan that"
+                f" {self._limits.directory} holds {used >> 20} MiB for it and has {free >> 20} MiB left; scan"
+                " it in a quieter hour, or give more room for scratch files"
+            )
+            end_job(self._libvirt, self._domain, self._folder.path)
+            return
+
+    def _job_files(self) -> tuple[str, ...] | None:
+        return job_files(self._libvirt, self._domain)
+
+
+def job_files(libvirt: Libvirt, domain: Domain) -> tuple[str, ...] | None:
+    """Return the scratch files of the domain's backup job, None when there is no such job."""
+    try:
+        untrusted_xml = domain.backupGetXMLDesc()
+    except libvirt.libvirtError as error:
+        if code(error) == libvirt.VIR_ERR_NO_DOMAIN_BACKUP or not domain.isActive():
+            return None
+        raise
+    return domain_xml.parse_backup_scratch(untrusted_xml)
+
+
+def end_job(libvirt: Libvirt, domain: Domain, folder: Path) -> None:
+    """End the domain's backup job if its scratch files lie in `folder`, and wait until it is gone.
+
+    Raises libvirt's error when libvirt cannot do it, OperationError when the job stays for `END_TIMEOUT_S`.
+    """
+    deadline = time.monotonic() + END_TIMEOUT_S
+    aborted = False
+    while (files := job_files(libvirt, domain)) is not None:
+        if scratch.marked_folder(files) != folder:
+            return
+        if not aborted:
+            domain.abortJob()
+            aborted = True
+        if time.monotonic() > deadline:
+            raise OperationError(f"machine {domain.name()}: its backup job does not end; virsh domjobabort")
+        time.sleep(_END_POLL_S)
+
+
+def _unavailable(disks: tuple[DomainDisk, ...]) -> dict[str, str]:
+    """Return the disks that must not take part: target -> reason."""
+    reasons = {}
+    for disk in disks:
+        if disk.removable:
+            continue
+        if disk.encrypted:
+            reasons[disk.target] = "encrypted: its scratch file would hold plain text on the host"
+        elif disk.readonly:
+            reasons[disk.target] = "read-only: nobody writes it, read the file"
+    return reasons

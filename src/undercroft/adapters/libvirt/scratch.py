@@ -1,0 +1,154 @@
+"""The private folder that a held machine's overwritten blocks go to, and the socket beside it.
+
+QEMU copies a block there before the guest overwrites it. **When the scratch file cannot grow, QEMU fails the
+guest's write** ("break-guest-write", fixed for backup jobs in QEMU 7.2 and 10.0), and with the usual `werror`
+policy a full disk pauses the guest. So a scan starts only where there is room for all that it may take, and
+gives up before it takes more.
+
+A folder belongs to a living scan while that holds the lock file in it; the kernel drops the lock when the
+process dies, however it dies.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from undercroft.errors import DeniedError, OperationError
+
+PREFIX = "undercroft-scan-"
+LOCK = "owner.lock"
+CONNECT_TIMEOUT_S = 10.0
+
+_MARKED = re.compile(re.escape(PREFIX) + r"[0-9a-f-]{36}-[a-z0-9_]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class ScratchLimits:
+    """How much room a held machine may take, and where.
+
+    Attributes:
+        directory: where folders for scratch files are made; on a disk, not in RAM, and one that QEMU's
+            user may pass through.
+        max_bytes: when the scratch files hold more than this, the point in time is given up.
+        reserve_bytes: room that must be free beyond `max_bytes`: what a fast guest may still overwrite
+            until the limit is noticed, and what others need.
+        poll_s: how often the scratch files are measured.
+    """
+
+    directory: Path = Path("/var/tmp")  # noqa: S108 - folders in it are made by mkdtemp
+    max_bytes: int = 4 << 30
+    reserve_bytes: int = 1 << 30
+    poll_s: float = 0.05
+
+
+class ScratchFolder:
+    """A new folder for one scan of one machine, locked by this process.
+
+    Args:
+        limits: where, and how much room there must be.
+        machine_uuid: becomes part of the name, so that the machine's next scan finds what a killed one left.
+
+    Raises:
+        OperationError: no room, or the folder cannot be made.
+    """
+
+    def __init__(self, limits: ScratchLimits, machine_uuid: str) -> None:
+        needed = limits.max_bytes + limits.reserve_bytes
+        try:
+            free = shutil.disk_usage(limits.directory).free
+            if free < needed:
+                raise OperationError(
+                    f"{limits.directory}: {free >> 20} MiB are free, and holding a running machine may take"
+                    f" {needed >> 20} MiB; free some, or name another folder for scratch files"
+                )
+            self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{machine_uuid}-", dir=limits.directory))
+            self._lock = os.open(self.path / LOCK, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.chmod(self.path, 0o711)  # noqa: S103 - QEMU's user passes through; only we can list or write
+        except OSError as error:
+            raise OperationError(f"scratch folder in {limits.directory}: {error.strerror}") from error
+
+    def file(self, target: str) -> str:
+        """Return the path for a disk's scratch file; libvirt creates it and gives it to QEMU."""
+        return str(self.path / f"{target}.scratch")
+
+    def used_bytes(self) -> int:
+        """Return how much room the scratch files take on their disk."""
+        return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in os.scandir(self.path))
+
+    def remove(self) -> None:
+        """Delete the folder and give the lock back."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def owner_is_alive(folder: Path) -> bool:
+    """Tell whether a living scan holds this scratch folder."""
+    try:
+        lock = os.open(folder / LOCK, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def marked_folder(scratch_files: Iterable[str]) -> Path | None:
+    """Return the scratch folder of ours that a backup job's files lie in, None for another program's job."""
+    parents = {Path(path).parent for path in scratch_files}
+    folder = parents.pop() if len(parents) == 1 else None
+    return folder if folder is not None and _MARKED.fullmatch(folder.name) else None
+
+
+def remove_abandoned(limits: ScratchLimits, machine_uuid: str) -> None:
+    """Delete folders that killed scans of this machine left; call it when no job of ours runs there."""
+    for folder in limits.directory.glob(f"{PREFIX}{machine_uuid}-*"):
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not owner_is_alive(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def connect(path: Path) -> socket.socket:
+    """Return a connection to QEMU's socket.
+
+    The folder of the socket belongs to the QEMU process, and a guest that took it over could put a link
+    there to a socket that only root may use. So no link is followed, and the process that listens must run
+    as the folder's owner.
+
+    Raises:
+        DeniedError: the path is no socket, or another user listens there.
+        OperationError: nobody listens.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(CONNECT_TIMEOUT_S)
+        owner = path.parent.stat().st_uid
+        handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISSOCK(os.fstat(handle).st_mode):
+                raise DeniedError(f"{path}: not a socket; the QEMU process may be compromised")
+            connection.connect(f"/proc/self/fd/{handle}")
+        finally:
+            os.close(handle)
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        listener = int.from_bytes(credentials[4:8], "little")
+        if listener != owner:
+            raise DeniedError(f"{path}: user {listener} listens there, its folder belongs to user {owner}")
+        connection.settimeout(None)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, OSError):
+            raise OperationError(f"{path}: {error.strerror or error}") from error
+        raise
+    return connection
