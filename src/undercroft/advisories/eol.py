@@ -1,0 +1,81 @@
+"""End of life: until when a release gets security updates, and from whom.
+
+The table is that of the distro-info-data package (debian.csv and ubuntu.csv, version 0.58+deb12u7 of
+2026), which Debian and Ubuntu keep together. For Debian the second date is the end of Debian LTS, which
+is for everybody; Freexian's ELTS is not counted. For Ubuntu it is the end of ESM, which needs a
+subscription; the paid legacy add-on after it is not counted.
+
+A release that the table does not hold (testing, unstable, newer than this version of Undercroft) has the
+state "unknown", never "supported".
+"""
+
+from datetime import date
+
+from undercroft.advisories.releases import release_key
+from undercroft.errors import UnsupportedError
+from undercroft.model.finding import EndOfLife
+from undercroft.model.inventory import OsRelease
+
+SUPPORTED = "supported"
+EXTENDED = "extended"
+ENDED = "ended"
+UNKNOWN = "unknown"
+
+_DATES = {
+    "debian:8": ("2018-06-17", "2020-06-30"),
+    "debian:9": ("2020-07-18", "2022-06-30"),
+    "debian:10": ("2022-09-10", "2024-06-30"),
+    "debian:11": ("2024-08-14", "2026-08-31"),
+    "debian:12": ("2026-07-11", "2028-06-30"),
+    "debian:13": ("2028-08-09", "2030-06-30"),
+    "ubuntu:14.04": ("2019-04-25", "2024-04-25"),
+    "ubuntu:14.10": ("2015-07-23", ""),
+    "ubuntu:15.04": ("2016-02-04", ""),
+    "ubuntu:15.10": ("2016-07-28", ""),
+    "ubuntu:16.04": ("2021-04-30", "2026-04-23"),
+    "ubuntu:16.10": ("2017-07-20", ""),
+    "ubuntu:17.04": ("2018-01-13", ""),
+    "ubuntu:17.10": ("2018-07-19", ""),
+    "ubuntu:18.04": ("2023-05-31", "2028-04-26"),
+    "ubuntu:18.10": ("2019-07-18", ""),
+    "ubuntu:19.04": ("2020-01-23", ""),
+    "ubuntu:19.10": ("2020-07-17", ""),
+    "ubuntu:20.04": ("2025-05-29", "2030-04-23"),
+    "ubuntu:20.10": ("2021-07-22", ""),
+    "ubuntu:21.04": ("2022-01-20", ""),
+    "ubuntu:21.10": ("2022-07-14", ""),
+    "ubuntu:22.04": ("2027-06-01", "2032-04-21"),
+    "ubuntu:22.10": ("2023-07-20", ""),
+    "ubuntu:23.04": ("2024-01-25", ""),
+    "ubuntu:23.10": ("2024-07-11", ""),
+    "ubuntu:24.04": ("2029-05-31", "2034-04-25"),
+    "ubuntu:24.10": ("2025-07-10", ""),
+    "ubuntu:25.04": ("2026-01-15", ""),
+    "ubuntu:25.10": ("2026-07-09", ""),
+    "ubuntu:26.04": ("2031-05-29", "2036-04-23"),
+}
+
+
+def end_of_life(os: OsRelease | None, on: date) -> EndOfLife:
+    """Return until when the release of `os` gets security updates, with its state on the day `on`."""
+    dates = _DATES.get(_key(os))
+    if dates is None:
+        return EndOfLife(None, None, UNKNOWN)
+    ends_on = date.fromisoformat(dates[0])
+    extended_ends_on = date.fromisoformat(dates[1]) if dates[1] else None
+    if on <= ends_on:
+        state = SUPPORTED
+    elif extended_ends_on is not None and on <= extended_ends_on:
+        state = EXTENDED
+    else:
+        state = ENDED
+    return EndOfLife(ends_on, extended_ends_on, state)
+
+
+def _key(os: OsRelease | None) -> str:
+    if os is None:
+        return ""
+    try:
+        return release_key(os)
+    except UnsupportedError:
+        return ""
