@@ -1,0 +1,107 @@
+"""One job in a forked child: confined first, then run, then gone.
+
+Order matters. Everything that needs a system call outside the filter (closing descriptors, limits,
+timers) happens before `seccomp.install`; the first untrusted byte is read after it. A child that cannot
+be confined answers with OperationError and reads nothing.
+"""
+
+import gc
+import os
+import resource
+import signal
+import stat
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from undercroft.errors import InputError, OperationError
+from undercroft.sandbox import failure, seccomp, wire
+from undercroft.sandbox.context import JobContext, JobModule
+from undercroft.sandbox.limits import Limits
+from undercroft.sandbox.syscalls import Architecture
+from undercroft.sandbox.wire import Request
+
+
+def run(
+    request: Request, answer: int, descriptors: Sequence[int], jobs: JobModule, architecture: Architecture
+) -> NoReturn:
+    """Confine this process, run the job, answer on the descriptor `answer`, and exit.
+
+    The exit code is 0 when a whole answer or failure was sent.
+    """
+    exit_code = 1
+    out_of_memory = wire.encode_failure("InputError", failure.out_of_memory(request.limits))
+    try:
+        _confine(request, answer, descriptors, architecture)
+        _answer(request, answer, JobContext(request.arguments, tuple(descriptors)), jobs)
+        exit_code = 0
+    except MemoryError:
+        exit_code = failure.EXIT_OUT_OF_MEMORY
+        wire.send_frame(answer, wire.FAILURE, out_of_memory)
+        exit_code = 0
+    except BaseException as error:  # noqa: BLE001 - whatever a hostile image brings about is told in one form
+        wire.send_frame(answer, wire.FAILURE, wire.encode_failure(*failure.describe(error, request.limits)))
+        exit_code = 0
+    finally:
+        os._exit(exit_code)
+
+
+def _answer(request: Request, answer: int, context: JobContext, jobs: JobModule) -> None:
+    table = jobs.STREAMS if request.streaming else jobs.JOBS
+    if request.job not in table:
+        raise OperationError(f"the sandbox has no job named {request.job}")
+    if not request.streaming:
+        body = wire.encode_answer(jobs.JOBS[request.job](context))
+        if len(body) > request.limits.answer_bytes:
+            raise InputError(f"gives an answer of {len(body)} bytes, over {request.limits.answer_bytes}")
+        wire.send_frame(answer, wire.ANSWER, body)
+        return
+    for chunk in jobs.STREAMS[request.job](context):
+        for start in range(0, len(chunk), wire.MAX_DATA_BYTES):
+            wire.send_frame(answer, wire.DATA, chunk[start : start + wire.MAX_DATA_BYTES])
+    wire.send_frame(answer, wire.END)
+
+
+def _confine(request: Request, answer: int, descriptors: Sequence[int], architecture: Architecture) -> None:
+    """Give up all but the job's descriptors, then limit, then filter. Raises OperationError."""
+    try:
+        gc.enable()
+        _close_all_but({answer, *descriptors})
+        _restore_signals()
+        _limit(request.limits, highest_descriptor=max(answer, *descriptors, 0), timed=not request.streaming)
+        sockets = [number for number in descriptors if stat.S_ISSOCK(os.fstat(number).st_mode)]
+        seccomp.install(seccomp.build(architecture, answer, sockets))
+    except (OSError, ValueError) as error:
+        raise OperationError(f"the reader could not be confined: {error}") from error
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Close every other descriptor: other jobs' sockets, the server's, and standard input to error."""
+    sys.stdin = sys.stdout = sys.stderr = None
+    start = 0
+    for number in sorted(kept):
+        os.closerange(start, number)
+        start = number + 1
+    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+
+
+def _restore_signals() -> None:
+    """Default actions, none blocked: the limits' signals must end the process."""
+    for number in (signal.SIGINT, signal.SIGALRM, signal.SIGXCPU, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _limit(limits: Limits, *, highest_descriptor: int, timed: bool) -> None:
+    """Set the kernel's limits; a stream's time is counted by the host, which knows when it waits."""
+    files = highest_descriptor + 1
+    for kind, soft, hard in (
+        (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
+        (resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1),
+        (resource.RLIMIT_NOFILE, files, files),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
+    ):
+        resource.setrlimit(kind, (soft, hard))
+    if timed:
+        signal.setitimer(signal.ITIMER_REAL, limits.wall_s)

@@ -1,0 +1,23 @@
+"""What one job may use up, and how those limits are named to people."""
+
+from dataclasses import dataclass
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of one job; each holds for a single child.
+
+    Attributes:
+        memory_bytes: address space (RLIMIT_AS), the interpreter's own 40 MiB included.
+        cpu_s: processor time in whole seconds (RLIMIT_CPU).
+        wall_s: time until the answer. For a stream only the time that the host waits for the child
+            counts, so that a slow consumer (a pager) does not end it.
+        answer_bytes: size of an answer's JSON. Parsing it takes the host up to 20 times as much.
+    """
+
+    memory_bytes: int = 512 * MIB
+    cpu_s: int = 10
+    wall_s: float = 30.0
+    answer_bytes: int = 16 * MIB

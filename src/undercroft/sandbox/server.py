@@ -1,0 +1,140 @@
+"""The warm process inside bubblewrap: imports everything once, then forks one child per job.
+
+It never reads a byte of an untrusted object; it takes requests from the host alone, hands descriptors on
+to children, and tells the host how each child ended. It is process 1 of its own process namespace:
+when it ends, for whatever reason, the kernel kills every child.
+"""
+
+import codecs
+import gc
+import importlib
+import importlib.machinery
+import importlib.util
+import os
+import select
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from typing import NoReturn, cast
+
+from undercroft.sandbox import child, seccomp, wire
+from undercroft.sandbox.context import JobModule
+from undercroft.sandbox.syscalls import Architecture
+
+CODECS = ("ascii", "latin-1", "utf-8", "utf-16-le", "utf-16-be", "cp437")
+"""Loaded on first use by the interpreter, which a filtered child can no longer do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A running job: its process, a descriptor that tells when it ends, and the host's status socket."""
+
+    pid: int
+    pidfd: int
+    status: socket.socket
+
+
+def main(control_descriptor: int, jobs_module: str) -> NoReturn:
+    """Serve jobs from the control socket until the host closes it. Never returns."""
+    control = socket.socket(fileno=control_descriptor)
+    os.closerange(3, control_descriptor)
+    os.closerange(control_descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    jobs = _load(jobs_module)
+    control.send(wire.READY)
+    _Server(control, jobs, seccomp.native_architecture()).serve()
+    os._exit(0)
+
+
+def _load(jobs_module: str) -> JobModule:
+    """Import what jobs need, now: after the filter nothing can be imported."""
+    _load_crc32c()
+    module = importlib.import_module(jobs_module)
+    for name in CODECS:
+        codecs.lookup(name)
+    gc.collect()
+    gc.freeze()  # children then leave the pages of all these objects shared
+    gc.disable()
+    return cast("JobModule", module)
+
+
+def _load_crc32c() -> None:
+    """Load crc32c's compiled part alone, under the package's name.
+
+    The package's own `__init__` asks importlib.metadata for its version, which costs more than all
+    other imports of the server together.
+    """
+    folder = importlib.util.find_spec("crc32c")
+    locations = list(folder.submodule_search_locations or ()) if folder else []
+    spec = importlib.machinery.PathFinder.find_spec("_crc32c", locations)
+    if spec is None or spec.loader is None:
+        return
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules["crc32c"] = module
+
+
+class _Server:
+    """The loop over the control socket, the ends of children, and hosts that gave a job up."""
+
+    def __init__(self, control: socket.socket, jobs: JobModule, architecture: Architecture) -> None:
+        self._control = control
+        self._jobs = jobs
+        self._architecture = architecture
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._by_pidfd: dict[int, _Child] = {}
+        self._by_status: dict[int, _Child] = {}
+
+    def serve(self) -> None:
+        """Return when the host has closed the control socket."""
+        requested = False
+        while True:
+            # A new job comes last: its descriptors may have the numbers of those just closed.
+            if requested and not self._start_next():
+                return
+            requested = False
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._control.fileno():
+                    requested = True
+                elif descriptor in self._by_pidfd:
+                    self._bury(self._by_pidfd[descriptor])
+                elif descriptor in self._by_status:
+                    self._kill(self._by_status[descriptor])
+
+    def _start_next(self) -> bool:
+        """Fork a child for the next request; False when the host is gone."""
+        received = wire.receive_request(self._control)
+        if received is None:
+            return False
+        request, (answer, status, *descriptors) = received
+        pid = os.fork()
+        if pid == 0:
+            child.run(request, answer, descriptors, self._jobs, self._architecture)
+        for descriptor in (answer, *descriptors):
+            os.close(descriptor)
+        started = _Child(pid, os.pidfd_open(pid), socket.socket(fileno=status))
+        self._by_pidfd[started.pidfd] = started
+        self._by_status[status] = started
+        self._poll.register(started.pidfd, select.POLLIN)
+        self._poll.register(status, 0)  # POLLHUP alone: the host has closed its end
+        return True
+
+    def _kill(self, given_up: _Child) -> None:
+        """End a child that the host waits for no longer; it is buried when its pidfd says so."""
+        os.kill(given_up.pid, signal.SIGKILL)
+        self._poll.unregister(given_up.status)
+
+    def _bury(self, ended: _Child) -> None:
+        """Reap a child, tell the host how it ended, and forget it."""
+        _, wait_status = os.waitpid(ended.pid, 0)
+        del self._by_pidfd[ended.pidfd], self._by_status[ended.status.fileno()]
+        self._poll.unregister(ended.pidfd)
+        os.close(ended.pidfd)
+        try:
+            self._poll.unregister(ended.status)
+            ended.status.send(wire.STATUS.pack(os.waitstatus_to_exitcode(wait_status)))
+        except (KeyError, OSError):
+            pass  # the host has its answer, or gave the job up
+        ended.status.close()
