@@ -1,0 +1,63 @@
+"""Release keys ("debian:12", "ubuntu:22.04") from the names that publishers use."""
+
+import re
+
+DEBIAN_CODENAMES = {
+    "woody": "3.0",
+    "sarge": "3.1",
+    "etch": "4.0",
+    "lenny": "5.0",
+    "squeeze": "6.0",
+    "wheezy": "7",
+    "jessie": "8",
+    "stretch": "9",
+    "buster": "10",
+    "bullseye": "11",
+    "bookworm": "12",
+    "trixie": "13",
+    "forky": "14",
+    "duke": "15",
+    "sid": "sid",
+}
+
+_DEBIAN_ECOSYSTEM = re.compile(r"Debian:(?P<version>[0-9]{1,3}(?:\.[0-9])?)")
+_UBUNTU_ECOSYSTEM = re.compile(r"Ubuntu:(?P<pro>Pro:)?(?P<version>[0-9]{2}\.[0-9]{2})(?::LTS)?")
+_UBUNTU_VERSION = re.compile(r"[0-9]{2}\.[0-9]{2}")
+_DEBIAN_VERSION = re.compile(r"(?P<major>[0-9]{1,3})(?:\.[0-9]+)*(?:-[a-z-]+)?")
+
+
+def debian_release(codename: str) -> str | None:
+    """Return the key of a Debian release ("debian:12" for "bookworm"), None for one that is not known."""
+    version = DEBIAN_CODENAMES.get(codename)
+    return None if version is None else f"debian:{version}"
+
+
+def osv_release(ecosystem: str) -> tuple[str, str] | None:
+    """Return (release key, stream) of an OSV ecosystem, None for one that is not read.
+
+    "Ubuntu:Pro:22.04:LTS" is the stream "esm". The FIPS and real-time streams are archives of their own
+    with versions of their own, and are left out.
+    """
+    if match := _DEBIAN_ECOSYSTEM.fullmatch(ecosystem):
+        return f"debian:{match['version']}", ""
+    if match := _UBUNTU_ECOSYSTEM.fullmatch(ecosystem):
+        return f"ubuntu:{match['version']}", "esm" if match["pro"] else ""
+    return None
+
+
+def archive_release(origin: str, version: str, codename: str) -> str | None:
+    """Return the release key of a Release file, None where its origin is neither Debian nor Ubuntu.
+
+    Args:
+        origin: its Origin field.
+        version: its Version field: "12.11", "12", "12-updates", "22.04"; "" where it has none.
+        codename: its Codename field: "bookworm", "bookworm-security", "jammy".
+    """
+    if origin == "Debian":
+        if by_name := debian_release(codename.partition("-")[0].partition("/")[0]):
+            return by_name
+        match = _DEBIAN_VERSION.fullmatch(version)
+        return f"debian:{match['major']}" if match else None
+    if origin == "Ubuntu" and _UBUNTU_VERSION.fullmatch(version):
+        return f"ubuntu:{version}"
+    return None
