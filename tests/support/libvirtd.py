@@ -1,0 +1,153 @@
+"""A libvirtd of the test's own: private state, private process, network and mount namespaces, no systemd.
+
+All that it starts lives in a process namespace whose first process is the little reaper below; when that ends
+the kernel ends the rest. Its folders are private mounts over libvirt's own paths and can be seen from outside
+under `root`. Needs root.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import guests
+
+APT_PACKAGES = ("libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients", "util-linux")
+START_TIMEOUT_S = 20.0
+
+_PRIVATE = {
+    "run": "/run",
+    "etc": "/etc/libvirt",
+    "lib": "/var/lib/libvirt",
+    "log": "/var/log/libvirt",
+    "cache": "/var/cache/libvirt",
+}
+_LIBVIRTD_CONF = """host_uuid = "{host_uuid}"
+auth_unix_rw = "none"
+auth_unix_ro = "none"
+log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
+"""
+_QEMU_CONF = """cgroup_controllers = []
+namespaces = []
+security_driver = "none"
+stdio_handler = "file"
+remember_owner = 0
+"""
+_REAPER = """
+import os, sys
+if os.fork() == 0:
+    os.execvp("libvirtd", ["libvirtd"])
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Libvirtd:
+    """A running libvirtd.
+
+    Attributes:
+        root: its private folders, as seen from outside.
+        uri: the connection URI.
+        images: a folder for disks that its QEMUs may use, the same path inside and outside.
+    """
+
+    root: Path
+    uri: str
+    images: Path
+
+    @property
+    def state_directory(self) -> Path:
+        """The folder that libvirtd calls /var/lib/libvirt/qemu."""
+        return self.root / "lib" / "qemu"
+
+
+def missing() -> str:
+    """Return why a private libvirtd cannot be had here, "" when it can."""
+    if os.geteuid() != 0:
+        return "a private libvirtd needs root"
+    absent = [command for command in ("libvirtd", "virsh", "unshare") if shutil.which(command) is None]
+    if absent:
+        return f"a private libvirtd needs {', '.join(absent)}: apt-get install {' '.join(APT_PACKAGES)}"
+    probe = subprocess.run(["unshare", "--mount", "--pid", "--net", "--fork", "true"], check=False)
+    return "namespaces are forbidden here" if probe.returncode else ""
+
+
+@contextmanager
+def running() -> Iterator[Libvirtd]:
+    """Run a libvirtd; it and all its QEMUs are gone when the block ends."""
+    root = Path(tempfile.mkdtemp(prefix="libvirtd-"))  # short: the sockets' paths have 107 bytes
+    root.chmod(0o755)
+    images = root / "images"
+    for name in ("images", *_PRIVATE):
+        (root / name).mkdir(mode=0o755)
+    (root / "etc" / "libvirtd.conf").write_text(_LIBVIRTD_CONF.format(host_uuid=uuid.uuid4()))
+    (root / "etc" / "qemu.conf").write_text(_QEMU_CONF)
+    mounts = [f"mount --bind {root / name} {path}" for name, path in _PRIVATE.items()]
+    script = " && ".join(
+        ["mkdir -p " + " ".join(_PRIVATE.values()), *mounts, f"exec {sys.executable} -c '{_REAPER}'"]
+    )
+    command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
+    log = (root / "out").open("wb")
+    process = subprocess.Popen(
+        [*command, "sh", "-c", script],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        socket = root / "run" / "libvirt" / "libvirt-sock"
+        _wait_for(socket, process, root)
+        yield Libvirtd(root, f"qemu+unix:///system?socket={socket}", images)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        log.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def domain_xml(
+    name: str,
+    boot: guests.BootFiles,
+    serial: Path,
+    disks: Sequence[str],
+    *,
+    memory_mib: int = guests.MEMORY_MIB,
+) -> str:
+    """Return a small domain's XML; `disks` are whole <disk> elements."""
+    return f"""<domain type='qemu'><name>{name}</name><memory unit='MiB'>{memory_mib}</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc'>hvm</type><kernel>{boot.kernel}</kernel><initrd>{boot.initrd}</initrd>
+<cmdline>console=ttyS0 quiet</cmdline></os><features><acpi/></features>
+<on_reboot>destroy</on_reboot><on_crash>destroy</on_crash>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{"".join(disks)}
+<serial type='file'><source path='{serial}'/></serial><memballoon model='none'/></devices></domain>"""
+
+
+def disk_xml(path: Path, target: str, image_format: str = "qcow2", extra: str = "") -> str:
+    """Return a <disk> element for an image file."""
+    return (
+        f"<disk type='file' device='disk'><driver name='qemu' type='{image_format}'/><source file='{path}'/>"
+        f"<target dev='{target}' bus='virtio'/>{extra}</disk>"
+    )
+
+
+def _wait_for(socket: Path, process: subprocess.Popen[bytes], root: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not socket.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            log = root / "log" / "libvirtd.log"
+            told = (root / "out").read_text() + (log.read_text() if log.exists() else "")
+            raise RuntimeError(f"libvirtd did not start: {told[-2000:]}")
+        time.sleep(0.02)
