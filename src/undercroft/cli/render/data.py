@@ -1,0 +1,151 @@
+"""Reports as JSON and YAML, in a shape that stays.
+
+Guarantees: `schema` names the shape and its version; within a version members may be added, never
+renamed, removed or given another meaning (docs/schema/ holds the JSON Schema). The members are those of
+the values of `undercroft.model`, under the same names, and a few that are derived from them (`complete`,
+`summary`, `brought_back`).
+
+Every text is escaped as in `escape`: the output is valid Unicode and safe to print. Where that changed
+a text, a member with the suffix `_base64` beside it holds the original bytes; in a list of texts it is
+the list of the originals in the same order. Messages of Undercroft itself have none.
+"""
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from undercroft.cli.render.escape import escape, harmless
+from undercroft.cli.render.states import brought_back, findings_of
+from undercroft.model.diff import StateDiff
+from undercroft.model.finding import FeedStatus, Finding, FixState, Severity
+from undercroft.model.inventory import Inventory
+from undercroft.model.job import FileEntry
+from undercroft.model.report import ScanReport, StateReport
+from undercroft.model.schema import Json, encode
+
+_MESSAGES = frozenset({"problems", "notes", "warnings", "reason"})
+"""Members that hold Undercroft's own words; what they quote of a guest is made harmless in place."""
+
+
+class DataFormat(StrEnum):
+    """Formats for programs that show everything."""
+
+    JSON = "json"
+    YAML = "yaml"
+
+
+def render_scan(report: ScanReport, data_format: DataFormat | str) -> str:
+    """Return the whole report ("undercroft/scan/1")."""
+    document = _object(report)
+    for state, encoded in zip(report.states, document["states"], strict=True):
+        encoded |= _derived(report, state)
+    return _text({"schema": "undercroft/scan/1", "complete": report.complete, **document}, data_format)
+
+
+def render_packages(inventory: Inventory, data_format: DataFormat | str) -> str:
+    """Return the inventory of one state ("undercroft/inventory/1")."""
+    document = {"complete": inventory.coverage.complete, **_object(inventory)}
+    return _text({"schema": "undercroft/inventory/1", **document}, data_format)
+
+
+def render_diff(diff: StateDiff, data_format: DataFormat | str) -> str:
+    """Return what lies between two states ("undercroft/diff/1")."""
+    return _text({"schema": "undercroft/diff/1", "complete": diff.complete, **_object(diff)}, data_format)
+
+
+def render_files(entries: Sequence[FileEntry], data_format: DataFormat | str) -> str:
+    """Return a listing of files ("undercroft/files/1")."""
+    return _text(
+        {"schema": "undercroft/files/1", "files": [_object(entry) for entry in entries]}, data_format
+    )
+
+
+def render_feeds(statuses: Sequence[FeedStatus], data_format: DataFormat | str) -> str:
+    """Return the advisories' sources ("undercroft/feeds/1")."""
+    return _text(
+        {"schema": "undercroft/feeds/1", "feeds": [_object(status) for status in statuses]}, data_format
+    )
+
+
+def _derived(report: ScanReport, state: StateReport) -> dict[str, Json]:
+    """Return what readers would otherwise count themselves; `brought_back` is null for the current state."""
+    found = findings_of(state)
+    return {
+        "complete": state.complete,
+        "summary": _summary(found) if state.assessment else None,
+        "brought_back": _brought_back(brought_back(report, state)) if state.ident else None,
+    }
+
+
+def _summary(found: Sequence[Finding]) -> dict[str, Json]:
+    severities = Counter(finding.severity for finding in found)
+    return {
+        "findings": len(found),
+        "known_exploited": sum(finding.known_exploited_on is not None for finding in found),
+        "fixable": sum(finding.fix is FixState.FIXABLE for finding in found),
+        "by_severity": {severity.value: severities[severity] for severity in Severity},
+    }
+
+
+def _brought_back(found: Sequence[Finding]) -> list[Json]:
+    return [
+        {"vulnerability": escape(finding.vulnerability), "source": escape(finding.source)}
+        for finding in found
+    ]
+
+
+def _object(value: object) -> dict[str, Any]:
+    encoded = encode(value)
+    if not isinstance(encoded, dict):
+        raise TypeError(f"{type(value).__name__} is no dataclass")
+    return _escaped_members(encoded)
+
+
+def _escaped_members(members: dict[str, Json]) -> dict[str, Any]:
+    """Return `members` with all texts escaped and the originals of changed ones beside them."""
+    result: dict[str, Any] = {}
+    for name, value in members.items():
+        message = name in _MESSAGES
+        result[name] = shown = _escaped(value, message=message)
+        if shown != value and not message and _holds_texts(value):
+            result[f"{name}_base64"] = (
+                [_base64(item) for item in value] if isinstance(value, list) else _base64(value)
+            )
+    return result
+
+
+def _escaped(value: Json, *, message: bool) -> Any:
+    if isinstance(value, str):
+        return harmless(value) if message else escape(value)
+    if isinstance(value, list):
+        return [_escaped(item, message=message) for item in value]
+    return _escaped_members(value) if isinstance(value, dict) else value
+
+
+def _holds_texts(value: Json) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(item, str) for item in value)
+    )
+
+
+def _base64(text: Json) -> str:
+    # A surrogate that no byte stands for (PEP 383) can't come from a guest's bytes: keep it as it is.
+    raw = str(text).encode("utf-8", "surrogatepass")
+    try:
+        raw = str(text).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        pass
+    return base64.b64encode(raw).decode("ascii")
+
+
+def _text(document: dict[str, Any], data_format: DataFormat | str) -> str:
+    if DataFormat(data_format) is DataFormat.JSON:
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    import yaml  # noqa: PLC0415 - only where YAML is asked for
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=110)
+    return text

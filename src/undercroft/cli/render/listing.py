@@ -1,0 +1,118 @@
+"""Lists for people: the packages of a state, files as `ls -l` shows them, the advisories' sources."""
+
+import stat
+from collections.abc import Sequence
+from datetime import datetime
+
+from undercroft.cli.render import sections, words
+from undercroft.cli.render.escape import escape, harmless
+from undercroft.cli.render.page import Column, Page, Span, Spans, span
+from undercroft.cli.render.terminal import Style, Terminal
+from undercroft.model.finding import FeedStatus
+from undercroft.model.inventory import Inventory, Package
+from undercroft.model.job import FileEntry
+
+_PACKAGE_COLUMNS = (
+    Column("PACKAGE", flexible=True),
+    Column("VERSION", flexible=True),
+    Column("ARCH"),
+    Column("SOURCE", flexible=True),
+    Column("STATUS"),
+)
+_FILE_COLUMNS = (
+    Column(""),
+    Column("", right=True),
+    Column("", right=True),
+    Column("", right=True),
+    Column(""),
+    Column(""),
+)
+_FEED_COLUMNS = (
+    Column("SOURCE"),
+    Column("RECORDS", right=True),
+    Column("AGE", right=True),
+    Column("SERIAL", flexible=True),
+    Column("VALID UNTIL"),
+    Column("SIGNED BY", flexible=True),
+)
+_KIND_MODES = {
+    "regular": stat.S_IFREG,
+    "directory": stat.S_IFDIR,
+    "symlink": stat.S_IFLNK,
+    "character": stat.S_IFCHR,
+    "block": stat.S_IFBLK,
+    "fifo": stat.S_IFIFO,
+    "socket": stat.S_IFSOCK,
+}
+
+
+def render_packages(inventory: Inventory, terminal: Terminal) -> str:
+    """Return the packages of one state, then what of the disk was not read."""
+    page = Page(terminal)
+    if inventory.packages:
+        page.grid(_PACKAGE_COLUMNS, [_package(package) for package in inventory.packages])
+    else:
+        page.paragraph(span("No package was found.", Style.WARNING))
+    if inventory.coverage.problems:
+        page.heading(span("INCOMPLETE", Style.WARNING), span("  packages may be missing", Style.DIM))
+        for problem in inventory.coverage.problems:
+            page.paragraph(span(harmless(problem)), indent=2, hang=2)
+    return page.text()
+
+
+def render_files(entries: Sequence[FileEntry], terminal: Terminal) -> str:
+    """Return one line per file: mode, owner, group, size in bytes, time of change in UTC, name."""
+    page = Page(terminal)
+    if entries:
+        page.grid(_FILE_COLUMNS, [_file(entry, terminal) for entry in entries])
+    return page.text()
+
+
+def render_feeds(statuses: Sequence[FeedStatus], terminal: Terminal, now: datetime) -> str:
+    """Return the advisories' sources as the database holds them, or how to get some."""
+    page = Page(terminal)
+    if not statuses:
+        page.paragraph(
+            span("No advisories yet: run 'undercroft feeds update', or 'undercroft feeds import PATH'.")
+        )
+    else:
+        page.grid(_FEED_COLUMNS, [_feed(status, now) for status in statuses])
+    return page.text()
+
+
+def _package(package: Package) -> Spans:
+    source = package.source if package.source != package.name else ""
+    if package.source_version != package.version:
+        source = f"{package.source} {package.source_version}"
+    return [
+        span(escape(package.name), Style.HEADING),
+        span(escape(package.version)),
+        span(escape(package.architecture), Style.DIM),
+        span(escape(source), Style.DIM),
+        span(escape(package.status), Style.DIM if package.status == "installed" else Style.WARNING),
+    ]
+
+
+def _file(entry: FileEntry, terminal: Terminal) -> Spans:
+    mode = stat.S_IMODE(entry.mode) | _KIND_MODES.get(entry.kind, 0)
+    target = f" {terminal.arrow} {escape(entry.target)}" if entry.target else ""
+    return [
+        Span(stat.filemode(mode)),
+        Span(str(entry.uid)),
+        Span(str(entry.gid)),
+        Span(str(entry.size_bytes)),
+        Span(words.moment(entry.modified_at_s)),
+        Span(escape(entry.name) + target, Style.NAME if entry.kind == "directory" else Style.PLAIN),
+    ]
+
+
+def _feed(status: FeedStatus, now: datetime) -> Spans:
+    valid = f"{status.valid_until:%Y-%m-%d %H:%M}"
+    return [
+        span(escape(status.name), Style.HEADING),
+        span(f"{status.records:,}"),
+        span(sections.feed_age(status, now)),
+        span(escape(status.serial), Style.DIM),
+        span(f"{valid} (too old)" if status.stale else valid, Style.BAD if status.stale else Style.PLAIN),
+        span(escape(status.signed_by) or "not signed", Style.DIM if status.signed_by else Style.WARNING),
+    ]

@@ -1,0 +1,131 @@
+"""A scan for people: one row per state, then what needs attention, each thing once.
+
+The order is that of urgency: known to be exploited, what a revert brings back, what was not read,
+systems without support, packages.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from undercroft.cli.render import findings, sections, words
+from undercroft.cli.render.escape import escape, harmless
+from undercroft.cli.render.overview import overview
+from undercroft.cli.render.page import Page, Span, span
+from undercroft.cli.render.states import Labelled, brought_back, findings_of, labelled, names_of
+from undercroft.cli.render.terminal import Style, Terminal
+from undercroft.model.finding import Finding
+from undercroft.model.report import DiskReport, ScanReport
+
+LISTED = 8
+"""What a section names before it says "and N more"; -v lists all."""
+
+
+def render(report: ScanReport, terminal: Terminal, *, verbose: bool = False) -> str:
+    """Return `report` as text for `terminal`.
+
+    Args:
+        report: what a scan found; every text in it is untrusted.
+        terminal: where the text goes.
+        verbose: list every finding, package and volume that the summary counts.
+    """
+    page = Page(terminal)
+    states = labelled(report.states, terminal)
+    _machine(page, report)
+    page.blank()
+    if states:
+        overview(page, states)
+    if states and report.complete and not any(findings_of(state) for _, state in states):
+        page.paragraph(span("No known vulnerabilities.", Style.GOOD))
+    findings.exploited(page, states, limit=LISTED)
+    _reverts(page, report, states)
+    _problems(page, report, states)
+    sections.systems(page, states)
+    sections.packages(page, states)
+    if verbose:
+        sections.package_lists(page, states)
+        sections.volumes(page, states)
+        findings.listing(page, states)
+    page.blank()
+    sections.feeds(page, report.feeds, report.scanned_at)
+    return page.text()
+
+
+def _machine(page: Page, report: ScanReport) -> None:
+    as_of = f", advisories as of {report.as_of}" if report.as_of else ""
+    page.paragraph(
+        span(escape(report.machine), Style.HEADING),
+        span(
+            f"  {words.count(len(report.states), 'state')}, {report.scanned_at:%Y-%m-%d %H:%M}{as_of}",
+            Style.DIM,
+        ),
+    )
+    for disk in report.disks:
+        page.paragraph(*_disk(disk), indent=2, hang=2)
+    for warning in report.warnings:
+        page.paragraph(span("warning: ", Style.WARNING), span(harmless(warning)), indent=2, hang=2)
+    if not report.sandboxed:
+        page.paragraph(
+            span("warning: ", Style.WARNING), span("read without the sandbox (--no-sandbox)"), indent=2
+        )
+
+
+def _disk(disk: DiskReport) -> Iterator[Span]:
+    source = f"{escape(disk.format)} ({escape(disk.format_source)})"
+    chain = "".join(f" on {escape(path)}" for path in disk.chain[1:])
+    yield span(f"{escape(disk.name)}  {escape(disk.path)}")
+    yield span(f"  {source}, {words.size(disk.size_bytes)}{chain}", Style.DIM)
+    if disk.unstable:
+        yield span("  changed while it was read", Style.WARNING)
+
+
+def _reverts(page: Page, report: ScanReport, states: Sequence[Labelled]) -> None:
+    """Put a sentence for each group of snapshots that brings the same findings back."""
+    back = [(label, state, brought_back(report, state)) for label, state in states if state.ident]
+    if not back:
+        return
+    page.heading(span("REVERTING", Style.HEADING))
+    by_key = {_key(found): found for _, _, found in back}
+    for (key, whole), names in words.grouped(
+        (label, (_key(found), state.complete)) for label, state, found in back
+    ):
+        page.paragraph(*_revert(by_key[key], names_of(names, len(states)), whole=whole), indent=2, hang=2)
+    if any(not state.ident and not state.complete for _, state in states):
+        page.paragraph(
+            span("The current state is incomplete, and so is this comparison.", Style.WARNING), indent=2
+        )
+
+
+def _key(found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
+    """Return what tells groups of findings apart; hashing thousands of whole findings takes too long."""
+    return tuple((finding.vulnerability, finding.source) for finding in found)
+
+
+def _revert(found: Sequence[Finding], names: str, *, whole: bool) -> Iterator[Span]:
+    if not found:
+        what = " brings back nothing that is known." if whole else " may bring back what could not be seen."
+        yield from (span("Going back to "), span(names, Style.HEADING), span(what))
+        return
+    yield from (span("Going back to "), span(names, Style.HEADING), span(" brings back "))
+    yield span(f"{'' if whole else 'at least '}{words.count(len(found), 'finding')}", Style.BAD)
+    exploited = [escape(finding.vulnerability) for finding in found if finding.known_exploited_on is not None]
+    if exploited:
+        yield span(f", {len(exploited):,} known to be exploited: ")
+        yield span(words.listed(exploited, LISTED), Style.WORST)
+    else:
+        yield span(f": {words.listed([escape(finding.vulnerability) for finding in found], 4)}")
+    yield span(".")
+
+
+def _problems(page: Page, report: ScanReport, states: Sequence[Labelled]) -> None:
+    """Put each problem once, with the states that have it."""
+    groups = words.grouped(
+        (label, harmless(problem)) for label, state in states for problem in dict.fromkeys(state.problems)
+    )
+    if not groups and report.complete:
+        return
+    page.heading(
+        span("INCOMPLETE", Style.WARNING), span("  the counts above are only what could be read", Style.DIM)
+    )
+    for problem, labels in groups:
+        page.paragraph(
+            span(f"{names_of(labels, len(states))}: ", Style.HEADING), span(problem), indent=2, hang=2
+        )
