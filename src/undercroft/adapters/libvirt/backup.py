@@ -2,7 +2,7 @@
 
 Guarantees: all served disks show the same moment; the machine goes on; the backup job is ended and its files
 are removed however the `with` block ends; only a job that this module's marker names as ours is ever ended.
-After `kill -9` the job is ended by the guard process, or at the latest by the next scan of the machine.
+After `kill -9` the guard process ends it, and where that died too, the next scan of the machine.
 
 libvirt runs one job at a time for each machine. A scan yields: when another program's backup, migration or
 save is running it refuses, and while it holds a machine other programs' jobs wait for it.
@@ -10,24 +10,23 @@ save is running it refuses, and while it holds a machine other programs' jobs wa
 Needs libvirt 7.2 and QEMU 5.2 or newer; made and tested with libvirt 9.0 and QEMU 7.2.
 """
 
+import contextlib
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from undercroft.adapters.libvirt import domain_xml, scratch
-from undercroft.adapters.libvirt.bindings import Domain, Libvirt, code, message
+from undercroft.adapters.libvirt import domain_xml, jobs, scratch
+from undercroft.adapters.libvirt.bindings import Domain, Libvirt, message
+from undercroft.adapters.libvirt.guard import Guard
 from undercroft.adapters.libvirt.termination import OrderlyTermination
 from undercroft.errors import NotFoundError, OperationError
 from undercroft.ports.hypervisor import DomainDisk, MachineDisks
 
 SOCKET_NAME = "undercroft.sock"
 MAX_SOCKET_PATH_BYTES = 107
-END_TIMEOUT_S = 20.0
-_END_POLL_S = 0.005
 
 
 class Backup:
@@ -35,6 +34,7 @@ class Backup:
 
     Args:
         libvirt: the loaded binding.
+        uri: where the guard finds the domain.
         domain: from a connection that may write.
         machine: the same domain's disks.
         limits: room for what the guest overwrites meanwhile.
@@ -46,12 +46,15 @@ class Backup:
     def __init__(
         self,
         libvirt: Libvirt,
+        uri: str,
         domain: Domain,
         machine: MachineDisks,
+        *,
         limits: scratch.ScratchLimits,
         state_directory: Path | None,
     ) -> None:
         self._libvirt = libvirt
+        self._uri = uri
         self._domain = domain
         self._machine = machine
         self._limits = limits
@@ -68,16 +71,16 @@ class Backup:
     def __enter__(self) -> "Backup":
         self._refuse_when_busy()
         self._folder = scratch.ScratchFolder(self._limits, self._machine.uuid)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._folder.remove)
             self._socket = self._socket_path()
-            self._termination.__enter__()
+            undo.enter_context(self._termination)
             self._termination.critical = True
+            self._guard = Guard(self._uri, self._machine.uuid, self._folder.path, self._socket)
+            undo.callback(self._guard.dismiss)
             self._begin()
-        except BaseException:
-            self._folder.remove()
-            self._termination.__exit__(None, None, None)
-            raise
-        self._watcher.start()
+            self._watcher.start()
+            undo.pop_all()
         try:
             self._termination.release()
         except BaseException:
@@ -111,7 +114,7 @@ class Backup:
         try:
             if not self._domain.isActive():
                 raise OperationError(f"machine {name}: not running any more; scan it again")
-            files = self._job_files()
+            files = jobs.scratch_files(self._libvirt, self._domain)
             if files is not None:
                 self._take_over(files)
             elif self._domain.jobInfo()[0] != self._libvirt.VIR_DOMAIN_JOB_NONE:
@@ -127,7 +130,7 @@ class Backup:
             raise OperationError(self._busy("another program's backup"))
         if scratch.owner_is_alive(folder):
             raise OperationError(self._busy("another scan"))
-        end_job(self._libvirt, self._domain, folder)
+        jobs.end(self._libvirt, self._domain, folder)
         shutil.rmtree(folder, ignore_errors=True)
 
     def _busy(self, what: str) -> str:
@@ -162,20 +165,21 @@ class Backup:
 
     def _leave(self) -> None:
         self._termination.critical = True
-        try:
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self._termination.__exit__, None, None, None)
+            cleanup.callback(self._folder.remove)
+            cleanup.callback(self._socket.unlink, missing_ok=True)
+            cleanup.callback(self._guard.dismiss)
             self._ended.set()
             self._watcher.join()
-            end_job(self._libvirt, self._domain, self._folder.path)
-        except self._libvirt.libvirtError as error:
-            name = self._machine.name
-            raise OperationError(
-                f"machine {name}: its backup job could not be ended ({message(error)}); the next scan ends"
-                f" it, or: virsh domjobabort {name}"
-            ) from error
-        finally:
-            self._socket.unlink(missing_ok=True)
-            self._folder.remove()
-            self._termination.__exit__(None, None, None)
+            try:
+                jobs.end(self._libvirt, self._domain, self._folder.path)
+            except self._libvirt.libvirtError as error:
+                name = self._machine.name
+                raise OperationError(
+                    f"machine {name}: its backup job could not be ended ({message(error)}); the next scan"
+                    f" ends it, or: virsh domjobabort {name}"
+                ) from error
         self._termination.release()
 
     def _watch(self) -> None:
@@ -190,40 +194,9 @@ class Backup:
                 f" {self._limits.directory} holds {used >> 20} MiB for it and has {free >> 20} MiB left; scan"
                 " it in a quieter hour, or give more room for scratch files"
             )
-            end_job(self._libvirt, self._domain, self._folder.path)
+            with contextlib.suppress(self._libvirt.libvirtError):  # leaving the block tries again, and tells
+                jobs.end(self._libvirt, self._domain, self._folder.path)
             return
-
-    def _job_files(self) -> tuple[str, ...] | None:
-        return job_files(self._libvirt, self._domain)
-
-
-def job_files(libvirt: Libvirt, domain: Domain) -> tuple[str, ...] | None:
-    """Return the scratch files of the domain's backup job, None when there is no such job."""
-    try:
-        untrusted_xml = domain.backupGetXMLDesc()
-    except libvirt.libvirtError as error:
-        if code(error) == libvirt.VIR_ERR_NO_DOMAIN_BACKUP or not domain.isActive():
-            return None
-        raise
-    return domain_xml.parse_backup_scratch(untrusted_xml)
-
-
-def end_job(libvirt: Libvirt, domain: Domain, folder: Path) -> None:
-    """End the domain's backup job if its scratch files lie in `folder`, and wait until it is gone.
-
-    Raises libvirt's error when libvirt cannot do it, OperationError when the job stays for `END_TIMEOUT_S`.
-    """
-    deadline = time.monotonic() + END_TIMEOUT_S
-    aborted = False
-    while (files := job_files(libvirt, domain)) is not None:
-        if scratch.marked_folder(files) != folder:
-            return
-        if not aborted:
-            domain.abortJob()
-            aborted = True
-        if time.monotonic() > deadline:
-            raise OperationError(f"machine {domain.name()}: its backup job does not end; virsh domjobabort")
-        time.sleep(_END_POLL_S)
 
 
 def _unavailable(disks: tuple[DomainDisk, ...]) -> dict[str, str]:

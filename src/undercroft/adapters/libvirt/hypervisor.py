@@ -89,7 +89,10 @@ class LibvirtHypervisor:
             self._writing = self._open(self._libvirt.open)
         domain = self._lookup(self._writing, machine.uuid)
         system = urlsplit(self._writing.getURI()).path == "/system"
-        return Backup(self._libvirt, domain, machine, self._limits, self._state_directory if system else None)
+        state_directory = self._state_directory if system else None
+        return Backup(
+            self._libvirt, self.uri, domain, machine, limits=self._limits, state_directory=state_directory
+        )
 
     def _lookup(self, connection: Connection, machine: str) -> Domain:
         attempts: list[Callable[[], Domain]] = []

@@ -9,6 +9,7 @@ A folder belongs to a living scan while that holds the lock file in it; the kern
 process dies, however it dies.
 """
 
+import contextlib
 import fcntl
 import os
 import re
@@ -81,7 +82,11 @@ class ScratchFolder:
 
     def used_bytes(self) -> int:
         """Return how much room the scratch files take on their disk."""
-        return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in os.scandir(self.path))
+        used = 0
+        for entry in os.scandir(self.path):
+            with contextlib.suppress(FileNotFoundError):  # libvirt removes the files when the job ends
+                used += entry.stat(follow_symlinks=False).st_blocks * 512
+        return used
 
     def remove(self) -> None:
         """Delete the folder and give the lock back."""
