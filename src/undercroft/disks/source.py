@@ -54,14 +54,24 @@ class DescriptorSource:
         self.name = name
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes at `offset`. Raises InputError beyond the end or where the file shrank."""
-        check_range(offset, length, self.size_bytes, self.name)
-        data = os.pread(self._descriptor, length, offset)
-        while len(data) != length:
-            more = os.pread(self._descriptor, length - len(data), offset + len(data))
-            if not more:
-                raise InputError(f"{self.name}: shrank during the read, {offset + len(data)} bytes are left")
-            data += more
+        """Return `length` bytes at `offset`.
+
+        Raises:
+            InputError: beyond the end; the file shrank; the disk under it has a bad sector.
+        """
+        if offset < 0 or not 0 <= length <= MAX_READ_BYTES or offset + length > self.size_bytes:
+            check_range(offset, length, self.size_bytes, self.name)
+        try:
+            data = os.pread(self._descriptor, length, offset)
+            while len(data) != length:
+                more = os.pread(self._descriptor, length - len(data), offset + len(data))
+                if not more:
+                    raise InputError(f"{self.name}: shrank during the read to {offset + len(data)} bytes")
+                data += more
+        except OSError as error:
+            raise InputError(
+                f"{self.name}: reading {length} bytes at {offset} failed: {error.strerror}"
+            ) from error
         return data
 
 
