@@ -56,10 +56,7 @@ def native_architecture() -> Architecture:
     """Return this machine's architecture. Raises DeniedError where there is no filter for it."""
     machine = os.uname().machine
     if machine not in ARCHITECTURES:
-        raise DeniedError(
-            f"no sandbox for the architecture {machine}: it exists for {', '.join(ARCHITECTURES)}; "
-            "--no-sandbox reads without one, for images that you trust"
-        )
+        raise DeniedError(f"no system call filter for the architecture {machine}")
     return ARCHITECTURES[machine]
 
 

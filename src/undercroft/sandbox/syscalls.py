@@ -16,13 +16,11 @@ class Architecture:
     Attributes:
         audit: AUDIT_ARCH_*, what seccomp_data.arch holds for a native call.
         foreign_bit: lowest number of a second table behind the same `audit` value (x32), 0 for none.
-        loader: path of the program interpreter that ELF executables name.
         numbers: system call numbers by name; a name is missing where the kernel has no such call.
     """
 
     audit: int
     foreign_bit: int
-    loader: str
     numbers: Mapping[str, int]
 
 
@@ -31,7 +29,6 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "x86_64": Architecture(
             audit=0xC000003E,
             foreign_bit=0x40000000,
-            loader="/lib64/ld-linux-x86-64.so.2",
             numbers=MappingProxyType(
                 {
                     "read": 0,
@@ -78,7 +75,6 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "aarch64": Architecture(
             audit=0xC00000B7,
             foreign_bit=0,
-            loader="/lib/ld-linux-aarch64.so.1",
             numbers=MappingProxyType(
                 {
                     "getcwd": 17,
