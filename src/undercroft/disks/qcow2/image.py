@@ -143,6 +143,7 @@ class Qcow2Source:
             InputError: beyond the end; a malformed table; data beyond the file; data in a backing or data
                 file that nobody gave.
         """
+        # The check of check_range, here too because a call would cost as much as the rest.
         if offset < 0 or not 0 <= length <= MAX_READ_BYTES or offset + length > self.size_bytes:
             check_range(offset, length, self.size_bytes, self.name)
         place = self._mapping.data_offset(offset, length)
