@@ -5,7 +5,7 @@ renamed, removed or given another meaning (docs/schema/ holds the JSON Schema). 
 the values of `undercroft.model`, under the same names, and a few that are derived from them (`complete`,
 `summary`, `brought_back`).
 
-Every text is escaped as in `escape`: the output is valid Unicode and safe to print. Where that changed
+Every text is escaped as in `escape`: the output is ASCII and safe to print. Where that changed
 a text, a member with the suffix `_base64` beside it holds the original bytes; in a list of texts it is
 the list of the originals in the same order. Messages of Undercroft itself have none.
 """
@@ -41,7 +41,7 @@ def render_scan(report: ScanReport, data_format: DataFormat | str) -> str:
     """Return the whole report ("undercroft/scan/1")."""
     document = _object(report)
     for state, encoded in zip(report.states, document["states"], strict=True):
-        encoded |= _derived(report, state)
+        encoded.update(_derived(report, state))
     return _text({"schema": "undercroft/scan/1", "complete": report.complete, **document}, data_format)
 
 
@@ -133,19 +133,18 @@ def _holds_texts(value: Json) -> bool:
 
 def _base64(text: Json) -> str:
     # A surrogate that no byte stands for (PEP 383) can't come from a guest's bytes: keep it as it is.
-    raw = str(text).encode("utf-8", "surrogatepass")
     try:
         raw = str(text).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        pass
+        raw = str(text).encode("utf-8", "surrogatepass")
     return base64.b64encode(raw).decode("ascii")
 
 
 def _text(document: dict[str, Any], data_format: DataFormat | str) -> str:
     if DataFormat(data_format) is DataFormat.JSON:
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(document, indent=2) + "\n"
     import yaml  # noqa: PLC0415 - only where YAML is asked for
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=110)
+    text: str = yaml.dump(document, Dumper=dumper, sort_keys=False, width=110)
     return text
