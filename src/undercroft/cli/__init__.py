@@ -44,10 +44,12 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="undercroft")
 def undercroft() -> None:
-    """The security layer beneath virtual machines.
+    r"""The security layer beneath virtual machines.
 
     Looks into disk images, snapshots and libvirt domains from outside: nothing is booted, mounted or
     installed in the guest.
@@ -87,7 +89,9 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the edge: logged whole, answered with nothing specific
         if os.environ.get("UNDERCROFT_DEBUG"):
             traceback.print_exc()
-        _complain(f"internal error ({type(error).__name__}); UNDERCROFT_DEBUG=1 shows where; please report it")
+        _complain(
+            f"internal error ({type(error).__name__}); UNDERCROFT_DEBUG=1 shows where; please report it"
+        )
         return 1
 
 

@@ -1,10 +1,9 @@
 """Options and behaviour that several commands share."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +13,9 @@ from undercroft.ports.reader import Reader
 from undercroft.scan.machine import OpenMachine
 from undercroft.scan.session import Request, open_machine, start_reader
 from undercroft.scan.target import split_state
+
+if TYPE_CHECKING:
+    from undercroft.cli.render.terminal import Terminal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,13 +39,21 @@ _MACHINE_OPTIONS = (
         help="Format of the images, instead of telling it from their bytes.",
     ),
     click.option(
-        "--backing", multiple=True, metavar="FILE", help="A file that may be opened as a backing file; repeatable."
+        "--backing",
+        multiple=True,
+        metavar="FILE",
+        help="A file that may be opened as a backing file; repeatable.",
     ),
     click.option(
-        "--data-file", multiple=True, metavar="FILE", help="A file that may be opened as an external data file."
+        "--data-file",
+        multiple=True,
+        metavar="FILE",
+        help="A file that may be opened as an external data file.",
     ),
     click.option(
-        "--no-sandbox", is_flag=True, help="Parse untrusted disks without confinement; recorded in the result."
+        "--no-sandbox",
+        is_flag=True,
+        help="Parse untrusted disks without confinement; recorded in the result.",
     ),
 )
 
@@ -90,9 +100,15 @@ def opened(asked: Request, *, no_sandbox: bool) -> Iterator[tuple[OpenMachine, R
         reader.close()
 
 
-def terminal_width() -> int:
-    """Return the width to render for: the terminal's, COLUMNS, or 100 where the output is no terminal."""
-    named = os.environ.get("COLUMNS", "")
-    if named.isdecimal() and 40 <= int(named) <= 1000:
-        return int(named)
-    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 100
+def show(text: str) -> None:
+    """Write a rendered result to stdout."""
+    from undercroft.cli.render.terminal import write  # noqa: PLC0415 - not needed for --help
+
+    write(text)
+
+
+def screen() -> "Terminal":
+    """Return what stdout can show."""
+    from undercroft.cli.render.terminal import Terminal  # noqa: PLC0415 - not needed for --help
+
+    return Terminal.of(sys.stdout)

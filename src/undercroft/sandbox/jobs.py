@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from undercroft.disks import nbd, qcow2
-from undercroft.disks.filesystem import FileKind
+from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.machine import UnreadDisk, open_machine
 from undercroft.disks.probe import probe_format
 from undercroft.disks.source import BlockSource, DescriptorSource
@@ -47,15 +47,19 @@ def entries(context: JobContext) -> Json:
     """Return the directory at `path` (or the one file) as a list of FileEntry, sorted by name."""
     tree = _tree(context)
     path = _path(context)
-    stat = tree.stat(path)
+    stat = tree.stat(path, follow=path.endswith(b"/"))
     if stat.kind is not FileKind.DIRECTORY:
-        return [encode(_entry(tree, path, os.path.basename(path)))]
-    names = []
-    for name, _node, _kind in tree.entries(path):
-        names.append(name)
-        if len(names) > MAX_LISTED_ENTRIES:
+        return [encode(_entry(tree, path, os.path.basename(path), stat))]
+    listed = []
+    for entry in tree.entries(path):
+        listed.append(entry)
+        if len(listed) > MAX_LISTED_ENTRIES:
             raise InputError(f"{_text(path)!r}: more than {MAX_LISTED_ENTRIES} entries; name one of them")
-    return [encode(_entry(tree, os.path.join(path, name), name)) for name in sorted(names)]
+    listed.sort(key=lambda entry: entry.name)
+    return [
+        encode(_entry(tree, os.path.join(path, entry.name), entry.name, tree.stat_entry(entry)))
+        for entry in listed
+    ]
 
 
 def content(context: JobContext) -> Iterator[bytes]:
@@ -119,8 +123,7 @@ def _path(context: JobContext) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def _entry(tree: GuestTree, path: bytes, name: bytes) -> FileEntry:
-    stat = tree.lstat(path)
+def _entry(tree: GuestTree, path: bytes, name: bytes, stat: FileStat) -> FileEntry:
     target = _text(tree.readlink(path)) if stat.kind is FileKind.SYMLINK else ""
     return FileEntry(
         name=_text(name),

@@ -4,49 +4,24 @@ with OpenMachine(target, reader) as machine:
     inventory = machine.inventory(machine.state("before-upgrade"))
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from undercroft.errors import InputError, UndercroftError
-from undercroft.model.disk import DiskFormat, ImageInfo
+from undercroft.errors import InputError
+from undercroft.model.disk import DiskFormat
 from undercroft.model.inventory import Inventory
 from undercroft.model.job import DiskInput, FileEntry, LayerInput, Transport
 from undercroft.model.report import DiskReport
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.ports.reader import Reader
-from undercroft.scan.chain import MAX_CHAIN_LENGTH, UnreadError, pick
-from undercroft.scan.opening import OpenFile, open_file
+from undercroft.scan.opendisk import DiskOpener, OpenDisk
+from undercroft.scan.opening import OpenFile
 from undercroft.scan.states import State, select_state, states_of
-from undercroft.scan.target import DiskTarget, LiveExport, MachineTarget, NamedFile
+from undercroft.scan.target import LiveExport, MachineTarget
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """An opened file of a chain and its own account of itself."""
-
-    file: OpenFile
-    info: ImageInfo
-
-
-@dataclass(frozen=True, slots=True)
-class OpenDisk:
-    """One disk: layers top first, an external data file, or the reason why it is unread."""
-
-    target: DiskTarget
-    layers: tuple[Layer, ...] = ()
-    data_file: OpenFile | None = None
-    unread: str = ""
-
-    @property
-    def files(self) -> tuple[OpenFile, ...]:
-        """All files that a read of the disk rests on."""
-        files = tuple(layer.file for layer in self.layers)
-        return (*files, self.data_file) if self.data_file else files
 
 
 class OpenMachine:
@@ -56,20 +31,16 @@ class OpenMachine:
         target: disks and the files that may be opened.
         reader: whoever parses what is in them.
 
-    Raises (from the constructor):
-        NotFoundError, DeniedError, InputError, OperationError: a file that the caller named can't be
-            opened. A disk that libvirt named and that can't be opened is unread instead, as is every
-            image that is malformed, unsupported or lacks a part of its chain.
+    Raises what `DiskOpener.open` raises.
     """
 
     def __init__(self, target: MachineTarget, reader: Reader) -> None:
         self.name = target.name
-        self._target = target
         self._reader = reader
-        self._descriptors: list[int] = []
+        self._opener = DiskOpener(target, reader)
         self._unstable: set[str] = set()
         try:
-            self._disks = [self._open_disk(disk) for disk in target.disks]
+            self._disks = [self._opener.open(disk) for disk in target.disks]
         except BaseException:
             self.close()
             raise
@@ -87,8 +58,7 @@ class OpenMachine:
 
     def close(self) -> None:
         """Close the machine's files; the reader stays as it is."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        self._opener.close()
 
     def state(self, wanted: str) -> State:
         """Return a state by "current", name or ID. Raises as `states.select_state` does."""
@@ -109,8 +79,9 @@ class OpenMachine:
 
     def content(self, state: State, path: str) -> Iterator[bytes]:
         """Yield the bytes of a regular file of the guest. Raises NotFoundError, InputError."""
-        disks, descriptors = self._inputs(state)
-        yield from self._reader.stream("content", {"disks": disks, "path": path}, descriptors)
+        with ExitStack() as sockets:
+            disks, descriptors = self._inputs(state, sockets)
+            yield from self._reader.stream("content", {"disks": disks, "path": path}, descriptors)
 
     def unstable(self, state: State) -> tuple[str, ...]:
         """Return the files that changed under both reads of `state`."""
@@ -119,7 +90,7 @@ class OpenMachine:
 
     def disk_reports(self) -> tuple[DiskReport, ...]:
         """Return how each disk was read."""
-        return tuple(self._disk_report(disk) for disk in self._disks)
+        return tuple(disk.report(self._unstable) for disk in self._disks)
 
     def warnings(self) -> tuple[str, ...]:
         """Return what the user should know of the files: a bare image that a running machine writes to."""
@@ -131,104 +102,31 @@ class OpenMachine:
             if file.in_use
         )
 
-    # Opening: the host opens, the reader looks, the host decides what to open next.
-
-    def _open_disk(self, disk: DiskTarget) -> OpenDisk:
-        if disk.image is None:
-            return OpenDisk(disk, unread=disk.unread or "no image is known for it")
-        try:
-            return self._open_chain(disk, disk.image)
-        except UnreadError as error:
-            return OpenDisk(disk, unread=str(error))
-
-    def _open_chain(self, disk: DiskTarget, image: NamedFile) -> OpenDisk:
-        layers = [self._open_layer(disk, image)]
-        while layers[-1].info.backing_name:
-            below = self._below(disk, layers)
-            layers.append(self._open_layer(disk, below))
-            if len({layer.file.identity for layer in layers}) < len(layers):
-                raise UnreadError(f"{below.path}: its chain of backing files is a loop")
-            if len(layers) > MAX_CHAIN_LENGTH:
-                raise UnreadError(f"{image.path}: its chain has over {MAX_CHAIN_LENGTH} files")
-        for layer in layers[1:]:
-            if layer.info.has_data_file:
-                raise UnreadError(
-                    f"{layer.file.path}: a backing file with an external data file is unsupported"
-                )
-        data_file = self._open_data_file(disk, layers[0]) if layers[0].info.has_data_file else None
-        return OpenDisk(disk, tuple(layers), data_file)
-
-    def _below(self, disk: DiskTarget, layers: Sequence[Layer]) -> NamedFile:
-        """Return the file under the last layer, by libvirt's word or the caller's."""
-        top = layers[-1]
-        if disk.chain is not None:
-            if len(layers) > len(disk.chain):
-                raise UnreadError(
-                    f"{top.file.path}: its header names a backing file that libvirt does not know"
-                )
-            return disk.chain[len(layers) - 1]
-        below = self._pick(top, top.info.backing_name, self._target.backing_files, "--backing")
-        if below.format or not top.info.backing_format:
-            return below
-        try:
-            return NamedFile(below.path, DiskFormat(top.info.backing_format))
-        except ValueError:
-            raise UnreadError(
-                f"{below.path}: a backing file of format {top.info.backing_format!r} is unsupported"
-            ) from None
-
-    def _open_data_file(self, disk: DiskTarget, top: Layer) -> OpenFile:
-        if disk.data_file:
-            return self._open(disk, disk.data_file)
-        return self._open(
-            disk, self._pick(top, top.info.data_file_name, self._target.data_files, "--data-file")
-        )
-
-    def _pick(self, layer: Layer, name: str, allowed: Sequence[NamedFile], option: str) -> NamedFile:
-        try:
-            return pick(name, layer.file.path, allowed, option)
-        except UnreadError as error:
-            raise UnreadError(f"{layer.file.path}: {error}") from None
-
-    def _open_layer(self, disk: DiskTarget, named: NamedFile) -> Layer:
-        file = self._open(disk, named)
-        try:
-            return Layer(file, self._inspect(file, named.format))
-        except InputError as error:
-            raise UnreadError(_about(file.path, error)) from error
-
-    def _inspect(self, file: OpenFile, image_format: DiskFormat | None) -> ImageInfo:
-        image = encode(LayerInput(file.path, 0, file.size_bytes, image_format))
-        return decode(ImageInfo, self._reader.call("inspect", {"image": image}, [file.descriptor]), file.path)
-
-    def _open(self, disk: DiskTarget, named: NamedFile) -> OpenFile:
-        """Open a file; the caller's own must open, one that libvirt names may be missing."""
-        try:
-            file = open_file(named)
-        except UndercroftError as error:
-            if disk.format_source == "libvirt":
-                raise UnreadError(str(error)) from error
-            raise
-        self._descriptors.append(file.descriptor)
-        return file
-
     # Reading
 
     def _call(self, job: str, state: State, **arguments: Json) -> Json:
-        disks, descriptors = self._inputs(state)
-        return self._reader.call(job, {"disks": disks, **arguments}, descriptors)
+        with ExitStack() as sockets:
+            disks, descriptors = self._inputs(state, sockets)
+            return self._reader.call(job, {"disks": disks, **arguments}, descriptors)
 
-    def _inputs(self, state: State) -> tuple[Json, list[int]]:
-        """Return the disks of a state as the reader takes them, and the descriptors that they refer to."""
+    def _inputs(self, state: State, sockets: ExitStack) -> tuple[Json, list[int]]:
+        """Return the disks of a state as the reader takes them, and the descriptors that they refer to.
+
+        A live disk is spoken to over a socket of this job's own, which `sockets` closes.
+        """
+        inputs: list[Json] = []
         descriptors: list[int] = []
-        return [encode(self._disk_input(disk, state, descriptors)) for disk in self._disks], descriptors
+        for disk in self._disks:
+            live = disk.target.live
+            if state.is_current and live:
+                descriptors.append(sockets.enter_context(live.connect()).fileno())
+                inputs.append(encode(_live_input(disk.target.name, live, len(descriptors) - 1)))
+            else:
+                inputs.append(encode(self._file_input(disk, state, descriptors)))
+        return inputs, descriptors
 
-    def _disk_input(self, disk: OpenDisk, state: State, descriptors: list[int]) -> DiskInput:
+    def _file_input(self, disk: OpenDisk, state: State, descriptors: list[int]) -> DiskInput:
         name = disk.target.name
-        live = disk.target.live
-        if state.is_current and live:
-            descriptors.append(live.descriptor)
-            return DiskInput(name, (_live_input(live, len(descriptors) - 1, name),))
         if not disk.layers:
             return DiskInput(name, (), unread=disk.unread)
         if not state.is_current and name not in state.snapshots:
@@ -256,6 +154,7 @@ class OpenMachine:
                 answer, failure = read(), None
             except InputError as error:
                 failure = error
+            self._check_live(state)
             changed = self._changed_files(state)
             if not changed:
                 break
@@ -284,38 +183,21 @@ class OpenMachine:
                 changed.extend(file for file in disk.files if file.changed())
             elif not state.is_current and disk.layers:
                 top = disk.layers[0]
-                if self._inspect(top.file, top.info.format).snapshots != top.info.snapshots:
+                if self._opener.inspect(top.file, top.info.format).snapshots != top.info.snapshots:
                     changed.append(top.file)
         return changed
 
+    def _check_live(self, state: State) -> None:
+        """Raise OperationError where a point in time did not hold until the end of the read."""
+        for disk in self._disks:
+            if state.is_current and disk.target.live:
+                disk.target.live.check()
+
     def _refresh(self) -> None:
         """Take the files' sizes and signatures anew; their tables are read anew by every job."""
-        self._disks = [
-            replace(
-                disk,
-                layers=tuple(replace(layer, file=layer.file.refreshed()) for layer in disk.layers),
-                data_file=disk.data_file.refreshed() if disk.data_file else None,
-            )
-            for disk in self._disks
-        ]
-
-    def _disk_report(self, disk: OpenDisk) -> DiskReport:
-        top = disk.layers[0] if disk.layers else None
-        return DiskReport(
-            name=disk.target.name,
-            path=disk.target.image.path if disk.target.image else "",
-            format=top.info.format.value if top else "unread",
-            format_source=disk.target.format_source,
-            chain=tuple(layer.file.path for layer in disk.layers[1:]),
-            size_bytes=top.info.size_bytes if top else 0,
-            unstable=any(file.path in self._unstable for file in disk.files),
-        )
+        self._disks = [disk.refreshed() for disk in self._disks]
 
 
-def _live_input(live: LiveExport, index: int, name: str) -> LayerInput:
-    return LayerInput(name, index, 0, DiskFormat.RAW, Transport.NBD, live.export)
-
-
-def _about(path: str, error: Exception) -> str:
-    text = str(error)
-    return text if text.startswith(path) else f"{path}: {text}"
+def _live_input(name: str, live: LiveExport, descriptor: int) -> DiskInput:
+    layer = LayerInput(name, descriptor, 0, DiskFormat.RAW, Transport.NBD, live.export)
+    return DiskInput(name, (layer,))

@@ -6,8 +6,9 @@ them.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from socket import socket
 
 from undercroft.errors import InputError
 from undercroft.model.disk import DiskFormat
@@ -24,10 +25,17 @@ class NamedFile:
 
 @dataclass(frozen=True, slots=True)
 class LiveExport:
-    """A running machine's disk at one point in time: a connected NBD socket and the export's name."""
+    """A running machine's disk at one point in time, as an NBD export.
 
-    descriptor: int
+    Attributes:
+        export: its name.
+        connect: returns a fresh connected socket; each job speaks to its own.
+        check: raises OperationError when the point in time was given up, which voids what was read.
+    """
+
     export: str
+    connect: Callable[[], socket]
+    check: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,5 +28,5 @@ def test_a_planted_name_opens_nothing_and_names_the_option(planted: str, tmp_pat
 
 def test_two_files_with_the_name_are_told_apart_by_the_caller(tmp_path: Path) -> None:
     files = [NamedFile(str(tmp_path / folder / "base.qcow2")) for folder in ("a", "b")]
-    with pytest.raises(UnreadError, match="fits .* and .*; name one of them"):
+    with pytest.raises(UnreadError, match=r"fits .* and .*; name one of them"):
         pick("/gone/base.qcow2", str(tmp_path / "top.qcow2"), files, "--backing")

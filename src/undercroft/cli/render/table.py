@@ -70,7 +70,7 @@ def _machine(page: Page, report: ScanReport) -> None:
 
 def _disk(disk: DiskReport) -> Iterator[Span]:
     source = f"{escape(disk.format)} ({escape(disk.format_source)})"
-    chain = "".join(f" on {escape(path)}" for path in disk.chain[1:])
+    chain = "".join(f" on {escape(path)}" for path in disk.chain)
     yield span(f"{escape(disk.name)}  {escape(disk.path)}")
     yield span(f"  {source}, {words.size(disk.size_bytes)}{chain}", Style.DIM)
     if disk.unstable:

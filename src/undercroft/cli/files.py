@@ -1,0 +1,75 @@
+"""`undercroft files`: list and print files of a state, for people who want to look."""
+
+import sys
+from typing import Any
+
+import click
+
+from undercroft.cli.options import format_option, machine_options, opened, request, screen, show
+from undercroft.cli.render import data, listing
+
+
+@click.group(short_help="List or print files of a state.")
+def command() -> None:
+    r"""List or print files of a state, as the guest sees its tree.
+
+    With -a or -d, give @STATE (or nothing, for the current state) in place of IMAGE.
+
+    \b
+    Example:
+      undercroft files ls web01.qcow2@before-upgrade /etc
+      undercroft files cat -d web01 /etc/os-release
+    """
+
+
+def _image_and_path(arguments: tuple[str, ...], options: dict[str, Any]) -> tuple[str | None, str]:
+    """Split IMAGE PATH, or only PATH where -a or -d names the machine."""
+    named = bool(options["domain"] or options["added"])
+    if len(arguments) == 2:
+        return arguments
+    if named and len(arguments) == 1 and not arguments[0].startswith("@"):
+        return None, arguments[0]
+    if len(arguments) == 1:
+        return arguments[0], "/"
+    if named and not arguments:
+        return None, "/"
+    raise click.UsageError("give an IMAGE and one PATH in the guest")
+
+
+@command.command()
+@click.argument("arguments", nargs=-1, metavar="IMAGE[@STATE] [PATH]")
+@machine_options
+@format_option("table", "json", "yaml")
+def ls(arguments: tuple[str, ...], output_format: str, no_sandbox: bool, **options: Any) -> None:
+    r"""List the directory PATH of a guest (default: /), or the one file.
+
+    \b
+    Example:
+      undercroft files ls web01.qcow2@before-upgrade /etc/ssh
+    """
+    image, path = _image_and_path(arguments, options)
+    asked, state = request(image, options)
+    with opened(asked, no_sandbox=no_sandbox) as (machine, _reader):
+        entries = machine.entries(machine.state(state), path)
+    if output_format == "table":
+        show(listing.render_files(entries, screen()))
+    else:
+        show(data.render_files(entries, output_format))
+
+
+@command.command()
+@click.argument("arguments", nargs=-1, metavar="IMAGE[@STATE] PATH")
+@machine_options
+def cat(arguments: tuple[str, ...], no_sandbox: bool, **options: Any) -> None:
+    r"""Print the regular file PATH of a guest, byte for byte.
+
+    \b
+    Example:
+      undercroft files cat web01.qcow2@before-upgrade /etc/shadow > shadow.old
+    """
+    image, path = _image_and_path(arguments, options)
+    asked, state = request(image, options)
+    with opened(asked, no_sandbox=no_sandbox) as (machine, _reader):
+        for chunk in machine.content(machine.state(state), path):
+            sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()

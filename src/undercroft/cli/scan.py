@@ -1,0 +1,105 @@
+"""`undercroft scan`: what is installed and unpatched in every state of a machine."""
+
+import sys
+from datetime import UTC, date, datetime
+from typing import Any
+
+import click
+
+from undercroft.cli.exitcode import FailOn, exit_code
+from undercroft.cli.options import format_option, machine_options, opened, request, screen, show
+from undercroft.cli.render import table
+from undercroft.cli.render.progress import Progress
+from undercroft.model.report import ScanReport
+from undercroft.scan.assess import assessor
+from undercroft.scan.report import scan_machine
+from undercroft.scan.session import Request
+
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.command(short_help="What is installed and unpatched in every state of a machine.")
+@click.argument("image", required=False, metavar="IMAGE[@STATE]")
+@machine_options
+@format_option("table", "json", "yaml", "cyclonedx", "sarif")
+@click.option("-v", "--verbose", is_flag=True, help="List each finding, package and volume.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+@click.option(
+    "--fail-on",
+    type=click.Choice([gate.value for gate in FailOn]),
+    help="Exit with 6 when a state shown has such a finding; unknown severity counts as high.",
+)
+@click.option(
+    "--as-of", type=DAY, metavar="DAY", help="Answer as of that day (YYYY-MM-DD), from dated records only."
+)
+def command(
+    image: str | None,
+    output_format: str,
+    verbose: bool,
+    quiet: bool,
+    fail_on: str | None,
+    as_of: datetime | None,
+    no_sandbox: bool,
+    **options: Any,
+) -> int:
+    r"""Show what is installed and unpatched in the current state and in every snapshot of a machine.
+
+    With @STATE only that state is shown: @current, a snapshot's name, or its ID. cyclonedx describes one
+    state, the current one unless another is named.
+
+    \b
+    Example:
+      undercroft scan web01.qcow2
+      undercroft scan -a root.qcow2 -a data.qcow2
+      undercroft scan -d web01 -v
+      undercroft scan web01.qcow2@current --fail-on kev -f sarif > web01.sarif
+    """
+    asked, state = request(image, options)
+    day = as_of.date() if as_of else None
+    report = _scan(asked, _wanted(image, state, output_format), day, no_sandbox=no_sandbox, quiet=quiet)
+    show(_rendered(report, output_format, verbose=verbose))
+    return exit_code(report, FailOn(fail_on) if fail_on else None)
+
+
+def _wanted(image: str | None, state: str, output_format: str) -> str | None:
+    """Return the one state that is asked for, None for all."""
+    named = bool(image) and str(image).endswith(f"@{state}")
+    return state if named or output_format == "cyclonedx" else None
+
+
+def _scan(
+    asked: Request, state: str | None, as_of: date | None, *, no_sandbox: bool, quiet: bool
+) -> ScanReport:
+    now = datetime.now(UTC)
+    with (
+        opened(asked, no_sandbox=no_sandbox) as (machine, reader),
+        assessor(now=now, as_of=as_of) as assess,
+        Progress(sys.stderr, enabled=not quiet) as progress,
+    ):
+        return scan_machine(
+            machine,
+            assess,
+            scanned_at=now,
+            sandboxed=reader.sandboxed,
+            as_of=as_of,
+            states=[machine.state(state)] if state else (),
+            progress=progress.update,
+        )
+
+
+def _rendered(report: ScanReport, output_format: str, *, verbose: bool) -> str:
+    match output_format:
+        case "table":
+            return table.render(report, screen(), verbose=verbose)
+        case "cyclonedx":
+            from undercroft.cli.render.cyclonedx import render_cyclonedx  # noqa: PLC0415 - 100 ms to import
+
+            return render_cyclonedx(report, report.states[0])
+        case "sarif":
+            from undercroft.cli.render.sarif import render_sarif  # noqa: PLC0415 - one format per run
+
+            return render_sarif(report)
+        case _:
+            from undercroft.cli.render.data import render_scan  # noqa: PLC0415 - one format per run
+
+            return render_scan(report, output_format)
