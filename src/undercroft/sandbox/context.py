@@ -11,6 +11,10 @@ from undercroft.model.schema import Json
 class JobContext:
     """One job's whole world.
 
+    What works on a descriptor is read, pread, lseek and close, on a socket send and recv too. There is no
+    fstat (the C library makes it of a call that takes a path), no file of any other name, no thread, no
+    sleep; nothing can be imported any more.
+
     Attributes:
         arguments: the host's arguments, trusted.
         descriptors: open files (read-only) and connected sockets, in the order in which the host gave

@@ -23,7 +23,7 @@ from undercroft.sandbox import syscalls
 from undercroft.sandbox.syscalls import ARCHITECTURES, Architecture
 
 ALLOWED = (
-    "pread64", "read", "preadv", "lseek", "fstat",
+    "pread64", "read", "preadv", "lseek", "close",
     "brk", "munmap", "mremap", "madvise",
     "futex", "sched_yield", "getrandom", "getpid", "clock_gettime", "clock_getres", "gettimeofday",
     "exit", "exit_group",
@@ -34,7 +34,7 @@ WITH_SOCKETS = ("recvfrom", "getsockname", "getsockopt")
 """Allowed too where the host passed a socket (an NBD export)."""
 
 REFUSED_SOFTLY = (
-    "open", "openat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat",
+    "open", "openat", "fstat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat",
     "readlink", "readlinkat", "getdents64", "getcwd", "ioctl",
 )  # fmt: skip
 """Answered with EPERM: the interpreter tries them on its own, and lives without."""
