@@ -1,0 +1,145 @@
+"""Which format a file has, told by its content and never by its name: one explicit table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from undercroft.advisories.feeds import (
+    cve,
+    debian_dsa,
+    debian_tracker,
+    epss,
+    kev,
+    openvex,
+    osv,
+)
+from undercroft.advisories.feeds.archives import json_documents
+from undercroft.advisories.feeds.bounded import json_members, read_all
+from undercroft.advisories.feeds.feed import Feed, FeedInput, Parser
+from undercroft.errors import InputError
+
+_HEAD_BYTES = 4096
+_MAX_PEEKED = 64
+_EPSS_COMMENT = b"#model_version:"
+
+Seen = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFormat:
+    """A format of JSON documents.
+
+    Attributes:
+        name: as shown to users.
+        fits: tells it from the first members of the document's object.
+        parse: of a single document.
+        parse_archive: of a zip archive of documents, None where there are none.
+    """
+
+    name: str
+    fits: Callable[[Seen], bool]
+    parse: Parser
+    parse_archive: Parser | None = None
+
+
+def _is_tracker(seen: Seen) -> bool:
+    first = next(iter(seen.values()), None)
+    record = next(iter(first.values()), None) if isinstance(first, dict) else None
+    return isinstance(record, dict) and "releases" in record
+
+
+def _is_openvex(seen: Seen) -> bool:
+    return str(seen.get("@context", "")).startswith(openvex.CONTEXT)
+
+
+JSON_FORMATS = (
+    JsonFormat("Debian tracker (JSON)", _is_tracker, debian_tracker.parse),
+    JsonFormat("CISA KEV (JSON)", lambda seen: "catalogVersion" in seen, kev.parse),
+    JsonFormat("OpenVEX (JSON)", _is_openvex, openvex.parse),
+    JsonFormat(
+        "CVE records (JSON, zip, folder)",
+        lambda seen: seen.get("dataType") == "CVE_RECORD",
+        cve.parse_record,
+        cve.parse_archive,
+    ),
+    JsonFormat(
+        "OSV (JSON, zip)",
+        lambda seen: "id" in seen and "modified" in seen,
+        osv.parse_record,
+        osv.parse_archive,
+    ),
+)
+DSA_FORMAT = "Debian DSA or DLA list"
+EPSS_FORMAT = "EPSS (csv, csv.gz)"
+
+ACCEPTED = (*(form.name for form in JSON_FORMATS), DSA_FORMAT, EPSS_FORMAT)
+
+
+def parse_any(source: FeedInput) -> Feed:
+    """Return the feed in `source`, whatever its format.
+
+    Raises:
+        InputError: none of the accepted formats, which the message lists, or malformed; also while the
+            records are taken.
+    """
+    parser = recognise(source)
+    source.file.seek(0)
+    return parser(source)
+
+
+def recognise(source: FeedInput) -> Parser:
+    """Return the parser for the format that the content of `source` has. Raises InputError."""
+    source.file.seek(0)
+    head = source.file.read(_HEAD_BYTES)
+    source.file.seek(0)
+    if not head:
+        raise InputError(f"{source.name}: is empty")
+    if head.startswith(b"PK\x03\x04"):
+        return _recognise_archive(source)
+    if head.startswith((b"\x1f\x8b", _EPSS_COMMENT)):
+        return epss.parse
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"{"):
+        return _recognise_json(source)
+    if text.startswith(b"[") and b"] D" in text[:20]:
+        return debian_dsa.parse
+    raise _unknown(source.name)
+
+
+def is_cve_record(content: bytes, what: str) -> bool:
+    """Tell whether `content` is a CVE record; anything else, malformed JSON included, is not."""
+    try:
+        form = _fitting(content, what)
+    except InputError:
+        return False
+    return form is not None and form.parse is cve.parse_record
+
+
+def _recognise_json(source: FeedInput) -> Parser:
+    form = _fitting(read_all(source.file, debian_tracker.MAX_BYTES, source.name), source.name)
+    if form is None:
+        raise _unknown(source.name)
+    return form.parse
+
+
+def _recognise_archive(source: FeedInput) -> Parser:
+    for place, content in islice(json_documents(source.file, source.name), _MAX_PEEKED):
+        form = _fitting(content, place) if content.lstrip()[:1] == b"{" else None
+        if form and form.parse_archive:
+            return form.parse_archive
+    raise _unknown(source.name)
+
+
+def _fitting(content: bytes, what: str) -> JsonFormat | None:
+    seen: Seen = {}
+    for key, value in islice(json_members(content, what), _MAX_PEEKED):
+        seen[key] = value
+        for form in JSON_FORMATS:
+            if form.fits(seen):
+                return form
+    return None
+
+
+def _unknown(what: str) -> InputError:
+    return InputError(f"{what}: none of the formats that are read: {'; '.join(ACCEPTED)}")

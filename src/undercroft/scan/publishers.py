@@ -1,0 +1,82 @@
+"""Where each publisher offers its feed, and how a site names another place for it.
+
+An address is looked for in this order: the caller's overrides (an option, a configuration file), the
+environment (`UNDERCROFT_FEED_DEBIAN_TRACKER=https://...`), the publisher's own.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from undercroft.errors import NotFoundError
+
+ENVIRONMENT_PREFIX = "UNDERCROFT_FEED_"
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """A feed that can be fetched.
+
+    Attributes:
+        name: what its edition must turn out to be ("debian-tracker", "osv:Debian").
+        url: https, or file for a copy on this machine.
+        limit_bytes: the most that is accepted, compressed as it comes; several times today's size.
+        optional: fetched only when it is named: it is large, and others hold most of what it says.
+    """
+
+    name: str
+    url: str
+    limit_bytes: int
+    optional: bool = False
+
+
+_TRACKER_LISTS = "https://salsa.debian.org/security-tracker-team/security-tracker/-/raw/master/data"
+
+PUBLISHERS = (
+    Publisher("debian-tracker", "https://security-tracker.debian.org/tracker/data/json", 256 * _MIB),
+    Publisher("debian-dsa", f"{_TRACKER_LISTS}/DSA/list", 64 * _MIB),
+    Publisher("debian-dla", f"{_TRACKER_LISTS}/DLA/list", 64 * _MIB),
+    Publisher("osv:Debian", "https://osv-vulnerabilities.storage.googleapis.com/Debian/all.zip", 1024 * _MIB),
+    Publisher("osv:Ubuntu", "https://osv-vulnerabilities.storage.googleapis.com/Ubuntu/all.zip", 2048 * _MIB),
+    Publisher(
+        "kev",
+        "https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json",
+        32 * _MIB,
+    ),
+    Publisher("epss", "https://epss.empiricalsecurity.com/epss_scores-current.csv.gz", 64 * _MIB),
+    Publisher(
+        "cve",
+        "https://github.com/CVEProject/cvelistV5/archive/refs/heads/main.zip",
+        4096 * _MIB,
+        optional=True,
+    ),
+)
+
+
+def select(
+    names: Iterable[str], overrides: Mapping[str, str], environment: Mapping[str, str]
+) -> tuple[Publisher, ...]:
+    """Return the publishers called `names`, all but the optional ones where there are none.
+
+    Args:
+        names: of feeds.
+        overrides: address by name.
+        environment: the process's.
+
+    Raises:
+        NotFoundError: a name that no publisher has; the message lists those that are known.
+    """
+    known = {publisher.name: publisher for publisher in PUBLISHERS}
+    wanted = list(dict.fromkeys(names)) or [name for name, entry in known.items() if not entry.optional]
+    for name in [*wanted, *overrides]:
+        if name not in known:
+            raise NotFoundError(f"no feed is called {name!r}; known are {', '.join(known)}")
+    return tuple(
+        replace(known[name], url=overrides.get(name) or environment.get(_variable(name)) or known[name].url)
+        for name in wanted
+    )
+
+
+def _variable(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.upper().replace("-", "_").replace(":", "_")
