@@ -35,6 +35,7 @@ from packageurl import PackageURL
 
 from undercroft import __version__
 from undercroft.cli.render.escape import escape, harmless
+from undercroft.cli.render.jsontext import dump
 from undercroft.model.finding import Finding, FixState, Severity
 from undercroft.model.inventory import Inventory, OsRelease, Package
 from undercroft.model.report import ScanReport, StateReport
@@ -65,11 +66,12 @@ def render_cyclonedx(report: ScanReport, state: StateReport) -> str:
     """Return the bill of materials of `state`, one of the report's, as JSON."""
     inventory = state.inventory
     refs = _refs(inventory.packages) if inventory else {}
+    metadata = _metadata(report, state)
     bom = Bom(
         serial_number=uuid.uuid5(
             _SERIALS, f"{report.machine!a}@{state.ident}@{report.scanned_at.isoformat()}"
         ),
-        metadata=_metadata(report, state),
+        metadata=metadata,
         components=_components(inventory, refs) if inventory else (),
         vulnerabilities=[
             _vulnerability(finding, inventory.packages, refs)
@@ -77,12 +79,14 @@ def render_cyclonedx(report: ScanReport, state: StateReport) -> str:
             if inventory
         ],
     )
+    if metadata.component:
+        bom.register_dependency(metadata.component, bom.components)
     text = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string()
     document = json.loads(text)
     # The library has no compositions.
     aggregate = "complete" if _complete(state) else "incomplete"
     document["compositions"] = [{"aggregate": aggregate, "assemblies": [_MACHINE]}]
-    return json.dumps(document, indent=2) + "\n"
+    return dump(document)
 
 
 def _complete(state: StateReport) -> bool:

@@ -11,13 +11,13 @@ the list of the originals in the same order. Messages of Undercroft itself have 
 """
 
 import base64
-import json
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 from undercroft.cli.render.escape import escape, harmless
+from undercroft.cli.render.jsontext import dump
 from undercroft.cli.render.states import brought_back, findings_of
 from undercroft.model.diff import StateDiff
 from undercroft.model.finding import FeedStatus, Finding, FixState, Severity
@@ -142,7 +142,7 @@ def _base64(text: Json) -> str:
 
 def _text(document: dict[str, Any], data_format: DataFormat | str) -> str:
     if DataFormat(data_format) is DataFormat.JSON:
-        return json.dumps(document, indent=2) + "\n"
+        return dump(document)
     import yaml  # noqa: PLC0415 - only where YAML is asked for
 
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -7,13 +7,13 @@ then: a run without results is clean only when it is true.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 from undercroft import __version__
 from undercroft.cli.render.escape import escape, harmless
+from undercroft.cli.render.jsontext import dump
 from undercroft.cli.render.states import brought_back, findings_of
 from undercroft.model.finding import Finding, FixState, Severity
 from undercroft.model.report import ScanReport, StateReport
@@ -47,7 +47,7 @@ def render_sarif(report: ScanReport) -> str:
         "results": [result for state in report.states for result in _results(report, state, indexes)],
         "columnKind": "unicodeCodePoints",
     }
-    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+    return dump({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def _rule(finding: Finding) -> dict[str, Any]:
