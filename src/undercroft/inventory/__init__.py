@@ -1,1 +1,10 @@
-"""."""
+"""What is installed in a machine, from its files: nothing runs in it and nothing is asked of it.
+
+Guarantees: an inventory is what the guest's own records say, with the parts that could not be read
+named in its coverage. A package database is the guest's word: it tells what was installed, not that
+nothing else runs.
+
+Takes a `disks.machine.Machine`, gives a `model.inventory.Inventory` (`collect.collect`). One module per
+source: `osrelease`, `dpkg` (one module per package manager; those without are in `otherpackages`),
+`kernels`, `lastrun` with `journal`, `unowned` with `owners`.
+"""

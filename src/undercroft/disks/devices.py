@@ -1,0 +1,162 @@
+"""How a mount names its device, and which of the given volumes that is.
+
+Guarantees: a name is matched by what the disks themselves carry (UUIDs, labels) or by the disks' names
+in the machine; a kernel's name of another bus (an fstab that says sda on a machine with vda) is matched
+by position, because the bus changed and the order did not. A name that only hardware explains (by-id,
+by-path) is matched where there is but one disk. Names follow fstab(5) and udev's links in /dev/disk.
+
+    >>> parse_device(b"UUID=0A1B-2C3D", "vfat")
+    Device(kind=<DeviceKind.UUID: 'uuid'>, value='0a1b-2c3d', partition=0)
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from undercroft.disks.volumes import OpenVolume
+
+
+class DeviceKind(StrEnum):
+    """How an entry names its device."""
+
+    UUID = "uuid"
+    LABEL = "label"
+    PART_UUID = "partuuid"
+    PART_LABEL = "partlabel"
+    DISK = "disk"  # /dev/sda, with the partition's number apart
+    HARDWARE = "hardware"  # by-id, by-path: only the host's hardware tells which disk
+    NETWORK = "network"
+    PSEUDO = "pseudo"  # the kernel makes it up: proc, tmpfs
+    OTHER = "other"  # device-mapper (LVM, LUKS), md, ZFS datasets, image files
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device as an entry names it.
+
+    Attributes:
+        kind: which of a volume's names `value` is.
+        value: the name; UUIDs in lower case, for DISK the disk's name without its partition ("vda").
+        partition: for DISK and HARDWARE the partition's number, 0 for the whole disk.
+    """
+
+    kind: DeviceKind
+    value: str
+    partition: int = 0
+
+
+PSEUDO_TYPES = frozenset(
+    """
+    autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl
+    hugetlbfs mqueue none nsfs proc pstore ramfs rootfs securityfs sysfs tmpfs tracefs usbfs
+    """.split()  # noqa: SIM905 - forty quoted words are harder to read
+)
+"""Filesystems that the kernel makes up; nothing of them is on a disk."""
+
+NETWORK_TYPES = frozenset(
+    """
+    9p afs beegfs ceph cifs davfs davfs2 fuse.ceph fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs
+    glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs smb3 smbfs sshfs virtiofs
+    """.split()  # noqa: SIM905 - forty quoted words are harder to read
+)
+
+_TAGS = {
+    "UUID": DeviceKind.UUID,
+    "LABEL": DeviceKind.LABEL,
+    "PARTUUID": DeviceKind.PART_UUID,
+    "PARTLABEL": DeviceKind.PART_LABEL,
+}
+_BY_FOLDERS = {f"/dev/disk/by-{tag.lower()}/": kind for tag, kind in _TAGS.items()}
+_DISK_NAME = re.compile(r"/dev/((?:sd|vd|xvd|hd|ubd)[a-z]{1,3})([1-9][0-9]{0,2})?")
+_NUMBERED_DISK_NAME = re.compile(r"/dev/((?:nvme[0-9]{1,3}n|mmcblk)[0-9]{1,3})(?:p([1-9][0-9]{0,2}))?")
+_HARDWARE_NAME = re.compile(r"/dev/disk/by-(?:id|path)/[^/]+?(?:-part([1-9][0-9]{0,2}))?")
+_HEX = re.compile(rb"\\x([0-9a-fA-F]{2})")
+
+
+def parse_device(untrusted: bytes, fs_type: str = "auto") -> Device:
+    """Return how a mount of type `fs_type` names its device; unknown forms are OTHER."""
+    text = untrusted.decode("utf-8", "surrogateescape")
+    if fs_type in PSEUDO_TYPES or text in {"none", "tmpfs", "proc", "sysfs"}:
+        return Device(DeviceKind.PSEUDO, text)
+    if _is_network(fs_type, text):
+        return Device(DeviceKind.NETWORK, text)
+    tag, equals, value = text.partition("=")
+    if equals and (kind := _TAGS.get(tag.upper())):
+        return _tagged(kind, value.strip("\"'"))
+    return _by_path(text)
+
+
+def _by_path(text: str) -> Device:
+    for folder, kind in _BY_FOLDERS.items():
+        if text.startswith(folder):
+            escaped = text[len(folder) :].encode("utf-8", "surrogateescape")
+            name = _HEX.sub(lambda match: bytes([int(match[1], 16)]), escaped)
+            return _tagged(kind, name.decode("utf-8", "surrogateescape"))
+    if match := _DISK_NAME.fullmatch(text) or _NUMBERED_DISK_NAME.fullmatch(text):
+        return Device(DeviceKind.DISK, match[1], int(match[2] or 0))
+    if match := _HARDWARE_NAME.fullmatch(text):
+        return Device(DeviceKind.HARDWARE, text, int(match[1] or 0))
+    return Device(DeviceKind.OTHER, text)
+
+
+def disk_index(name: str) -> int:
+    """Return the position that a kernel's disk name stands for: sda and nvme0n1 are 0, vdb is 1."""
+    letters = re.fullmatch(r"(?:sd|vd|xvd|hd|ubd)([a-z]{1,3})", name)
+    if letters:
+        index = 0
+        for letter in letters[1]:
+            index = index * 26 + ord(letter) - ord("a") + 1
+        return index - 1
+    number = re.search(r"[0-9]{1,3}", name)
+    return int(number[0]) if number else -1
+
+
+def find_volumes(device: Device, volumes: Sequence[OpenVolume]) -> list[OpenVolume]:
+    """Return the volumes that `device` may mean, in their order: none, one, or several that share it."""
+    value = device.value
+    if not value:
+        return []
+    match device.kind:
+        case DeviceKind.UUID:
+            return [volume for volume in volumes if volume.content.uuid.lower() == value]
+        case DeviceKind.LABEL:
+            return [volume for volume in volumes if volume.content.label == value]
+        case DeviceKind.PART_UUID:
+            return [volume for volume in volumes if volume.part_uuid == value]
+        case DeviceKind.PART_LABEL:
+            return [volume for volume in volumes if volume.part_name == value]
+        case DeviceKind.DISK:
+            return _by_disk_name(device, volumes)
+        case DeviceKind.HARDWARE if len({volume.disk_order for volume in volumes}) == 1:
+            return [volume for volume in volumes if volume.number == device.partition]
+    return []
+
+
+def _by_disk_name(device: Device, volumes: Sequence[OpenVolume]) -> list[OpenVolume]:
+    partition = [volume for volume in volumes if volume.number == device.partition]
+    bus = _bus(device.value)
+    if any(_bus(volume.disk) == bus for volume in volumes):
+        return [volume for volume in partition if volume.disk == device.value]
+    position = disk_index(device.value)
+    return [volume for volume in partition if volume.disk_order == position]
+
+
+def _bus(disk: str) -> str:
+    """The part of a disk's name that says which driver named it: "vd" of vda, "nvme" of nvme0n1."""
+    if disk.startswith("nvme"):
+        return "nvme"
+    if disk.startswith("mmcblk"):
+        return "mmcblk"
+    return disk[:3] if disk.startswith(("xvd", "ubd")) else disk[:2]
+
+
+def _is_network(fs_type: str, device: str) -> bool:
+    if fs_type in NETWORK_TYPES:
+        return True
+    return device.startswith("//") or re.match(r"[\w.\[\]:-]+:/", device) is not None
+
+
+def _tagged(kind: DeviceKind, value: str) -> Device:
+    folded = value if kind in (DeviceKind.LABEL, DeviceKind.PART_LABEL) else value.lower()
+    return Device(kind, folded)

@@ -1,0 +1,87 @@
+"""One machine from its disks: its volumes, its root, its mounts, and how much of it could be read.
+
+Guarantees: `open_machine` raises for no content of a disk. What could not be read is in `Coverage`:
+among the problems where it may hold software, else among the notes, and every volume is listed with
+what became of it. A machine without a readable root has no tree, and the problem says what was found.
+
+    >>> machine = open_machine([("vda", source), ("vdb", UnreadDisk("encrypted with LUKS"))])
+    >>> machine.tree.read(b"/etc/hostname", limit=4096)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from undercroft.disks.detect import open_filesystem
+from undercroft.disks.mounts import MountedTree, assemble, may_hold_software
+from undercroft.disks.rootchoice import RootChoice, choose_root
+from undercroft.disks.source import BlockSource
+from undercroft.disks.tree import GuestTree
+from undercroft.disks.volumes import DiskSet, Opener, OpenVolume, UnreadDisk, open_volumes
+from undercroft.model.disk import Coverage
+
+__all__ = ["Machine", "UnreadDisk", "open_machine"]
+
+MAX_NAMED_VOLUMES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine that is ready to be read.
+
+    Attributes:
+        tree: its files, None when no root could be read.
+        coverage: what the tree rests on.
+    """
+
+    tree: GuestTree | None
+    coverage: Coverage
+
+
+def open_machine(
+    disks: Sequence[tuple[str, BlockSource | UnreadDisk]], opener: Opener = open_filesystem
+) -> Machine:
+    """Return the machine that `disks` make up, each a (name, source) in the machine's own order.
+
+    Args:
+        disks: names as the machine's kernel gives them ("vda"); sources are untrusted content.
+        opener: opens a filesystem by its content; raises InputError or UnsupportedError.
+    """
+    opened = open_volumes(disks, opener)
+    choice = choose_root(opened.volumes)
+    if choice.root is None:
+        return Machine(None, _without_root(opened))
+    mounted = assemble(choice.root, opened.volumes)
+    return Machine(mounted.tree, _coverage(opened, choice, mounted))
+
+
+def _without_root(opened: DiskSet) -> Coverage:
+    found = [
+        f"{volume.name}: {volume.reason or f'{volume.kind} without a system'}" for volume in opened.volumes
+    ]
+    more = f"; and {len(found) - MAX_NAMED_VOLUMES} more" if len(found) > MAX_NAMED_VOLUMES else ""
+    listing = "; ".join(found[:MAX_NAMED_VOLUMES]) or "there is no disk"
+    volumes = tuple(volume.describe() for volume in opened.volumes)
+    return Coverage(volumes, (f"no root filesystem was found: {listing}{more}",), opened.notes)
+
+
+def _coverage(opened: DiskSet, choice: RootChoice, mounted: MountedTree) -> Coverage:
+    problems = [*choice.problems, *mounted.problems]
+    notes = [*opened.notes, *mounted.notes]
+    volumes = []
+    for volume in opened.volumes:
+        points = mounted.points.get(volume, [])
+        remark = ""
+        if volume in choice.others:
+            remark = "another system, not in this inventory" if not points else "also looks like a system"
+        elif not points and volume.applicable:
+            remark = "not mounted"
+        volumes.append(volume.describe(points, remark))
+        flaws = _filesystem_problems(volume)
+        uses_it = any(may_hold_software(point.encode("utf-8", "surrogateescape")) for point in points)
+        (problems if uses_it else notes).extend(flaws)
+    return Coverage(tuple(volumes), tuple(problems), tuple(notes))
+
+
+def _filesystem_problems(volume: OpenVolume) -> list[str]:
+    """What the filesystem's reader could not make sense of when it opened it (a broken journal)."""
+    return [f"{volume.name}: {problem}" for problem in getattr(volume.filesystem, "problems", ())]

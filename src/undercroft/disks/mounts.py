@@ -1,0 +1,315 @@
+"""A machine's mounts, assembled as the guest would make them, and what their absence means.
+
+Guarantees: every mount that the guest's own files name ends up in the tree, among the problems (it may
+hold software and was not read) or among the notes (it holds none). `may_hold_software` is the one
+definition of that difference. Sources: /etc/fstab, mount units in /etc/systemd/system, and where
+neither names the mount point, the partition types of the Discoverable Partitions Specification as
+systemd-gpt-auto-generator(8) applies them.
+"""
+
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from undercroft.disks.devices import Device, DeviceKind, find_volumes, parse_device
+from undercroft.disks.fstab import MountEntry, MountTable, merge, normalize, parse_fstab, parse_mount_unit
+from undercroft.disks.tree import Entry, GuestTree
+from undercroft.disks.volumes import OpenVolume
+from undercroft.errors import InputError, NotFoundError
+
+FSTAB = b"/etc/fstab"
+UNITS = b"/etc/systemd/system"
+
+MAX_FSTAB_BYTES = 1 << 20
+MAX_UNIT_BYTES = 64 << 10
+MAX_UNIT_FILES = 128
+MAX_UNIT_ENTRIES = 10_000
+MAX_SHOWN_CHARS = 200
+
+_SOFTWARE_ROOTS = (b"/usr", b"/opt", b"/boot", b"/etc", b"/bin", b"/sbin", b"/var/lib", b"/nix", b"/gnu")
+_FIRMWARE_FOLDERS = (b"/boot/efi", b"/boot/EFI", b"/boot/firmware")
+_LIBRARY_FOLDER = re.compile(rb"/lib[a-z0-9]*(?:/|$)")
+
+USR_TYPES = frozenset(
+    {
+        "8484680c-9521-48c6-9c11-b0720656f69e",  # x86-64
+        "75250d76-8cc6-458e-bd66-bd47cc81a812",  # x86
+        "b0e01050-ee5f-4390-949a-9101b17104e9",  # arm64
+        "7d0359a3-02b3-4f0a-865c-654403e70625",  # arm
+        "beaec34b-8442-439b-a40b-984381ed097d",  # riscv64
+    }
+)
+VAR_TYPE = "4d21b016-b534-45c2-a9fb-5c16e091fd2d"
+EXTENDED_BOOT_TYPE = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
+
+
+def may_hold_software(point: bytes) -> bool:
+    """Return whether installed software, its records or kernels may lie in a mount at `point`.
+
+    /srv, /home, /root and /var outside of /var/lib are data: nothing there is taken into an inventory
+    even where it was read, so nothing is lost where it was not. The firmware's folder below /boot holds
+    copies of what the boot loader's packages installed.
+    """
+    if point in (b"/", b"/var") or _LIBRARY_FOLDER.match(point):
+        return True
+    if _below(point, _FIRMWARE_FOLDERS):
+        return False
+    return _below(point, _SOFTWARE_ROOTS)
+
+
+@dataclass(slots=True)
+class MountedTree:
+    """A tree under assembly.
+
+    Attributes:
+        tree: the root with all that could be mounted.
+        points: where each volume is mounted.
+        problems: mounts that may hold software and were not read.
+        notes: mounts that hold none, and oddities.
+    """
+
+    tree: GuestTree
+    points: dict[OpenVolume, list[str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def report(self, text: str, point: bytes) -> None:
+        """Record what was not mounted at `point`, as a problem where software may lie in it."""
+        (self.problems if may_hold_software(point) else self.notes).append(text)
+
+
+def assemble(root: OpenVolume, volumes: Sequence[OpenVolume]) -> MountedTree:
+    """Return the tree of the machine whose root is `root`. Malformed files end up in its problems."""
+    if root.filesystem is None:
+        raise ValueError("the root volume has no filesystem")
+    mounted = MountedTree(GuestTree(root.filesystem), {root: ["/"]})
+    table = _mount_table(mounted)
+    mounted.problems += table.problems
+    mounted.notes += table.notes
+    for entry in in_order(table.entries):
+        if entry.point == b"/":
+            _check_root(entry, root, volumes, mounted)
+        else:
+            _mount(entry, root, volumes, mounted)
+    named = {entry.point for entry in table.entries}
+    for volume in volumes:
+        if volume.disk_order == root.disk_order:
+            _mount_by_type(volume, named, mounted)
+    return mounted
+
+
+def in_order(entries: Iterable[MountEntry]) -> list[MountEntry]:
+    """Return the entries so that each comes after those that its point and its source lie in.
+
+    A circle (two binds into one another) is cut at the entry that closes it.
+    """
+    entries = list(entries)
+    ordered: list[MountEntry] = []
+    entered: set[int] = set()
+
+    def visit(position: int) -> None:
+        if position in entered:
+            return
+        entered.add(position)
+        needs = [entries[position].point]
+        if entries[position].is_bind:
+            needs.append(normalize(entries[position].device) + b"/.")
+        for other, entry in enumerate(entries):
+            if other != position and any(_below(path, (entry.point,)) for path in needs):
+                visit(other)
+        ordered.append(entries[position])
+
+    for position in range(len(entries)):
+        visit(position)
+    return ordered
+
+
+def _mount_table(mounted: MountedTree) -> MountTable:
+    tree = mounted.tree
+    try:
+        fstab = parse_fstab(tree.read(FSTAB, MAX_FSTAB_BYTES))
+    except NotFoundError:
+        fstab = MountTable((), (), ("no /etc/fstab",))
+    except InputError as error:
+        fstab = MountTable((), (f"the mounts are unknown: {error}",))
+    return merge(fstab, tuple(_mount_units(mounted)))
+
+
+def _mount_units(mounted: MountedTree) -> Iterable[MountEntry]:
+    """Yield the mount units in /etc, automatic where a .wants or .requires folder links to them."""
+    units, wanted = _unit_names(mounted)
+    for unit in units[:MAX_UNIT_FILES]:
+        path = UNITS + b"/" + unit
+        try:
+            yield parse_mount_unit(mounted.tree.read(path, MAX_UNIT_BYTES), _show(path), unit in wanted)
+        except NotFoundError:
+            continue  # a mask, or a link whose target is gone
+        except InputError as error:
+            mounted.notes.append(str(error))
+    if len(units) > MAX_UNIT_FILES:
+        mounted.problems.append(f"{_show(UNITS)}: more than {MAX_UNIT_FILES} mount units")
+
+
+def _unit_names(mounted: MountedTree) -> tuple[list[bytes], set[bytes]]:
+    units: list[bytes] = []
+    wanted: set[bytes] = set()
+    seen = 0
+    pending: list[bytes] = [UNITS]
+    try:
+        while pending:
+            folder = pending.pop()
+            for entry in mounted.tree.entries(folder):
+                seen += 1
+                if seen > MAX_UNIT_ENTRIES:
+                    raise InputError(f"{_show(UNITS)}: more than {MAX_UNIT_ENTRIES} files")
+                if entry.name.endswith(b".mount"):
+                    (units.append if folder == UNITS else wanted.add)(entry.name)
+                elif folder == UNITS and _is_wants_folder(entry):
+                    pending.append(UNITS + b"/" + entry.name)
+    except NotFoundError:
+        pass
+    except InputError as error:
+        mounted.problems.append(f"the mount units are unknown: {error}")
+    return sorted(units), wanted
+
+
+def _is_wants_folder(entry: Entry) -> bool:
+    return entry.name.endswith((b".wants", b".requires"))
+
+
+def _check_root(
+    entry: MountEntry, root: OpenVolume, volumes: Sequence[OpenVolume], mounted: MountedTree
+) -> None:
+    """A root that names another filesystem as "/" may be what is left of an older system."""
+    device = parse_device(entry.device, entry.fs_type)
+    if device.kind is DeviceKind.PSEUDO or root in find_volumes(device, volumes):
+        return
+    mounted.problems.append(
+        f"{entry.place}: names {_show(entry.device)} as /, which is not {root.name}, where the system "
+        f"was found{_where_else(volumes)}"
+    )
+
+
+def _mount(entry: MountEntry, root: OpenVolume, volumes: Sequence[OpenVolume], mounted: MountedTree) -> None:
+    device = parse_device(entry.device, entry.fs_type)
+    what = f"{entry.place}: {_show(entry.point)}"
+    if not entry.automatic and not _is_empty(mounted.tree, entry.point):
+        mounted.notes.append(f"{what} is not mounted at boot")
+    elif entry.is_bind:
+        _bind(entry, what, mounted)
+    elif entry.fs_type == "overlay":
+        mounted.report(f"{what} is an overlay, which is not supported yet", entry.point)
+    elif device.kind is DeviceKind.PSEUDO:
+        if may_hold_software(entry.point) and entry.fs_type in ("tmpfs", "ramfs"):
+            mounted.notes.append(f"{what} is empty at boot ({entry.fs_type}): what it covers was read")
+    elif device.kind is DeviceKind.NETWORK:
+        mounted.report(f"{what} comes over the network and is on no disk", entry.point)
+    else:
+        _mount_volume(entry, _find(device, root, volumes), volumes, mounted)
+
+
+def _find(device: Device, root: OpenVolume, volumes: Sequence[OpenVolume]) -> list[OpenVolume]:
+    """Return what `device` may mean; a cloned disk's volumes come after those of the root's disk."""
+    found = find_volumes(device, volumes)
+    near = [volume for volume in found if volume.disk_order == root.disk_order]
+    return near if len(near) == 1 else found
+
+
+def _mount_volume(
+    entry: MountEntry, found: list[OpenVolume], volumes: Sequence[OpenVolume], mounted: MountedTree
+) -> None:
+    what = f"{entry.place}: {_show(entry.point)} is {_show(entry.device)}"
+    if not found:
+        cure = _where_else(volumes) or "; give its disk too (-a DISK)"
+        if entry.automatic:
+            mounted.report(f"{what}, which is on none of the given disks{cure}", entry.point)
+        elif may_hold_software(entry.point):
+            mounted.notes.append(f"{what}, which is not mounted at boot and on none of the given disks")
+        return
+    volume = found[0]
+    if len(found) > 1:
+        names = ", ".join(other.name for other in found)
+        mounted.report(f"{what}, which may be any of {names}: {volume.name} was read", entry.point)
+    _attach(volume, entry.point, what, mounted)
+
+
+def _attach(volume: OpenVolume, point: bytes, what: str, mounted: MountedTree) -> None:
+    mounted.points.setdefault(volume, []).append(_show(point, None))
+    if volume.filesystem is None:
+        mounted.report(f"{what} ({volume.name}), which was not read: {volume.reason}", point)
+        return
+    try:
+        mounted.tree.mount(point, volume.filesystem)
+    except (InputError, NotFoundError) as error:
+        mounted.report(f"{what} ({volume.name}) and could not be mounted: {error}", point)
+
+
+def _bind(entry: MountEntry, what: str, mounted: MountedTree) -> None:
+    if normalize(entry.device) == entry.point:
+        return  # a mount onto itself only changes flags
+    try:
+        mounted.tree.bind(entry.point, normalize(entry.device))
+    except (InputError, NotFoundError) as error:
+        mounted.report(f"{what} shows {_show(entry.device)}, which could not be read: {error}", entry.point)
+
+
+def _mount_by_type(volume: OpenVolume, named: set[bytes], mounted: MountedTree) -> None:
+    """Mount a partition whose GPT type says where, unless the guest's files name that point."""
+    if volume.type_id in USR_TYPES:
+        point = b"/usr"
+    elif volume.type_id == EXTENDED_BOOT_TYPE:
+        point = b"/boot"
+    elif volume.type_id == VAR_TYPE and _is_own_var(volume, mounted.tree):
+        point = b"/var"
+    else:
+        return
+    if point in named or volume in mounted.points or not _is_empty(mounted.tree, point):
+        return
+    named.add(point)
+    _attach(volume, point, f"{_show(point)} is by its partition type {volume.name}", mounted)
+
+
+def _is_own_var(volume: OpenVolume, tree: GuestTree) -> bool:
+    """Whether the partition's UUID is the one that systemd derives from /etc/machine-id for /var.
+
+    Source: Discoverable Partitions Specification, "Variable Data Partition": HMAC-SHA256 keyed with the
+    machine id over the type's UUID, cut to 16 bytes and marked as a version 4 UUID.
+    """
+    import hashlib  # noqa: PLC0415 - few machines have such a partition
+    import hmac  # noqa: PLC0415
+
+    try:
+        machine_id = bytes.fromhex(tree.read(b"/etc/machine-id", 64).decode("ascii").strip())
+    except (InputError, NotFoundError, ValueError):
+        return False
+    digest = hmac.new(machine_id, uuid.UUID(VAR_TYPE).bytes, hashlib.sha256).digest()
+    return volume.part_uuid == str(uuid.UUID(bytes=digest[:16], version=4))
+
+
+def _where_else(volumes: Sequence[OpenVolume]) -> str:
+    """Name the unread volumes that a missing filesystem may lie in, "" when there are none."""
+    unread = [volume for volume in volumes if volume.filesystem is None and volume.applicable]
+    if not unread:
+        return ""
+    shown = ", ".join(f"{volume.name} ({volume.reason[:MAX_SHOWN_CHARS]})" for volume in unread[:4])
+    return f"; it may lie in {shown}{', ...' if len(unread) > 4 else ''}"
+
+
+def _is_empty(tree: GuestTree, path: bytes) -> bool:
+    """Whether the directory is empty but for lost+found, or does not exist."""
+    try:
+        return all(entry.name == b"lost+found" for entry in tree.entries(path))
+    except NotFoundError:
+        return True
+    except InputError:
+        return False
+
+
+def _below(path: bytes, folders: Iterable[bytes]) -> bool:
+    return any(path == folder or path.startswith(folder.rstrip(b"/") + b"/") for folder in folders)
+
+
+def _show(raw: bytes, limit: int | None = MAX_SHOWN_CHARS) -> str:
+    text = raw.decode("utf-8", "surrogateescape")
+    return text if limit is None or len(text) <= limit else text[:limit] + "..."

@@ -1,0 +1,114 @@
+"""The inventory of one state of a machine, from its tree.
+
+Guarantees: reads only what it names (release files, package databases, boot and log files, the folders
+of unmanaged software), never the whole disk. What could not be read is added to the coverage: as a
+problem where it may hold software, as a note where it does not. Raises for no content of the disk.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from undercroft.disks.machine import Machine
+from undercroft.disks.tree import GuestTree
+from undercroft.errors import InputError, NotFoundError
+from undercroft.inventory.dpkg import DpkgDatabase, read_database
+from undercroft.inventory.kernels import DefaultKernel, Kernels, read_default, read_kernels
+from undercroft.inventory.lastrun import LastRunAnswer, find_last_run
+from undercroft.inventory.osrelease import Release, read_release
+from undercroft.inventory.otherpackages import OtherSoftware, find_other
+from undercroft.inventory.unowned import UnownedExecutables, find_unowned
+from undercroft.model.disk import Coverage
+from undercroft.model.inventory import Boot, Inventory
+
+HOSTNAME = b"/etc/hostname"
+MAX_HOSTNAME_BYTES = 4096
+MAX_HOSTNAME_CHARS = 253
+
+_DPKG_FAMILIES = frozenset({"debian", "ubuntu"})
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the parts could not read."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def ask(self, what: str, read: Callable[[], Answer], fallback: Answer) -> Answer:
+        """Return what `read` answers, or `fallback` and a problem where it cannot read."""
+        try:
+            return read()
+        except (InputError, NotFoundError) as error:
+            self.problems.append(f"{what}: {error}")
+            return fallback
+
+
+def collect(machine: Machine) -> Inventory:
+    """Return what is installed in `machine`; empty and incomplete where it has no tree."""
+    tree = machine.tree
+    if tree is None:
+        return Inventory(None, "", (), (), Boot(), 0, (), machine.coverage)
+    findings = _Findings()
+    release = findings.ask("operating system", lambda: read_release(tree), Release(None))
+    packages = findings.ask("packages", lambda: read_database(tree), DpkgDatabase())
+    other = findings.ask("other software", lambda: find_other(tree), OtherSoftware((), (), ()))
+    names = {package.name for package in packages.packages}
+    kernels = findings.ask("kernels", lambda: read_kernels(tree, names), Kernels(()))
+    unowned = findings.ask("executables", lambda: find_unowned(tree), UnownedExecutables())
+    findings.problems += [*release.problems, *packages.problems, *other.problems]
+    findings.problems += [*kernels.problems, *unowned.problems]
+    findings.problems += _missing_database(release, packages, other)
+    findings.notes += other.notes
+    return Inventory(
+        os=release.os,
+        hostname=_hostname(tree, findings),
+        packages=packages.packages,
+        kernels=kernels.kernels,
+        boot=_boot(tree, findings),
+        unowned_executables=unowned.count,
+        unowned_examples=unowned.examples,
+        coverage=_extended(machine.coverage, findings),
+    )
+
+
+def _missing_database(release: Release, packages: DpkgDatabase, other: OtherSoftware) -> list[str]:
+    if packages.found:
+        return []
+    if release.families & _DPKG_FAMILIES:
+        return ["no dpkg database in /var/lib/dpkg: the packages of this system are unknown"]
+    return [] if other.managers else ["no package database was found: what is installed is unknown"]
+
+
+def _boot(tree: GuestTree, findings: _Findings) -> Boot:
+    default = findings.ask("boot loader", lambda: read_default(tree), DefaultKernel())
+    answer = findings.ask("logs", lambda: find_last_run(tree), LastRunAnswer(None))
+    findings.notes += answer.notes
+    last = answer.last
+    return Boot(
+        default_release=default.release,
+        default_source=default.source if default.release else "",
+        last_run_release=last.release if last else "",
+        last_run_source=last.source if last else "",
+    )
+
+
+def _hostname(tree: GuestTree, findings: _Findings) -> str:
+    """Return the first line of /etc/hostname that is no comment (hostname(5))."""
+    try:
+        text = tree.read(HOSTNAME, MAX_HOSTNAME_BYTES).decode("utf-8", "surrogateescape")
+    except NotFoundError:
+        return ""
+    except InputError as error:
+        findings.notes.append(f"the host name could not be read: {error}")
+        return ""
+    lines = (line.strip() for line in text.split("\n"))
+    return next((line for line in lines if line and not line.startswith("#")), "")[:MAX_HOSTNAME_CHARS]
+
+
+def _extended(coverage: Coverage, findings: _Findings) -> Coverage:
+    return Coverage(
+        coverage.volumes, coverage.problems + tuple(findings.problems), coverage.notes + tuple(findings.notes)
+    )

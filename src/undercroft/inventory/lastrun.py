@@ -1,0 +1,174 @@
+"""The kernel that ran last, as the guest's own logs record it.
+
+Guarantees: bounded reads, and the newest record by its own time wins: boot records of wtmp (utmp(5)),
+the kernel's first line ("Linux version") in the text logs, and the systemd journal. Logs that cannot be
+read only take away their say: they hold no software.
+"""
+
+import re
+import struct
+import time
+from calendar import timegm
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from undercroft.disks.filesystem import FileKind
+from undercroft.disks.tree import GuestTree
+from undercroft.errors import InputError, NotFoundError
+from undercroft.inventory.journal import kernel_starts
+
+WTMP = b"/var/log/wtmp"
+TEXT_LOGS = (b"/var/log/kern.log", b"/var/log/syslog", b"/var/log/messages", b"/var/log/dmesg")
+JOURNALS = b"/var/log/journal"
+
+UTMP_RECORD_BYTES = 384
+MAX_WTMP_BYTES = 1000 * UTMP_RECORD_BYTES
+MAX_LOG_BYTES = 2 << 20
+MAX_JOURNAL_BYTES = 16 << 20
+MAX_JOURNALS_READ = 2
+MAX_JOURNAL_FILES = 200
+
+_BOOT_TIME = 2
+_UTMP = struct.Struct("<h2xi32s4s32s256shhiii16s20s")
+_RELEASE = re.compile(rb"[0-9][\w.+~-]{0,64}")
+_KERNEL_LINE = b"Linux version "
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """A kernel that ran, when it started, and the guest's file that says so."""
+
+    release: str
+    at_s: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastRunAnswer:
+    """The newest record, None where the logs name none; and logs that could not be read."""
+
+    last: LastRun | None
+    notes: tuple[str, ...] = ()
+
+
+def find_last_run(tree: GuestTree) -> LastRunAnswer:
+    """Return the kernel that ran last according to the logs in `tree`."""
+    found: list[LastRun] = []
+    notes: list[str] = []
+    sources: list[tuple[bytes, Callable[[GuestTree, bytes], Iterator[LastRun]]]] = [(WTMP, _wtmp)]
+    sources += [(path, _text_log) for path in TEXT_LOGS]
+    sources += [(path, _journal) for path in _newest_journals(tree, notes)]
+    for path, read in sources:
+        try:
+            found += read(tree, path)
+        except NotFoundError:
+            continue
+        except InputError as error:
+            notes.append(f"{_text(path)} was not searched for the last kernel: {error}")
+    return LastRunAnswer(max(found, key=lambda run: run.at_s, default=None), tuple(notes))
+
+
+def parse_wtmp(untrusted: bytes) -> tuple[bytes, int] | None:
+    """Return (release, seconds) of the last boot in the records at the end of a wtmp file."""
+    usable = len(untrusted) - len(untrusted) % UTMP_RECORD_BYTES
+    for offset in range(usable - UTMP_RECORD_BYTES, -1, -UTMP_RECORD_BYTES):
+        record = _UTMP.unpack_from(untrusted, offset)
+        if record[0] != _BOOT_TIME:
+            continue
+        release = record[5].partition(b"\0")[0]
+        if _RELEASE.fullmatch(release):
+            return release, record[9]
+    return None
+
+
+def parse_log(untrusted: bytes, modified_at_s: int) -> tuple[bytes, float] | None:
+    """Return (release, seconds) of the last kernel start in a text log.
+
+    Lines that carry no date get `modified_at_s`; those without a year get the year that puts them
+    before it.
+    """
+    end = len(untrusted)
+    while (at := untrusted.rfind(_KERNEL_LINE, 0, end)) >= 0:
+        start = untrusted.rfind(b"\n", 0, at) + 1
+        match = _RELEASE.match(untrusted, at + len(_KERNEL_LINE))
+        before = untrusted[start:at]
+        # The kernel's own line: its tag or its clock, and nothing that a user's program logged.
+        if match and (b" kernel: " in before or before.startswith(b"[")):
+            return match[0], _stamp_s(before.decode("ascii", "replace"), modified_at_s)
+        end = at
+    return None
+
+
+def _wtmp(tree: GuestTree, path: bytes) -> Iterator[LastRun]:
+    size = tree.stat(path).size_bytes
+    start = max(0, size - size % UTMP_RECORD_BYTES - MAX_WTMP_BYTES)
+    found = parse_wtmp(_bounded(tree, path, start, MAX_WTMP_BYTES + UTMP_RECORD_BYTES))
+    if found:
+        yield LastRun(_text(found[0]), found[1], _text(path))
+
+
+def _text_log(tree: GuestTree, path: bytes) -> Iterator[LastRun]:
+    stat = tree.stat(path)
+    start = max(0, stat.size_bytes - MAX_LOG_BYTES)
+    found = parse_log(_bounded(tree, path, start, MAX_LOG_BYTES), stat.modified_at_s)
+    if found:
+        yield LastRun(_text(found[0]), found[1], _text(path))
+
+
+def _journal(tree: GuestTree, path: bytes) -> Iterator[LastRun]:
+    for start in kernel_starts(_bounded(tree, path, 0, MAX_JOURNAL_BYTES)):
+        if _RELEASE.fullmatch(start.release):
+            yield LastRun(_text(start.release), start.at_s, _text(path))
+
+
+def _newest_journals(tree: GuestTree, notes: list[str]) -> list[bytes]:
+    """Return the system journals that changed last, newest first."""
+    found: list[tuple[int, bytes]] = []
+    try:
+        for machine in tree.entries(JOURNALS):
+            if machine.kind not in (FileKind.DIRECTORY, FileKind.UNKNOWN):
+                continue
+            folder = JOURNALS + b"/" + machine.name
+            for entry in tree.entries(folder):
+                if entry.name.startswith(b"system") and entry.name.endswith(b".journal"):
+                    found.append((tree.stat_entry(entry).modified_at_s, folder + b"/" + entry.name))
+                if len(found) > MAX_JOURNAL_FILES:
+                    raise InputError(f"more than {MAX_JOURNAL_FILES} files")
+    except NotFoundError:
+        pass
+    except InputError as error:
+        notes.append(f"{_text(JOURNALS)} was not searched whole for the last kernel: {error}")
+    return [path for _, path in sorted(found, reverse=True)[:MAX_JOURNALS_READ]]
+
+
+def _bounded(tree: GuestTree, path: bytes, start: int, limit: int) -> bytes:
+    """Return at most `limit` bytes of a file from `start` on."""
+    data = bytearray()
+    for chunk in tree.chunks(path, start):
+        data += chunk[: limit - len(data)]
+        if len(data) >= limit:
+            break
+    return bytes(data)
+
+
+def _stamp_s(before: str, modified_at_s: int) -> float:
+    """Return the time at the start of a log line: ISO 8601, or "Dec  1 10:00:00" without a year."""
+    word = before.partition(" ")[0]
+    try:
+        if word[:4].isdigit():
+            moment = datetime.fromisoformat(word)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        year = time.gmtime(modified_at_s).tm_year
+        for candidate in (year, year - 1):
+            at_s = timegm(time.strptime(f"{candidate} {before[:15]}", "%Y %b %d %H:%M:%S"))
+            if at_s <= modified_at_s + _DAY_S:
+                return at_s
+    except (ValueError, OverflowError):
+        return modified_at_s
+    return modified_at_s
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

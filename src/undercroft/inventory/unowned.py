@@ -1,0 +1,52 @@
+"""Software that no package manager knows: executables under /usr/local and /opt.
+
+Guarantees: counts regular files with an execute bit that no dpkg file list owns. Symlinks are not
+counted (alternatives, and links to files that are counted where they lie). Passing the walk's limit is
+a problem, and the count is then a lower bound.
+"""
+
+from dataclasses import dataclass
+
+from undercroft.disks.filesystem import FileKind
+from undercroft.disks.tree import GuestTree, WalkLimits
+from undercroft.errors import InputError, NotFoundError
+from undercroft.inventory.owners import find_owners
+
+FOLDERS = (b"/usr/local", b"/opt")
+WALK_LIMITS = WalkLimits(entries=200_000, depth=64)
+MAX_EXAMPLES = 10
+
+_EXECUTE_BITS = 0o111
+
+
+@dataclass(frozen=True, slots=True)
+class UnownedExecutables:
+    """How many, the first few paths in byte order, and what could not be looked at."""
+
+    count: int = 0
+    examples: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def find_unowned(tree: GuestTree) -> UnownedExecutables:
+    """Return the executables in `tree` that no package owns. Malformed folders become problems."""
+    executables: set[bytes] = set()
+    problems: list[str] = []
+    for folder in FOLDERS:
+        try:
+            for path, entry in tree.walk(folder, WALK_LIMITS):
+                if entry.kind not in (FileKind.REGULAR, FileKind.UNKNOWN):
+                    continue
+                stat = tree.stat_entry(entry)
+                if stat.kind is FileKind.REGULAR and stat.mode & _EXECUTE_BITS:
+                    executables.add(path)
+        except NotFoundError:
+            continue
+        except InputError as error:
+            problems.append(f"executables below {folder.decode()} are not all counted: {error}")
+    if not executables:
+        return UnownedExecutables(problems=tuple(problems))
+    owners = find_owners(tree, executables)
+    unowned = sorted(executables - owners.packages.keys())
+    examples = tuple(path.decode("utf-8", "surrogateescape") for path in unowned[:MAX_EXAMPLES])
+    return UnownedExecutables(len(unowned), examples, (*problems, *owners.problems))
