@@ -60,7 +60,7 @@ class DescriptorSource:
             InputError: beyond the end; the file shrank; the disk under it has a bad sector.
         """
         if offset < 0 or not 0 <= length <= MAX_READ_BYTES or offset + length > self.size_bytes:
-            check_range(offset, length, self.size_bytes, self.name)
+            check_range(offset, length, self.size_bytes, self.name)  # a call costs as much as the test
         try:
             data = os.pread(self._descriptor, length, offset)
             while len(data) != length:
@@ -108,5 +108,6 @@ class SliceSource:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes at `offset` of the slice. Raises InputError beyond its end."""
-        check_range(offset, length, self.size_bytes, self.name)
+        if offset < 0 or length < 0 or offset + length > self.size_bytes:
+            check_range(offset, length, self.size_bytes, self.name)
         return self._inner.read(self._start + offset, length)

@@ -1,7 +1,7 @@
 """Where each part of a virtual disk lies: the two-level table of a qcow2 image.
 
 Tables are read in pages when they are first needed and the last ones are kept, so memory stays below
-`MAX_PAGES` pages whatever the disk's size. Every entry is checked when it is used: reserved bits, alignment,
+`MAX_TABLE_BYTES` whatever the disk's size. Every entry is checked when it is used: reserved bits, alignment,
 contradictory subclusters. Follows "Cluster mapping" and "Extended L2 Entries" of the specification.
 """
 
@@ -18,8 +18,8 @@ from undercroft.errors import InputError
 PAGE_BYTES: Final = 4096
 """Unit in which tables are read and kept (less where the cluster is smaller)."""
 
-MAX_PAGES: Final = 1024
-"""Pages of L2 tables that are kept: 4 MiB, which map 32 GiB of a disk with 64 KiB clusters."""
+MAX_TABLE_BYTES: Final = 4 << 20
+"""Of L2 tables that are kept; they map 32 GiB of a disk with 64 KiB clusters."""
 
 MAX_L1_PAGES: Final = 64
 
@@ -62,6 +62,7 @@ class Mapping:
         self._cluster_bits = header.cluster_bits
         self._words = header.l2_entry_bytes // 8
         page_bytes = min(PAGE_BYTES, header.cluster_bytes)
+        self._max_pages = MAX_TABLE_BYTES // page_bytes
         self._page_bits = (page_bytes // header.l2_entry_bytes).bit_length() - 1
         self._l2_bits = (header.cluster_bytes // header.l2_entry_bytes).bit_length() - 1
         self._page_mask = (1 << self._page_bits) - 1
@@ -128,8 +129,24 @@ class Mapping:
         entry = page[index]
         place = entry & layout.OFFSET_MASK
         if place and not entry & self._special and not self._checks_place:
-            return Kind.DATA, place + within, piece
+            if piece < limit:
+                piece += self._continued(page, index + 1, place, limit - piece)
+            return Kind.DATA, place + within, min(piece, limit)
         return self._cluster_run(entry, offset, within, piece)
+
+    def _continued(self, page: "array[int]", index: int, place: int, limit: int) -> int:
+        """Return how many bytes of plain data follow the cluster at `place` without a gap, in whole clusters.
+
+        An entry that equals the expected offset has no flag set and is aligned, so nothing else is asked.
+        """
+        cluster_bytes = 1 << self._cluster_bits
+        length = 0
+        for entry in page[index : index + (limit >> self._cluster_bits) + 1]:
+            place += cluster_bytes
+            if entry & ~layout.ENTRY_COPIED != place:
+                break
+            length += cluster_bytes
+        return length
 
     def _cluster_run(self, entry: int, offset: int, within: int, piece: int) -> Run:
         """Classify a standard L2 entry."""
@@ -188,7 +205,7 @@ class Mapping:
     def _load_page(self, number: int) -> "array[int] | None":
         """Read a page of an L2 table into the cache; None when there is no table for it."""
         page = self._read_page(number)
-        if len(self._pages) >= MAX_PAGES:
+        if len(self._pages) >= self._max_pages:
             del self._pages[next(iter(self._pages))]
         self._pages[number] = page
         return page
