@@ -1,0 +1,25 @@
+"""A bounded cache: the oldest entry makes room for the newest."""
+
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class BoundedCache(Generic[Key, Value]):
+    """A dictionary of at most `limit` entries. `get` is the dictionary's own, for speed."""
+
+    __slots__ = ("_entries", "_limit", "get")
+
+    def __init__(self, limit: int) -> None:
+        self._entries: dict[Key, Value] = {}
+        self._limit = limit
+        self.get = self._entries.get
+
+    def put(self, key: Key, value: Value) -> Value:
+        """Store and return `value`."""
+        entries = self._entries
+        if len(entries) >= self._limit:
+            del entries[next(iter(entries))]
+        entries[key] = value
+        return value

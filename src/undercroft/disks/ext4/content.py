@@ -1,0 +1,89 @@
+"""A file's content: runs of blocks, and the bytes in them."""
+
+from collections.abc import Iterator
+
+from undercroft.disks.ext4 import inline, layout
+from undercroft.disks.ext4.blockmap import BlockMap
+from undercroft.disks.ext4.extents import ExtentTree, Run
+from undercroft.disks.ext4.inode import Inode
+from undercroft.disks.ext4.superblock import Superblock
+from undercroft.disks.source import BlockSource
+from undercroft.errors import InputError
+
+
+class Content:
+    """Reads the content of the files and directories of one filesystem."""
+
+    def __init__(self, source: BlockSource, superblock: Superblock) -> None:
+        self._source = source
+        self._block_bytes = superblock.block_bytes
+        self._extents = ExtentTree(source, superblock)
+        self._block_map = BlockMap(source, superblock)
+
+    def runs(self, inode: Inode, first_block: int = 0) -> Iterator[Run]:
+        """Yield the runs of an inode that is not inline, in ascending order."""
+        if inode.flags & layout.FLAG_EXTENTS:
+            return self._extents.runs(inode, first_block)
+        return self._block_map.runs(inode, first_block)
+
+    def chunks(self, inode: Inode, start: int = 0) -> Iterator[bytes]:
+        """Yield the content from byte `start` on in pieces of at most 1 MiB, holes as zeros.
+
+        Raises:
+            UnsupportedError: the content is encrypted.
+            InputError: the map is malformed, or the bytes cannot be had.
+        """
+        inode.check_readable()
+        size = inode.size_bytes
+        if inode.is_inline:
+            data = inline.content(inode)[start:]
+            if data:
+                yield data
+            return
+        block_bytes = self._block_bytes
+        position = start
+        for logical, length, physical in self.runs(inode, start // block_bytes):
+            begin = logical * block_bytes
+            if begin >= size:
+                break
+            if begin > position:
+                yield from _zeros(begin - position)
+                position = begin
+            end = min(begin + length * block_bytes, size)
+            if physical:
+                yield from self._read(physical * block_bytes + position - begin, end - position)
+            else:
+                yield from _zeros(end - position)
+            position = end
+        if position < size:
+            yield from _zeros(size - position)
+
+    def mapped(self, inode: Inode) -> Iterator[bytes]:
+        """Yield the content of a directory in whole blocks. Raises InputError at a hole."""
+        expected = 0
+        blocks = inode.size_bytes // self._block_bytes
+        for logical, length, physical in self.runs(inode):
+            if expected >= blocks:
+                return
+            if logical != expected or not physical:
+                break
+            count = min(length, blocks - logical)
+            yield from self._read(physical * self._block_bytes, count * self._block_bytes)
+            expected = logical + count
+        if expected < blocks:
+            raise InputError(f"ext inode {inode.node}: the directory has a hole at block {expected}")
+
+    def _read(self, offset: int, length: int) -> Iterator[bytes]:
+        read = self._source.read
+        while length > layout.MAX_CHUNK_BYTES:
+            yield read(offset, layout.MAX_CHUNK_BYTES)
+            offset += layout.MAX_CHUNK_BYTES
+            length -= layout.MAX_CHUNK_BYTES
+        yield read(offset, length)
+
+
+def _zeros(length: int) -> Iterator[bytes]:
+    while length > layout.MAX_CHUNK_BYTES:
+        yield bytes(layout.MAX_CHUNK_BYTES)
+        length -= layout.MAX_CHUNK_BYTES
+    yield bytes(length)

@@ -1,0 +1,138 @@
+"""An ext2, ext3 or ext4 filesystem, read without mounting it.
+
+>>> filesystem = open_filesystem(source)
+>>> filesystem.read(filesystem.lookup(filesystem.root, b"motd"), limit=4096)
+"""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from undercroft.disks.ext4 import inline, layout
+from undercroft.disks.ext4 import superblock as superblocks
+from undercroft.disks.ext4.content import Content
+from undercroft.disks.ext4.directory import DirectoryReader, Entry
+from undercroft.disks.ext4.groups import GroupTable
+from undercroft.disks.ext4.inode import Inode, InodeTable
+from undercroft.disks.ext4.replay import replay
+from undercroft.disks.ext4.superblock import Superblock
+from undercroft.disks.filesystem import FileKind, FileStat
+from undercroft.disks.source import BlockSource
+from undercroft.errors import InputError
+
+_KINDS = tuple(
+    FileKind(number) if number in {kind.value for kind in FileKind} else FileKind.UNKNOWN
+    for number in range(16)
+)
+
+
+def is_ext(source: BlockSource) -> bool:
+    """Return whether the primary superblock bears ext's magic. Raises InputError."""
+    return superblocks.has_magic(source)
+
+
+def open_filesystem(source: BlockSource) -> "Ext4":
+    """Open the filesystem that fills `source`, replaying its journal in memory where it needs that.
+
+    A journal that cannot be replayed whole is told in `problems`; the rest is still readable.
+
+    Raises:
+        UnsupportedError: an incompatible feature that this version cannot read.
+        InputError: no valid superblock, or a root directory that cannot be read.
+    """
+    superblock, note = superblocks.find(source)
+    notes = [note] if note else []
+    problems: list[str] = []
+    claimed = superblock.blocks * superblock.block_bytes
+    if claimed > source.size_bytes:
+        problems.append(
+            f"the filesystem has {claimed} bytes, its volume only {source.size_bytes}: "
+            "what lies beyond cannot be read"
+        )
+    replayed = replay(source, superblock, notes, problems)
+    if replayed is not source:
+        superblock, _ = superblocks.find(replayed)
+    if superblock.has_errors:
+        notes.append("the guest's kernel marked the filesystem as having errors")
+    return Ext4(replayed, superblock, tuple(notes), tuple(problems))
+
+
+class Ext4:
+    """Implements `disks.filesystem.FileSystem`.
+
+    Attributes:
+        problems: why what is read here may not be what the guest would see; empty means none.
+    """
+
+    root = layout.ROOT_INODE
+
+    def __init__(
+        self, source: BlockSource, superblock: Superblock, notes: tuple[str, ...], problems: tuple[str, ...]
+    ) -> None:
+        self.content = superblock.content
+        self.label = superblock.label.decode("utf-8", "surrogateescape")
+        self.uuid = str(UUID(bytes=superblock.uuid)) if any(superblock.uuid) else ""
+        self.notes = notes
+        self.problems = problems
+        self._inodes = InodeTable(source, superblock, GroupTable(source, superblock))
+        self._content = Content(source, superblock)
+        self._directories = DirectoryReader(self._content, superblock)
+        self._directory(self.root)
+
+    def stat(self, node: int) -> FileStat:
+        """Return the metadata of `node`. Raises InputError."""
+        inode = self._inodes.get(node)
+        return FileStat(
+            node,
+            _KINDS[inode.mode >> 12],
+            inode.mode,
+            inode.size_bytes,
+            inode.uid,
+            inode.gid,
+            inode.links,
+            inode.modified_at_s,
+        )
+
+    def lookup(self, directory: int, name: bytes) -> int | None:
+        """Return the node of `name` in `directory`, None when it is not there. Raises InputError."""
+        return self._directories.find(self._directory(directory), name)
+
+    def entries(self, directory: int) -> Iterator[Entry]:
+        """Yield (name, node, kind) in disk order, without "." and "..". Raises InputError."""
+        return self._directories.entries(self._directory(directory))
+
+    def readlink(self, node: int) -> bytes:
+        """Return the target of a symlink, 1 to 4,095 bytes. Raises InputError."""
+        inode = self._typed(node, layout.MODE_SYMLINK, "symlink")
+        size = inode.size_bytes
+        if not 0 < size <= layout.MAX_SYMLINK_BYTES:
+            raise InputError(f"ext inode {node}: a symlink of {size} bytes")
+        inode.check_readable()
+        if size < layout.INLINE_BYTES and not inode.flags & (layout.FLAG_EXTENTS | layout.FLAG_INLINE_DATA):
+            target = inode.block[:size]
+        elif inode.is_inline:
+            target = inline.content(inode)
+        else:
+            target = b"".join(self._content.chunks(inode))
+        if b"\0" in target:
+            raise InputError(f"ext inode {node}: a symlink with a NUL in its target")
+        return target
+
+    def chunks(self, node: int, start: int = 0) -> Iterator[bytes]:
+        """Yield a regular file's content from `start` on in pieces of at most 1 MiB. Raises InputError."""
+        return self._content.chunks(self._typed(node, layout.MODE_REGULAR, "regular file"), start)
+
+    def read(self, node: int, limit: int) -> bytes:
+        """Return a regular file's content. Raises InputError when it is larger than `limit` bytes."""
+        inode = self._typed(node, layout.MODE_REGULAR, "regular file")
+        if inode.size_bytes > limit:
+            raise InputError(f"ext inode {node}: {inode.size_bytes} bytes, the limit is {limit}")
+        return b"".join(self._content.chunks(inode))
+
+    def _directory(self, node: int) -> Inode:
+        return self._typed(node, layout.MODE_DIRECTORY, "directory")
+
+    def _typed(self, node: int, kind: int, name: str) -> Inode:
+        inode = self._inodes.get(node)
+        if inode.mode & layout.MODE_TYPE != kind:
+            raise InputError(f"ext inode {node}: not a {name} (mode {inode.mode:#o})")
+        return inode
