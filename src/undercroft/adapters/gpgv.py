@@ -13,10 +13,10 @@ import resource
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from undercroft.errors import InputError, OperationError
+from undercroft.ports.signatures import Signed
 
 TIMEOUT_S = 60
 MAX_SIGNED_BYTES = 32 << 20
@@ -46,14 +46,6 @@ _REASONS = {
 
 class SignatureError(InputError):
     """A text is not signed by a key that the host trusts for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """A verified text, and the fingerprint of the primary key that signed it."""
-
-    text: bytes
-    fingerprint: str
 
 
 class SignatureVerifier:

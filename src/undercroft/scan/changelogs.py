@@ -1,0 +1,120 @@
+"""Changelogs of the packages that are outdated somewhere: what their newer versions fix.
+
+One binary package per source is fetched, the smallest that carries a changelog of its own; its digest comes
+from the signed index. Nothing is unpacked. What a changelog says stays true, so entries are added to the
+feed of their release and nothing is taken away.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from undercroft.advisories.feeds import ages
+from undercroft.advisories.feeds.deb_archive import changelog
+from undercroft.advisories.feeds.debian_changelog import changelog_entries
+from undercroft.advisories.feeds.feed import Feed, serial_of
+from undercroft.advisories.feeds.packages_index import ListedPackage
+from undercroft.advisories.records import ChangelogEntry, FeedHeader
+from undercroft.errors import InputError, NotFoundError
+from undercroft.ports.downloader import Wanted
+from undercroft.scan.feedresult import FeedProgress, FeedResult
+from undercroft.scan.ingest import AdvisoryStore, Ingest, refusals
+from undercroft.scan.mirror import Mirrors, Suite
+
+MAX_PACKAGE_BYTES = 1 << 30
+MAX_TRIED = 4
+"""How many binary packages of a source are tried until one has a changelog of its own."""
+
+SourceVersion = tuple[str, str]
+Listing = tuple[Suite, ListedPackage]
+
+
+def import_changelogs(
+    database: AdvisoryStore,
+    mirrors: Mirrors,
+    suites: Sequence[Suite],
+    outdated: Collection[tuple[str, str]],
+    known: Collection[SourceVersion] = (),
+) -> tuple[FeedResult, ...]:
+    """Fetch the changelogs of newer packages and add their entries to the database.
+
+    Args:
+        database: written to.
+        mirrors: where packages come from.
+        suites: verified ones, see `mirror.import_mirrors`.
+        outdated: (binary package, newer version) pairs, as matching names them.
+        known: (source, source version) pairs whose changelogs the database already has.
+
+    Returns:
+        One result per release, and one for each source whose changelog could not be had.
+    """
+    results: list[FeedResult] = []
+    for release, listings in _wanted(suites, set(outdated), set(known)).items():
+        entries: dict[SourceVersion, ChangelogEntry] = {}
+        for done, (source, candidates) in enumerate(sorted(listings.items())):
+            name = f"changelogs:{release}:{source[0]}"
+            mirrors.progress(FeedProgress(name, "changelog", done, len(listings)))
+            with refusals(results, name):
+                for entry in _fetch(mirrors, source, candidates):
+                    entries.setdefault((entry.source, entry.version), entry)
+        if entries:
+            with refusals(results, f"changelogs:{release}"):
+                results.append(_store(database, mirrors, release, entries.values()))
+    return tuple(results)
+
+
+def _wanted(
+    suites: Iterable[Suite], outdated: set[tuple[str, str]], known: set[SourceVersion]
+) -> Mapping[str, dict[SourceVersion, list[Listing]]]:
+    """Return, by release, the source versions to fetch and the packages that were built from each."""
+    listed: defaultdict[tuple[str, SourceVersion], list[Listing]] = defaultdict(list)
+    asked: set[tuple[str, SourceVersion]] = set()
+    for suite in suites:
+        for package in suite.packages():
+            source = (package.source, package.source_version)
+            listed[suite.release.release, source].append((suite, package))
+            if (package.package, package.version) in outdated and source not in known:
+                asked.add((suite.release.release, source))
+    wanted: defaultdict[str, dict[SourceVersion, list[Listing]]] = defaultdict(dict)
+    for release, source in asked:
+        wanted[release][source] = listed[release, source]
+    return wanted
+
+
+def _fetch(mirrors: Mirrors, source: SourceVersion, candidates: list[Listing]) -> list[ChangelogEntry]:
+    """Return the changelog of a source version. Raises NotFoundError where no package tried has one."""
+    by_size = sorted(candidates, key=lambda listing: (listing[1].size_bytes, listing[1].package))
+    for suite, package in by_size[:MAX_TRIED]:
+        if package.size_bytes > MAX_PACKAGE_BYTES:
+            break
+        url = f"{suite.source.base}/{package.path}"
+        wanted = Wanted(url, package.size_bytes, sha256=package.sha256, plain_http=True)
+        download = mirrors.fetch(wanted, package.package)
+        with download.path.open("rb") as file:
+            text = changelog(file, package.package, url)
+        mirrors.downloader.discard(download)
+        if text is not None:
+            return _checked(changelog_entries(text, url), source, url)
+    raise NotFoundError(
+        f"{source[0]} {source[1]}: no package of it that was tried has a changelog of its own"
+    )
+
+
+def _checked(entries: list[ChangelogEntry], source: SourceVersion, what: str) -> list[ChangelogEntry]:
+    """Return the entries of a changelog that starts at the expected version. Raises InputError."""
+    if source[1] not in {entry.version for entry in entries}:
+        raise InputError(f"{what}: its changelog does not reach up to {source[1]}")
+    return entries
+
+
+def _store(
+    database: AdvisoryStore, mirrors: Mirrors, release: str, entries: Iterable[ChangelogEntry]
+) -> FeedResult:
+    header = FeedHeader(
+        name=f"changelogs:{release}",
+        serial=serial_of(mirrors.now),
+        published_at=None,
+        valid_until=None,
+        max_age_s=ages.CHANGELOGS_S,
+        releases=(release,),
+    )
+    return Ingest(database, mirrors.now, mirrors.progress).extend(Feed(header, iter(list(entries))))

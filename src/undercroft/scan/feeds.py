@@ -1,0 +1,166 @@
+"""Advisories into the local database: from their publishers, from mirrors, from files.
+
+Guarantees: each feed is imported whole or not at all, and one that fails leaves what the database had and
+does not keep the others back. Work that was done stays done: every feed is committed by itself, what was
+downloaded waits in the spool, an edition that the publisher says is unchanged is not fetched again.
+
+An edition without a date of its own (the Debian tracker) is not made younger by being fetched once more:
+unchanged content keeps its age, so a frozen mirror goes stale.
+
+    with SpoolingDownloader(spool) as downloader:
+        results = update(database, downloader, select((), {}, os.environ), host_sources(), now=now)
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from undercroft.advisories.feeds import cve
+from undercroft.advisories.feeds.archives import MAX_MEMBER_BYTES
+from undercroft.advisories.feeds.feed import FeedInput
+from undercroft.advisories.feeds.registry import is_cve_record, parse_any
+from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError
+from undercroft.model.finding import FeedStatus
+from undercroft.ports.downloader import Downloader, Wanted
+from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
+from undercroft.scan.ingest import AdvisoryStore, Ingest, refusals
+from undercroft.scan.journal import Journal
+from undercroft.scan.publishers import Publisher
+
+MAX_FILES = 1_000_000
+
+
+def update(
+    database: AdvisoryStore,
+    downloader: Downloader,
+    publishers: Sequence[Publisher],
+    journal: Journal,
+    *,
+    now: datetime,
+    progress: Progress = silent,
+) -> tuple[FeedResult, ...]:
+    """Fetch the feeds of `publishers` and import what is new.
+
+    Args:
+        database: written to.
+        downloader: where the files come from.
+        publishers: see `publishers.select`.
+        journal: remembers which editions were imported from where.
+        now: the time of the import.
+        progress: called often.
+
+    Returns:
+        One result per publisher, in their order.
+    """
+    results: list[FeedResult] = []
+    ingest = Ingest(database, now, progress)
+    for publisher in publishers:
+        with refusals(results, publisher.name):
+            results.append(_update_one(ingest, downloader, publisher, journal))
+    return tuple(results)
+
+
+def _update_one(ingest: Ingest, downloader: Downloader, publisher: Publisher, journal: Journal) -> FeedResult:
+    known = journal.known(publisher.url, ingest.serial(publisher.name))
+    wanted = Wanted(publisher.url, publisher.limit_bytes, etag=known.etag, last_modified=known.last_modified)
+    unchanged = FeedResult(publisher.name, Outcome.UNCHANGED, serial=known.serial)
+    download = downloader.download(
+        wanted, lambda done, total: ingest.progress(FeedProgress(publisher.name, "download", done, total))
+    )
+    if download is None:
+        return unchanged
+    if download.sha256 == known.sha256:
+        downloader.discard(download)
+        return unchanged
+    with download.path.open("rb") as file:
+        feed = parse_any(FeedInput(publisher.url, file, ingest.now, download.modified_at))
+        if feed.header.name != publisher.name:
+            raise InputError(f"{publisher.url}: holds {feed.header.name}, not {publisher.name}")
+        result = ingest.replace(feed)
+    journal.remember(publisher.url, download, result.serial)
+    downloader.discard(download)
+    return result
+
+
+def import_paths(
+    database: AdvisoryStore, paths: Iterable[Path], *, now: datetime, progress: Progress = silent
+) -> tuple[FeedResult, ...]:
+    """Import files of any accepted format, and folders of them; a folder of CVE records is one feed.
+
+    Returns:
+        One result per feed; a file that is refused is named by its path.
+    """
+    results: list[FeedResult] = []
+    ingest = Ingest(database, now, progress)
+    for path in paths:
+        if not path.is_dir():
+            _import_file(ingest, path, results)
+            continue
+        with refusals(results, str(path)):
+            _import_folder(ingest, path, results)
+    return tuple(results)
+
+
+def status(database: AdvisoryStore, now: datetime) -> tuple[FeedStatus, ...]:
+    """Return the feeds that the database holds, with their age judged at `now`."""
+    return database.statuses(now)
+
+
+def _import_file(ingest: Ingest, path: Path, results: list[FeedResult]) -> None:
+    with refusals(results, str(path)), _opened(path) as file:
+        results.append(ingest.replace(parse_any(FeedInput(str(path), file, ingest.now))))
+
+
+def _import_folder(ingest: Ingest, folder: Path, results: list[FeedResult]) -> None:
+    files = list(_files(folder))
+    if not files:
+        raise InputError(f"{folder}: holds no file")
+    if any(_holds_cve_record(path) for path in files[:10]):
+        documents = ((str(path), _content(path)) for path in files if path.suffix == ".json")
+        results.append(ingest.replace(cve.parse_documents(documents, str(folder), ingest.now)))
+        return
+    for path in files:
+        _import_file(ingest, path, results)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the regular files below `folder`, sorted; symlinks are not followed."""
+    count = 0
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            if stat.S_ISREG(path.lstat().st_mode):
+                count += 1
+                if count > MAX_FILES:
+                    raise InputError(f"{folder}: more than {MAX_FILES} files")
+                yield path
+
+
+def _holds_cve_record(path: Path) -> bool:
+    return path.suffix == ".json" and is_cve_record(_content(path), str(path))
+
+
+def _content(path: Path) -> bytes:
+    with _opened(path) as file:
+        return file.read(MAX_MEMBER_BYTES + 1)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that the user named, if it is a regular one: a pipe would keep the others waiting."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path}: is no regular file")
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{path}: there is no such file") from error
+    except PermissionError as error:
+        raise DeniedError(f"{path}: no permission to read it") from error
+    except OSError as error:
+        raise OperationError(f"{path}: cannot be read: {error}") from error
