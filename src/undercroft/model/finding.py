@@ -132,6 +132,9 @@ class Assessment:
         end_of_life: of the release.
         feeds: those that were asked, stale ones included.
         problems: why the answer is not whole ("no advisories for debian 12"); empty means whole.
+        notes: what limits or explains an answer that is whole all the same ("the fixed kernel is
+            installed, but an older one boots").
+        suppressed: findings that the user's own OpenVEX statements take away; `feeds` names the document.
     """
 
     findings: tuple[Finding, ...]
@@ -140,6 +143,8 @@ class Assessment:
     end_of_life: EndOfLife
     feeds: tuple[FeedStatus, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    suppressed: tuple[Finding, ...] = ()
 
     @property
     def complete(self) -> bool:

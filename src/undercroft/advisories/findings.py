@@ -1,0 +1,209 @@
+"""One finding for each vulnerability of each installed source package, out of what all feeds say.
+
+Who is believed, with the reasons:
+
+1. The release's own tracker decides where it has a statement, also when it says "not affected" against an
+   older advisory: it is made from the advisory lists, corrections included. Statements that are dated
+   after its edition count beside it, because it cannot know them. A stale tracker decides nothing.
+2. Where it has none, any feed that says "affected" makes a finding, and the fix is the best that one of
+   them offers: one that everybody can have before one that needs a subscription, then the highest.
+3. A fix above everything that the release's own package indexes offer cannot be had yet: unfixed.
+4. A rejected CVE record loses its severity and title, but does not take the distribution's statement away.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from undercroft.advisories import severity
+from undercroft.advisories.archive import candidate
+from undercroft.advisories.debversion import key
+from undercroft.advisories.knowledge import Edition, Knowledge, grouped
+from undercroft.advisories.records import Advisory
+from undercroft.advisories.sources import Subject
+from undercroft.advisories.verdict import Claim, claim
+from undercroft.model.finding import Finding, FixState
+from undercroft.model.inventory import Package
+
+_FIX_RANK = {FixState.FIXABLE: 0, FixState.NEEDS_SUBSCRIPTION: 1, FixState.UNFIXED: 2}
+_ADVISORY_IDS = ("DSA-", "DLA-", "USN-")
+UNDETERMINED = "undetermined: "
+"""What stands before the title where the publisher has not said whether the version is affected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """One version of one source package and the binary packages that are installed from it.
+
+    Attributes:
+        subject: as advisories speak of it.
+        recorded_sources: its names in the guest's package database, sorted.
+        packages: at least one.
+    """
+
+    subject: Subject
+    recorded_sources: tuple[str, ...]
+    packages: tuple[Package, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Affected:
+    """An installed version that is affected, the claim that leads, and all that agree with it."""
+
+    installed: Installed
+    lead: Claim
+    claims: tuple[Claim, ...]
+
+
+def find(
+    knowledge: Knowledge,
+    installed: Iterable[Installed],
+    changelogs: Mapping[Subject, Sequence[Advisory]],
+    at: datetime,
+) -> tuple[Finding, ...]:
+    """Return the findings, known-exploited first, then by severity, source package and vulnerability.
+
+    Args:
+        knowledge: for the release, already limited to the day that is asked for.
+        installed: each subject once, in any order.
+        changelogs: what newer versions of an installed subject fix, by subject.
+        at: the moment at which a tracker must be fresh to decide.
+    """
+    judge = _Judge(knowledge, at)
+    findings = []
+    for source, versions in grouped((item.subject.source, item) for item in installed).items():
+        in_order = sorted(versions, key=lambda item: key(item.subject.version))
+        by_vulnerability = grouped(
+            (record.vulnerability, record) for record in knowledge.advisories.get(source, ())
+        )
+        newer = {
+            item.subject: grouped(
+                (record.vulnerability, record) for record in changelogs.get(item.subject, ())
+            )
+            for item in in_order
+        }
+        for vulnerability in by_vulnerability.keys() | {name for names in newer.values() for name in names}:
+            statements = by_vulnerability.get(vulnerability, ())
+            affected = [
+                verdict
+                for item in in_order
+                if (verdict := judge.affected(item, statements, newer[item.subject].get(vulnerability, ())))
+            ]
+            if affected:
+                findings.append(judge.finding(vulnerability, statements, affected))
+    return tuple(sorted(findings, key=_order))
+
+
+class _Judge:
+    """Weighs the feeds' claims against each other; holds what is the same for all vulnerabilities."""
+
+    def __init__(self, knowledge: Knowledge, at: datetime) -> None:
+        self._knowledge = knowledge
+        # OSV repeats a distribution's tracker with a delay: the tracker itself goes first.
+        self._deciding: Sequence[Edition] = sorted(
+            (
+                edition
+                for edition in knowledge.editions
+                if knowledge.release in edition.header.complete_for and at <= edition.known_until
+            ),
+            key=lambda edition: edition.header.name.startswith("osv:"),
+        )
+        self._knows_archive = knowledge.has_index and not any(
+            edition.header.name.startswith("mirror:") and at > edition.known_until
+            for edition in knowledge.editions
+        )
+
+    def affected(
+        self, installed: Installed, statements: Sequence[Advisory], newer: Sequence[Advisory]
+    ) -> _Affected | None:
+        """Return the verdict on one installed version, None when it is not affected.
+
+        Args:
+            installed: the version.
+            statements: all feeds' about one vulnerability in its source package.
+            newer: what the changelogs of newer versions say of it.
+        """
+        by_feed = grouped((statement.feed, statement) for statement in (*statements, *newer))
+        claims = [
+            found
+            for feed, its_own in by_feed.items()
+            if (found := claim(feed, its_own, installed.subject.version))
+        ]
+        decider = next((edition for edition in self._deciding if edition.header.name in by_feed), None)
+        counting = claims if decider is None else [item for item in claims if _counts(item, decider)]
+        if not counting:
+            return None
+        lead = max(counting, key=_best)
+        agreeing = (
+            counting if decider and decider.header.name not in {item.feed for item in counting} else claims
+        )
+        return _Affected(installed, lead, tuple(agreeing))
+
+    def finding(
+        self, vulnerability: str, statements: Sequence[Advisory], affected: Sequence[_Affected]
+    ) -> Finding:
+        """Return the finding; `affected` is sorted by version, oldest first, and not empty."""
+        oldest = affected[0]
+        subject, lead = oldest.installed.subject, oldest.lead
+        claims = [item for verdict in affected for item in verdict.claims]
+        supporting = [statement for item in claims for statement in item.statements]
+        records = self._knowledge.vulnerabilities.get(vulnerability, ())
+        level, level_source = severity.choose(statements, records)
+        titles = [record.title for record in records if not record.rejected]
+        title = next(filter(None, [*titles, *(statement.title for statement in supporting)]), "")
+        exploited = self._knowledge.known_exploited.get(vulnerability)
+        probability = self._knowledge.exploit_probabilities.get(vulnerability)
+        return Finding(
+            vulnerability=vulnerability,
+            packages=tuple(
+                sorted({package.name for item in affected for package in item.installed.packages})
+            ),
+            source=subject.source,
+            installed_version=subject.version,
+            fixed_version=lead.fixed_version,
+            fix=self._fix(subject, lead),
+            severity=level,
+            severity_source=level_source,
+            advisories=_ids(supporting),
+            feeds=tuple(dict.fromkeys([lead.feed, *sorted(item.feed for item in claims)])),
+            title=UNDETERMINED + title if lead.undetermined else title,
+            published_on=min(filter(None, (item.published_on for item in supporting)), default=None),
+            known_exploited_on=exploited.added_on if exploited else None,
+            exploit_probability=probability.probability if probability else None,
+        )
+
+    def _fix(self, subject: Subject, lead: Claim) -> FixState:
+        """Return the claim's own state, or UNFIXED where the archive does not offer its version (rule 3)."""
+        listed = self._knowledge.archive.get(subject.source, ())
+        if lead.fix is not FixState.FIXABLE or not self._knows_archive or not listed:
+            return lead.fix
+        _, offered = candidate(listed, subject.version)
+        return FixState.UNFIXED if key(offered) < key(lead.fixed_version) else FixState.FIXABLE
+
+
+def _counts(item: Claim, decider: Edition) -> bool:
+    """Return whether a claim stands beside the deciding feed's statement (rule 1)."""
+    if item.feed == decider.header.name:
+        return True
+    known_until = (decider.header.published_at or decider.fetched_at).date()
+    return any(record.published_on and record.published_on > known_until for record in item.statements)
+
+
+def _best(item: Claim) -> tuple[int, bytes, bool]:
+    """Return what sorts the claim highest that offers the best fix (rule 2)."""
+    return -_FIX_RANK[item.fix], key(item.fixed_version), not item.undetermined
+
+
+def _ids(statements: Iterable[Advisory]) -> tuple[str, ...]:
+    """Return the advisories' ids, the distribution's own first."""
+    names = {statement.advisory for statement in statements if statement.advisory}
+    return tuple(sorted(names, key=lambda name: (not name.startswith(_ADVISORY_IDS), name)))
+
+
+def _order(finding: Finding) -> tuple[bool, int, str, str]:
+    return (
+        finding.known_exploited_on is None,
+        severity.RANK[finding.severity],
+        finding.source,
+        finding.vulnerability,
+    )

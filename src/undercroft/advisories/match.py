@@ -1,0 +1,158 @@
+"""What the advisories say of an inventory: a pure function of inventory, records and day.
+
+Debian and Ubuntu are matched by source package and source version, in dpkg's order, by the release's own
+statements. In steps, whose numbers the code repeats:
+
+1. Only Debian and Ubuntu themselves are matched; anything else is a problem of the answer.
+2. For a day in the past only records of that day or earlier count (`asof`).
+3. Feeds that are missing, too old or silent about the release are problems (`coverage`).
+4. Every installed package stands somewhere to the release's package indexes (`archive`).
+5. Every statement about an installed source package is judged by version, feed by feed (`verdict`), and
+   the feeds' claims about one vulnerability become one finding (`findings`).
+6. The user's own OpenVEX statements take findings away, visibly (`vex`).
+
+Nothing here can turn "not known" into "clean": what has no answer becomes a problem.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+
+from undercroft.advisories import asof, boot, coverage, vex
+from undercroft.advisories.debversion import check
+from undercroft.advisories.eol import end_of_life
+from undercroft.advisories.findings import Installed, find
+from undercroft.advisories.knowledge import Knowledge, grouped
+from undercroft.advisories.mirror import compare
+from undercroft.advisories.releases import release_key
+from undercroft.advisories.sources import Subject, tracked
+from undercroft.advisories.verdict import claim
+from undercroft.errors import InputError, UnsupportedError
+from undercroft.model.finding import Assessment, Finding
+from undercroft.model.inventory import Inventory, Package
+
+_ABSENT = frozenset({"config-files", "not-installed"})
+_NAMES_SHOWN = 5
+
+
+def assess(
+    inventory: Inventory, knowledge: Knowledge, *, now: datetime, as_of: date | None = None
+) -> Assessment:
+    """Return what `knowledge` says of `inventory`.
+
+    Args:
+        inventory: one state of one machine; its texts are untrusted.
+        knowledge: gathered for this inventory and its release.
+        now: with a time zone; feeds are judged stale by it.
+        as_of: answer as on the evening of this day, None for today.
+    """
+    at = asof.moment(now, as_of)
+    lifetime = end_of_life(inventory.os, at.date())
+    feeds = tuple(edition.status(at) for edition in knowledge.editions)
+    unsupported = _unsupported(inventory, knowledge.release)
+    if unsupported:  # 1
+        return Assessment((), (), (), lifetime, feeds, problems=(unsupported,))
+    known = asof.limited(knowledge, as_of)  # 2
+    installed = _installed(known.release, inventory)
+    comparison = compare(known, installed, as_of)  # 4
+    findings = find(known, installed, comparison.changelogs, at)  # 5
+    by_name = grouped(
+        (f"{item.subject.source} {package.name}", package) for item in installed for package in item.packages
+    )
+    applied = vex.apply(  # 6
+        findings,
+        known.vex,
+        lambda finding, name: by_name[f"{finding.source} {name}"],
+        known.release,
+        inventory.os.codename if inventory.os else "",
+    )
+    problems = [
+        *coverage.problems(known, at, lifetime),  # 3
+        *_malformed(inventory.packages),
+        *boot.problems(inventory),
+    ]
+    if comparison.unexplained and (as_of or not coverage.is_complete(known, at)):
+        problems.append(_unexplained(comparison.unexplained))
+    if as_of:
+        problems += _undated(knowledge, installed, findings, as_of)
+    return Assessment(
+        findings=applied.findings,
+        outdated=comparison.outdated,
+        unassessed=comparison.unassessed,
+        end_of_life=lifetime,
+        feeds=feeds,
+        problems=tuple(problems),
+        notes=(*coverage.notes(known, at), *boot.notes(inventory)),
+        suppressed=applied.suppressed,
+    )
+
+
+def _unsupported(inventory: Inventory, release: str) -> str:
+    """Return why no advisory can be matched with this operating system, "" when they can."""
+    if inventory.os is None:
+        return "the operating system is unknown, so no advisory can be matched"
+    try:
+        found = release_key(inventory.os)
+    except UnsupportedError as error:
+        return str(error)
+    if found != release:
+        return f"the advisories were gathered for {release or 'no release'}, the system is {found}"
+    return ""
+
+
+def _installed(release: str, inventory: Inventory) -> list[Installed]:
+    """Return each source package and version once, with the binary packages that are present from it."""
+    by_subject: dict[Subject, list[Package]] = {}
+    for package in inventory.packages:
+        if package.status not in _ABSENT:
+            subject = tracked(release, package.source, package.source_version, package.version)
+            by_subject.setdefault(subject, []).append(package)
+    return [
+        Installed(subject, tuple(sorted({package.source for package in packages})), tuple(packages))
+        for subject, packages in by_subject.items()
+    ]
+
+
+def _malformed(packages: Sequence[Package]) -> Iterator[str]:
+    """Yield one problem for all packages whose version is none: they still compare, but wrongly maybe."""
+    names = []
+    for package in packages:
+        try:
+            check(package.version)
+            check(package.source_version)
+        except InputError:
+            names.append(package.name)
+    if names:
+        yield f"{len(names)} packages with a malformed version are not assessed: {_listed(names)}"
+
+
+def _unexplained(sources: Sequence[str]) -> str:
+    return (
+        f"{len(sources)} outdated source packages without changelog, what their updates fix is unknown "
+        f"({_listed(sources)}): {coverage.UPDATE}"
+    )
+
+
+def _undated(
+    knowledge: Knowledge, installed: Sequence[Installed], findings: Sequence[Finding], as_of: date
+) -> Iterator[str]:
+    """Yield one problem that counts the undated statements that would have matched."""
+    found = {(finding.source, finding.vulnerability) for finding in findings}
+    missed: set[tuple[str, str]] = set()
+    feeds: set[str] = set()
+    undated = asof.undated(knowledge)
+    for item in installed:
+        for statement in undated.get(item.subject.source, ()):
+            name = statement.source, statement.vulnerability
+            if name not in found and claim(statement.feed, (statement,), item.subject.version):
+                missed.add(name)
+                feeds.add(statement.feed)
+    if missed:
+        yield (
+            f"{len(missed)} vulnerabilities that {', '.join(sorted(feeds))} gives no date for may have been "
+            f"known on {as_of}"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more

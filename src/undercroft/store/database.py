@@ -1,0 +1,285 @@
+"""The file that holds the advisories: opened for reading, or for replacing what a feed says.
+
+Guarantees:
+1. A published file never changes. An import works on a copy and renames it over the old file once it is
+   whole and on the disk: whatever interrupts it (a bad feed, a full disk, kill -9) leaves the old data,
+   and readers never wait.
+2. Reading needs read permission on the file and nothing else: no lock, no journal, no writable folder.
+3. One importer at a time: the second is told so.
+4. A feed's serial never goes back, and an edition from the future is refused.
+
+Why not SQLite's own journals: with WAL a user without write permission on the folder cannot create the
+`-shm` file and so cannot read; with a rollback journal the same user cannot roll back what a killed import
+of root left, and a large import locks readers out once it spills its cache. Since the file never changes,
+it is opened as `immutable`, which needs neither.
+
+    >>> with AdvisoryDatabase(path, writable=True) as database:
+    ...     database.replace_feed(feed.header, feed.records, fetched_at)
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from undercroft.advisories.knowledge import Edition, Knowledge
+from undercroft.advisories.records import FeedHeader, Record
+from undercroft.errors import InputError, NotFoundError, OperationError, StateError
+from undercroft.model.finding import FeedStatus
+from undercroft.model.inventory import Inventory
+from undercroft.store import query, schema
+from undercroft.store.rows import EDITION_COLUMNS, RowWriter, edition_row
+
+MAX_CLOCK_SKEW = timedelta(days=1)
+"""How far a publisher's clock may be ahead of ours."""
+
+_CACHE_KIB = 64 << 10
+_MODE = 0o644  # advisories are public, and every user who may read an image may scan it
+
+
+class AdvisoryDatabase:
+    """The local database of advisories. A context manager; one thread at a time.
+
+    Args:
+        path: the file.
+        writable: allow imports; creates the file and its folder, and brings an older file up to date.
+
+    Raises:
+        NotFoundError: there is no such file, and `writable` is False.
+        StateError: the file is another program's, of a newer version, or (only for reading) of an older
+            one; another import is running.
+        OperationError: no permission, or the file is damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
+        self.path = os.path.realpath(path)
+        self._lock: int | None = None
+        self._connection: sqlite3.Connection | None = None
+        try:
+            if writable:
+                self._lock = _locked(self.path)
+                self._prepare()
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the database itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the database."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let other importers in. Closing twice does nothing."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def feeds(self, now: datetime) -> tuple[FeedStatus, ...]:
+        """Return all feeds sorted by name, stale or not at `now`. Raises OperationError."""
+        with self._errors():
+            return tuple(edition.status(now) for edition in query.editions(self._reader).values())
+
+    def knowledge(self, release: str, inventory: Inventory) -> Knowledge:
+        """Return every record that can change the answer for `inventory`. Raises OperationError."""
+        with self._errors():
+            return query.knowledge(self._reader, release, inventory)
+
+    def replace_feed(self, header: FeedHeader, records: Iterable[Record], fetched_at: datetime) -> bool:
+        """Put one edition in place of the one before it, as a whole or not at all.
+
+        Args:
+            header: of the edition; its times have a time zone.
+            records: taken once; an error that it raises passes through, and nothing has changed.
+            fetched_at: now, with a time zone.
+
+        Returns:
+            False when this edition (its serial) is already there, and then nothing was done.
+
+        Raises:
+            StateError: the serial goes back, or the edition is from the future.
+            InputError: a text in it is not Unicode.
+            OperationError: the disk is full, no permission, the database is damaged.
+        """
+        if header.published_at is not None and header.published_at > fetched_at + MAX_CLOCK_SKEW:
+            raise StateError(
+                f"{header.name}: its edition is dated {header.published_at:%Y-%m-%d %H:%M}, which is in the "
+                "future; check this machine's clock and where the feed comes from"
+            )
+        held = self._edition(header.name)
+        if held is not None and header.serial < held.header.serial:
+            raise StateError(
+                f"{header.name}: its edition {header.serial} is older than {held.header.serial}, which is "
+                "imported already; the old data stays"
+            )
+        if held is not None and header.serial == held.header.serial:
+            return False
+
+        def replace(connection: sqlite3.Connection) -> None:
+            _delete(connection, header.name)
+            marks = ", ".join("?" * 10)
+            insert = f"INSERT INTO feed ({EDITION_COLUMNS}) VALUES ({marks})"  # noqa: S608 - constants
+            feed = connection.execute(insert, edition_row(header, fetched_at, 0)).lastrowid or 0
+            writer = RowWriter(connection, feed)
+            writer.write(records)
+            connection.execute("UPDATE feed SET records = ? WHERE id = ?", (writer.records, feed))
+
+        self._rewrite(replace, header.name)
+        return True
+
+    def remove_feed(self, name: str) -> None:
+        """Forget a feed. Raises NotFoundError when it is not there, else as `replace_feed`."""
+        if self._edition(name) is None:
+            raise NotFoundError(f"{self.path} holds no feed {name}")
+        self._rewrite(lambda connection: _delete(connection, name), name)
+
+    def _edition(self, name: str) -> Edition | None:
+        with self._errors():
+            held = query.editions(self._reader).values()
+        return next((edition for edition in held if edition.header.name == name), None)
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise ValueError("the advisory database is closed")
+        return self._connection
+
+    def _open(self) -> None:
+        if not os.path.exists(self.path):
+            raise NotFoundError(f"there is no advisory database at {self.path}: undercroft feeds update")
+        with self._errors():
+            self._connection = _reader(self.path)
+            version = schema.version_of(self._connection, self.path)
+        if version < schema.VERSION:
+            raise StateError(
+                f"{self.path} was written by an older Undercroft (schema {version}, this one reads "
+                f"{schema.VERSION}): undercroft feeds update"
+            )
+
+    def _prepare(self) -> None:
+        """Create the file, or bring an older one up to date."""
+        if os.path.exists(self.path):
+            with self._errors(), contextlib.closing(_reader(self.path)) as connection:
+                if schema.version_of(connection, self.path) == schema.VERSION:
+                    return
+        self._rewrite(lambda _: None, "the database")
+
+    def _rewrite(self, change: Callable[[sqlite3.Connection], None], what: str) -> None:
+        """Apply `change` to a copy of the file and put the copy in its place (guarantee 1)."""
+        if self._lock is None:
+            raise ValueError("the advisory database was opened for reading")
+        copy = f"{self.path}.new"
+        try:
+            with self._errors():
+                _copy(self.path, copy)
+                with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+                    # A crash discards the copy, so it needs no journal and no waiting for the disk.
+                    connection.execute("PRAGMA journal_mode = OFF")
+                    connection.execute("PRAGMA synchronous = OFF")
+                    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+                    schema.migrate(connection, schema.version_of(connection, self.path))
+                    connection.execute("BEGIN")
+                    change(connection)
+                    connection.execute("COMMIT")
+                _publish(copy, self.path)
+        except UnicodeEncodeError as error:
+            raise InputError(f"{what}: holds a text that is not Unicode; the old data stays") from error
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(copy)
+        if self._connection is not None:
+            self._connection.close()
+            self._open()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what the disk and SQLite report into OperationError."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise OperationError(
+                f"{self.path}: {error}; if this stays, delete the file and run undercroft feeds update"
+            ) from error
+        except OSError as error:
+            raise OperationError(f"{error.filename or self.path}: {error.strerror}") from error
+
+
+def _reader(path: str) -> sqlite3.Connection:
+    """Return a connection that takes no lock and looks for no journal (guarantee 2)."""
+    connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def _delete(connection: sqlite3.Connection, name: str) -> None:
+    row = connection.execute("SELECT id FROM feed WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return
+    for table in schema.FEED_TABLES:
+        connection.execute(f"DELETE FROM {table} WHERE feed = ?", row)  # noqa: S608 - a constant's names
+    connection.execute("DELETE FROM feed WHERE id = ?", row)
+
+
+def _locked(path: str) -> int:
+    """Return a descriptor that holds the importers' lock; the kernel lets go of it with the process."""
+    lock = f"{path}.lock"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise OperationError(
+            f"{lock}: {error.strerror}; advisories are imported by the user who owns the database"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise StateError(f"another import into {path} is running; wait until it is done") from error
+    return descriptor
+
+
+def _copy(path: str, copy: str) -> None:
+    """Make `copy` a copy of the file at `path`, or an empty file where there is none."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(copy, flags, _MODE), "wb") as target:
+        os.fchmod(target.fileno(), os.stat(path).st_mode & 0o777 if os.path.exists(path) else _MODE)
+        if os.path.exists(path):
+            with open(path, "rb") as source:
+                shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _publish(copy: str, path: str) -> None:
+    """Rename `copy` to `path`, durably: first the data, then the name."""
+    _synchronize(copy)
+    os.replace(copy, path)
+    _synchronize(os.path.dirname(path))
+
+
+def _synchronize(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _quoted(path: str) -> str:
+    """Return `path` as it stands in a file: URI."""
+    safe = b"/-_.~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return "".join(chr(byte) if byte in safe else f"%{byte:02x}" for byte in os.fsencode(path))

@@ -1,0 +1,240 @@
+"""The queries that matching needs, in a read-only connection.
+
+What can matter is decided inside SQLite: of thousands of statements about a kernel only those come back
+whose vulnerability some feed leaves open in an installed version, each with all that any feed says of it.
+"""
+
+import json
+import sqlite3
+from datetime import date, datetime
+from typing import Any
+
+from undercroft.advisories.debversion import key
+from undercroft.advisories.knowledge import Edition, Knowledge, grouped
+from undercroft.advisories.records import (
+    Advisory,
+    ChangelogEntry,
+    ExploitProbability,
+    IndexEntry,
+    KnownExploited,
+    Status,
+    VexStatement,
+    VexStatus,
+    Vulnerability,
+)
+from undercroft.advisories.sources import tracked
+from undercroft.model.finding import Severity
+from undercroft.model.inventory import Inventory
+from undercroft.store.rows import EDITION_COLUMNS, day, edition
+
+_INSTALLED = """
+CREATE TEMP TABLE IF NOT EXISTS installed (source TEXT PRIMARY KEY, version_key BLOB NOT NULL) WITHOUT ROWID;
+DELETE FROM temp.installed;
+"""
+
+_ADVISORIES = """
+SELECT subject.source, feed.name, advisory.vulnerability, advisory.advisory, advisory.status,
+    advisory.fixed_version, advisory.introduced_version, advisory.stream, advisory.published_on,
+    advisory.severity, advisory.severity_source, title.text
+FROM (
+    SELECT DISTINCT advisory.subject, advisory.vulnerability
+    FROM temp.installed AS installed
+    JOIN subject ON subject.release = :release AND subject.source = installed.source
+    JOIN advisory ON advisory.subject = subject.id
+    WHERE advisory.status NOT IN ('not-affected', 'fixed')
+        OR advisory.status = 'fixed'
+            AND (advisory.fixed_version = '' OR advisory.fixed_key > installed.version_key)
+) AS open
+CROSS JOIN advisory ON advisory.subject = open.subject AND advisory.vulnerability = open.vulnerability
+JOIN subject ON subject.id = advisory.subject
+JOIN feed ON feed.id = advisory.feed
+JOIN title ON title.feed = advisory.feed AND title.number = advisory.title
+WHERE feed.id IN (SELECT value FROM json_each(:feeds))
+ORDER BY advisory.subject, advisory.vulnerability, advisory.feed, advisory.number
+"""
+
+_CHANGELOGS = """
+SELECT entry.source, entry.version, entry.dated_on, entry.vulnerabilities, entry.title
+FROM temp.installed AS installed
+JOIN changelog_entry AS entry ON entry.source = installed.source AND entry.version_key >= coalesce((
+    SELECT max(older.version_key) FROM changelog_entry AS older
+    WHERE older.source = installed.source AND older.version_key <= installed.version_key
+        AND older.feed IN (SELECT value FROM json_each(:feeds))
+), x'')
+WHERE entry.feed IN (SELECT value FROM json_each(:feeds))
+"""
+
+_INDEX = """
+SELECT release, suite, package, architecture, version, source, source_version FROM index_entry
+WHERE release = :release AND package IN (SELECT value FROM json_each(:names))
+    AND feed IN (SELECT value FROM json_each(:feeds))
+"""
+
+_ARCHIVE = """
+SELECT archive.source, archive.suite, archive.source_version
+FROM temp.installed AS installed
+JOIN archive ON archive.release = :release AND archive.source = installed.source
+WHERE archive.feed IN (SELECT value FROM json_each(:feeds))
+"""
+
+_CVES = """
+SELECT feed.name, vulnerability, severity, severity_source, vulnerability.published_on, title, rejected
+FROM vulnerability JOIN feed ON feed.id = vulnerability.feed
+WHERE vulnerability IN (SELECT value FROM json_each(:names))
+    AND feed IN (SELECT value FROM json_each(:feeds))
+ORDER BY vulnerability, feed
+"""
+
+_KNOWN_EXPLOITED = """
+SELECT vulnerability, added_on FROM known_exploited
+WHERE vulnerability IN (SELECT value FROM json_each(:names))
+    AND feed IN (SELECT value FROM json_each(:feeds))
+"""
+
+_EXPLOIT_PROBABILITIES = """
+SELECT vulnerability, probability, scored_on FROM exploit_probability
+WHERE vulnerability IN (SELECT value FROM json_each(:names))
+    AND feed IN (SELECT value FROM json_each(:feeds))
+"""
+
+_VEX = """
+SELECT document, vulnerability, products, status, justification, timestamp FROM vex_statement
+WHERE feed IN (SELECT value FROM json_each(:feeds))
+ORDER BY feed, number
+"""
+
+_HAS_INDEX = """
+SELECT EXISTS (
+    SELECT 1 FROM index_entry WHERE release = :release AND feed IN (SELECT value FROM json_each(:feeds))
+)
+"""
+
+
+def editions(connection: sqlite3.Connection) -> dict[int, Edition]:
+    """Return all editions by row id, sorted by name."""
+    rows = connection.execute(f"SELECT id, {EDITION_COLUMNS} FROM feed ORDER BY name")  # noqa: S608 - constant
+    return {row[0]: edition(row[1:]) for row in rows}
+
+
+def knowledge(connection: sqlite3.Connection, release: str, inventory: Inventory) -> Knowledge:
+    """Return every record that can change the answer for `inventory`. Errors of SQLite pass through."""
+    asked = {
+        ident: found
+        for ident, found in editions(connection).items()
+        if not found.header.releases or release in found.header.releases
+    }
+    parameters = {
+        "release": release,
+        "feeds": json.dumps(list(asked)),
+        # A name with undecodable bytes is in no index, and SQLite would refuse it.
+        "names": json.dumps(
+            sorted({package.name for package in inventory.packages if _is_text(package.name)})
+        ),
+    }
+    connection.executescript(_INSTALLED)
+    connection.executemany("INSERT INTO temp.installed VALUES (?, ?)", _oldest(release, inventory).items())
+    advisories = [(row[0], _advisory(release, row)) for row in connection.execute(_ADVISORIES, parameters)]
+    changelogs = [
+        (source, ChangelogEntry(source, version, date.fromisoformat(dated_on), tuple(names.split()), title))
+        for source, version, dated_on, names, title in connection.execute(_CHANGELOGS, parameters)
+    ]
+    names = {record.vulnerability for _, record in advisories}
+    names.update(name for _, record in changelogs for name in record.vulnerabilities)
+    about = parameters | {"names": json.dumps(sorted(names))}
+    return Knowledge(
+        release=release,
+        editions=tuple(asked.values()),
+        advisories=grouped(advisories),
+        index=grouped((row[2], IndexEntry(*row)) for row in connection.execute(_INDEX, parameters)),
+        archive=grouped(
+            (source, (suite, version)) for source, suite, version in connection.execute(_ARCHIVE, parameters)
+        ),
+        has_index=bool(connection.execute(_HAS_INDEX, parameters).fetchone()[0]),
+        changelogs=grouped(changelogs),
+        vulnerabilities=grouped(
+            (record.vulnerability, record) for record in map(_vulnerability, connection.execute(_CVES, about))
+        ),
+        known_exploited={
+            name: KnownExploited(name, date.fromisoformat(added_on))
+            for name, added_on in connection.execute(_KNOWN_EXPLOITED, about)
+        },
+        exploit_probabilities={
+            name: ExploitProbability(name, probability, date.fromisoformat(scored_on))
+            for name, probability, scored_on in connection.execute(_EXPLOIT_PROBABILITIES, about)
+        },
+        vex=tuple(map(_vex_statement, connection.execute(_VEX, parameters))),
+    )
+
+
+def _oldest(release: str, inventory: Inventory) -> dict[str, bytes]:
+    """Return the key of the oldest installed version by source package.
+
+    A signing source stands under its own name too, since its changelog does.
+    """
+    oldest: dict[str, bytes] = {}
+    for package in inventory.packages:
+        subject = tracked(release, package.source, package.source_version, package.version)
+        for source, version in {(subject.source, subject.version), (package.source, package.source_version)}:
+            if _is_text(source):
+                oldest[source] = min(key(version), oldest.get(source, key(version)))
+    return oldest
+
+
+def _advisory(release: str, row: tuple[str, ...]) -> Advisory:
+    (
+        source,
+        feed,
+        vulnerability,
+        name,
+        status,
+        fixed,
+        introduced,
+        stream,
+        published_on,
+        severity,
+        by,
+        title,
+    ) = row
+    return Advisory(
+        feed,
+        release,
+        source,
+        vulnerability,
+        name,
+        Status(status),
+        fixed,
+        introduced,
+        stream,
+        day(published_on),
+        Severity(severity),
+        by,
+        title,
+    )
+
+
+def _vulnerability(row: tuple[Any, ...]) -> Vulnerability:
+    feed, name, severity, severity_source, published_on, title, rejected = row
+    return Vulnerability(
+        feed, name, Severity(severity), severity_source, day(published_on), title, bool(rejected)
+    )
+
+
+def _vex_statement(row: tuple[str, ...]) -> VexStatement:
+    document, vulnerability, products, status, justification, timestamp = row
+    return VexStatement(
+        document,
+        vulnerability,
+        tuple(json.loads(products)),
+        VexStatus(status),
+        justification,
+        datetime.fromisoformat(timestamp),
+    )
+
+
+def _is_text(untrusted_name: str) -> bool:
+    """Return whether a name can be in the database at all: undecodable bytes (surrogates) cannot."""
+    try:
+        untrusted_name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
