@@ -14,9 +14,9 @@ from undercroft.disks.qcow2.header import CURE, Header
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError
 
-MAX_CACHE_BYTES: Final = 2 << 20
+MAX_CACHE_BYTES: Final = 8 << 20
 MAX_CACHED_CLUSTERS: Final = 512
-"""Decompressed clusters that one image keeps; at least one is kept whatever its size."""
+"""Decompressed clusters that one image keeps: four of 2 MiB, else small reads would unpack them anew."""
 
 MAX_ZSTD_WINDOW_BYTES: Final = 8 << 20
 """Window of zstd level 19; QEMU writes 2 MiB at most, since no cluster is larger."""
@@ -40,7 +40,7 @@ class CompressedClusters:
         self._name = name
         self._cluster_bytes = header.cluster_bytes
         self._offset_bits = 62 - (header.cluster_bits - 8)
-        self._capacity = min(MAX_CACHED_CLUSTERS, max(1, MAX_CACHE_BYTES >> header.cluster_bits))
+        self._capacity = min(MAX_CACHED_CLUSTERS, MAX_CACHE_BYTES >> header.cluster_bits)
         self._cache: dict[int, bytes] = {}
         self._decompress = _zstd() if header.zstd else _inflate
 
@@ -50,12 +50,12 @@ class CompressedClusters:
         Raises:
             InputError: it lies beyond the file, or is damaged.
         """
-        data = self._cache.get(entry)
+        data = self._cache.pop(entry, None)
         if data is None:
             data = self._read(entry)
             if len(self._cache) >= self._capacity:
                 del self._cache[next(iter(self._cache))]
-            self._cache[entry] = data
+        self._cache[entry] = data  # at the end: the first in the dictionary is the least recently used
         return data
 
     def _read(self, entry: int) -> bytes:
