@@ -64,14 +64,17 @@ def confined(reader: SandboxedReader, job: str, arguments: Mapping, descriptors:
 
 def unconfined(job: str, arguments: Mapping, descriptors: Sequence[int] = ()) -> str:
     """What the same attack comes to in a process without the sandbox."""
+    program = CONTROL.format(support=str(SUPPORT))
     finished = subprocess.run(
-        [sys.executable, "-c", CONTROL.format(support=str(SUPPORT)), json.dumps([job, arguments, [*descriptors]])],
+        [sys.executable, "-c", program, json.dumps([job, arguments, [*descriptors]])],
         pass_fds=descriptors, capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     return finished.stdout.strip().strip('"') or finished.stderr
 
 
-def assert_walled(reader: SandboxedReader, job: str, arguments: Mapping, descriptors: Sequence[int] = ()) -> None:
+def assert_walled(
+    reader: SandboxedReader, job: str, arguments: Mapping, descriptors: Sequence[int] = ()
+) -> None:
     """The attack escapes without the sandbox, and meets the filter within it."""
     assert unconfined(job, arguments, descriptors) == hostile_jobs.ESCAPED
     result = confined(reader, job, arguments, descriptors)
@@ -79,7 +82,8 @@ def assert_walled(reader: SandboxedReader, job: str, arguments: Mapping, descrip
 
 
 @pytest.mark.parametrize(
-    "job", ["make_socket", "fork", "thread", "executable_memory", "make_executable", "memory_file", "block_signals"]
+    "job",
+    ["make_socket", "fork", "thread", "executable_memory", "make_executable", "memory_file", "block_signals"],
 )
 def test_a_child_cannot_make_more_of_itself(reader: SandboxedReader, job: str) -> None:
     assert_walled(reader, job, {})
@@ -217,9 +221,9 @@ def test_a_child_cannot_read_another_jobs_files(reader: SandboxedReader, image: 
 
 
 RAW = {
-    "open": 2, "poll": 7, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": None, "pwrite64": 18,
+    "open": 2, "poll": 7, "rt_sigaction": 13, "rt_sigprocmask": 14, "pwrite64": 18,
     "writev": 20, "pipe": 22, "dup": 32, "dup2": 33, "nanosleep": 35, "setitimer": 38, "socket": 41,
-    "sendmsg": 46, "recvmsg": 47, "socketpair": 53, "clone": 56, "fork": 57, "vfork": None, "kill": 62,
+    "sendmsg": 46, "recvmsg": 47, "socketpair": 53, "clone": 56, "fork": 57, "vfork": 58, "kill": 62,
     "fcntl": 72, "ftruncate": 77, "chdir": 80, "umask": 95, "getrlimit": 97, "ptrace": 101, "getuid": 102,
     "personality": 135, "prctl": 157, "setrlimit": 160, "gettid": 186, "sched_setaffinity": 203,
     "io_setup": 206, "timer_create": 222, "tgkill": 234, "inotify_init": 253, "unshare": 272, "splice": 275,
@@ -231,11 +235,11 @@ RAW = {
 
 
 @needs_x86_64
-@pytest.mark.parametrize(("name", "number"), [(name, n) for name, n in RAW.items() if n is not None])
+@pytest.mark.parametrize(("name", "number"), RAW.items())
 def test_a_system_call_by_number_ends_the_child(reader: SandboxedReader, name: str, number: int) -> None:
     # Arguments that no call takes: without a filter the caller lives on, with EINVAL, EBADF or EFAULT.
     arguments = {"number": number, "arguments": [-1, -1, -1, -1, -1, -1]}
-    if name not in {"clone", "fork", "execveat"}:
+    if name != "vfork":  # whose child would go on in the caller's stack
         assert "sandbox" not in unconfined("raw", arguments)
     result = confined(reader, "raw", arguments)
     assert result == "EPERM" if name == "open" else "a system call that the sandbox forbids" in result
@@ -259,7 +263,7 @@ def test_the_sandboxes_own_view_has_no_host_files_and_cannot_be_written(tmp_path
     """Bubblewrap's wall alone, as the unfiltered server sees it: run at the import of a job module."""
     module = tmp_path / "looking_around.py"
     module.write_text(
-        "import errno, os, sys\n"
+        "import errno, os, socket\n"
         "def attempt(function, *arguments):\n"
         "    try: function(*arguments)\n"
         "    except OSError as error: return errno.errorcode[error.errno]\n"
@@ -268,9 +272,9 @@ def test_the_sandboxes_own_view_has_no_host_files_and_cannot_be_written(tmp_path
         "    'root': sorted(os.listdir('/')), 'passwd': attempt(os.stat, '/etc/passwd'),\n"
         "    'proc': attempt(os.stat, '/proc'), 'write': attempt(os.mkdir, '/new'),\n"
         "    'write_module': attempt(os.open, __file__, os.O_RDWR), 'uid': os.getuid(), 'gid': os.getgid(),\n"
-        "    'pid': os.getpid(), 'environment': dict(os.environ), 'network': [n for _, n in socket.if_nameindex()],\n"
-        "}\n".replace("socket.", "__import__('socket').")
-        + "JOBS = {'seen': lambda context: seen}\nSTREAMS = {}\n"
+        "    'pid': os.getpid(), 'environment': dict(os.environ),\n"
+        "    'network': [name for _, name in socket.if_nameindex()],\n"
+        "}\n" + "JOBS = {'seen': lambda context: seen}\nSTREAMS = {}\n"
     )
     sys.path.insert(0, str(tmp_path))
     try:

@@ -33,7 +33,9 @@ def _machine_code(code: bytes) -> int:
 
 _PAGES: list[mmap.mmap] = []
 # push rbx; mov eax, 20 (getpid of the 32-bit table); int 0x80; pop rbx; ret
-INT80_GETPID = _machine_code(b"\x53\xb8\x14\x00\x00\x00\xcd\x80\x5b\xc3") if os.uname().machine == "x86_64" else 0
+INT80_GETPID = (
+    _machine_code(b"\x53\xb8\x14\x00\x00\x00\xcd\x80\x5b\xc3") if os.uname().machine == "x86_64" else 0
+)
 
 
 def attack(function: Callable[[JobContext], object]) -> Callable[[JobContext], Json]:
@@ -209,6 +211,10 @@ def process_id(context: JobContext) -> Json:
     return os.getpid()
 
 
+def allocate(context: JobContext) -> Json:
+    return len(bytearray(_number(context, "bytes")))
+
+
 def hoard_memory(context: JobContext) -> Json:
     hoard = []
     while True:
@@ -218,7 +224,7 @@ def hoard_memory(context: JobContext) -> Json:
 def hoard_small_objects(context: JobContext) -> Json:
     hoard: list[object] = []
     while True:
-        hoard = [hoard, [hoard]]
+        hoard.append([[]])
 
 
 def hoard_descriptors(context: JobContext) -> Json:
@@ -260,7 +266,7 @@ def answer_of(context: JobContext) -> Json:
 
 
 def send_raw(context: JobContext) -> Json:
-    """Write the bytes `hex` to the answer socket in place of frames, `pause_s` apart if given; then leave."""
+    """Write the bytes `hex` to the answer socket in place of frames, one per `pause_s` if given; leave."""
     data = bytes.fromhex(_text(context, "hex"))
     pause_s = float(str(context.arguments.get("pause_s", 0)))
     answer = _answer_descriptor(context)
@@ -327,9 +333,9 @@ JOBS: Mapping[str, Callable[[JobContext], Json]] = {
     **{
         function.__name__: function
         for function in (
-            raw, open_descriptors, search_descriptors, echo, read_file, converse, process_id, hoard_memory,
-            hoard_small_objects, hoard_descriptors, spin, recurse, wait_for_peer, crash, leave, fail, answer_of,
-            send_raw, answer_and_stay,
+            raw, open_descriptors, search_descriptors, echo, read_file, converse, process_id, allocate,
+            hoard_memory, hoard_small_objects, hoard_descriptors, spin, recurse, wait_for_peer, crash, leave,
+            fail, answer_of, send_raw, answer_and_stay,
         )
     },
 }  # fmt: skip

@@ -61,7 +61,8 @@ def death(status: int, limits: Limits) -> InputError:
     }
     if status in known:
         return InputError(known[status])
-    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit code {status}"
+    names = {-number: number.name for number in signal.Signals}
+    how = f"by {names.get(status, f'signal {-status}')}" if status < 0 else f"with exit code {status}"
     return InputError(f"the reader died {how}")
 
 
