@@ -20,6 +20,7 @@ from types import TracebackType
 
 from undercroft.adapters.libvirt import domain_xml, jobs, scratch
 from undercroft.adapters.libvirt.bindings import Domain, Libvirt, message
+from undercroft.adapters.libvirt.endpoint import Endpoint
 from undercroft.adapters.libvirt.guard import Guard
 from undercroft.adapters.libvirt.termination import OrderlyTermination
 from undercroft.errors import NotFoundError, OperationError
@@ -73,10 +74,10 @@ class Backup:
         self._folder = scratch.ScratchFolder(self._limits, self._machine.uuid)
         with contextlib.ExitStack() as undo:
             undo.callback(self._folder.remove)
-            self._socket = self._socket_path()
+            self._endpoint = Endpoint(self._socket_path())
             undo.enter_context(self._termination)
             self._termination.critical = True
-            self._guard = Guard(self._uri, self._machine.uuid, self._folder.path, self._socket)
+            self._guard = Guard(self._uri, self._machine.uuid, self._folder.path, self._endpoint.path)
             undo.callback(self._guard.dismiss)
             self._begin()
             self._watcher.start()
@@ -100,7 +101,7 @@ class Backup:
         if target not in self.targets:
             raise NotFoundError(f"disk {target} of {self._machine.name}: not served, {self.unavailable}")
         self.check()
-        return scratch.connect(self._socket)
+        return self._endpoint.connect()
 
     def check(self) -> None:
         """Raise OperationError when the point in time was given up."""
@@ -157,7 +158,9 @@ class Backup:
     def _begin(self) -> None:
         files = {target: self._folder.file(target) for target in self.targets}
         try:
-            self._domain.backupBegin(domain_xml.backup_xml(str(self._socket), files, self._left_out), None)
+            self._domain.backupBegin(
+                domain_xml.backup_xml(str(self._endpoint.path), files, self._left_out), None
+            )
         except self._libvirt.libvirtError as error:
             raise OperationError(
                 f"machine {self._machine.name}: libvirt could not begin a backup: {message(error)}"
@@ -168,10 +171,11 @@ class Backup:
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._termination.__exit__, None, None, None)
             cleanup.callback(self._folder.remove)
-            cleanup.callback(self._socket.unlink, missing_ok=True)
+            cleanup.callback(self._endpoint.remove)
             cleanup.callback(self._guard.dismiss)
             self._ended.set()
             self._watcher.join()
+            self._endpoint.hang_up()
             try:
                 jobs.end(self._libvirt, self._domain, self._folder.path)
             except self._libvirt.libvirtError as error:
@@ -194,6 +198,7 @@ class Backup:
                 f" {self._limits.directory} holds {used >> 20} MiB for it and has {free >> 20} MiB left; scan"
                 " it in a quieter hour, or give more room for scratch files"
             )
+            self._endpoint.hang_up()
             with contextlib.suppress(self._libvirt.libvirtError):  # leaving the block tries again, and tells
                 jobs.end(self._libvirt, self._domain, self._folder.path)
             return
@@ -207,6 +212,4 @@ def _unavailable(disks: tuple[DomainDisk, ...]) -> dict[str, str]:
             continue
         if disk.encrypted:
             reasons[disk.target] = "encrypted: its scratch file would hold plain text on the host"
-        elif disk.readonly:
-            reasons[disk.target] = "read-only: nobody writes it, read the file"
     return reasons
