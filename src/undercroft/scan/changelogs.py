@@ -11,17 +11,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from undercroft.advisories.feeds import ages
 from undercroft.advisories.feeds.deb_archive import changelog
 from undercroft.advisories.feeds.debian_changelog import changelog_entries
-from undercroft.advisories.feeds.feed import Feed, serial_of
+from undercroft.advisories.feeds.feed import serial_of
 from undercroft.advisories.feeds.packages_index import ListedPackage
 from undercroft.advisories.records import ChangelogEntry, FeedHeader
+from undercroft.advisories.sources import tracked
 from undercroft.errors import InputError, NotFoundError
 from undercroft.ports.downloader import Wanted
-from undercroft.scan.feedresult import FeedProgress, FeedResult
-from undercroft.scan.ingest import AdvisoryStore, Ingest, refusals
+from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome
+from undercroft.scan.ingest import AdvisoryStore, refusals
 from undercroft.scan.mirror import Mirrors, Suite
 
 MAX_PACKAGE_BYTES = 1 << 30
-MAX_TRIED = 4
+MAX_TRIED = 6
 """How many binary packages of a source are tried until one has a changelog of its own."""
 
 SourceVersion = tuple[str, str]
@@ -33,7 +34,6 @@ def import_changelogs(
     mirrors: Mirrors,
     suites: Sequence[Suite],
     outdated: Collection[tuple[str, str]],
-    known: Collection[SourceVersion] = (),
 ) -> tuple[FeedResult, ...]:
     """Fetch the changelogs of newer packages and add their entries to the database.
 
@@ -42,41 +42,52 @@ def import_changelogs(
         mirrors: where packages come from.
         suites: verified ones, see `mirror.import_mirrors`.
         outdated: (binary package, newer version) pairs, as matching names them.
-        known: (source, source version) pairs whose changelogs the database already has.
 
     Returns:
         One result per release, and one for each source whose changelog could not be had.
     """
     results: list[FeedResult] = []
-    for release, listings in _wanted(suites, set(outdated), set(known)).items():
-        entries: dict[SourceVersion, ChangelogEntry] = {}
+    for release, listings in _wanted(suites, set(outdated)).items():
+        name = f"changelogs:{release}"
+        known = database.changelog_versions(name)
+        new: dict[SourceVersion, ChangelogEntry] = {}
         for done, (source, candidates) in enumerate(sorted(listings.items())):
-            name = f"changelogs:{release}:{source[0]}"
-            mirrors.progress(FeedProgress(name, "changelog", done, len(listings)))
-            with refusals(results, name):
+            mirrors.progress(FeedProgress(f"{name}:{source[0]}", "changelog", done, len(listings)))
+            if source in known:
+                continue
+            with refusals(results, f"{name}:{source[0]}"):
                 for entry in _fetch(mirrors, source, candidates):
-                    entries.setdefault((entry.source, entry.version), entry)
+                    new[entry.source, entry.version] = entry
+        entries = [entry for version, entry in new.items() if version not in known]
         if entries:
-            with refusals(results, f"changelogs:{release}"):
-                results.append(_store(database, mirrors, release, entries.values()))
+            with refusals(results, name):
+                database.add_changelogs(_header(release, mirrors), entries, mirrors.now)
+                results.append(FeedResult(name, Outcome.IMPORTED, len(entries)))
     return tuple(results)
 
 
 def _wanted(
-    suites: Iterable[Suite], outdated: set[tuple[str, str]], known: set[SourceVersion]
+    suites: Iterable[Suite], outdated: set[tuple[str, str]]
 ) -> Mapping[str, dict[SourceVersion, list[Listing]]]:
-    """Return, by release, the source versions to fetch and the packages that were built from each."""
+    """Return, by release, the source versions to fetch and the packages that were built from each.
+
+    A source that only signs another (Secure Boot's kernels) repeats the other's changelog in packages that
+    are many times larger, so the signed source's is taken where it is listed.
+    """
     listed: defaultdict[tuple[str, SourceVersion], list[Listing]] = defaultdict(list)
-    asked: set[tuple[str, SourceVersion]] = set()
+    asked: set[tuple[str, SourceVersion, SourceVersion]] = set()
     for suite in suites:
+        release = suite.release.release
         for package in suite.packages():
             source = (package.source, package.source_version)
-            listed[suite.release.release, source].append((suite, package))
-            if (package.package, package.version) in outdated and source not in known:
-                asked.add((suite.release.release, source))
+            listed[release, source].append((suite, package))
+            if (package.package, package.version) in outdated:
+                subject = tracked(release, *source, package.version)
+                asked.add((release, source, (subject.source, subject.version)))
     wanted: defaultdict[str, dict[SourceVersion, list[Listing]]] = defaultdict(dict)
-    for release, source in asked:
-        wanted[release][source] = listed[release, source]
+    for release, source, signed in asked:
+        taken = signed if (release, signed) in listed else source
+        wanted[release][taken] = listed[release, taken]
     return wanted
 
 
@@ -106,10 +117,8 @@ def _checked(entries: list[ChangelogEntry], source: SourceVersion, what: str) ->
     return entries
 
 
-def _store(
-    database: AdvisoryStore, mirrors: Mirrors, release: str, entries: Iterable[ChangelogEntry]
-) -> FeedResult:
-    header = FeedHeader(
+def _header(release: str, mirrors: Mirrors) -> FeedHeader:
+    return FeedHeader(
         name=f"changelogs:{release}",
         serial=serial_of(mirrors.now),
         published_at=None,
@@ -117,4 +126,3 @@ def _store(
         max_age_s=ages.CHANGELOGS_S,
         releases=(release,),
     )
-    return Ingest(database, mirrors.now, mirrors.progress).extend(Feed(header, iter(list(entries))))

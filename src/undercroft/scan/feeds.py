@@ -7,17 +7,18 @@ downloaded waits in the spool, an edition that the publisher says is unchanged i
 An edition without a date of its own (the Debian tracker) is not made younger by being fetched once more:
 unchanged content keeps its age, so a frozen mirror goes stale.
 
-    with SpoolingDownloader(spool) as downloader:
-        results = update(database, downloader, select((), {}, os.environ), host_sources(), now=now)
+    with AdvisoryDatabase(path, writable=True) as database, SpoolingDownloader(spool) as downloader:
+        results = update(database, downloader, select((), {}, os.environ), journal, now=now)
 """
 
+import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 from undercroft.advisories.feeds import cve
 from undercroft.advisories.feeds.archives import MAX_MEMBER_BYTES
@@ -28,10 +29,12 @@ from undercroft.model.finding import FeedStatus
 from undercroft.ports.downloader import Downloader, Wanted
 from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
 from undercroft.scan.ingest import AdvisoryStore, Ingest, refusals
-from undercroft.scan.journal import Journal
+from undercroft.scan.journal import Imported, Journal
 from undercroft.scan.publishers import Publisher
 
 MAX_FILES = 1_000_000
+
+_PEEKED_FILES = 10
 
 
 def update(
@@ -65,29 +68,37 @@ def update(
 
 
 def _update_one(ingest: Ingest, downloader: Downloader, publisher: Publisher, journal: Journal) -> FeedResult:
-    known = journal.known(publisher.url, ingest.serial(publisher.name))
-    wanted = Wanted(publisher.url, publisher.limit_bytes, etag=known.etag, last_modified=known.last_modified)
-    unchanged = FeedResult(publisher.name, Outcome.UNCHANGED, serial=known.serial)
+    known = journal.known(publisher.name, ingest.serials())
+    if known.url != publisher.url:  # another server's validators mean nothing
+        known = Imported(serial=known.serial, sha256=known.sha256)
     download = downloader.download(
-        wanted, lambda done, total: ingest.progress(FeedProgress(publisher.name, "download", done, total))
+        Wanted(publisher.url, publisher.limit_bytes, etag=known.etag, last_modified=known.last_modified),
+        lambda done, total: ingest.progress(FeedProgress(publisher.name, "download", done, total)),
     )
-    if download is None:
-        return unchanged
-    if download.sha256 == known.sha256:
-        downloader.discard(download)
-        return unchanged
+    if download is None or download.sha256 == known.sha256:
+        if download:
+            downloader.discard(download)
+        return FeedResult(publisher.name, Outcome.UNCHANGED, serial=known.serial)
     with download.path.open("rb") as file:
         feed = parse_any(FeedInput(publisher.url, file, ingest.now, download.modified_at))
         if feed.header.name != publisher.name:
             raise InputError(f"{publisher.url}: holds {feed.header.name}, not {publisher.name}")
         result = ingest.replace(feed)
-    journal.remember(publisher.url, download, result.serial)
+    journal.remember(
+        result.name,
+        Imported(result.serial, publisher.url, download.sha256, download.etag, download.last_modified),
+    )
     downloader.discard(download)
     return result
 
 
 def import_paths(
-    database: AdvisoryStore, paths: Iterable[Path], *, now: datetime, progress: Progress = silent
+    database: AdvisoryStore,
+    paths: Iterable[Path],
+    journal: Journal,
+    *,
+    now: datetime,
+    progress: Progress = silent,
 ) -> tuple[FeedResult, ...]:
     """Import files of any accepted format, and folders of them; a folder of CVE records is one feed.
 
@@ -97,34 +108,44 @@ def import_paths(
     results: list[FeedResult] = []
     ingest = Ingest(database, now, progress)
     for path in paths:
-        if not path.is_dir():
-            _import_file(ingest, path, results)
-            continue
         with refusals(results, str(path)):
-            _import_folder(ingest, path, results)
+            if path.is_dir():
+                _import_folder(ingest, path, journal, results)
+            else:
+                results.append(_import_file(ingest, path, journal))
     return tuple(results)
 
 
 def status(database: AdvisoryStore, now: datetime) -> tuple[FeedStatus, ...]:
     """Return the feeds that the database holds, with their age judged at `now`."""
-    return database.statuses(now)
+    return database.feeds(now)
 
 
-def _import_file(ingest: Ingest, path: Path, results: list[FeedResult]) -> None:
-    with refusals(results, str(path)), _opened(path) as file:
-        results.append(ingest.replace(parse_any(FeedInput(str(path), file, ingest.now))))
+def _import_file(ingest: Ingest, path: Path, journal: Journal) -> FeedResult:
+    with _opened(path) as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        serials = ingest.serials()
+        if name := journal.holder(sha256, serials):
+            return FeedResult(name, Outcome.UNCHANGED, serial=serials[name])
+        # A copy may be younger than its content, never older: a date that errs on the safe side.
+        written_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+        feed = parse_any(FeedInput(str(path), file, ingest.now, min(written_at, ingest.now)))
+        result = ingest.replace(feed)
+    journal.remember(result.name, Imported(result.serial, sha256=sha256))
+    return result
 
 
-def _import_folder(ingest: Ingest, folder: Path, results: list[FeedResult]) -> None:
+def _import_folder(ingest: Ingest, folder: Path, journal: Journal, results: list[FeedResult]) -> None:
     files = list(_files(folder))
     if not files:
         raise InputError(f"{folder}: holds no file")
-    if any(_holds_cve_record(path) for path in files[:10]):
+    if any(_holds_cve_record(path) for path in files[:_PEEKED_FILES]):
         documents = ((str(path), _content(path)) for path in files if path.suffix == ".json")
         results.append(ingest.replace(cve.parse_documents(documents, str(folder), ingest.now)))
         return
     for path in files:
-        _import_file(ingest, path, results)
+        with refusals(results, str(path)):
+            results.append(_import_file(ingest, path, journal))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -151,7 +172,7 @@ def _content(path: Path) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file that the user named, if it is a regular one: a pipe would keep the others waiting."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from undercroft.advisories.feeds.feed import Feed
-from undercroft.advisories.records import FeedHeader, Record
+from undercroft.advisories.records import ChangelogEntry, FeedHeader, Record
 from undercroft.errors import UndercroftError
 from undercroft.model.finding import FeedStatus
 from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome, Progress
@@ -16,31 +16,37 @@ PROGRESS_STEP = 2000
 
 
 class AdvisoryStore(Protocol):
-    """The database of advisories, as far as feeds are concerned."""
+    """The database of advisories, as far as feeds are concerned. All methods may raise OperationError."""
 
-    def replace_feed(self, header: FeedHeader, records: Iterable[Record], fetched_at: datetime) -> object:
+    def replace_feed(self, header: FeedHeader, records: Iterable[Record], fetched_at: datetime) -> bool:
         """Put an edition in place of the feed's former one, all or nothing.
 
-        Raises:
-            StateError: its serial goes back.
+        Returns False when this very edition is there already. Raises StateError when the serial goes back.
         """
         ...
 
-    def extend_feed(self, header: FeedHeader, records: Iterable[Record], fetched_at: datetime) -> object:
-        """Add records to a feed, all or nothing; those that it already holds stay."""
+    def add_changelogs(
+        self, header: FeedHeader, entries: Iterable[ChangelogEntry], fetched_at: datetime
+    ) -> None:
+        """Add entries to a feed of changelogs, all or nothing; those that it holds already stay."""
         ...
 
-    def statuses(self, at: datetime) -> tuple[FeedStatus, ...]:
-        """Return what the database holds."""
+    def confirm_feed(self, name: str, fetched_at: datetime) -> None:
+        """Note that the edition that is there is still the publisher's newest."""
+        ...
+
+    def changelog_versions(self, name: str) -> frozenset[tuple[str, str]]:
+        """Return the (source, version) pairs of the changelog entries that a feed holds."""
+        ...
+
+    def feeds(self, now: datetime) -> tuple[FeedStatus, ...]:
+        """Return what the database holds, stale or not at `now`."""
         ...
 
 
 @dataclass(slots=True)
 class Ingest:
-    """Puts feeds into a database at one time.
-
-    `imported` and `refused` collect what became of them.
-    """
+    """Puts feeds into a database at one time, telling `progress`."""
 
     database: AdvisoryStore
     now: datetime
@@ -48,19 +54,15 @@ class Ingest:
 
     def replace(self, feed: Feed) -> FeedResult:
         """Store an edition. Raises what the parser and the store raise; then the former edition stays."""
-        counted = _Counted(feed.records, feed.header.name, self.progress)
-        self.database.replace_feed(feed.header, counted, self.now)
-        return FeedResult(feed.header.name, Outcome.IMPORTED, counted.count, serial=feed.header.serial)
+        header = feed.header
+        counted = _Counted(feed.records, header.name, self.progress)
+        if not self.database.replace_feed(header, counted, self.now):
+            return FeedResult(header.name, Outcome.UNCHANGED, serial=header.serial)
+        return FeedResult(header.name, Outcome.IMPORTED, counted.count, serial=header.serial)
 
-    def extend(self, feed: Feed) -> FeedResult:
-        """Add to a feed. Raises what the parser and the store raise; then nothing was added."""
-        counted = _Counted(feed.records, feed.header.name, self.progress)
-        self.database.extend_feed(feed.header, counted, self.now)
-        return FeedResult(feed.header.name, Outcome.IMPORTED, counted.count, serial=feed.header.serial)
-
-    def serial(self, name: str) -> str:
-        """Return the serial of the stored edition, "" where there is none."""
-        return next((status.serial for status in self.database.statuses(self.now) if status.name == name), "")
+    def serials(self) -> dict[str, str]:
+        """Return the serials of the stored editions by feed name."""
+        return {status.name: status.serial for status in self.database.feeds(self.now)}
 
 
 class _Counted:

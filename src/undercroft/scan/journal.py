@@ -1,4 +1,4 @@
-"""Which edition was last imported from which address, so that an unchanged one is not fetched again.
+"""Which edition of each feed was last imported from where, so that an unchanged one is not taken again.
 
 A small JSON file beside the spool. Losing it costs a download; what it says counts only while the database
 holds the serial that it names.
@@ -6,42 +6,50 @@ holds the serial that it names.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from undercroft.errors import InputError, OperationError
 from undercroft.model.schema import decode
-from undercroft.ports.downloader import Download
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """An edition: its serial in the database, its digest, its server's validators."""
+    """An edition: its serial in the database, its file's address and digest, its server's validators."""
 
     serial: str = ""
+    url: str = ""
     sha256: str = ""
     etag: str = ""
     last_modified: str = ""
 
 
 class Journal:
-    """The editions imported so far, by address; kept in `path`."""
+    """The editions imported so far, by feed name; kept in `path`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._editions = _load(path)
 
-    def known(self, url: str, stored_serial: str) -> Imported:
-        """Return what was last imported from `url`, if the database still holds it as `stored_serial`."""
-        edition = self._editions.get(url, Imported())
-        return edition if edition.serial and edition.serial == stored_serial else Imported()
+    def known(self, name: str, stored_serials: Mapping[str, str]) -> Imported:
+        """Return what was last imported as the feed `name`, if that is what the database still holds."""
+        edition = self._editions.get(name, Imported())
+        return edition if edition.serial and edition.serial == stored_serials.get(name) else Imported()
 
-    def remember(self, url: str, download: Download, serial: str) -> None:
+    def holder(self, sha256: str, stored_serials: Mapping[str, str]) -> str | None:
+        """Return the name of the feed that was imported from a file of this digest, None for none."""
+        for name in self._editions:
+            if self.known(name, stored_serials).sha256 == sha256:
+                return name
+        return None
+
+    def remember(self, name: str, edition: Imported) -> None:
         """Note an import. Raises OperationError when the file cannot be written."""
-        self._editions[url] = Imported(serial, download.sha256, download.etag, download.last_modified)
-        text = json.dumps({address: asdict(edition) for address, edition in self._editions.items()}, indent=1)
+        self._editions[name] = edition
+        text = json.dumps({feed: asdict(known) for feed, known in self._editions.items()}, indent=1)
         draft = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,6 +64,6 @@ def _load(path: Path) -> dict[str, Imported]:
     try:
         with path.open("rb") as file:
             document = json.loads(file.read(MAX_BYTES))
-        return {str(url): decode(Imported, edition) for url, edition in document.items()}
+        return {str(name): decode(Imported, edition) for name, edition in document.items()}
     except (OSError, ValueError, AttributeError, InputError):
         return {}

@@ -113,7 +113,9 @@ def import_mirrors(
 
 def _import_suite(ingest: Ingest, suite: Suite) -> FeedResult:
     release = suite.release
-    if release.valid_until is not None and ingest.serial(suite.feed_name) == release.serial:
+    if ingest.serials().get(suite.feed_name) == release.serial:
+        if release.valid_until is None:
+            ingest.database.confirm_feed(suite.feed_name, ingest.now)
         return FeedResult(suite.feed_name, Outcome.UNCHANGED, serial=release.serial)
     header = FeedHeader(
         name=suite.feed_name,

@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Self
 
 from undercroft.advisories.knowledge import Edition, Knowledge
-from undercroft.advisories.records import FeedHeader, Record
+from undercroft.advisories.records import ChangelogEntry, FeedHeader, Record
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.model.finding import FeedStatus
 from undercroft.model.inventory import Inventory
@@ -133,15 +133,63 @@ class AdvisoryDatabase:
 
         def replace(connection: sqlite3.Connection) -> None:
             _delete(connection, header.name)
-            marks = ", ".join("?" * 10)
-            insert = f"INSERT INTO feed ({EDITION_COLUMNS}) VALUES ({marks})"  # noqa: S608 - constants
-            feed = connection.execute(insert, edition_row(header, fetched_at, 0)).lastrowid or 0
+            feed = _insert(connection, header, fetched_at)
             writer = RowWriter(connection, feed)
             writer.write(records)
             connection.execute("UPDATE feed SET records = ? WHERE id = ?", (writer.records, feed))
 
         self._rewrite(replace, header.name)
         return True
+
+    def add_changelogs(
+        self, header: FeedHeader, entries: Iterable[ChangelogEntry], fetched_at: datetime
+    ) -> None:
+        """Add entries to a feed of changelogs, which only ever grows, as a whole or not at all.
+
+        Args:
+            header: of the feed as it will be; its serial takes the place of the former one.
+            entries: none of them there already, see `changelog_versions`.
+            fetched_at: now, with a time zone.
+
+        Raises: as `replace_feed`.
+        """
+        held = self._edition(header.name)
+        if held is not None and header.serial < held.header.serial:
+            raise StateError(f"{header.name}: {header.serial} is older than {held.header.serial}")
+
+        def add(connection: sqlite3.Connection) -> None:
+            feed = _feed_id(connection, header.name)
+            feed = _insert(connection, header, fetched_at) if feed is None else feed
+            writer = RowWriter(connection, feed)
+            writer.write(entries)
+            connection.execute(
+                "UPDATE feed SET serial = ?, fetched_at = ?, records = records + ? WHERE id = ?",
+                (header.serial, fetched_at.isoformat(), writer.records, feed),
+            )
+
+        self._rewrite(add, header.name)
+
+    def confirm_feed(self, name: str, fetched_at: datetime) -> None:
+        """Note that the publisher still offers the edition that is here; an age from the import starts anew.
+
+        Raises: as `replace_feed`.
+        """
+        self._rewrite(
+            lambda connection: connection.execute(
+                "UPDATE feed SET fetched_at = ? WHERE name = ?", (fetched_at.isoformat(), name)
+            ),
+            name,
+        )
+
+    def changelog_versions(self, name: str) -> frozenset[tuple[str, str]]:
+        """Return (source, version) of the changelog entries that the feed holds. Raises OperationError."""
+        with self._errors():
+            rows = self._reader.execute(
+                "SELECT entry.source, entry.version FROM changelog_entry AS entry "
+                "JOIN feed ON feed.id = entry.feed WHERE feed.name = ?",
+                (name,),
+            )
+            return frozenset((source, version) for source, version in rows)
 
     def remove_feed(self, name: str) -> None:
         """Forget a feed. Raises NotFoundError when it is not there, else as `replace_feed`."""
@@ -180,7 +228,7 @@ class AdvisoryDatabase:
                     return
         self._rewrite(lambda _: None, "the database")
 
-    def _rewrite(self, change: Callable[[sqlite3.Connection], None], what: str) -> None:
+    def _rewrite(self, change: Callable[[sqlite3.Connection], object], what: str) -> None:
         """Apply `change` to a copy of the file and put the copy in its place (guarantee 1)."""
         if self._lock is None:
             raise ValueError("the advisory database was opened for reading")
@@ -227,13 +275,25 @@ def _reader(path: str) -> sqlite3.Connection:
     return connection
 
 
-def _delete(connection: sqlite3.Connection, name: str) -> None:
+def _feed_id(connection: sqlite3.Connection, name: str) -> int | None:
     row = connection.execute("SELECT id FROM feed WHERE name = ?", (name,)).fetchone()
-    if row is None:
+    return None if row is None else int(row[0])
+
+
+def _insert(connection: sqlite3.Connection, header: FeedHeader, fetched_at: datetime) -> int:
+    """Add a feed without records and return its row id."""
+    marks = ", ".join("?" * 10)
+    insert = f"INSERT INTO feed ({EDITION_COLUMNS}) VALUES ({marks})"  # noqa: S608 - constants
+    return connection.execute(insert, edition_row(header, fetched_at, 0)).lastrowid or 0
+
+
+def _delete(connection: sqlite3.Connection, name: str) -> None:
+    feed = _feed_id(connection, name)
+    if feed is None:
         return
     for table in schema.FEED_TABLES:
-        connection.execute(f"DELETE FROM {table} WHERE feed = ?", row)  # noqa: S608 - a constant's names
-    connection.execute("DELETE FROM feed WHERE id = ?", row)
+        connection.execute(f"DELETE FROM {table} WHERE feed = ?", (feed,))  # noqa: S608 - a constant's names
+    connection.execute("DELETE FROM feed WHERE id = ?", (feed,))
 
 
 def _locked(path: str) -> int:
