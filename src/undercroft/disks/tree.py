@@ -263,6 +263,8 @@ class GuestTree:
         trail = self._directories.get(parent)
         if trail is None:
             trail = self._follow(parent, follow=True)
+            if self._stat(trail[-1][1]).kind is not FileKind.DIRECTORY:
+                raise NotFoundError(f"{_show(path)}: {_show(parent)} is not a directory")
             if len(self._directories) < MAX_CACHED_DIRECTORIES:
                 self._directories[parent] = trail
         return self._follow(path, follow, trail, [name])

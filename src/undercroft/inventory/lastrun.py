@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from undercroft.disks.filesystem import FileKind
+from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory.journal import kernel_starts
@@ -125,7 +125,7 @@ def _journal(tree: GuestTree, path: bytes) -> Iterator[LastRun]:
 
 def _newest_journals(tree: GuestTree, notes: list[str]) -> list[bytes]:
     """Return the system journals that changed last, newest first."""
-    found: list[tuple[int, bytes]] = []
+    found: list[tuple[FileStat, bytes]] = []
     try:
         for machine in tree.entries(JOURNALS):
             if machine.kind not in (FileKind.DIRECTORY, FileKind.UNKNOWN):
@@ -133,14 +133,18 @@ def _newest_journals(tree: GuestTree, notes: list[str]) -> list[bytes]:
             folder = JOURNALS + b"/" + machine.name
             for entry in tree.entries(folder):
                 if entry.name.startswith(b"system") and entry.name.endswith(b".journal"):
-                    found.append((tree.stat_entry(entry).modified_at_s, folder + b"/" + entry.name))
+                    found.append((tree.stat_entry(entry), folder + b"/" + entry.name))
                 if len(found) > MAX_JOURNAL_FILES:
                     raise InputError(f"more than {MAX_JOURNAL_FILES} files")
     except NotFoundError:
         pass
     except InputError as error:
         notes.append(f"{_text(JOURNALS)} was not searched whole for the last kernel: {error}")
-    return [path for _, path in sorted(found, reverse=True)[:MAX_JOURNALS_READ]]
+    found.sort(key=lambda journal: journal[0].modified_at_s, reverse=True)
+    for stat, path in found[:MAX_JOURNALS_READ]:
+        if stat.size_bytes > MAX_JOURNAL_BYTES:
+            notes.append(f"{_text(path)}: only its first {MAX_JOURNAL_BYTES} bytes were searched for kernels")
+    return [path for _, path in found[:MAX_JOURNALS_READ]]
 
 
 def _bounded(tree: GuestTree, path: bytes, start: int, limit: int) -> bytes:
