@@ -9,10 +9,17 @@ and gives JSON that the host checks against `model` again. Paths in a guest trav
     content    {disks: [DiskInput], path}                  -> stream of the file's bytes
 """
 
+# A child cannot open files, so what the readers import at first use has to be loaded before the fork.
+import hashlib  # noqa: F401
+import hmac  # noqa: F401
 import os
+import unicodedata  # noqa: F401
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from undercroft.disks import nbd, qcow2
+import crc32c  # noqa: F401
+import zstandard  # noqa: F401
+
+from undercroft.disks import ext4, nbd, qcow2  # noqa: F401
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.machine import UnreadDisk, open_machine
 from undercroft.disks.probe import probe_format

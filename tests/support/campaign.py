@@ -1,0 +1,159 @@
+"""A campaign of mutants through the product's own path: sandboxed reader, every state, every job.
+
+    .venv/bin/python tests/support/campaign.py --mutants 1000 --seed 1
+
+prints the table that docs/ROBUSTNESS.md holds.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diskimages import MIB, to_raw
+from machineimages import debian_tree, make_machine, packages
+from mutants import Family, ext_areas, mutate, partition_areas, qcow2_areas, sample
+
+from undercroft.errors import InputError
+from undercroft.model.disk import DiskFormat
+from undercroft.model.inventory import Package
+from undercroft.ports.reader import Reader
+from undercroft.scan.machine import OpenMachine
+from undercroft.scan.session import start_reader
+from undercroft.scan.target import from_images
+
+SAME, INCOMPLETE, REFUSED, WRONG, CRASH = "same", "incomplete", "refused", "wrong", "crash"
+Answer = dict[str, tuple[Package, ...]]
+
+
+@dataclass
+class Tally:
+    """What became of the mutants of one family; a mutant counts with its worst outcome."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    slowest_s: float = 0.0
+    crashes: list[str] = field(default_factory=list)
+
+
+def families(folder: Path) -> list[Family]:
+    """Make the base images; a few seconds."""
+    old = debian_tree(folder / "old", packages(30, "1.0-1"), _filler(1))
+    new = debian_tree(folder / "new", packages(30, "1.0-2"), _filler(2))
+    states = [("before", old), ("now", new)]
+    made = []
+    for name, compressed, options in [
+        ("qcow2", False, {"cluster_size": 4096}),
+        ("qcow2-zstd-extl2", False, {"extended_l2": "on", "cluster_size": 16384}),
+        ("qcow2-zlib-v2", True, {"compat": "0.10", "cluster_size": 512}),
+    ]:
+        image = make_machine(
+            folder / f"{name}.qcow2", states, qcow2_options=options, compressed=compressed, size_bytes=12 * MIB
+        )
+        content = image.read_bytes()
+        made.append(Family(name, content, qcow2_areas(content), "qcow2"))
+    for name, table, options in [
+        ("gpt-ext4-csum", "gpt", ("-t", "ext4")),
+        ("mbr-ext4-1k-inline", "mbr", ("-t", "ext4", "-b", "1024", "-O", "inline_data")),
+        ("mbr-ext2", "mbr", ("-t", "ext2", "-b", "1024")),
+    ]:
+        image = make_machine(folder / f"{name}.qcow2", states[1:], *options, table=table, size_bytes=12 * MIB)
+        raw = to_raw(image, folder / f"{name}.raw")
+        content = raw.read_bytes()
+        offset = MIB if table == "gpt" else 2 * MIB
+        made.append(Family(name, content, ext_areas(raw, offset), "raw"))
+        made.append(Family(f"{table}-table-{name}", content, partition_areas(content, table), "raw"))
+    return made
+
+
+def _filler(salt: int) -> dict[str, bytes]:
+    """Return files that give the filesystem some directories, extents and symlinks to damage."""
+    files = {f"usr/share/doc/pkg{n:04}/copyright": bytes([salt]) * (n * 300) for n in range(60)}
+    files["opt/vendor/bin/tool"] = b"\x7fELF" * 100
+    return files
+
+
+def read_states(path: str, image_format: str, reader: Reader) -> tuple[Answer, list[str]]:
+    """Return the packages of every state, and every problem that was named."""
+    answer: Answer = {}
+    problems: list[str] = []
+    with OpenMachine(from_images([path], image_format=DiskFormat(image_format)), reader) as machine:
+        for state in machine.states:
+            try:
+                inventory = machine.inventory(state)
+            except InputError as error:
+                problems.append(str(error))
+                continue
+            answer[state.name] = inventory.packages
+            problems.extend(inventory.coverage.problems)
+    return answer, problems
+
+
+def judge(path: str, family: Family, expected: Answer, reader: Reader) -> str:
+    """Return the outcome for the mutant at `path`."""
+    try:
+        answer, problems = read_states(path, family.image_format, reader)
+    except InputError:
+        return REFUSED
+    if any("report this" in problem for problem in problems):
+        return f"{CRASH}: {problems}"
+    if problems:
+        return INCOMPLETE if answer else REFUSED
+    return SAME if answer == expected else WRONG
+
+
+def run_campaign(bases: Sequence[Family], count: int, seed: int, reader: Reader, folder: Path) -> dict[str, Tally]:
+    """Run `count` mutants and return a tally for each family."""
+    tallies = {family.name: Tally() for family in bases}
+    target = str(folder / "mutant")
+    expected = {}
+    for family in bases:
+        Path(target).write_bytes(family.image)
+        expected[family.name], problems = read_states(target, family.image_format, reader)
+        assert expected[family.name], family.name
+        assert not problems, (family.name, problems)
+    for family, number in sample(bases, count, seed):
+        Path(target).write_bytes(mutate(family, number) or b"\0")
+        started = time.monotonic()
+        outcome = judge(target, family, expected[family.name], reader)
+        tally = tallies[family.name]
+        tally.slowest_s = max(tally.slowest_s, time.monotonic() - started)
+        tally.outcomes[outcome.split(":")[0]] += 1
+        if outcome.startswith(CRASH):
+            tally.crashes.append(f"{family.name}:{number} {outcome}")
+    return tallies
+
+
+def table(tallies: dict[str, Tally]) -> str:
+    """Return the tallies as a Markdown table."""
+    columns = (SAME, INCOMPLETE, REFUSED, WRONG, CRASH)
+    lines = [f"| family | mutants | {' | '.join(columns)} | slowest, s |", "|---|" + "---|" * (len(columns) + 2)]
+    for name, tally in tallies.items():
+        counts = " | ".join(str(tally.outcomes[column]) for column in columns)
+        lines.append(f"| {name} | {tally.outcomes.total()} | {counts} | {tally.slowest_s:.2f} |")
+    return "\n".join(lines)
+
+
+def main(write: Callable[[str], object] = sys.stdout.write) -> None:
+    """Run a campaign from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mutants", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
+        reader = start_reader()
+        bases = families(Path(name))
+        tallies = run_campaign(bases, arguments.mutants, arguments.seed, reader, Path(name))
+        reader.close()
+    write(table(tallies) + "\n")
+    for tally in tallies.values():
+        for crash in tally.crashes:
+            write(crash + "\n")
+
+
+if __name__ == "__main__":
+    main()
