@@ -31,7 +31,7 @@ class BlockMap:
 
         Raises InputError where a pointer leaves the filesystem.
         """
-        blocks = -(-inode.size_bytes // self._superblock.block_bytes)
+        blocks = -(-inode.stat.size_bytes // self._superblock.block_bytes)
         logical = length = physical = 0
         for block, pointer in self._blocks(inode, range(first_block, blocks)):
             if length and block == logical + length and pointer == physical + length:
@@ -75,5 +75,7 @@ class BlockMap:
 
     def _checked(self, inode: Inode, block: int) -> int:
         if not self._superblock.first_data_block < block < self._superblock.blocks:
-            raise InputError(f"ext inode {inode.node}: block map: block {block} lies outside the filesystem")
+            raise InputError(
+                f"ext inode {inode.stat.node}: block map: block {block} lies outside the filesystem"
+            )
         return block

@@ -34,7 +34,7 @@ class Content:
             InputError: the map is malformed, or the bytes cannot be had.
         """
         inode.check_readable()
-        size = inode.size_bytes
+        size = inode.stat.size_bytes
         if inode.is_inline:
             data = inline.content(inode)[start:]
             if data:
@@ -61,7 +61,7 @@ class Content:
     def mapped(self, inode: Inode) -> Iterator[bytes]:
         """Yield the content of a directory in whole blocks. Raises InputError at a hole."""
         expected = 0
-        blocks = inode.size_bytes // self._block_bytes
+        blocks = inode.stat.size_bytes // self._block_bytes
         for logical, length, physical in self.runs(inode):
             if expected >= blocks:
                 return
@@ -71,7 +71,7 @@ class Content:
             yield from self._read(physical * self._block_bytes, count * self._block_bytes)
             expected = logical + count
         if expected < blocks:
-            raise InputError(f"ext inode {inode.node}: the directory has a hole at block {expected}")
+            raise InputError(f"ext inode {inode.stat.node}: the directory has a hole at block {expected}")
 
     def _read(self, offset: int, length: int) -> Iterator[bytes]:
         read = self._source.read

@@ -74,15 +74,15 @@ class DirectoryReader:
     def blocks(self, inode: Inode) -> Iterator[tuple[bytes, str]]:
         """Yield each area of entries, its checksum verified, with a name of its place for messages."""
         inode.check_readable()
-        node = inode.node
+        node = inode.stat.node
         if inode.is_inline:
             for number, region in enumerate(inline.directory_regions(inode)):
                 yield region, f"ext inode {node}: inline directory area {number}"
             return
         size = self._block_bytes
-        if not 0 < inode.size_bytes <= layout.MAX_DIRECTORY_BYTES or inode.size_bytes % size:
+        if not 0 < inode.stat.size_bytes <= layout.MAX_DIRECTORY_BYTES or inode.stat.size_bytes % size:
             raise InputError(
-                f"ext inode {node}: a directory of {inode.size_bytes} bytes; multiples of {size} "
+                f"ext inode {node}: a directory of {inode.stat.size_bytes} bytes; multiples of {size} "
                 f"up to {layout.MAX_DIRECTORY_BYTES} are read"
             )
         number = 0

@@ -120,4 +120,4 @@ class _Walk:
             )
 
     def _malformed(self, what: str) -> InputError:
-        return InputError(f"ext inode {self._inode.node}: extent tree: {what}")
+        return InputError(f"ext inode {self._inode.stat.node}: extent tree: {what}")

@@ -19,11 +19,6 @@ from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError
 
-_KINDS = tuple(
-    FileKind(number) if number in {kind.value for kind in FileKind} else FileKind.UNKNOWN
-    for number in range(16)
-)
-
 
 def is_ext(source: BlockSource) -> bool:
     """Return whether the primary superblock bears ext's magic. Raises InputError."""
@@ -80,17 +75,7 @@ class Ext4:
 
     def stat(self, node: int) -> FileStat:
         """Return the metadata of `node`. Raises InputError."""
-        inode = self._inodes.get(node)
-        return FileStat(
-            node,
-            _KINDS[inode.mode >> 12],
-            inode.mode,
-            inode.size_bytes,
-            inode.uid,
-            inode.gid,
-            inode.links,
-            inode.modified_at_s,
-        )
+        return self._inodes.get(node).stat
 
     def lookup(self, directory: int, name: bytes) -> int | None:
         """Return the node of `name` in `directory`, None when it is not there. Raises InputError."""
@@ -102,8 +87,8 @@ class Ext4:
 
     def readlink(self, node: int) -> bytes:
         """Return the target of a symlink, 1 to 4,095 bytes. Raises InputError."""
-        inode = self._typed(node, layout.MODE_SYMLINK, "symlink")
-        size = inode.size_bytes
+        inode = self._typed(node, FileKind.SYMLINK)
+        size = inode.stat.size_bytes
         if not 0 < size <= layout.MAX_SYMLINK_BYTES:
             raise InputError(f"ext inode {node}: a symlink of {size} bytes")
         inode.check_readable()
@@ -119,20 +104,21 @@ class Ext4:
 
     def chunks(self, node: int, start: int = 0) -> Iterator[bytes]:
         """Yield a regular file's content from `start` on in pieces of at most 1 MiB. Raises InputError."""
-        return self._content.chunks(self._typed(node, layout.MODE_REGULAR, "regular file"), start)
+        return self._content.chunks(self._typed(node, FileKind.REGULAR), start)
 
     def read(self, node: int, limit: int) -> bytes:
         """Return a regular file's content. Raises InputError when it is larger than `limit` bytes."""
-        inode = self._typed(node, layout.MODE_REGULAR, "regular file")
-        if inode.size_bytes > limit:
-            raise InputError(f"ext inode {node}: {inode.size_bytes} bytes, the limit is {limit}")
+        inode = self._typed(node, FileKind.REGULAR)
+        if inode.stat.size_bytes > limit:
+            raise InputError(f"ext inode {node}: {inode.stat.size_bytes} bytes, the limit is {limit}")
         return b"".join(self._content.chunks(inode))
 
     def _directory(self, node: int) -> Inode:
-        return self._typed(node, layout.MODE_DIRECTORY, "directory")
+        return self._typed(node, FileKind.DIRECTORY)
 
-    def _typed(self, node: int, kind: int, name: str) -> Inode:
+    def _typed(self, node: int, kind: FileKind) -> Inode:
         inode = self._inodes.get(node)
-        if inode.mode & layout.MODE_TYPE != kind:
-            raise InputError(f"ext inode {node}: not a {name} (mode {inode.mode:#o})")
+        if inode.stat.kind is not kind:
+            found = inode.stat.kind.name.lower()
+            raise InputError(f"ext inode {node}: a {kind.name.lower()} is asked for, it is a {found}")
         return inode

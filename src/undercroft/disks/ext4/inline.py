@@ -17,11 +17,11 @@ def content(inode: Inode) -> bytes:
     The kernel does the same: a file that grew by truncation keeps its short value. Raises InputError where
     the size passes what an inode can hold, or the attributes are malformed.
     """
-    if inode.size_bytes > len(inode.raw):
-        raise InputError(f"ext inode {inode.node}: {inode.size_bytes} bytes of inline data")
-    if inode.size_bytes <= layout.INLINE_BYTES:
-        return inode.block[: inode.size_bytes]
-    return (inode.block + attribute_value(inode)).ljust(inode.size_bytes, b"\0")[: inode.size_bytes]
+    if inode.stat.size_bytes > len(inode.raw):
+        raise InputError(f"ext inode {inode.stat.node}: {inode.stat.size_bytes} bytes of inline data")
+    if inode.stat.size_bytes <= layout.INLINE_BYTES:
+        return inode.block[: inode.stat.size_bytes]
+    return (inode.block + attribute_value(inode)).ljust(inode.stat.size_bytes, b"\0")[: inode.stat.size_bytes]
 
 
 def directory_regions(inode: Inode) -> tuple[bytes, bytes]:
@@ -48,12 +48,12 @@ def attribute_value(inode: Inode) -> bytes:
     first = offset = header + 4
     while raw[offset : offset + 4].strip(b"\0"):
         if offset + layout.XATTR_ENTRY.size > len(raw):
-            raise InputError(f"ext inode {inode.node}: extended attributes pass its end")
+            raise InputError(f"ext inode {inode.stat.node}: extended attributes pass its end")
         name_bytes, name_index, start, value_inode, length, _ = layout.XATTR_ENTRY.unpack_from(raw, offset)
         name = raw[offset + layout.XATTR_ENTRY.size :][:name_bytes]
         if name_index == layout.XATTR_INDEX_SYSTEM and name == _DATA_NAME:
             if value_inode or first + start + length > len(raw):
-                raise InputError(f"ext inode {inode.node}: inline data passes its end")
+                raise InputError(f"ext inode {inode.stat.node}: inline data passes its end")
             return raw[first + start : first + start + length]
         offset += layout.XATTR_ENTRY.size + (name_bytes + 3 & ~3)
     return b""

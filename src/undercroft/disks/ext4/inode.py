@@ -13,6 +13,7 @@ from undercroft.disks.ext4.cache import BoundedCache
 from undercroft.disks.ext4.checksum import MASK
 from undercroft.disks.ext4.groups import GroupTable
 from undercroft.disks.ext4.superblock import Superblock
+from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError, UnsupportedError
 
@@ -20,26 +21,24 @@ _WINDOW_BYTES = 32 << 10
 _CACHED_WINDOWS = 128
 _CACHED_INODES = 1024
 
+_BY_TYPE_BITS = {kind.value: kind for kind in FileKind}
+_NO_EXTRA = bytes(layout.INODE.size - layout.INODE_EXTRA_OFFSET)
+_unpack = layout.INODE.unpack_from
+_KINDS = tuple(_BY_TYPE_BITS.get(bits, FileKind.UNKNOWN) for bits in range(16))
+
 
 class Inode(NamedTuple):
     """A verified inode.
 
     Attributes:
-        node: its number.
-        mode, uid, gid, links, size_bytes, modified_at_s: as stat(2) gives them.
+        stat: what stat(2) gives.
         flags: the format's inode flags.
         block: i_block, 60 bytes: extent root, block map, inline data or a short symlink.
         seed: start of the checksums of its directory and extent blocks, None without them.
         raw: all bytes of the inode, for its extended attributes.
     """
 
-    node: int
-    mode: int
-    uid: int
-    gid: int
-    links: int
-    size_bytes: int
-    modified_at_s: int
+    stat: FileStat
     flags: int
     block: bytes
     seed: int | None
@@ -54,7 +53,7 @@ class Inode(NamedTuple):
         """Raise UnsupportedError when the content is encrypted."""
         if self.flags & layout.FLAG_ENCRYPTED:
             raise UnsupportedError(
-                f"ext inode {self.node}: encrypted by the guest (fscrypt); only the guest has the key"
+                f"ext inode {self.stat.node}: encrypted by the guest (fscrypt); only the guest has the key"
             )
 
 
@@ -63,76 +62,73 @@ class InodeTable:
 
     def __init__(self, source: BlockSource, superblock: Superblock, groups: GroupTable) -> None:
         self._source = source
-        self._superblock = superblock
         self._groups = groups
+        self._inodes = superblock.inodes
+        self._seed = superblock.seed
+        self._block_bytes = superblock.block_bytes
         self._inode_bytes = superblock.inode_bytes
         self._per_group = superblock.inodes_per_group
-        self._per_window = min(_WINDOW_BYTES, self._per_group * self._inode_bytes) // self._inode_bytes
+        self._per_window = max(1, _WINDOW_BYTES // self._inode_bytes)
         self._windows: BoundedCache[tuple[int, int], bytes] = BoundedCache(_CACHED_WINDOWS)
-        self._inodes: BoundedCache[int, Inode] = BoundedCache(_CACHED_INODES)
+        self._decoded: BoundedCache[int, Inode] = BoundedCache(_CACHED_INODES)
 
     def get(self, node: int) -> Inode:
         """Return inode number `node`.
 
         Raises InputError when it is out of range, not in use, malformed or its checksum is wrong.
         """
-        inode = self._inodes.get(node)
-        if inode is None:
-            inode = self._inodes.put(node, self._decode(node, self._raw(node)))
-        return inode
-
-    def _raw(self, node: int) -> bytes:
-        if not 0 < node <= self._superblock.inodes:
-            raise InputError(f"ext inode {node}: the filesystem has 1 to {self._superblock.inodes}")
+        inode = self._decoded.get(node)
+        if inode is not None:
+            return inode
+        if not 0 < node <= self._inodes:
+            raise InputError(f"ext inode {node}: the filesystem has 1 to {self._inodes}")
         group, index = divmod(node - 1, self._per_group)
         window, index = divmod(index, self._per_window)
         data = self._windows.get((group, window))
         if data is None:
             data = self._windows.put((group, window), self._read_window(group, window))
-        return data[index * self._inode_bytes : (index + 1) * self._inode_bytes]
+        start = index * self._inode_bytes
+        raw = data[start : start + self._inode_bytes]
+        return self._decoded.put(node, decode(node, raw, self._seed))
 
     def _read_window(self, group: int, window: int) -> bytes:
         first = window * self._per_window
         count = min(self._per_window, self._per_group - first)
-        offset = self._groups.inode_table(group) * self._superblock.block_bytes + first * self._inode_bytes
+        offset = self._groups.inode_table(group) * self._block_bytes + first * self._inode_bytes
         return self._source.read(offset, count * self._inode_bytes)
 
-    def _decode(self, node: int, raw: bytes) -> Inode:
-        mode, uid, size, modified, gid, links, flags, block, generation, *high = layout.INODE.unpack_from(raw)
-        size_high, uid_high, gid_high, checksum = high
-        if not mode or not links:
-            raise InputError(f"ext inode {node}: not in use, yet something names it")
-        if len(raw) > layout.INODE_EXTRA_OFFSET:
-            extra_bytes, checksum_high, modified_extra = layout.INODE_EXTRA.unpack_from(
-                raw, layout.INODE_EXTRA_OFFSET
-            )
-            if extra_bytes > len(raw) - layout.INODE_EXTRA_OFFSET or extra_bytes & 3:
-                raise InputError(f"ext inode {node}: extra fields of {extra_bytes} bytes")
-            if extra_bytes >= layout.INODE_EXTRA_HAS_MTIME:
-                modified += (modified_extra & 3) << 32
-        else:
-            extra_bytes = checksum_high = 0
-        seed = self._superblock.seed
-        if seed is not None:
-            has_high = extra_bytes >= layout.INODE_EXTRA_HAS_CHECKSUM
-            found = checksum | checksum_high << 16 if has_high else checksum
-            seed = crc32c(layout.INODE_SEED.pack(node, generation), seed)
-            _verify(node, raw, seed, found, has_high)
-        if mode & layout.MODE_TYPE in (layout.MODE_REGULAR, layout.MODE_DIRECTORY):
-            size |= size_high << 32
-        return Inode(
-            node,
-            mode,
-            uid | uid_high << 16,
-            gid | gid_high << 16,
-            links,
-            size,
-            modified,
-            flags,
-            block,
-            seed,
-            raw,
-        )
+
+def decode(node: int, raw: bytes, seed: int | None) -> Inode:
+    """Return inode `node` from its bytes.
+
+    Args:
+        node: its number, part of its checksum.
+        raw: 128 bytes or more, untrusted.
+        seed: the filesystem's seed, None without metadata checksums.
+
+    Raises InputError when the inode is not in use, malformed, or its checksum is wrong.
+    """
+    (
+        mode, uid, size, modified, gid, links, flags, block, generation, size_high, uid_high, gid_high,
+        checksum, extra, checksum_high, modified_extra,
+    ) = _unpack(raw if len(raw) > layout.INODE_EXTRA_OFFSET else raw + _NO_EXTRA)  # fmt: skip
+    if extra:
+        if extra > len(raw) - layout.INODE_EXTRA_OFFSET or extra & 3:
+            raise InputError(f"ext inode {node}: extra fields of {extra} bytes")
+        if extra >= layout.INODE_EXTRA_HAS_MTIME:
+            modified += (modified_extra & 3) << 32
+        if extra >= layout.INODE_EXTRA_HAS_CHECKSUM:
+            checksum |= checksum_high << 16
+    if seed is not None:
+        seed = crc32c(layout.INODE_SEED.pack(node, generation), seed)
+        _verify(node, raw, seed, checksum, extra >= layout.INODE_EXTRA_HAS_CHECKSUM)
+    if not mode or not links:
+        raise InputError(f"ext inode {node}: not in use, yet something names it")
+    kind = _KINDS[mode >> 12]
+    if kind is FileKind.REGULAR or kind is FileKind.DIRECTORY:
+        size |= size_high << 32
+    stat = FileStat(node, kind, mode, size, uid | uid_high << 16, gid | gid_high << 16, links, modified)
+    return Inode(stat, flags, block, seed, raw)
 
 
 def _verify(node: int, raw: bytes, seed: int, found: int, has_high: bool) -> None:

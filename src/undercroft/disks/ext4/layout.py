@@ -87,16 +87,15 @@ DESCRIPTOR_INODE_TABLE_OFFSET = 8
 DESCRIPTOR_CHECKSUM_OFFSET = 30
 DESCRIPTOR_INODE_TABLE_HIGH_OFFSET = 40
 
-INODE = Struct("<H H I 8x i 4x H H 4x I 4x 60s I 4x I 8x H H H 2x")
+INODE = Struct("<H H I 8x i 4x H H 4x I 4x 60s I 4x I 8x H H H 2x H H 4x I")
 """mode, uid, size, mtime, gid, links, flags, i_block, generation, size (high), uid (high), gid (high),
-checksum (low). From offset 0, 128 bytes."""
-INODE_EXTRA = Struct("<H H 4x I")
-"""extra size, checksum (high), mtime (extra). From offset 128."""
+checksum (low), extra size, checksum (high), mtime (extra). From offset 0; what follows the checksum exists
+in inodes of 256 bytes and more, as far as the extra size says."""
 INODE_EXTRA_OFFSET = 128
-INODE_SEED = Struct("<I I")
-"""number, generation: what the checksums of an inode and of its blocks begin with."""
 INODE_EXTRA_HAS_CHECKSUM = 4
 INODE_EXTRA_HAS_MTIME = 12
+INODE_SEED = Struct("<I I")
+"""number, generation: what the checksums of an inode and of its blocks begin with."""
 ROOT_INODE = 2
 INLINE_BYTES = 60
 
@@ -105,11 +104,6 @@ FLAG_INDEXED = 0x1000
 FLAG_EXTENTS = 0x80000
 FLAG_INLINE_DATA = 0x10000000
 FLAG_CASEFOLD = 0x40000000
-
-MODE_TYPE = 0xF000
-MODE_REGULAR = 0x8000
-MODE_DIRECTORY = 0x4000
-MODE_SYMLINK = 0xA000
 
 EXTENT_HEADER = Struct("<H H H H I")
 """magic, entries, maximum, depth, generation."""

@@ -7,6 +7,7 @@ from undercroft.disks.ext4.inode import InodeTable
 from undercroft.disks.ext4.journal_log import Log
 from undercroft.disks.ext4.overlay import OverlaySource
 from undercroft.disks.ext4.superblock import Superblock
+from undercroft.disks.filesystem import FileKind
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError
 
@@ -41,7 +42,7 @@ def replay(source: BlockSource, superblock: Superblock, notes: list[str], proble
 
 def _open_log(source: BlockSource, superblock: Superblock) -> Log:
     inode = InodeTable(source, superblock, GroupTable(source, superblock)).get(superblock.journal_inode)
-    if inode.mode & layout.MODE_TYPE != layout.MODE_REGULAR or inode.is_inline:
-        raise InputError(f"ext inode {inode.node}: not a journal (mode {inode.mode:#o})")
+    if inode.stat.kind is not FileKind.REGULAR or inode.is_inline:
+        raise InputError(f"ext inode {inode.stat.node}: not a journal (mode {inode.stat.mode:#o})")
     runs = Content(source, superblock).runs(inode)
-    return Log(source, superblock.block_bytes, runs, inode.size_bytes // superblock.block_bytes)
+    return Log(source, superblock.block_bytes, runs, inode.stat.size_bytes // superblock.block_bytes)
