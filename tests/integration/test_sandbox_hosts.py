@@ -13,7 +13,7 @@ import hostile_jobs
 import pytest
 
 import undercroft
-from undercroft.errors import DeniedError
+from undercroft.errors import DeniedError, OperationError
 from undercroft.sandbox import launcher
 from undercroft.sandbox.bubblewrap import PACKAGES
 
@@ -25,6 +25,11 @@ from undercroft.sandbox import launcher
 with launcher.start(jobs_module="hostile_jobs") as reader:
     print(os.getuid(), reader.call("echo", {"hello": 1}, []), reader.call("list_folder", {"path": "/"}, []))
 """
+
+
+def test_the_products_own_jobs_load_inside() -> None:
+    with launcher.start() as reader, pytest.raises(OperationError, match="no job named nothing"):
+        reader.call("nothing", {}, [])
 
 
 def test_without_bubblewrap_the_refusal_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

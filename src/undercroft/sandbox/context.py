@@ -11,9 +11,10 @@ from undercroft.model.schema import Json
 class JobContext:
     """One job's whole world.
 
-    What works on a descriptor is read, pread, lseek and close, on a socket send and recv too. There is no
-    fstat (the C library makes it of a call that takes a path), no file of any other name, no thread, no
-    sleep; nothing can be imported any more.
+    What works on a file is pread, read, lseek and close; its position is shared with the host and other
+    jobs, so read with pread. On a socket read, write, send and recv work. There is no fstat (the C
+    library makes it of a call that takes a path), no other file, no thread, no sleep, and nothing that
+    was not imported before can be imported.
 
     Attributes:
         arguments: the host's arguments, trusted.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from undercroft.errors import InputError, OperationError
+from undercroft.errors import InputError, OperationError, UndercroftError
 from undercroft.model.schema import Json
 from undercroft.sandbox import failure, wire
 from undercroft.sandbox.limits import Limits
@@ -95,14 +95,9 @@ class Conversation:
         if length > limit:
             raise InputError(f"the reader's answer has {length} bytes, the limit is {limit}")
         body = self._receive(length)
-        if kind != wire.FAILURE:
-            return kind, body
-        try:
-            name, message = wire.decode_failure(body)
-        except ValueError as error:
-            raise InputError("the reader's error message is malformed") from error
-        failure.raise_reported(name, message)
-        raise AssertionError  # raise_reported never returns
+        if kind == wire.FAILURE:
+            raise _reported(body)
+        return kind, body
 
     def _receive(self, length: int) -> bytes:
         """Return exactly `length` bytes within what is left of the host's patience."""
@@ -135,3 +130,12 @@ class Conversation:
         if len(status) != wire.STATUS.size:
             return ServerGoneError("the sandbox's reader is gone")
         return failure.death(wire.STATUS.unpack(status)[0], self._limits)
+
+
+def _reported(untrusted_body: bytes) -> UndercroftError:
+    """Return the error of a FAILURE frame."""
+    try:
+        name, message = wire.decode_failure(untrusted_body)
+    except ValueError:
+        return InputError("the reader's error message is malformed")
+    return failure.reported(name, message)

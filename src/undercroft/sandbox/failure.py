@@ -37,11 +37,11 @@ def describe(error: BaseException, limits: Limits) -> tuple[str, str]:
     return "InputError", f"the reader failed: {type(error).__name__}{_place(error)}; please report this"
 
 
-def raise_reported(name: str, message: str) -> None:
-    """Raise the error that a child reported; its text is untrusted. Raises InputError for other names."""
+def reported(name: str, untrusted_message: str) -> UndercroftError:
+    """Return the error that a child reported; an InputError for a name that is not in REPORTABLE."""
     if name not in REPORTABLE:
-        raise InputError("the reader reported an error of an unknown kind")
-    raise REPORTABLE[name](message)
+        return InputError("the reader reported an error of an unknown kind")
+    return REPORTABLE[name](untrusted_message)
 
 
 def death(status: int, limits: Limits) -> InputError:

@@ -73,5 +73,4 @@ class InProcessReader:
         return cast("JobModule", importlib.import_module(self._jobs_module))
 
     def _told(self, error: Exception) -> UndercroftError:
-        name, message = failure.describe(error, self._limits)
-        return failure.REPORTABLE[name](message)
+        return failure.reported(*failure.describe(error, self._limits))
