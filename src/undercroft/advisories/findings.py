@@ -39,11 +39,13 @@ class Installed:
         subject: as advisories speak of it.
         recorded_sources: its names in the guest's package database, sorted.
         packages: at least one.
+        names: their names.
     """
 
     subject: Subject
     recorded_sources: tuple[str, ...]
     packages: tuple[Package, ...]
+    names: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class _Affected:
 
     installed: Installed
     lead: Claim
-    claims: tuple[Claim, ...]
+    claims: Sequence[Claim]
 
 
 def find(
@@ -124,20 +126,18 @@ class _Judge:
             newer: what the changelogs of newer versions say of it.
         """
         by_feed = grouped((statement.feed, statement) for statement in (*statements, *newer))
-        claims = [
-            found
-            for feed, its_own in by_feed.items()
-            if (found := claim(feed, its_own, installed.subject.version))
-        ]
-        decider = next((edition for edition in self._deciding if edition.header.name in by_feed), None)
-        counting = claims if decider is None else [item for item in claims if _counts(item, decider)]
+        version = installed.subject.version
+        claims = [found for feed, own in by_feed.items() if (found := claim(feed, own, version))]
+        for decider in self._deciding:
+            if decider.header.name in by_feed:
+                break
+        else:
+            return _Affected(installed, max(claims, key=_best), claims) if claims else None
+        counting = [item for item in claims if _counts(item, decider)]
         if not counting:
             return None
-        lead = max(counting, key=_best)
-        agreeing = (
-            counting if decider and decider.header.name not in {item.feed for item in counting} else claims
-        )
-        return _Affected(installed, lead, tuple(agreeing))
+        agreed = decider.header.name in [item.feed for item in counting]
+        return _Affected(installed, max(counting, key=_best), claims if agreed else counting)
 
     def finding(
         self, vulnerability: str, statements: Sequence[Advisory], affected: Sequence[_Affected]
@@ -147,17 +147,17 @@ class _Judge:
         subject, lead = oldest.installed.subject, oldest.lead
         claims = [item for verdict in affected for item in verdict.claims]
         supporting = [statement for item in claims for statement in item.statements]
+        days = [statement.published_on for statement in supporting if statement.published_on]
         records = self._knowledge.vulnerabilities.get(vulnerability, ())
         level, level_source = severity.choose(statements, records)
         titles = [record.title for record in records if not record.rejected]
-        title = next(filter(None, [*titles, *(statement.title for statement in supporting)]), "")
+        titles += [statement.title for statement in supporting]
+        title = next(filter(None, titles), "")
         exploited = self._knowledge.known_exploited.get(vulnerability)
         probability = self._knowledge.exploit_probabilities.get(vulnerability)
         return Finding(
             vulnerability=vulnerability,
-            packages=tuple(
-                sorted({package.name for item in affected for package in item.installed.packages})
-            ),
+            packages=tuple(sorted({name for item in affected for name in item.installed.names})),
             source=subject.source,
             installed_version=subject.version,
             fixed_version=lead.fixed_version,
@@ -165,9 +165,9 @@ class _Judge:
             severity=level,
             severity_source=level_source,
             advisories=_ids(supporting),
-            feeds=tuple(dict.fromkeys([lead.feed, *sorted(item.feed for item in claims)])),
+            feeds=tuple(dict.fromkeys([lead.feed, *sorted([item.feed for item in claims])])),
             title=UNDETERMINED + title if lead.undetermined else title,
-            published_on=min(filter(None, (item.published_on for item in supporting)), default=None),
+            published_on=min(days, default=None),
             known_exploited_on=exploited.added_on if exploited else None,
             exploit_probability=probability.probability if probability else None,
         )

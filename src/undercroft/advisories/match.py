@@ -107,7 +107,12 @@ def _installed(release: str, inventory: Inventory) -> list[Installed]:
             subject = tracked(release, package.source, package.source_version, package.version)
             by_subject.setdefault(subject, []).append(package)
     return [
-        Installed(subject, tuple(sorted({package.source for package in packages})), tuple(packages))
+        Installed(
+            subject=subject,
+            recorded_sources=tuple(sorted({package.source for package in packages})),
+            packages=tuple(packages),
+            names=frozenset(package.name for package in packages),
+        )
         for subject, packages in by_subject.items()
     ]
 

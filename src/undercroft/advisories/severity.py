@@ -13,19 +13,29 @@ from undercroft.model.finding import Severity
 RANK = {severity: rank for rank, severity in enumerate(Severity)}
 """Position of a severity, worst first."""
 
-_DISTRIBUTIONS = ("debian", "ubuntu")
+_OWN, _RECORD, _OTHER = range(3)
+_DISTRIBUTIONS = ("debian:", "ubuntu:")
+_NOBODY = (_OTHER, RANK[Severity.UNKNOWN], "")
+_BY_RANK = tuple(Severity)
 
 
-def choose(statements: Iterable[Advisory], vulnerabilities: Iterable[Vulnerability]) -> tuple[Severity, str]:
+def choose(
+    statements: Iterable[Advisory], vulnerabilities: Iterable[Vulnerability] = ()
+) -> tuple[Severity, str]:
     """Return (severity, who gives it) for one vulnerability in one source package."""
-    own: list[tuple[Severity, str]] = []
-    others: list[tuple[Severity, str]] = []
-    for statement in statements:
-        is_own = statement.severity_source.partition(":")[0] in _DISTRIBUTIONS
-        (own if is_own else others).append((statement.severity, statement.severity_source))
-    records = [(record.severity, record.severity_source) for record in vulnerabilities if not record.rejected]
-    for group in (own, records, others):
-        known = [pair for pair in group if pair[0] is not Severity.UNKNOWN]
-        if known:
-            return min(known, key=lambda pair: (RANK[pair[0]], pair[1]))
-    return Severity.UNKNOWN, ""
+    given = [
+        (
+            _OWN if statement.severity_source.startswith(_DISTRIBUTIONS) else _OTHER,
+            RANK[statement.severity],
+            statement.severity_source,
+        )
+        for statement in statements
+        if statement.severity is not Severity.UNKNOWN
+    ]
+    given += [
+        (_RECORD, RANK[record.severity], record.severity_source)
+        for record in vulnerabilities
+        if not record.rejected and record.severity is not Severity.UNKNOWN
+    ]
+    _, rank, source = min(given, default=_NOBODY)
+    return _BY_RANK[rank], source

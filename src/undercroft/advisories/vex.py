@@ -48,6 +48,8 @@ def apply(
         release: release key.
         codename: the release's codename, untrusted.
     """
+    if not statements:
+        return Applied(tuple(findings), ())
     by_vulnerability = grouped((statement.vulnerability, statement) for statement in statements)
     distros = {codename, release.replace(":", "-")} - {""}
     stay: list[Finding] = []

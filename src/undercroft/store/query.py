@@ -32,31 +32,29 @@ CREATE TEMP TABLE IF NOT EXISTS installed (source TEXT PRIMARY KEY, version_key 
 DELETE FROM temp.installed;
 """
 
+# CROSS JOIN fixes the order of the loops: left alone, the planner starts with every source of the release.
 _ADVISORIES = """
-SELECT subject.source, feed.name, advisory.vulnerability, advisory.advisory, advisory.status,
+SELECT open.source, advisory.feed, advisory.vulnerability, advisory.advisory, advisory.status,
     advisory.fixed_version, advisory.introduced_version, advisory.stream, advisory.published_on,
     advisory.severity, advisory.severity_source, title.text
 FROM (
-    SELECT DISTINCT advisory.subject, advisory.vulnerability
+    SELECT DISTINCT installed.source, advisory.subject, advisory.vulnerability
     FROM temp.installed AS installed
-    JOIN subject ON subject.release = :release AND subject.source = installed.source
-    JOIN advisory ON advisory.subject = subject.id
+    CROSS JOIN subject ON subject.release = :release AND subject.source = installed.source
+    CROSS JOIN advisory ON advisory.subject = subject.id
     WHERE advisory.status NOT IN ('not-affected', 'fixed')
         OR advisory.status = 'fixed'
             AND (advisory.fixed_version = '' OR advisory.fixed_key > installed.version_key)
 ) AS open
 CROSS JOIN advisory ON advisory.subject = open.subject AND advisory.vulnerability = open.vulnerability
-JOIN subject ON subject.id = advisory.subject
-JOIN feed ON feed.id = advisory.feed
-JOIN title ON title.feed = advisory.feed AND title.number = advisory.title
-WHERE feed.id IN (SELECT value FROM json_each(:feeds))
-ORDER BY advisory.subject, advisory.vulnerability, advisory.feed, advisory.number
+CROSS JOIN title ON title.feed = advisory.feed AND title.number = advisory.title
+WHERE advisory.feed IN (SELECT value FROM json_each(:feeds))
 """
 
 _CHANGELOGS = """
 SELECT entry.source, entry.version, entry.dated_on, entry.vulnerabilities, entry.title
 FROM temp.installed AS installed
-JOIN changelog_entry AS entry ON entry.source = installed.source AND entry.version_key >= coalesce((
+CROSS JOIN changelog_entry AS entry ON entry.source = installed.source AND entry.version_key >= coalesce((
     SELECT max(older.version_key) FROM changelog_entry AS older
     WHERE older.source = installed.source AND older.version_key <= installed.version_key
         AND older.feed IN (SELECT value FROM json_each(:feeds))
@@ -73,7 +71,7 @@ WHERE release = :release AND package IN (SELECT value FROM json_each(:names))
 _ARCHIVE = """
 SELECT archive.source, archive.suite, archive.source_version
 FROM temp.installed AS installed
-JOIN archive ON archive.release = :release AND archive.source = installed.source
+CROSS JOIN archive ON archive.release = :release AND archive.source = installed.source
 WHERE archive.feed IN (SELECT value FROM json_each(:feeds))
 """
 
@@ -110,6 +108,10 @@ SELECT EXISTS (
 """
 
 
+_STATUSES = {status.value: status for status in Status}
+_SEVERITIES = {severity.value: severity for severity in Severity}
+
+
 def editions(connection: sqlite3.Connection) -> dict[int, Edition]:
     """Return all editions by row id, sorted by name."""
     rows = connection.execute(f"SELECT id, {EDITION_COLUMNS} FROM feed ORDER BY name")  # noqa: S608 - constant
@@ -133,7 +135,11 @@ def knowledge(connection: sqlite3.Connection, release: str, inventory: Inventory
     }
     connection.executescript(_INSTALLED)
     connection.executemany("INSERT INTO temp.installed VALUES (?, ?)", _oldest(release, inventory).items())
-    advisories = [(row[0], _advisory(release, row)) for row in connection.execute(_ADVISORIES, parameters)]
+    feed_names = {ident: found.header.name for ident, found in asked.items()}
+    advisories = [
+        (row[0], _advisory(release, feed_names[row[1]], row))
+        for row in connection.execute(_ADVISORIES, parameters)
+    ]
     changelogs = [
         (source, ChangelogEntry(source, version, date.fromisoformat(dated_on), tuple(names.split()), title))
         for source, version, dated_on, names, title in connection.execute(_CHANGELOGS, parameters)
@@ -180,33 +186,20 @@ def _oldest(release: str, inventory: Inventory) -> dict[str, bytes]:
     return oldest
 
 
-def _advisory(release: str, row: tuple[str, ...]) -> Advisory:
-    (
-        source,
-        feed,
-        vulnerability,
-        name,
-        status,
-        fixed,
-        introduced,
-        stream,
-        published_on,
-        severity,
-        by,
-        title,
-    ) = row
+def _advisory(release: str, feed: str, row: tuple[Any, ...]) -> Advisory:
+    source, _, vulnerability, name, status, fixed, introduced, stream, published_on, severity, by, title = row
     return Advisory(
         feed,
         release,
         source,
         vulnerability,
         name,
-        Status(status),
+        _STATUSES[status],
         fixed,
         introduced,
         stream,
         day(published_on),
-        Severity(severity),
+        _SEVERITIES[severity],
         by,
         title,
     )
