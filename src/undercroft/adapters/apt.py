@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from undercroft.adapters.gpgv import DISTRIBUTION_KEYRINGS, SignatureVerifier
+from undercroft.advisories.feeds.releases import is_distribution_suite
 from undercroft.advisories.feeds.sources_list import AptSource, parse_deb822, parse_one_line
 from undercroft.errors import InputError, OperationError
 
@@ -12,6 +13,26 @@ APT_FOLDER = Path("/etc/apt")
 MAX_SOURCES_BYTES = 1 << 20
 
 _FINGERPRINT = re.compile(r"([0-9A-Fa-f]{40,64})!?")
+
+
+def mirror_sources(option: str, folder: Path = APT_FOLDER) -> list[AptSource]:
+    """Return the mirrors that a user names with one option.
+
+    Args:
+        option: "auto" for the host's own of Debian and Ubuntu; the path of a .list or .sources file; or
+            a source in one line, "URL SUITE COMPONENT...", with or without "deb" and [options] before it.
+        folder: of the host's configuration.
+
+    Raises:
+        InputError: none of these.
+        OperationError: a file cannot be read.
+    """
+    if option == "auto":
+        return [source for source in host_sources(folder) if is_distribution_suite(source.suite)]
+    if option.startswith(("/", "./")):
+        return read_sources(Path(option))
+    line = option if option.startswith("deb ") else f"deb {option}"
+    return parse_one_line(line, "--mirror")
 
 
 def host_sources(folder: Path = APT_FOLDER) -> list[AptSource]:

@@ -1,20 +1,26 @@
 """One downloader for every scheme that is read: https, http and file."""
 
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from undercroft.adapters import spool
 from undercroft.adapters.http import HttpDownloader
 from undercroft.adapters.localfile import LocalDownloader
 from undercroft.ports.downloader import BytesProgress, Download, Wanted
 
 
 class SpoolingDownloader:
-    """Fetches into one spool folder, by the address's scheme. A context manager."""
+    """Fetches into one spool folder, by the address's scheme. A context manager.
+
+    What lies in the spool unused for two weeks is removed first.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._http = HttpDownloader(folder)
         self._local = LocalDownloader(folder)
+        spool.prune(folder, time.time())
 
     def __enter__(self) -> Self:
         return self

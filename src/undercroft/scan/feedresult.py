@@ -11,6 +11,7 @@ class Outcome(StrEnum):
     IMPORTED = "imported"
     UNCHANGED = "unchanged"
     REFUSED = "refused"
+    SKIPPED = "skipped"  # rightly signed, but of an archive that is not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class FeedResult:
 
     Attributes:
         name: the feed's name; the file's or the publisher's where it was refused before it told its own.
-        outcome: imported, unchanged, or refused: then what the database had is still there.
+        outcome: what was done; after a refusal what the database had is still there.
         records: how many it brought, 0 unless imported.
         detail: why it was refused or passed over; "" otherwise.
         serial: the edition that the database holds now, "" where that is not known.

@@ -31,7 +31,7 @@ from undercroft.advisories.feeds.release_file import (
 )
 from undercroft.advisories.feeds.sources_list import AptSource
 from undercroft.advisories.records import FeedHeader
-from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError
+from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, UnsupportedError
 from undercroft.ports.downloader import Download, Downloader, Wanted
 from undercroft.ports.signatures import Signed, Verifier
 from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
@@ -104,8 +104,13 @@ def import_mirrors(
     suites: list[Suite] = []
     ingest = Ingest(database, mirrors.now, mirrors.progress)
     for source in sources:
-        with refusals(results, f"mirror:{source.suite}"):
-            suite = open_suite(mirrors, source)
+        name = f"mirror:{source.suite}"
+        with refusals(results, name):
+            try:
+                suite = open_suite(mirrors, source)
+            except UnsupportedError as error:
+                results.append(FeedResult(name, Outcome.SKIPPED, detail=str(error)))
+                continue
             results.append(_import_suite(ingest, suite))
             suites.append(suite)
     return tuple(results), tuple(suites)

@@ -21,9 +21,8 @@ MAX_INDEX_BYTES = 1 << 30
 """Decompressed; Debian's largest is 60 MB."""
 MAX_STANZA_BYTES = 4 << 20
 
-_WANTED = re.compile(
-    rb"^(Package|Version|Architecture|Source|Filename|Size|SHA256):[ \t]*([^\n]*?)[ \t\r]*$", re.MULTILINE
-)
+_CHUNK_BYTES = 1 << 20
+_WANTED = re.compile(rb"^(Package|Version|Architecture|Source|Filename|Size|SHA256):[ \t]*(.*)", re.MULTILINE)
 _SOURCE = re.compile(r"(\S+)(?:[ \t]+\((\S+)\))?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIZE = re.compile(r"[0-9]{1,11}")
@@ -47,9 +46,10 @@ def listed_packages(file: BinaryIO, what: str) -> Iterator[ListedPackage]:
     """Yield the packages of an index, plain or compressed with gzip, xz or zstd. Raises InputError."""
     for number, stanza in enumerate(_stanzas(decompressed(file, MAX_INDEX_BYTES, what), what), start=1):
         place = f"{what}: stanza {number}"
-        values = {
-            match[1].decode(): match[2].decode("ascii", "replace") for match in _WANTED.finditer(stanza)
-        }
+        found = _WANTED.findall(stanza)
+        values = {name.decode(): value.decode("ascii", "replace").rstrip() for name, value in found}
+        if len(values) != len(found):
+            raise InputError(f"{place}: has a field twice")
         yield _listed(values, place)
 
 
@@ -68,19 +68,15 @@ def index_entries(packages: Iterator[ListedPackage], release: str, suite: str) -
 
 
 def _stanzas(stream: io.BufferedReader, what: str) -> Iterator[bytes]:
-    lines: list[bytes] = []
-    size_bytes = 0
-    while line := stream.readline(MAX_STANZA_BYTES):
-        if line.strip():
-            lines.append(line)
-            size_bytes += len(line)
-            if size_bytes > MAX_STANZA_BYTES:
-                raise InputError(f"{what}: a stanza of more than {MAX_STANZA_BYTES} bytes")
-        elif lines:
-            yield b"".join(lines)
-            lines, size_bytes = [], 0
-    if lines:
-        yield b"".join(lines)
+    """Yield what lies between empty lines."""
+    rest = b""
+    while chunk := stream.read(_CHUNK_BYTES):
+        *stanzas, rest = (rest + chunk).split(b"\n\n")
+        if len(rest) > MAX_STANZA_BYTES:
+            raise InputError(f"{what}: a stanza of more than {MAX_STANZA_BYTES} bytes")
+        yield from filter(bytes.strip, stanzas)
+    if rest.strip():
+        yield rest
 
 
 def _listed(values: dict[str, str], place: str) -> ListedPackage:

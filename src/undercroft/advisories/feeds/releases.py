@@ -20,6 +20,20 @@ DEBIAN_CODENAMES = {
     "sid": "sid",
 }
 
+DEBIAN_SUITES = frozenset(("oldoldstable", "oldstable", "stable", "testing", "unstable", "experimental"))
+
+UBUNTU_CODENAMES = {
+    "trusty": "14.04",
+    "xenial": "16.04",
+    "bionic": "18.04",
+    "focal": "20.04",
+    "jammy": "22.04",
+    "noble": "24.04",
+    "plucky": "25.04",
+    "questing": "25.10",
+    "resolute": "26.04",
+}
+
 _DEBIAN_ECOSYSTEM = re.compile(r"Debian:(?P<version>[0-9]{1,3}(?:\.[0-9])?)")
 _UBUNTU_ECOSYSTEM = re.compile(r"Ubuntu:(?P<pro>Pro:)?(?P<version>[0-9]{2}\.[0-9]{2})(?::LTS)?")
 _UBUNTU_VERSION = re.compile(r"[0-9]{2}\.[0-9]{2}")
@@ -30,6 +44,12 @@ def debian_release(codename: str) -> str | None:
     """Return the key of a Debian release ("debian:12" for "bookworm"), None for one that is not known."""
     version = DEBIAN_CODENAMES.get(codename)
     return None if version is None else f"debian:{version}"
+
+
+def is_distribution_suite(suite: str) -> bool:
+    """Tell whether a suite has a name that Debian or Ubuntu use: "bookworm-updates", "stable", "jammy"."""
+    name = suite.partition("-")[0].partition("/")[0]
+    return name in DEBIAN_CODENAMES or name in DEBIAN_SUITES or name in UBUNTU_CODENAMES
 
 
 def osv_release(ecosystem: str) -> tuple[str, str] | None:

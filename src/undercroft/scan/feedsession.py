@@ -1,0 +1,113 @@
+"""What an update or an import of advisories works with: the database, the spool, the journal.
+
+with FeedSession(database) as session:
+results = session.update(publishers)
+results += session.update_from_mirrors(host_sources(), inventories=inventories)
+"""
+
+import platform
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from undercroft.adapters.apt import verifier_for
+from undercroft.adapters.download import SpoolingDownloader
+from undercroft.advisories.feeds.sources_list import AptSource
+from undercroft.model.finding import FeedStatus
+from undercroft.model.inventory import Inventory
+from undercroft.scan import feeds
+from undercroft.scan.assess import assessed
+from undercroft.scan.changelogs import import_changelogs
+from undercroft.scan.feedresult import FeedResult, Progress, silent
+from undercroft.scan.journal import Journal
+from undercroft.scan.mirror import Mirrors, import_mirrors
+from undercroft.scan.publishers import Publisher
+from undercroft.store.database import AdvisoryDatabase
+
+_DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+class FeedSession:
+    """The advisory database opened for writing, and where downloads wait beside it.
+
+    Args:
+        database: path of the database; its folder also holds the spool and the journal.
+        progress: told of every step.
+
+    Raises:
+        StateError: another import is running.
+        OperationError: no permission, or the file is damaged.
+    """
+
+    def __init__(self, database: str, *, progress: Progress = silent) -> None:
+        folder = Path(database).parent
+        self._now = datetime.now(UTC)
+        self._progress = progress
+        self._journal = Journal(folder / "editions.json")
+        with ExitStack() as stack:
+            self._database = stack.enter_context(AdvisoryDatabase(database, writable=True))
+            self._downloader = stack.enter_context(SpoolingDownloader(folder / "spool"))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def update(self, publishers: Sequence[Publisher]) -> tuple[FeedResult, ...]:
+        """Fetch feeds from their publishers; one result each."""
+        return feeds.update(
+            self._database,
+            self._downloader,
+            publishers,
+            self._journal,
+            now=self._now,
+            progress=self._progress,
+        )
+
+    def import_paths(self, paths: Iterable[Path]) -> tuple[FeedResult, ...]:
+        """Import files and folders; one result per feed."""
+        return feeds.import_paths(
+            self._database, paths, self._journal, now=self._now, progress=self._progress
+        )
+
+    def update_from_mirrors(
+        self,
+        sources: Sequence[AptSource],
+        *,
+        keyrings: Sequence[Path] = (),
+        inventories: Iterable[Inventory] = (),
+    ) -> tuple[FeedResult, ...]:
+        """Import the signed indexes of `sources`, and the changelogs that explain what `inventories` lack.
+
+        Args:
+            sources: suites of mirrors.
+            keyrings: keys to trust instead of each source's own.
+            inventories: taken once, after the indexes are in.
+        """
+        mirrors = Mirrors(
+            self._downloader,
+            lambda source: verifier_for(source, keyrings),
+            _DEBIAN_ARCHITECTURES.get(platform.machine(), platform.machine()),
+            self._now,
+            self._progress,
+        )
+        results, suites = import_mirrors(self._database, mirrors, sources)
+        outdated = {
+            (entry.package, entry.candidate_version)
+            for inventory in inventories
+            for entry in assessed(self._database, inventory, now=self._now).outdated
+        }
+        if not outdated:
+            return results
+        return results + import_changelogs(self._database, mirrors, suites, outdated)
+
+    def status(self) -> tuple[FeedStatus, ...]:
+        """Return what the database holds now."""
+        return feeds.status(self._database, self._now)
