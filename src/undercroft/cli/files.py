@@ -5,20 +5,20 @@ from typing import Any
 
 import click
 
-from undercroft.cli.options import format_option, machine_options, opened, request, screen, show
+from undercroft.cli.options import examples, format_option, machine_options, opened, request, screen, show
 from undercroft.cli.render import data, listing
 
 
-@click.group(short_help="List or print files of a state.")
+@click.group(
+    short_help="List or print files of a state.",
+    epilog=examples(
+        "undercroft files ls web01.qcow2@before-upgrade /etc", "undercroft files cat -d web01 /etc/os-release"
+    ),
+)
 def command() -> None:
-    r"""List or print files of a state, as the guest sees its tree.
+    """List or print files of a state, as the guest sees its tree.
 
     With -a or -d, give @STATE (or nothing, for the current state) in place of IMAGE.
-
-    \b
-    Example:
-      undercroft files ls web01.qcow2@before-upgrade /etc
-      undercroft files cat -d web01 /etc/os-release
     """
 
 
@@ -36,17 +36,14 @@ def _image_and_path(arguments: tuple[str, ...], options: dict[str, Any]) -> tupl
     raise click.UsageError("give an IMAGE and one PATH in the guest")
 
 
-@command.command()
+@command.command(
+    epilog=examples("undercroft files ls web01.qcow2@before-upgrade /etc/ssh"),
+)
 @click.argument("arguments", nargs=-1, metavar="IMAGE[@STATE] [PATH]")
 @machine_options
 @format_option("table", "json", "yaml")
 def ls(arguments: tuple[str, ...], output_format: str, no_sandbox: bool, **options: Any) -> None:
-    r"""List the directory PATH of a guest (default: /), or the one file.
-
-    \b
-    Example:
-      undercroft files ls web01.qcow2@before-upgrade /etc/ssh
-    """
+    """List the directory PATH of a guest (default: /), or the one file."""
     image, path = _image_and_path(arguments, options)
     asked, state = request(image, options)
     with opened(asked, no_sandbox=no_sandbox) as (machine, _reader):
@@ -57,16 +54,13 @@ def ls(arguments: tuple[str, ...], output_format: str, no_sandbox: bool, **optio
         show(data.render_files(entries, output_format))
 
 
-@command.command()
+@command.command(
+    epilog=examples("undercroft files cat web01.qcow2@before-upgrade /etc/shadow > shadow.old"),
+)
 @click.argument("arguments", nargs=-1, metavar="IMAGE[@STATE] PATH")
 @machine_options
 def cat(arguments: tuple[str, ...], no_sandbox: bool, **options: Any) -> None:
-    r"""Print the regular file PATH of a guest, byte for byte.
-
-    \b
-    Example:
-      undercroft files cat web01.qcow2@before-upgrade /etc/shadow > shadow.old
-    """
+    """Print the regular file PATH of a guest, byte for byte."""
     image, path = _image_and_path(arguments, options)
     asked, state = request(image, options)
     with opened(asked, no_sandbox=no_sandbox) as (machine, _reader):

@@ -58,6 +58,12 @@ _MACHINE_OPTIONS = (
 )
 
 
+def examples(*lines: str) -> str:
+    """Return the end of a help text that shows how a command is called, as it stands."""
+    unfilled = "\b"  # click's mark for a paragraph whose lines stay as they are
+    return f"{unfilled}\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def format_option(*formats: str) -> Callable[[Command], Command]:
     """Return the option that chooses an output format; the first is the default."""
     return click.option(

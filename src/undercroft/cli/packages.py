@@ -5,22 +5,22 @@ from typing import Any
 import click
 
 from undercroft.cli.exitcode import ExitCode
-from undercroft.cli.options import format_option, machine_options, opened, request, screen, show
+from undercroft.cli.options import examples, format_option, machine_options, opened, request, screen, show
 from undercroft.cli.render import data, listing
 
 
-@click.command(short_help="The packages of one state.")
+@click.command(
+    short_help="The packages of one state.",
+    epilog=examples(
+        "undercroft packages web01.qcow2@before-upgrade",
+        "undercroft packages -d web01 @before-upgrade -f json",
+    ),
+)
 @click.argument("image", required=False, metavar="IMAGE[@STATE]")
 @machine_options
 @format_option("table", "json", "yaml")
 def command(image: str | None, output_format: str, no_sandbox: bool, **options: Any) -> int:
-    r"""Show the packages of one state (default: the current one) with their sources and versions.
-
-    \b
-    Example:
-      undercroft packages web01.qcow2@before-upgrade
-      undercroft packages -d web01 @before-upgrade -f json
-    """
+    """Show the packages of one state (default: the current one) with their sources and versions."""
     asked, state = request(image, options)
     with opened(asked, no_sandbox=no_sandbox) as (machine, _reader):
         inventory = machine.inventory(machine.state(state))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from undercroft.cli.exitcode import FailOn, exit_code
-from undercroft.cli.options import format_option, machine_options, opened, request, screen, show
+from undercroft.cli.options import examples, format_option, machine_options, opened, request, screen, show
 from undercroft.cli.render import table
 from undercroft.cli.render.progress import Progress
 from undercroft.model.report import ScanReport
@@ -18,7 +18,15 @@ from undercroft.scan.session import Request
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
-@click.command(short_help="What is installed and unpatched in every state of a machine.")
+@click.command(
+    short_help="What is installed and unpatched in every state of a machine.",
+    epilog=examples(
+        "undercroft scan web01.qcow2",
+        "undercroft scan -a root.qcow2 -a data.qcow2",
+        "undercroft scan -d web01 -v",
+        "undercroft scan web01.qcow2@current --fail-on kev -f sarif > web01.sarif",
+    ),
+)
 @click.argument("image", required=False, metavar="IMAGE[@STATE]")
 @machine_options
 @format_option("table", "json", "yaml", "cyclonedx", "sarif")
@@ -42,17 +50,10 @@ def command(
     no_sandbox: bool,
     **options: Any,
 ) -> int:
-    r"""Show what is installed and unpatched in the current state and in every snapshot of a machine.
+    """Show what is installed and unpatched in the current state and in every snapshot of a machine.
 
     With @STATE only that state is shown: @current, a snapshot's name, or its ID. cyclonedx describes one
     state, the current one unless another is named.
-
-    \b
-    Example:
-      undercroft scan web01.qcow2
-      undercroft scan -a root.qcow2 -a data.qcow2
-      undercroft scan -d web01 -v
-      undercroft scan web01.qcow2@current --fail-on kev -f sarif > web01.sarif
     """
     asked, state = request(image, options)
     day = as_of.date() if as_of else None

@@ -1,0 +1,62 @@
+"""Inventories assessed with the advisories that this host holds; no disk is read."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+
+from undercroft.advisories.eol import end_of_life
+from undercroft.advisories.match import assess
+from undercroft.advisories.releases import release_key
+from undercroft.errors import NotFoundError, UnsupportedError
+from undercroft.model.finding import Assessment
+from undercroft.model.inventory import Inventory
+from undercroft.scan.paths import readable_database
+from undercroft.scan.report import Assess
+from undercroft.store.database import AdvisoryDatabase
+
+
+@contextmanager
+def assessor(*, now: datetime, as_of: date | None = None, database: str = "") -> Iterator[Assess]:
+    """Give a function that assesses inventories.
+
+    Args:
+        now: with a time zone; feeds are judged stale by it.
+        as_of: answer as on the evening of this day, None for today.
+        database: path of the advisory database, "" for the one that this user reads.
+
+    Raises:
+        StateError, OperationError: there is a database and it cannot be used.
+    """
+    path = database or readable_database(os.environ, is_root=os.geteuid() == 0)
+    try:
+        advisories = AdvisoryDatabase(path)
+    except NotFoundError as error:
+        problem = str(error)
+        yield lambda inventory: _unassessed(inventory, problem, as_of or now.date())
+        return
+    with advisories:
+        yield lambda inventory: assessed(advisories, inventory, now=now, as_of=as_of)
+
+
+def assessed(
+    advisories: AdvisoryDatabase, inventory: Inventory, *, now: datetime, as_of: date | None = None
+) -> Assessment:
+    """Return what an open database says of `inventory`. Raises OperationError."""
+    knowledge = advisories.knowledge(_release(inventory), inventory)
+    return assess(inventory, knowledge, now=now, as_of=as_of)
+
+
+def _release(inventory: Inventory) -> str:
+    """Return the release to ask for; one that is not covered has no records, and matching says why."""
+    if inventory.os is None:
+        return ""
+    try:
+        return release_key(inventory.os)
+    except UnsupportedError:
+        return ""
+
+
+def _unassessed(inventory: Inventory, problem: str, on: date) -> Assessment:
+    lifetime = end_of_life(inventory.os, on)
+    return Assessment((), (), (), lifetime, (), problems=(problem,))
