@@ -45,19 +45,16 @@ class LazyGroup(click.Group):
 
 
 @click.command(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExample:\n  undercroft feeds update\n  undercroft scan web01.qcow2",
 )
 @click.version_option(__version__, prog_name="undercroft")
 def undercroft() -> None:
-    r"""The security layer beneath virtual machines.
+    """The security layer beneath virtual machines.
 
     Looks into disk images, snapshots and libvirt domains from outside: nothing is booted, mounted or
     installed in the guest.
-
-    \b
-    Example:
-      undercroft feeds update
-      undercroft scan web01.qcow2
     """
 
 
