@@ -1,3 +1,22 @@
-"""Undercroft: the security layer beneath virtual machines."""
+"""Undercroft: the security layer beneath virtual machines.
 
-__version__ = "0.1.0"
+`scan`, `packages`, `diff`, `assess` and `open` are in `undercroft.api`; they are loaded when first used, so
+that importing a part of the package stays quick.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from undercroft.version import VERSION
+
+if TYPE_CHECKING:
+    from undercroft.api import assess, diff, open, packages, scan  # noqa: A004 - undercroft.open
+
+__all__ = ["VERSION", "assess", "diff", "open", "packages", "scan"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from undercroft import api  # noqa: PLC0415 - see above
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from undercroft import __version__
+from undercroft.version import VERSION
 from undercroft.errors import UndercroftError
 
 _COMMANDS = {
@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nExample:\n  undercroft feeds update\n  undercroft scan web01.qcow2",
 )
-@click.version_option(__version__, prog_name="undercroft")
+@click.version_option(VERSION, prog_name="undercroft")
 def undercroft() -> None:
     """The security layer beneath virtual machines.
 

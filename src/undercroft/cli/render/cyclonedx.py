@@ -33,7 +33,7 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
-from undercroft import __version__
+from undercroft.version import VERSION
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
 from undercroft.model.finding import Finding, FixState, Severity
@@ -114,7 +114,7 @@ def _metadata(report: ScanReport, state: StateReport) -> BomMetaData:
     )
     metadata.tools.components.add(
         Component(
-            type=ComponentType.APPLICATION, name="undercroft", version=__version__, bom_ref="undercroft"
+            type=ComponentType.APPLICATION, name="undercroft", version=VERSION, bom_ref="undercroft"
         )
     )
     return metadata

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from undercroft import __version__
+from undercroft.version import VERSION
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
 from undercroft.cli.render.states import brought_back, findings_of
@@ -39,7 +39,7 @@ def render_sarif(report: ScanReport) -> str:
         "tool": {
             "driver": {
                 "name": "Undercroft",
-                "semanticVersion": __version__,
+                "semanticVersion": VERSION,
                 "rules": list(rules.values()),
             }
         },

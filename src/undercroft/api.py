@@ -1,0 +1,149 @@
+"""The same as the command line, as functions with typed results.
+
+    import undercroft
+
+    report = undercroft.scan("web01.qcow2")
+    for state in report.states:
+        print(state.name, state.complete, len(state.assessment.findings))
+
+    with undercroft.open("web01.qcow2") as machine:         # one sandbox for several questions
+        inventory = machine.inventory(machine.state("before-upgrade"))
+        shadow = b"".join(machine.content(machine.state("current"), "/etc/shadow"))
+
+    undercroft.assess(inventory)                            # again, without reading a disk
+
+Every function raises the errors of `undercroft.errors`; what could not be read is in the result's
+problems, never missing from it.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime
+
+from undercroft.model.diff import StateDiff
+from undercroft.model.disk import DiskFormat
+from undercroft.model.finding import Assessment
+from undercroft.model.inventory import Inventory
+from undercroft.model.report import CURRENT, ScanReport
+from undercroft.scan.assess import assessor
+from undercroft.scan.diff import diff_states
+from undercroft.scan.machine import OpenMachine
+from undercroft.scan.report import scan_machine
+from undercroft.scan.session import Request, open_machine, start_reader
+
+
+@contextmanager
+def open(  # noqa: A001 - undercroft.open, as gzip.open
+    *images: str,
+    domain: str = "",
+    connect: str = "",
+    image_format: str = "",
+    backing_files: Sequence[str] = (),
+    data_files: Sequence[str] = (),
+    sandbox: bool = True,
+) -> Iterator[OpenMachine]:
+    """Open a machine: its disks as image files or block devices, or a libvirt domain.
+
+    Args:
+        images: in the order in which the guest sees its disks.
+        domain: name, ID or UUID of a libvirt domain, instead of images.
+        connect: libvirt URI, "" for libvirt's default.
+        image_format: "raw" or "qcow2"; "" to tell it from the bytes.
+        backing_files: the only files that may be opened as backing files.
+        data_files: the only files that may be opened as external data files.
+        sandbox: False reads untrusted disks in this process.
+
+    Raises:
+        NotFoundError: an image, or the domain, does not exist.
+        DeniedError: no permission, or no sandbox can be had here.
+        InputError: what was named is no image.
+        OperationError: the host, libvirt or the sandbox failed.
+    """
+    asked = Request(
+        images,
+        domain,
+        connect,
+        DiskFormat(image_format) if image_format else None,
+        tuple(backing_files),
+        tuple(data_files),
+    )
+    with closing(start_reader(sandbox=sandbox)) as reader, open_machine(asked, reader) as machine:
+        yield machine
+
+
+def scan(
+    *images: str,
+    states: Sequence[str] = (),
+    as_of: date | None = None,
+    database: str = "",
+    domain: str = "",
+    connect: str = "",
+    image_format: str = "",
+    backing_files: Sequence[str] = (),
+    data_files: Sequence[str] = (),
+    sandbox: bool = True,
+) -> ScanReport:
+    """Return what is installed and unpatched in a machine.
+
+    Args:
+        images: see `open`.
+        states: "current", snapshot names or IDs; all of them by default.
+        as_of: answer as on that day, from dated records only.
+        database: path of the advisory database, "" for this user's.
+        domain: see `open`.
+        connect: see `open`.
+        image_format: see `open`.
+        backing_files: see `open`.
+        data_files: see `open`.
+        sandbox: see `open`.
+
+    Raises what `open` raises, and StateError or OperationError where the database can't be used.
+    """
+    now = datetime.now(UTC)
+    with (
+        open(
+            *images,
+            domain=domain,
+            connect=connect,
+            image_format=image_format,
+            backing_files=backing_files,
+            data_files=data_files,
+            sandbox=sandbox,
+        ) as machine,
+        assessor(now=now, as_of=as_of, database=database) as assess_one,
+    ):
+        return scan_machine(
+            machine,
+            assess_one,
+            scanned_at=now,
+            sandboxed=sandbox,
+            as_of=as_of,
+            states=[machine.state(name) for name in states],
+        )
+
+
+def packages(image: str, state: str = CURRENT, *, sandbox: bool = True) -> Inventory:
+    """Return the inventory of one state of a machine with one disk. Raises what `open` raises."""
+    with open(image, sandbox=sandbox) as machine:
+        return machine.inventory(machine.state(state))
+
+
+def diff(
+    image: str, before: str, after: str = CURRENT, *, database: str = "", sandbox: bool = True
+) -> StateDiff:
+    """Return what changed from one state of a machine to another. Raises what `scan` raises.
+
+    `findings_lost` is what going back to `before` would bring back.
+    """
+    report = scan(image, states=[before, after], database=database, sandbox=sandbox)
+    return diff_states(*report.states)
+
+
+def assess(inventory: Inventory, *, as_of: date | None = None, database: str = "") -> Assessment:
+    """Return what the advisories of this host say of an inventory; no disk is read.
+
+    Raises:
+        StateError, OperationError: the advisory database can't be used.
+    """
+    with assessor(now=datetime.now(UTC), as_of=as_of, database=database) as assess_one:
+        return assess_one(inventory)
