@@ -203,6 +203,33 @@ def test_an_l1_table_that_is_its_own_l2_table_reads_as_in_qemu(sound: bytes, tmp
     assert read_in_steps(qcow2.open_image(source), 5000) == expected
 
 
+def test_two_guest_clusters_that_share_a_compressed_cluster_both_read_it(images: dict[str, bytes]) -> None:
+    image = images["v2"]
+    l2_offset = number(image, number(image, L1_OFFSET)) & ~(1 << 63)
+    entries = [number(image, l2_offset + 8 * index) for index in range(CLUSTER // 8)]
+    packed = next(index for index, entry in enumerate(entries) if entry >> 62 & 1)
+    disk = qcow2.open_image(patched(image, {l2_offset + 8 * (packed + 1): u64(entries[packed])}))
+    cluster = disk.read(packed * CLUSTER, CLUSTER)
+    assert any(cluster)
+    assert disk.read(packed * CLUSTER, 2 * CLUSTER) == 2 * cluster
+
+
+def test_a_data_file_cluster_at_another_place_is_refused_as_in_qemu(tmp_path: Path) -> None:
+    raw = diskimages.make_raw(tmp_path / "raw", MIB, {0: b"first", 64 << 10: b"second"})
+    data_file = tmp_path / "data"
+    image = diskimages.make_qcow2(raw, tmp_path / "image.qcow2", {"data_file": str(data_file)}).read_bytes()
+    l2_offset = number(image, number(image, L1_OFFSET)) & ~(1 << 63)
+    for entry, message in (
+        (1 << 63 | 64 << 10, "lies at 65536 of the data file"),
+        (1 << 62, "is compressed"),
+    ):
+        with opened(data_file) as data:
+            disk = qcow2.open_image(patched(image, {l2_offset: u64(entry)}), data_file=data)
+            assert disk.read(64 << 10, 6) == b"second"
+            with pytest.raises(InputError, match=message):
+                disk.read(0, 5)
+
+
 @pytest.mark.parametrize("bitmap", [1 << 32 | 1, 0xFFFFFFFF_FFFFFFFF])
 def test_contradictory_subclusters_are_refused(bitmap: int, images: dict[str, bytes]) -> None:
     image = images["extended"]

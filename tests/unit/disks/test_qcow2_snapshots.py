@@ -8,6 +8,7 @@ import pytest
 from diskimages import MIB, assert_reads_as, opened
 
 from undercroft.disks import qcow2
+from undercroft.disks.source import BytesSource
 from undercroft.errors import NotFoundError
 
 SIZE_BYTES = 6 * MIB + 3 * 512
@@ -81,3 +82,21 @@ def test_snapshots_of_an_overlay_read_through_its_backing_file(raw: Path, tmp_pa
     diskimages.qemu_io(image, f"write -P 6 0 {4 * MIB}")
     with opened(image) as source, opened(raw) as backing:
         assert_reads_as(qcow2.open_image(source, snapshot="1", backing=backing), raw.read_bytes())
+
+
+def test_an_old_snapshot_without_a_size_borrows_that_of_the_disk_and_ends_in_zeros(tmp_path: Path) -> None:
+    """Old versions of QEMU wrote no size; an L1 table that is shorter than the grown disk's is sound then."""
+    content = bytes(range(1, 129)) * 512
+    raw = diskimages.make_raw(tmp_path / "raw", len(content), {0: content})
+    image = diskimages.make_qcow2(raw, tmp_path / "image.qcow2", {"cluster_size": 512})
+    diskimages.take_snapshot(image, "old")
+    diskimages.run("qemu-img", "resize", "-q", image, str(MIB))
+    diskimages.qemu_io(image, f"write -P 9 0 {MIB}")
+    data = bytearray(image.read_bytes())
+    entry = int.from_bytes(data[64:72], "big")
+    extra_bytes = int.from_bytes(data[entry + 36 : entry + 40], "big")
+    names = data[entry + 40 + extra_bytes : entry + 40 + extra_bytes + 4]
+    data[entry + 36 : entry + 44] = bytes(4) + names
+    source = BytesSource(bytes(data))
+    assert [(each.name, each.size_bytes) for each in qcow2.inspect(source).snapshots] == [("old", MIB)]
+    assert_reads_as(qcow2.open_image(source, snapshot="1"), content + bytes(MIB - len(content)))
