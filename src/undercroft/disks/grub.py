@@ -158,15 +158,15 @@ def split_commands(line: str) -> list[list[str]]:
     """Return the commands of one script line as words, quotes removed; "{" and "}" are words."""
     commands: list[list[str]] = [[]]
     for comment, mark, word, stray in _TOKEN.findall(line):
-        if comment and not commands[-1]:
+        if comment:
             break
         if mark == ";":
             commands.append([])
         elif mark:
             commands[-1].append(mark)
             commands.append([])
-        elif word or comment or stray.strip():
-            commands[-1].append(_unquote(word or comment or stray))
+        elif word or stray.strip():
+            commands[-1].append(_unquote(word or stray))
     return [command for command in commands if command]
 
 

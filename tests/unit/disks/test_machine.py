@@ -1,0 +1,252 @@
+"""A machine's mounts are assembled as the guest would make them, and nothing that is missing goes unsaid."""
+
+import pytest
+from memorymachines import Broken, Link, MemoryFileSystem, disk_of, machine_of, uuid_of
+
+from undercroft.disks.fstab import MountEntry
+from undercroft.disks.machine import Machine, UnreadDisk, open_machine
+from undercroft.disks.mounts import in_order, may_hold_software
+from undercroft.disks.source import BytesSource
+from undercroft.errors import InputError
+from undercroft.model.disk import VolumeStatus
+
+ROOT, VAR, OTHER = uuid_of(1), uuid_of(2), uuid_of(3)
+RELEASE = {"etc/os-release": b"ID=debian\n"}
+
+
+def root_with(fstab: str, **files: bytes) -> MemoryFileSystem:
+    """A root (UUID number 1) whose fstab has a line for itself and these lines."""
+    lines = f"UUID={ROOT} / ext4 errors=remount-ro 0 1\n{fstab}\n"
+    folders = {f"{name}/": b"" for name in ("var", "usr", "opt", "home", "boot", "srv", "mnt", "tmp")}
+    return MemoryFileSystem({**folders, **RELEASE, **files, "etc/fstab": lines.encode()}, uuid=ROOT)
+
+
+def other(number: int, label: str = "", **files: bytes) -> MemoryFileSystem:
+    return MemoryFileSystem({"mark": b"%d" % number, **files}, uuid=uuid_of(number), label=label)
+
+
+def mark(machine: Machine, folder: bytes) -> bytes:
+    """Which `other` filesystem is mounted at `folder`."""
+    assert machine.tree is not None
+    return machine.tree.read(folder + b"/mark", 10)
+
+
+XFS = BytesSource(b"XFSB" + bytes(64 << 10))
+SWAP = BytesSource(bytes(4086) + b"SWAPSPACE2" + bytes(60 << 10))
+
+
+class TestMounts:
+    @pytest.mark.parametrize("name", [f"UUID={VAR}", "LABEL=var", "/dev/vdb", "/dev/sdb", f"/dev/disk/by-uuid/{VAR}"])
+    def test_a_second_disk_is_mounted_by_any_of_its_names(self, name: str) -> None:
+        machine = machine_of(vda=root_with(f"{name} /var ext4 defaults 0 2"), vdb=other(2, "var"))
+        assert mark(machine, b"/var") == b"2"
+        assert machine.coverage.complete
+        assert [volume.mounts for volume in machine.coverage.volumes] == [("/",), ("/var",)]
+
+    def test_nested_mounts_are_made_from_the_outside_in_whatever_their_order(self) -> None:
+        fstab = f"UUID={OTHER} /var/lib ext4\nUUID={VAR} /var ext4"
+        machine = machine_of(vda=root_with(fstab), vdb=other(2, **{"lib/": b""}), vdc=other(3))
+        assert (mark(machine, b"/var"), mark(machine, b"/var/lib")) == (b"2", b"3")
+        assert machine.coverage.complete
+
+    def test_a_bind_is_made_after_the_mount_that_it_shows(self) -> None:
+        fstab = f"/srv/data/opt /opt none bind\nUUID={VAR} /srv/data ext4"
+        disk = other(2, **{"opt/mark": b"bound"})
+        machine = machine_of(vda=root_with(fstab, **{"srv/data/x": b""}), vdb=disk)
+        assert mark(machine, b"/opt") == b"bound"
+        assert machine.coverage.complete
+
+    def test_binds_in_a_circle_end(self) -> None:
+        machine = machine_of(vda=root_with("/mnt /srv none bind\n/srv /mnt none bind\n/ /tmp none rbind"))
+        assert machine.tree is not None
+        assert machine.tree.exists(b"/tmp/etc/fstab")
+
+    def test_a_bind_of_what_is_not_there_is_a_problem_where_software_may_lie(self) -> None:
+        machine = machine_of(vda=root_with("/none /opt none bind\n/none /mnt none bind"))
+        assert [problem.partition(" shows")[0] for problem in machine.coverage.problems] == [
+            "/etc/fstab line 2: /opt"
+        ]
+        assert len(machine.coverage.notes) == 1
+
+    def test_mount_units_mount(self) -> None:
+        unit = f"[Mount]\nWhat=/dev/disk/by-uuid/{VAR}\nWhere=/opt\n".encode()
+        files: dict[str, bytes] = {"etc/systemd/system/opt.mount": unit, "opt/used": b""}
+        wanted = {**files, "etc/systemd/system/local-fs.target.wants/opt.mount": b""}
+        assert mark(machine_of(vda=root_with("", **wanted), vdb=other(2)), b"/opt") == b"2"
+        idle = machine_of(vda=root_with("", **files), vdb=other(2))
+        assert idle.tree is not None
+        assert idle.tree.exists(b"/opt/used")
+        assert "/etc/systemd/system/opt.mount: /opt is not mounted at boot" in idle.coverage.notes
+
+    def test_noauto_does_not_cover_what_the_guest_sees(self) -> None:
+        fstab = f"UUID={VAR} /opt ext4 noauto\nUUID={OTHER} /boot ext4 noauto"
+        machine = machine_of(vda=root_with(fstab, **{"opt/mark": b"root"}), vdb=other(2), vdc=other(3))
+        assert mark(machine, b"/opt") == b"root"
+        assert mark(machine, b"/boot") == b"3"
+
+    def test_a_cdrom_line_says_nothing(self) -> None:
+        machine = machine_of(vda=root_with("/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0"))
+        assert (machine.coverage.problems, machine.coverage.notes) == ((), ())
+
+
+class TestCoverage:
+    @pytest.mark.parametrize("point", ["/var", "/usr", "/opt/app", "/boot", "/var/lib/dpkg", "/lib", "/etc"])
+    def test_a_missing_disk_is_a_problem_with_its_cure_where_software_may_lie(self, point: str) -> None:
+        machine = machine_of(vda=root_with(f"UUID={OTHER} {point} ext4 defaults,nofail 0 2"))
+        assert machine.coverage.problems == (
+            f"/etc/fstab line 2: {point} is UUID={OTHER}, which is on none of the given disks; "
+            "give its disk too (-a DISK)",
+        )
+
+    @pytest.mark.parametrize("point", ["/home", "/srv", "/var/log", "/boot/efi", "/mnt/x"])
+    def test_a_missing_data_disk_is_a_note(self, point: str) -> None:
+        machine = machine_of(vda=root_with(f"UUID={OTHER} {point} ext4 defaults 0 2"))
+        assert machine.coverage.complete
+        assert f"{point} is UUID={OTHER}" in machine.coverage.notes[0]
+
+    def test_a_disk_that_was_not_opened_is_named_where_a_mount_may_lie_on_it(self) -> None:
+        machine = machine_of(vda=root_with("LABEL=x /usr ext4"), vdb=UnreadDisk("encrypted with LUKS"))
+        assert machine.coverage.problems[0].endswith("; it may lie in vdb (encrypted with LUKS)")
+        unread = machine.coverage.volumes[1]
+        assert (unread.status, unread.reason) == (VolumeStatus.UNREAD, "encrypted with LUKS; not mounted")
+
+    def test_a_mount_of_an_unsupported_filesystem_is_a_problem_or_a_note(self) -> None:
+        problem = machine_of(vda=root_with("/dev/vdb /var xfs"), vdb=XFS).coverage
+        assert problem.problems == (
+            "/etc/fstab line 2: /var is /dev/vdb (vdb), which was not read: xfs is not supported yet",
+        )
+        assert problem.volumes[1].mounts == ("/var",)
+        assert machine_of(vda=root_with("/dev/vdb /home xfs"), vdb=XFS).coverage.complete
+
+    def test_an_unread_volume_that_nothing_mounts_is_listed_and_no_problem(self) -> None:
+        coverage = machine_of(vda=root_with(""), vdb=XFS).coverage
+        assert coverage.complete
+        assert coverage.volumes[1].reason == "xfs is not supported yet; not mounted"
+
+    def test_swap_and_blank_disks_are_not_applicable(self) -> None:
+        blank = BytesSource(bytes(4096))
+        coverage = machine_of(vda=root_with("/dev/vdb none swap sw"), vdb=SWAP, vdc=blank).coverage
+        assert coverage.complete
+        assert [volume.status for volume in coverage.volumes[1:]] == [VolumeStatus.NOT_APPLICABLE] * 2
+
+    def test_network_and_overlay_mounts_are_problems_where_software_may_lie(self) -> None:
+        fstab = "nas:/apps /opt nfs defaults\nnas:/home /home nfs defaults\noverlay /usr overlay lowerdir=/a"
+        coverage = machine_of(vda=root_with(fstab)).coverage
+        assert [problem.split(": ")[1] for problem in coverage.problems] == [
+            "/opt comes over the network and is on no disk",
+            "/usr is an overlay, which is not supported yet",
+        ]
+
+    def test_pseudo_filesystems_say_nothing_and_a_tmpfs_over_software_is_noted(self) -> None:
+        fstab = "proc /proc proc defaults\ntmpfs /tmp tmpfs nosuid\ntmpfs /opt tmpfs size=1g"
+        coverage = machine_of(vda=root_with(fstab)).coverage
+        assert coverage.complete
+        assert coverage.notes == ("/etc/fstab line 4: /opt is empty at boot (tmpfs): what it covers was read",)
+
+    def test_two_volumes_of_one_name_are_a_problem_and_the_roots_own_disk_is_not_in_doubt(self) -> None:
+        twin = MemoryFileSystem({"mark": b"2"}, uuid=VAR)
+        machine = machine_of(vda=root_with(f"UUID={VAR} /var ext4"), vdb=twin, vdc=disk_of(twin))
+        assert machine.coverage.problems == (
+            f"/etc/fstab line 2: /var is UUID={VAR}, which may be any of vdb, vdc: vdb was read",
+        )
+
+    def test_what_a_filesystem_could_not_make_sense_of_is_a_problem_where_software_lies(self) -> None:
+        flawed = MemoryFileSystem({}, uuid=VAR, problems=("the journal could not be replayed",))
+        used = machine_of(vda=root_with(f"UUID={VAR} /var ext4"), vdb=flawed).coverage
+        assert used.problems == ("vdb: the journal could not be replayed",)
+        unused = machine_of(vda=root_with(f"UUID={VAR} /home ext4"), vdb=flawed).coverage
+        assert unused.complete
+        assert unused.notes == used.problems
+
+    def test_an_fstab_that_cannot_be_read_is_a_problem(self) -> None:
+        broken = MemoryFileSystem({**RELEASE, "etc/fstab": Broken()}, uuid=ROOT)
+        assert machine_of(vda=broken).coverage.problems[0].startswith("the mounts are unknown: ")
+        huge = MemoryFileSystem({**RELEASE, "etc/fstab": b"#" * (100 << 20)}, uuid=ROOT)
+        assert "the limit is 1048576" in machine_of(vda=huge).coverage.problems[0]
+
+    def test_a_mount_that_cannot_be_made_is_a_problem(self) -> None:
+        machine = machine_of(vda=root_with(f"UUID={VAR} /opt/a/b/c ext4"), vdb=other(2))
+        assert "could not be mounted: " in machine.coverage.problems[0]
+
+
+class TestRoot:
+    def test_a_machine_without_a_readable_root_says_what_was_found(self) -> None:
+        machine = machine_of(vda=XFS, vdb=UnreadDisk("has no snapshot 'before'"), vdc=other(3), vdd=SWAP)
+        assert machine.tree is None
+        assert machine.coverage.problems == (
+            "no root filesystem was found: vda: xfs is not supported yet; vdb: has no snapshot 'before'; "
+            "vdc: ext4 without a system; vdd: swap space holds no files",
+        )
+
+    @pytest.mark.parametrize("source", [BytesSource(b""), BytesSource(bytes(512)), BytesSource(b"\xff" * 5000)])
+    def test_a_disk_of_nothing_or_of_noise_has_no_root(self, source: BytesSource) -> None:
+        machine = open_machine([("vda", source)])
+        assert machine.tree is None
+        assert machine.coverage.problems
+
+    def test_a_machine_without_disks_has_no_root(self) -> None:
+        assert open_machine([]).coverage.problems == ("no root filesystem was found: there is no disk",)
+
+    def test_of_two_systems_the_one_whose_fstab_names_itself_is_the_root(self) -> None:
+        stale = MemoryFileSystem({**RELEASE, "mark": b"stale", "etc/fstab": b"UUID=9 / ext4\n"}, uuid=VAR)
+        machine = machine_of(vda=stale, vdb=root_with("", mark=b"right"))
+        assert mark(machine, b"") == b"right"
+        assert machine.coverage.complete
+        assert machine.coverage.volumes[0].reason == "another system, not in this inventory"
+
+    def test_grubs_default_entry_decides_between_two_systems(self) -> None:
+        def system(number: int, **files: bytes) -> MemoryFileSystem:
+            fstab = f"UUID={uuid_of(number)} / ext4\n".encode()
+            return MemoryFileSystem({**RELEASE, "etc/fstab": fstab, **files}, uuid=uuid_of(number))
+
+        config = f"set default=0\nmenuentry a {{\n linux /vmlinuz-1 root=UUID={uuid_of(2)} ro\n}}\n".encode()
+        machine = machine_of(vda=system(1, **{"boot/grub/grub.cfg": config}), vdb=system(2, mark=b"2"))
+        assert mark(machine, b"") == b"2"
+        assert machine.coverage.complete
+        undecided = machine_of(vda=system(1, mark=b"1"), vdb=system(2))
+        assert mark(undecided, b"") == b"1"
+        assert undecided.coverage.problems == (
+            "several systems (vda, vdb) and nothing that says which one starts: vda was read",
+        )
+
+    def test_a_root_that_names_another_filesystem_as_root_is_doubtful(self) -> None:
+        stale = MemoryFileSystem({**RELEASE, "etc/fstab": b"/dev/mapper/vg-root / ext4\n"}, uuid=ROOT)
+        machine = machine_of(vda=stale, vdb=XFS)
+        assert machine.coverage.problems == (
+            "/etc/fstab line 1: names /dev/mapper/vg-root as /, which is not vda, where the system was found; "
+            "it may lie in vdb (xfs is not supported yet)",
+        )
+
+    def test_a_root_with_a_dangling_release_link_is_a_root(self) -> None:
+        split = MemoryFileSystem({"etc/os-release": Link(b"../usr/lib/os-release"), "usr/": b""}, uuid=ROOT)
+        assert machine_of(vda=split).tree is not None
+
+    def test_a_broken_filesystem_beside_the_root_takes_nothing_away(self) -> None:
+        class Rotten(MemoryFileSystem):
+            def lookup(self, directory: int, name: bytes) -> int | None:
+                raise InputError("directory block 7: checksum")
+
+        machine = machine_of(vda=Rotten({}, uuid=VAR), vdb=root_with(""))
+        assert machine.tree is not None
+
+
+def entry(point: bytes, device: bytes = b"/dev/x", *options: str) -> MountEntry:
+    return MountEntry(device, point, "ext4", options, "test")
+
+
+def test_mounts_are_ordered_by_what_they_lie_in() -> None:
+    entries = [entry(b"/a/b/c"), entry(b"/x", b"/a/b/src", "bind"), entry(b"/a"), entry(b"/ab"), entry(b"/a/b")]
+    ordered = [found.point for found in in_order(entries)]
+    assert ordered == [b"/a", b"/a/b", b"/a/b/c", b"/x", b"/ab"]
+
+
+@pytest.mark.parametrize(
+    ("point", "holds"),
+    [
+        (b"/", True), (b"/usr", True), (b"/usr/local", True), (b"/usrx", False), (b"/var", True),
+        (b"/var/lib/docker", True), (b"/var/cache", False), (b"/boot", True), (b"/boot/efi", False),
+        (b"/efi", False), (b"/lib64", True), (b"/library/x", True), (b"/home", False), (b"/srv", False),
+    ],
+)  # fmt: skip
+def test_where_software_may_lie(point: bytes, holds: bool) -> None:
+    assert may_hold_software(point) is holds
