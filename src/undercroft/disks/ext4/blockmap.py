@@ -7,7 +7,7 @@ skipped without reading them. Follows ext4's "Direct/Indirect Block Addressing".
 from collections.abc import Iterator
 from struct import Struct
 
-from undercroft.disks.ext4.extents import Run
+from undercroft.disks.ext4.changes import Run
 from undercroft.disks.ext4.inode import Inode
 from undercroft.disks.ext4.superblock import Superblock
 from undercroft.disks.source import BlockSource

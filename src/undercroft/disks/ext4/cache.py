@@ -23,3 +23,7 @@ class BoundedCache(Generic[Key, Value]):
             entries.clear()
         entries[key] = value
         return value
+
+    def drop(self, key: Key) -> None:
+        """Remove `key` if it is there."""
+        self._entries.pop(key, None)

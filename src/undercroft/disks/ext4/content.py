@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from undercroft.disks.ext4 import inline, layout
 from undercroft.disks.ext4.blockmap import BlockMap
-from undercroft.disks.ext4.extents import ExtentTree, Run
+from undercroft.disks.ext4.changes import Changes, Run
+from undercroft.disks.ext4.extents import ExtentTree
 from undercroft.disks.ext4.inode import Inode
 from undercroft.disks.ext4.superblock import Superblock
 from undercroft.disks.source import BlockSource
@@ -14,14 +15,18 @@ from undercroft.errors import InputError
 class Content:
     """Reads the content of the files and directories of one filesystem."""
 
-    def __init__(self, source: BlockSource, superblock: Superblock) -> None:
+    def __init__(self, source: BlockSource, superblock: Superblock, changes: Changes) -> None:
         self._source = source
+        self._changed_runs = changes.runs
         self._block_bytes = superblock.block_bytes
         self._extents = ExtentTree(source, superblock)
         self._block_map = BlockMap(source, superblock)
 
     def runs(self, inode: Inode, first_block: int = 0) -> Iterator[Run]:
         """Yield the runs of an inode that is not inline, in ascending order."""
+        if inode.stat.node in self._changed_runs:
+            runs = self._changed_runs[inode.stat.node]
+            return (run for run in runs if run[0] + run[1] > first_block)
         if inode.flags & layout.FLAG_EXTENTS:
             return self._extents.runs(inode, first_block)
         return self._block_map.runs(inode, first_block)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from crc32c import crc32c
 
 from undercroft.disks.ext4 import inline, layout
+from undercroft.disks.ext4.changes import Changes
 from undercroft.disks.ext4.checksum import check, stored
 from undercroft.disks.ext4.content import Content
 from undercroft.disks.ext4.inode import Inode
@@ -29,14 +30,17 @@ _KINDS = (
     FileKind.SOCKET,
     FileKind.SYMLINK,
 ) + (FileKind.UNKNOWN,) * 8
+_DOTS = (b".", b"..")
 _UNKNOWN_KINDS = (FileKind.UNKNOWN,) * 16
 
 
 class DirectoryReader:
     """Reads the directories of one filesystem."""
 
-    def __init__(self, content: Content, superblock: Superblock) -> None:
+    def __init__(self, content: Content, superblock: Superblock, changes: Changes) -> None:
         self._content = content
+        self._changed_names = changes.names
+        self._created = changes.created
         self._block_bytes = superblock.block_bytes
         self._inodes = superblock.inodes
         has_kinds = superblock.incompatible & layout.INCOMPAT_FILETYPE
@@ -49,13 +53,20 @@ class DirectoryReader:
             UnsupportedError: the names are encrypted.
             InputError: a hole, a wrong checksum, or an entry that breaks the format's rules.
         """
+        changed = self._changed_names.get(inode.stat.node, {})
         for block, place in self.blocks(inode):
             for entry in self.parse(block, place):
-                if entry[0] not in (b".", b".."):
+                if entry[0] not in _DOTS and entry[0] not in changed:
                     yield entry
+        for name, node in changed.items():
+            if node is not None:
+                yield name, node, FileKind.UNKNOWN
 
     def find(self, inode: Inode, name: bytes) -> int | None:
         """Return the inode number of `name`, None when it is not there. Raises as `entries` does."""
+        changed = self._changed_names.get(inode.stat.node)
+        if changed and name in changed:
+            return changed[name]
         for block, place in self.blocks(inode):
             if name in block:
                 for found, node, _ in self.parse(block, place):
@@ -75,6 +86,8 @@ class DirectoryReader:
         """Yield each area of entries, its checksum verified, with a name of its place for messages."""
         inode.check_readable()
         node = inode.stat.node
+        if node in self._created:
+            return
         if inode.is_inline:
             for number, region in enumerate(inline.directory_regions(inode)):
                 yield region, f"ext inode {node}: inline directory area {number}"

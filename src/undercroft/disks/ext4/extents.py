@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from crc32c import crc32c
 
 from undercroft.disks.ext4 import layout
+from undercroft.disks.ext4.changes import Run
 from undercroft.disks.ext4.checksum import stored
 from undercroft.disks.ext4.inode import Inode
 from undercroft.disks.ext4.superblock import Superblock
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError
-
-Run = tuple[int, int, int]
-"""First logical block, number of blocks, first block on disk (0: reads as zeros)."""
 
 
 class ExtentTree:

@@ -9,11 +9,13 @@ from uuid import UUID
 
 from undercroft.disks.ext4 import inline, layout
 from undercroft.disks.ext4 import superblock as superblocks
+from undercroft.disks.ext4.changes import Changes
 from undercroft.disks.ext4.content import Content
 from undercroft.disks.ext4.directory import DirectoryReader, Entry
+from undercroft.disks.ext4.fast_replay import FastReplay
 from undercroft.disks.ext4.groups import GroupTable
 from undercroft.disks.ext4.inode import Inode, InodeTable
-from undercroft.disks.ext4.replay import replay
+from undercroft.disks.ext4.replay import Replay, replay
 from undercroft.disks.ext4.superblock import Superblock
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.source import BlockSource
@@ -35,20 +37,20 @@ def open_filesystem(source: BlockSource) -> "Ext4":
         InputError: no valid superblock, or a root directory that cannot be read.
     """
     superblock, note = superblocks.find(source)
-    notes = [note] if note else []
-    problems: list[str] = []
+    replayed = replay(source, superblock)
+    if note:
+        replayed.notes.insert(0, note)
     claimed = superblock.blocks * superblock.block_bytes
     if claimed > source.size_bytes:
-        problems.append(
+        replayed.problems.append(
             f"the filesystem has {claimed} bytes, its volume only {source.size_bytes}: "
             "what lies beyond cannot be read"
         )
-    replayed = replay(source, superblock, notes, problems)
-    if replayed is not source:
-        superblock, _ = superblocks.find(replayed)
+    if replayed.source is not source:
+        superblock, _ = superblocks.find(replayed.source)
     if superblock.has_errors:
-        notes.append("the guest's kernel marked the filesystem as having errors")
-    return Ext4(replayed, superblock, tuple(notes), tuple(problems))
+        replayed.notes.append("the guest's kernel marked the filesystem as having errors")
+    return Ext4(superblock, replayed)
 
 
 class Ext4:
@@ -60,17 +62,20 @@ class Ext4:
 
     root = layout.ROOT_INODE
 
-    def __init__(
-        self, source: BlockSource, superblock: Superblock, notes: tuple[str, ...], problems: tuple[str, ...]
-    ) -> None:
+    def __init__(self, superblock: Superblock, replayed: Replay) -> None:
         self.content = superblock.content
         self.label = superblock.label.decode("utf-8", "surrogateescape")
         self.uuid = str(UUID(bytes=superblock.uuid)) if any(superblock.uuid) else ""
-        self.notes = notes
-        self.problems = problems
-        self._inodes = InodeTable(source, superblock, GroupTable(source, superblock))
-        self._content = Content(source, superblock)
-        self._directories = DirectoryReader(self._content, superblock)
+        source = replayed.source
+        changes = Changes()
+        self._inodes = InodeTable(source, superblock, GroupTable(source, superblock), changes)
+        self._content = Content(source, superblock, changes)
+        self._directories = DirectoryReader(self._content, superblock, changes)
+        if replayed.operations:
+            readers = self._inodes, self._content, self._directories
+            _replay_fast_commits(replayed, FastReplay(superblock, *readers, changes))
+        self.notes = tuple(replayed.notes)
+        self.problems = tuple(replayed.problems)
         self._directory(self.root)
 
     def stat(self, node: int) -> FileStat:
@@ -122,3 +127,12 @@ class Ext4:
             found = inode.stat.kind.name.lower()
             raise InputError(f"ext inode {node}: a {kind.name.lower()} is asked for, it is a {found}")
         return inode
+
+
+def _replay_fast_commits(replayed: Replay, fast_replay: FastReplay) -> None:
+    try:
+        fast_replay.apply(replayed.operations)
+    except InputError as error:
+        replayed.problems.append(f"fast commits not replayed whole: {error}")
+    else:
+        replayed.notes.append(f"fast commits replayed: {len(replayed.operations)} operations")

@@ -10,6 +10,7 @@ from crc32c import crc32c
 
 from undercroft.disks.ext4 import layout
 from undercroft.disks.ext4.cache import BoundedCache
+from undercroft.disks.ext4.changes import Changes
 from undercroft.disks.ext4.checksum import MASK
 from undercroft.disks.ext4.groups import GroupTable
 from undercroft.disks.ext4.superblock import Superblock
@@ -60,8 +61,11 @@ class Inode(NamedTuple):
 class InodeTable:
     """All inodes of a filesystem."""
 
-    def __init__(self, source: BlockSource, superblock: Superblock, groups: GroupTable) -> None:
+    def __init__(
+        self, source: BlockSource, superblock: Superblock, groups: GroupTable, changes: Changes
+    ) -> None:
         self._source = source
+        self._changed = changes.inodes
         self._groups = groups
         self._inodes = superblock.inodes
         self._seed = superblock.seed
@@ -78,8 +82,15 @@ class InodeTable:
         Raises InputError when it is out of range, not in use, malformed or its checksum is wrong.
         """
         inode = self._decoded.get(node)
-        if inode is not None:
-            return inode
+        if inode is None:
+            is_changed = node in self._changed
+            inode = self._decoded.put(node, decode(node, self.raw(node), self._seed, is_trusted=is_changed))
+        return inode
+
+    def raw(self, node: int) -> bytes:
+        """Return the bytes of inode number `node`, not verified. Raises InputError when out of range."""
+        if node in self._changed:
+            return self._changed[node]
         if not 0 < node <= self._inodes:
             raise InputError(f"ext inode {node}: the filesystem has 1 to {self._inodes}")
         group, index = divmod(node - 1, self._per_group)
@@ -88,8 +99,11 @@ class InodeTable:
         if data is None:
             data = self._windows.put((group, window), self._read_window(group, window))
         start = index * self._inode_bytes
-        raw = data[start : start + self._inode_bytes]
-        return self._decoded.put(node, decode(node, raw, self._seed))
+        return data[start : start + self._inode_bytes]
+
+    def forget(self, node: int) -> None:
+        """Decode `node` anew when it is next asked for."""
+        self._decoded.drop(node)
 
     def _read_window(self, group: int, window: int) -> bytes:
         first = window * self._per_window
@@ -98,13 +112,14 @@ class InodeTable:
         return self._source.read(offset, count * self._inode_bytes)
 
 
-def decode(node: int, raw: bytes, seed: int | None) -> Inode:
+def decode(node: int, raw: bytes, seed: int | None, *, is_trusted: bool = False) -> Inode:
     """Return inode `node` from its bytes.
 
     Args:
         node: its number, part of its checksum.
         raw: 128 bytes or more, untrusted.
         seed: the filesystem's seed, None without metadata checksums.
+        is_trusted: its checksum was verified as a part of something else.
 
     Raises InputError when the inode is not in use, malformed, or its checksum is wrong.
     """
@@ -121,7 +136,8 @@ def decode(node: int, raw: bytes, seed: int | None) -> Inode:
             checksum |= checksum_high << 16
     if seed is not None:
         seed = crc32c(layout.INODE_SEED.pack(node, generation), seed)
-        _verify(node, raw, seed, checksum, extra >= layout.INODE_EXTRA_HAS_CHECKSUM)
+        if not is_trusted:
+            _verify(node, raw, seed, checksum, extra >= layout.INODE_EXTRA_HAS_CHECKSUM)
     if not mode or not links:
         raise InputError(f"ext inode {node}: not in use, yet something names it")
     kind = _KINDS[mode >> 12]

@@ -74,6 +74,7 @@ class _Scan:
         self._is_suspicious = False
         self._last_commit_at_s = 0
         self._crc32 = 0
+        self._ordinal = 0
 
     def run(self) -> list[_Control]:
         """Return the control blocks of all whole transactions, in the order of the log."""
@@ -83,7 +84,7 @@ class _Scan:
         while visited <= log.superblock.log_blocks:
             block = log.read(position)
             magic, kind, sequence = layout.HEADER.unpack_from(block)
-            expected = (log.superblock.sequence + self._recovery.transactions) & MASK
+            expected = (log.superblock.sequence + self._ordinal) & MASK
             if magic != layout.MAGIC or sequence != expected:
                 return self._whole
             steps = 1
@@ -91,7 +92,7 @@ class _Scan:
                 steps += self._descriptor(block, position)
             elif kind == layout.REVOKE:
                 self._is_suspicious |= not log.has_good_tail(block)
-                self._pending.append(_Control(position, kind, self._recovery.transactions))
+                self._pending.append(_Control(position, kind, self._ordinal))
             elif kind != layout.COMMIT or not self._commit(block, sequence):
                 return self._whole
             visited += steps
@@ -102,7 +103,7 @@ class _Scan:
         """Note a descriptor block; return how many data blocks follow it."""
         log = self._log
         self._is_suspicious |= not log.has_good_tail(block)
-        self._pending.append(_Control(position, layout.DESCRIPTOR, self._recovery.transactions))
+        self._pending.append(_Control(position, layout.DESCRIPTOR, self._ordinal))
         count = len(tags(block, log.superblock))
         if log.superblock.has_commit_crc32:
             self._crc32 = crc32_msb(block, self._crc32)
@@ -120,18 +121,32 @@ class _Scan:
             if not is_stale:
                 raise InputError(f"ext journal: transaction {sequence}: a checksum in it is wrong")
             return False
-        if not self._is_good_commit(block):
-            if not is_stale:
-                self._recovery.problems.append(
-                    f"journal: transaction {sequence} is damaged; it and later ones were not replayed"
-                )
-            return False
+        if self._ordinal > self._recovery.transactions or not self._is_good_commit(block):
+            return self._end_at_damage(sequence, is_stale)
         self._last_commit_at_s = committed_at_s
         self._crc32 = 0
         self._whole += self._pending
         self._pending = []
+        self._ordinal += 1
         self._recovery.transactions += 1
         return True
+
+    def _end_at_damage(self, sequence: int, is_stale: bool) -> bool:
+        """Take a transaction whose commit block is bad as the end; return True to look one further.
+
+        An asynchronous commit may reach the disk before its transaction, so that a bad one at the end is
+        an interrupted write. It is damage when another commit follows.
+        """
+        is_first = self._ordinal == self._recovery.transactions
+        if is_first and self._log.superblock.has_async_commits:
+            self._ordinal += 1
+            return True
+        if not is_stale:
+            self._recovery.problems.append(
+                f"journal: transaction {sequence - (not is_first)} is damaged; "
+                "it and later ones were not replayed"
+            )
+        return False
 
     def _is_good_commit(self, block: bytes) -> bool:
         superblock = self._log.superblock

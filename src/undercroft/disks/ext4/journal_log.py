@@ -12,8 +12,8 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from undercroft.disks.ext4 import journal_layout as layout
+from undercroft.disks.ext4.changes import Run
 from undercroft.disks.ext4.checksum import check, stored
-from undercroft.disks.ext4.extents import Run
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError, UnsupportedError
 
@@ -28,6 +28,7 @@ class JournalSuperblock:
         sequence, start: number and place of the first transaction; a start of 0 means nothing to replay.
         error: what the guest's kernel noted when it gave the journal up, 0 for nothing.
         has_commit_crc32: commit blocks carry a checksum of the transaction (version 1).
+        has_async_commits: a commit block may be written before what it commits.
         has_64bit, has_tags_v3: how tags and revoke records are laid out.
         has_fast_commits: whether the blocks from `end` on may hold fast commits.
         seed: start of every checksum of version 2 and 3, None without them.
@@ -40,6 +41,7 @@ class JournalSuperblock:
     start: int
     error: int
     has_commit_crc32: bool
+    has_async_commits: bool
     has_64bit: bool
     has_tags_v3: bool
     has_fast_commits: bool
@@ -108,6 +110,7 @@ class JournalSuperblock:
             start=start,
             error=error,
             has_commit_crc32=has_crc32,
+            has_async_commits=bool(incompatible & layout.INCOMPAT_ASYNC_COMMIT),
             has_64bit=bool(incompatible & layout.INCOMPAT_64BIT),
             has_tags_v3=has_v3,
             has_fast_commits=has_fast_commits,

@@ -113,6 +113,8 @@ EXTENT = Struct("<I H H I")
 EXTENT_INDEX = Struct("<I I H 2x")
 """first logical block, child block (low), child block (high)."""
 EXTENT_BYTES = 12
+LOGICAL_RANGE = Struct("<I I")
+"""first logical block, number of blocks: a range that a fast commit removes."""
 EXTENT_MAGIC = 0xF30A
 EXTENT_INITIALIZED_MAX = 32768
 
