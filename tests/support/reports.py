@@ -122,7 +122,7 @@ def vulnerable(name: str = "before-upgrade", ident: str = "1") -> StateReport:
 def report(*states: StateReport, **changes: object) -> ScanReport:
     base = ScanReport(
         machine="web01",
-        disks=(DiskReport("vda", "web01.qcow2", "qcow2", "probed", ("web01.qcow2",), 2 << 30),),
+        disks=(DiskReport("vda", "web01.qcow2", "qcow2", "probed", (), 2 << 30),),
         states=states or (state(), vulnerable()),
         sandboxed=True,
         scanned_at=NOW,

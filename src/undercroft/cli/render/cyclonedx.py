@@ -33,12 +33,12 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
-from undercroft.version import VERSION
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
 from undercroft.model.finding import Finding, FixState, Severity
 from undercroft.model.inventory import Inventory, OsRelease, Package
 from undercroft.model.report import ScanReport, StateReport
+from undercroft.version import VERSION
 
 _MACHINE = "machine"
 _OS = "operating-system"
@@ -113,9 +113,7 @@ def _metadata(report: ScanReport, state: StateReport) -> BomMetaData:
         properties=properties,
     )
     metadata.tools.components.add(
-        Component(
-            type=ComponentType.APPLICATION, name="undercroft", version=VERSION, bom_ref="undercroft"
-        )
+        Component(type=ComponentType.APPLICATION, name="undercroft", version=VERSION, bom_ref="undercroft")
     )
     return metadata
 

@@ -63,7 +63,7 @@ def _findings(page: Page, diff: StateDiff, found: Sequence[Finding], sentence: s
         for finding in found:
             findings.one(page, finding)
     else:
-        findings.compact(page, found)
+        findings.by_source(page, found)
 
 
 def _packages(page: Page, diff: StateDiff) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from undercroft.advisories import debversion
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape
 from undercroft.cli.render.overview import SEVERITY_STYLES
@@ -14,13 +15,12 @@ _PACKAGES = 6
 """Binary packages that a finding names; they are those of one source."""
 
 
-_COMPACT_COLUMNS = (
-    Column("SEVERITY"),
-    Column("VULNERABILITY"),
+_BY_SOURCE = (
+    Column("WORST"),
     Column("SOURCE", flexible=True),
     Column("INSTALLED", flexible=True),
-    Column("FIXED", flexible=True),
-    Column(""),
+    Column("FIXED IN", flexible=True),
+    Column("VULNERABILITIES"),
 )
 
 
@@ -68,20 +68,29 @@ def one(page: Page, finding: Finding) -> None:
         page.paragraph(span(escape(finding.title), Style.DIM), indent=4, hang=2)
 
 
-def compact(page: Page, found: Sequence[Finding]) -> None:
-    """Put one line for each finding."""
-    page.grid(_COMPACT_COLUMNS, [_compact(finding) for finding in found], indent=2)
+def by_source(page: Page, found: Sequence[Finding], *, limit: int | None = None) -> None:
+    """Put one line for each source package, the worst first; past `limit` only how many more there are."""
+    sources: dict[str, list[Finding]] = {}
+    for finding in found:
+        sources.setdefault(finding.source, []).append(finding)
+    groups = list(sources.values())
+    page.grid(_BY_SOURCE, [_source(group, page.terminal) for group in groups[:limit]], indent=2)
+    if limit is not None and len(groups) > limit:
+        more = words.count(len(groups) - limit, "source package")
+        page.paragraph(span(f"and {more} more; -v lists all", Style.DIM), indent=2)
 
 
-def _compact(finding: Finding) -> Spans:
-    fixed = {FixState.UNFIXED: "-", FixState.NEEDS_SUBSCRIPTION: f"{finding.fixed_version} (subscription)"}
+def _source(group: Sequence[Finding], terminal: Terminal) -> Spans:
+    worst = group[0]
+    names = [escape(finding.vulnerability) for finding in group]
+    fixed = max((finding.fixed_version for finding in group), key=debversion.key)
     return [
-        span(finding.severity, SEVERITY_STYLES[finding.severity]),
-        span(escape(finding.vulnerability), Style.HEADING),
-        span(escape(finding.source)),
-        span(escape(finding.installed_version)),
-        span(escape(fixed.get(finding.fix, finding.fixed_version)), Style.GOOD),
-        span("exploited" if finding.known_exploited_on else "", Style.WORST),
+        span(worst.severity, SEVERITY_STYLES[worst.severity]),
+        span(escape(worst.source), Style.HEADING),
+        span(escape(worst.installed_version)),
+        span(escape(fixed) or "no fix yet", Style.GOOD if fixed else Style.WARNING),
+        # The first two, or the first and a count, which are about as wide.
+        span(words.listed(names, 1) if terminal.width else words.listed(names)),
     ]
 
 

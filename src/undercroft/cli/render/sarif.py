@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from undercroft.version import VERSION
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
 from undercroft.cli.render.states import brought_back, findings_of
 from undercroft.model.finding import Finding, FixState, Severity
 from undercroft.model.report import ScanReport, StateReport
+from undercroft.version import VERSION
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 FINGERPRINT = "undercroft/finding/v1"

@@ -4,13 +4,14 @@ The order is that of urgency: known to be exploited, what a revert brings back, 
 systems without support, packages.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from undercroft.cli.render import findings, sections, words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.overview import overview
 from undercroft.cli.render.page import Page, Span, span
-from undercroft.cli.render.states import Labelled, brought_back, findings_of, labelled, names_of
+from undercroft.cli.render.states import Labelled, brought_back, findings_of, labelled, names_of, shared_by
 from undercroft.cli.render.terminal import Style, Terminal
 from undercroft.model.finding import Finding
 from undercroft.model.report import DiskReport, ScanReport
@@ -38,6 +39,8 @@ def render(report: ScanReport, terminal: Terminal, *, verbose: bool = False) -> 
     findings.exploited(page, states, limit=LISTED)
     _reverts(page, report, states)
     _problems(page, report, states)
+    if states and not verbose:
+        _first_state(page, states)
     sections.systems(page, states)
     sections.packages(page, states)
     if verbose:
@@ -80,7 +83,7 @@ def _disk(disk: DiskReport) -> Iterator[Span]:
 def _reverts(page: Page, report: ScanReport, states: Sequence[Labelled]) -> None:
     """Put a sentence for each group of snapshots that brings the same findings back."""
     back = [(label, state, brought_back(report, state)) for label, state in states if state.ident]
-    if not back:
+    if not back or len(back) == len(states):  # without the current state there is nothing to compare with
         return
     page.heading(span("REVERTING", Style.HEADING))
     by_key = {_key(found): found for _, _, found in back}
@@ -110,9 +113,18 @@ def _revert(found: Sequence[Finding], names: str, *, whole: bool) -> Iterator[Sp
     if exploited:
         yield span(f", {len(exploited):,} known to be exploited: ")
         yield span(words.listed(exploited, LISTED), Style.WORST)
-    else:
-        yield span(f": {words.listed([escape(finding.vulnerability) for finding in found], 4)}")
-    yield span(".")
+    sources = Counter(escape(finding.source) for finding in found)
+    most = [f"{source} ({number:,})" for source, number in sources.most_common()]
+    yield span(f"{';' if exploited else ''} in {words.count(len(sources), 'source package')}: ")
+    yield span(f"{words.listed(most, LISTED)}.")
+
+
+def _first_state(page: Page, states: Sequence[Labelled]) -> None:
+    """Put what to upgrade in the first state, the current one unless another was asked for."""
+    label, state = states[0]
+    if found := findings_of(state):
+        page.heading(span("FINDINGS", Style.HEADING), *shared_by([label], states))
+        findings.by_source(page, found, limit=LISTED)
 
 
 def _problems(page: Page, report: ScanReport, states: Sequence[Labelled]) -> None:
