@@ -28,13 +28,13 @@ class UnownedExecutables:
     problems: tuple[str, ...] = ()
 
 
-def find_unowned(tree: GuestTree) -> UnownedExecutables:
+def find_unowned(tree: GuestTree, limits: WalkLimits = WALK_LIMITS) -> UnownedExecutables:
     """Return the executables in `tree` that no package owns. Malformed folders become problems."""
     executables: set[bytes] = set()
     problems: list[str] = []
     for folder in FOLDERS:
         try:
-            for path, entry in tree.walk(folder, WALK_LIMITS):
+            for path, entry in tree.walk(folder, limits):
                 if entry.kind not in (FileKind.REGULAR, FileKind.UNKNOWN):
                     continue
                 stat = tree.stat_entry(entry)
