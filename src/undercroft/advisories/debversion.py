@@ -50,7 +50,12 @@ def check(untrusted_version: str) -> None:
             f"{untrusted_version[:40]!r}..."
         )
     match = _VERSION.fullmatch(untrusted_version)
-    if match is None or int(match[1] or 0) > MAX_EPOCH:
+    valid = match is not None and (
+        int(match[1] or 0) <= MAX_EPOCH
+        and (match[1] is not None or ":" not in match[2])
+        and (match[3] is not None or "-" not in match[2])
+    )
+    if not valid:
         raise InputError(f"{untrusted_version!r} is not a Debian version ([epoch:]upstream[-revision])")
 
 

@@ -1,0 +1,140 @@
+"""What makes an answer incomplete: nothing covers the release, feeds are old, nobody knows the system."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from advisorydata import (
+    BOOKWORM,
+    DEBIAN_12,
+    DSA,
+    KEV,
+    NOW,
+    TRACKER,
+    assessed,
+    edition,
+    header,
+    inventory,
+    package,
+    statement,
+)
+
+from undercroft.advisories.knowledge import gather
+from undercroft.advisories.match import assess
+from undercroft.model.inventory import OsRelease
+
+MACHINE = inventory(package("zlib1g", "1.2-1", source="zlib"))
+NOTHING_WRONG = [statement(TRACKER, "zlib", "CVE-1", "1.0")]
+
+
+def test_a_fresh_tracker_alone_gives_a_whole_answer() -> None:
+    answer = assessed(MACHINE, (TRACKER, NOTHING_WRONG))
+    assert answer.complete
+    assert [feed.name for feed in answer.feeds] == ["debian-tracker"]
+    assert not answer.feeds[0].stale
+
+
+@pytest.mark.parametrize("feeds", [(), ((KEV, []),), ((header("debian-tracker", ("debian:13",)), []),)])
+def test_a_release_that_no_feed_covers_is_a_problem(feeds) -> None:
+    assert assessed(MACHINE, *feeds).problems == ("no advisories for debian:12: undercroft feeds update",)
+
+
+def test_a_feed_that_holds_nothing_covers_nothing() -> None:
+    known = gather(BOOKWORM, [(edition(TRACKER, records=0), [])])
+    assert assess(MACHINE, known, now=NOW).problems == (
+        "no advisories for debian:12: undercroft feeds update",
+    )
+
+
+@pytest.mark.parametrize("name", ["debian-tracker", "kev"])
+def test_a_feed_past_its_maximum_age_is_a_problem(name: str) -> None:
+    old = header(name, () if name == "kev" else (BOOKWORM,), published_at=NOW - timedelta(days=9))
+    problems = assessed(MACHINE, (TRACKER, NOTHING_WRONG), (old, [])).problems
+    assert problems == (
+        f"{name} is 9 days old, the limit is 3: its answers are unknown: undercroft feeds update",
+    )
+
+
+def test_a_feed_without_a_date_ages_from_its_import() -> None:
+    undated = header("debian-tracker", complete=True, published_at=None)
+    known = gather(BOOKWORM, [(edition(undated, fetched_at=NOW - timedelta(days=4)), NOTHING_WRONG)])
+    answer = assess(MACHINE, known, now=NOW)
+    assert "debian-tracker is 4 days old" in answer.problems[0]
+    assert answer.feeds[0].stale
+
+
+def test_importing_an_old_edition_again_does_not_make_it_fresh() -> None:
+    old = header("debian-tracker", published_at=NOW - timedelta(days=9))
+    known = gather(BOOKWORM, [(edition(old, fetched_at=NOW), NOTHING_WRONG)])
+    assert not assess(MACHINE, known, now=NOW).complete
+
+
+def test_the_publishers_own_limit_counts_when_it_comes_first() -> None:
+    ended = header("mirror:bookworm-security", valid_until=NOW - timedelta(hours=1))
+    problems = assessed(MACHINE, (TRACKER, NOTHING_WRONG), (ended, [])).problems
+    assert problems == (
+        "mirror:bookworm-security was valid until 2026-03-07, says its publisher: its answers are unknown: "
+        "undercroft feeds update",
+    )
+    far = header(
+        "debian-tracker", valid_until=NOW + timedelta(days=900), published_at=NOW - timedelta(days=9)
+    )
+    assert not assessed(MACHINE, (far, NOTHING_WRONG)).complete
+
+
+def test_an_unknown_operating_system_is_a_problem() -> None:
+    answer = assessed(inventory(os=None), (TRACKER, NOTHING_WRONG))
+    assert answer.problems == ("the operating system is unknown, so no advisory can be matched",)
+
+
+@pytest.mark.parametrize("ident", ["raspbian", "kali", "linuxmint", "devuan", "alpine", ""])
+def test_a_derivative_is_never_matched_as_the_distribution_that_it_comes_from(ident: str) -> None:
+    machine = inventory(package("zlib1g", "1.2-1"), os=replace(DEBIAN_12, ident=ident, name=ident))
+    answer = assessed(machine, (TRACKER, [statement(TRACKER, "zlib1g", "CVE-1")]))
+    assert answer.findings == ()
+    assert not answer.complete
+
+
+def test_knowledge_that_was_gathered_for_another_release_is_not_used() -> None:
+    answer = assessed(MACHINE, (TRACKER, NOTHING_WRONG), release="debian:11")
+    assert answer.problems == ("the advisories were gathered for debian:11, the system is debian:12",)
+
+
+def test_a_release_past_its_end_of_life_is_a_problem_whatever_the_feeds_say() -> None:
+    jessie = inventory(
+        package("zlib1g", "1.2-1"), os=OsRelease("debian", "8", "jessie", "Debian 8", "/etc/os-release")
+    )
+    feed = header("debian-dsa", ("debian:8",))
+    answer = assessed(jessie, (feed, [statement(feed, "zlib", "CVE-1", "1.0")]), release="debian:8")
+    assert answer.end_of_life.state == "ended"
+    (problem,) = answer.problems
+    assert problem.startswith("debian:8 reached its end of life on 2020-06-30")
+
+
+def test_a_release_in_lts_needs_more_than_the_list_of_regular_advisories() -> None:
+    late = datetime(2027, 1, 1, tzinfo=UTC)
+    dsa = header("debian-dsa", published_at=late)
+    dla = header("debian-dla", published_at=late)
+    records = [statement(dsa, "zlib", "CVE-1", "1.0", published_on=date(2025, 1, 1))]
+    (problem,) = assessed(MACHINE, (dsa, records), now=late).problems
+    assert problem.startswith("debian:12 is in LTS")
+    assert assessed(MACHINE, (dsa, records), (dla, records), now=late).complete
+
+
+def test_lists_of_advisories_alone_leave_a_note_that_unfixed_ones_are_unknown() -> None:
+    notes = assessed(MACHINE, (DSA, [statement(DSA, "zlib", "CVE-1", "1.0")])).notes
+    assert "no security tracker of debian:12 is imported: only fixed vulnerabilities are known" in notes
+    assert not any("tracker" in note for note in assessed(MACHINE, (TRACKER, NOTHING_WRONG)).notes)
+
+
+def test_a_missing_catalog_of_known_exploited_vulnerabilities_is_noted() -> None:
+    note = "no catalog of known exploited vulnerabilities is imported"
+    assert note in assessed(MACHINE, (TRACKER, NOTHING_WRONG)).notes
+    assert note not in assessed(MACHINE, (TRACKER, NOTHING_WRONG), (KEV, [])).notes
+
+
+def test_a_malformed_version_is_a_problem_and_still_compared() -> None:
+    machine = inventory(package("zlib1g", "1_2", source="zlib"))
+    answer = assessed(machine, (TRACKER, [statement(TRACKER, "zlib", "CVE-1")]))
+    assert answer.problems == ("1 packages with a malformed version are not assessed: zlib1g",)
+    assert len(answer.findings) == 1
