@@ -61,11 +61,13 @@ class Libvirtd:
         root: its private folders, as seen from outside.
         uri: the connection URI.
         images: a folder for disks that its QEMUs may use, the same path inside and outside.
+        inside: put before a command, it runs where libvirt's own paths and `qemu:///system` are this one's.
     """
 
     root: Path
     uri: str
     images: Path
+    inside: tuple[str, ...]
 
     @property
     def state_directory(self) -> Path:
@@ -110,7 +112,8 @@ def running() -> Iterator[Libvirtd]:
     try:
         socket = root / "run" / "libvirt" / "libvirt-sock"
         _wait_for(socket, process, root)
-        yield Libvirtd(root, f"qemu+unix:///system?socket={socket}", images)
+        inside = ("nsenter", "--target", str(process.pid), "--mount")
+        yield Libvirtd(root, f"qemu+unix:///system?socket={socket}", images, inside)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
