@@ -71,12 +71,12 @@ def render_feeds(statuses: Sequence[FeedStatus], data_format: DataFormat | str) 
 
 
 def _derived(report: ScanReport, state: StateReport) -> dict[str, Json]:
-    """Return what readers would otherwise count themselves; `brought_back` is null for the current state."""
-    found = findings_of(state)
+    """Return what readers would otherwise count themselves; null for what nobody knows."""
+    back = brought_back(report, state) if state.ident else None
     return {
         "complete": state.complete,
-        "summary": _summary(found) if state.assessment else None,
-        "brought_back": _brought_back(brought_back(report, state)) if state.ident else None,
+        "summary": _summary(findings_of(state)) if state.assessment else None,
+        "brought_back": None if back is None else _names(back),
     }
 
 
@@ -90,7 +90,7 @@ def _summary(found: Sequence[Finding]) -> dict[str, Json]:
     }
 
 
-def _brought_back(found: Sequence[Finding]) -> list[Json]:
+def _names(found: Sequence[Finding]) -> list[Json]:
     return [
         {"vulnerability": escape(finding.vulnerability), "source": escape(finding.source)}
         for finding in found

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from undercroft.cli.render.escape import cell_width
@@ -101,7 +103,9 @@ class Page:
             self._row(columns, row, widths, indent)
 
     def _put(self, indent: int, spans: Iterable[Span]) -> None:
-        line = "".join(self.terminal.paint(text, style) for text, style in spans)
+        shown = [span for span in spans if span.text]
+        runs = groupby(shown, key=attrgetter("style"))
+        line = "".join(self.terminal.paint("".join(text for text, _ in run), style) for style, run in runs)
         self._lines.append((" " * indent + line).rstrip())
 
     def _widths(self, columns: Sequence[Column], rows: Sequence[Spans], indent: int) -> list[int]:
@@ -184,7 +188,7 @@ def _words(spans: Iterable[Span]) -> Iterator[tuple[Span, Word]]:
             if word:
                 yield blanks, word
                 blanks, word = Span(""), []
-            blanks = Span(blanks.text + piece)
+            blanks = Span(blanks.text + piece, style)
     if word:
         yield blanks, word
 

@@ -84,10 +84,8 @@ def _notification(level: str, text: str) -> dict[str, Any]:
 
 
 def _results(report: ScanReport, state: StateReport, indexes: dict[str, int]) -> Iterator[dict[str, Any]]:
-    back = {
-        (finding.vulnerability, finding.source)
-        for finding in (brought_back(report, state) if state.ident else ())
-    }
+    known = brought_back(report, state) if state.ident else None
+    back = {(finding.vulnerability, finding.source) for finding in known or ()}
     for finding in findings_of(state):
         yield {
             "ruleId": escape(finding.vulnerability),
@@ -105,7 +103,7 @@ def _results(report: ScanReport, state: StateReport, indexes: dict[str, int]) ->
                 "advisories": [escape(advisory) for advisory in finding.advisories],
                 "knownExploited": finding.known_exploited_on is not None,
                 "exploitProbability": finding.exploit_probability,
-                "broughtBack": (finding.vulnerability, finding.source) in back,
+                "broughtBack": None if known is None else (finding.vulnerability, finding.source) in back,
             },
         }
 

@@ -58,6 +58,11 @@ def systems(page: Page, states: Sequence[Labelled]) -> None:
     )
     for (system, end), labels in ends:
         _fact(page, labels, states, [span(system), *(_support(end) if end else ())])
+    whole = [label for label, state, _ in read if state.complete]
+    if whole:
+        _fact(
+            page, whole, states, [span("coverage complete: all that may hold software was read", Style.GOOD)]
+        )
     for kernel, labels in words.grouped((label, _kernel(inventory)) for label, _, inventory in read):
         if kernel:
             _fact(page, labels, states, [span(kernel)])
@@ -142,7 +147,8 @@ def _system(inventory: Inventory) -> str:
     host = f"{escape(inventory.hostname)}: " if inventory.hostname else ""
     if inventory.os is None:
         return host + "unknown operating system"
-    return host + escape(inventory.os.name or f"{inventory.os.ident} {inventory.os.version}".strip())
+    name = escape(inventory.os.name or f"{inventory.os.ident} {inventory.os.version}".strip())
+    return f"{host}{name}, {words.count(len(inventory.packages), 'package')}"
 
 
 def _support(end: EndOfLife) -> Iterator[Span]:

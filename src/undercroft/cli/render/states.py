@@ -73,10 +73,15 @@ def shared_by(labels: Sequence[str], states: Sequence[Labelled]) -> Iterator[Spa
         yield Span(f"  [{names_of(labels, len(states))}]", Style.DIM)
 
 
-def brought_back(report: ScanReport, snapshot: StateReport) -> tuple[Finding, ...]:
-    """Return the findings of `snapshot` that the current state does not have: what a revert brings back."""
+def brought_back(report: ScanReport, snapshot: StateReport) -> tuple[Finding, ...] | None:
+    """Return the findings of `snapshot` that the current state does not have: what a revert brings back.
+
+    None where the report has no assessed current state, or the snapshot was not assessed: nobody knows.
+    """
     current = next((state for state in report.states if not state.ident), None)
-    return only_in(snapshot, current) if current else findings_of(snapshot)
+    if current is None or current.assessment is None or snapshot.assessment is None:
+        return None
+    return only_in(snapshot, current)
 
 
 def findings_of(state: StateReport) -> tuple[Finding, ...]:

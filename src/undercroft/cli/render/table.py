@@ -82,14 +82,16 @@ def _disk(disk: DiskReport) -> Iterator[Span]:
 
 def _reverts(page: Page, report: ScanReport, states: Sequence[Labelled]) -> None:
     """Put a sentence for each group of snapshots that brings the same findings back."""
-    back = [(label, state, brought_back(report, state)) for label, state in states if state.ident]
-    if not back or len(back) == len(states):  # without the current state there is nothing to compare with
+    snapshots = [(label, state, brought_back(report, state)) for label, state in states if state.ident]
+    if not snapshots or len(snapshots) == len(states):  # no current state to compare with
         return
     page.heading(span("REVERTING", Style.HEADING))
-    by_key = {_key(found): found for _, _, found in back}
-    for (key, whole), names in words.grouped(
-        (label, (_key(found), state.complete)) for label, state, found in back
-    ):
+    by_key = {_key(found or ()): found or () for _, _, found in snapshots}
+    groups = words.grouped(
+        (label, (_key(found or ()), state.complete and found is not None))
+        for label, state, found in snapshots
+    )
+    for (key, whole), names in groups:
         page.paragraph(*_revert(by_key[key], names_of(names, len(states)), whole=whole), indent=2, hang=2)
     if any(not state.ident and not state.complete for _, state in states):
         page.paragraph(
