@@ -93,19 +93,19 @@ def _check_qcow2(head: bytes, name: str) -> None:
     if version not in (2, 3):
         raise UnsupportedError(
             f"{name}: is qcow version {version}; convert it with `qemu-img convert -O qcow2`, or say"
-            " `--format raw` where it is a raw disk"
+            " `--image-format raw` where it is a raw disk"
         )
     for content in _DISK_CONTENTS:
         if head.startswith(content.magic, content.offset):
             raise InputError(
                 f"{name}: begins with a qcow2 header but bears {content.format} at byte {content.offset}:"
-                " a guest may have written the header to its raw disk. Say `--format raw` or"
-                " `--format qcow2`, as the machine is configured"
+                " a guest may have written the header to its raw disk. Say `--image-format raw` or"
+                " `--image-format qcow2`, as the machine is configured"
             )
 
 
 def _container(container: str, name: str) -> UnsupportedError:
     return UnsupportedError(
         f"{name}: is in the format {container}, which is not supported; convert a copy with"
-        " `qemu-img convert -O qcow2`, or say `--format raw` where it is a raw disk"
+        " `qemu-img convert -O qcow2`, or say `--image-format raw` where it is a raw disk"
     )

@@ -11,7 +11,11 @@ from undercroft.disks.volumes import OpenVolume
 
 
 def volume(disk: str, order: int, number: int, uuid: str = "", label: str = "") -> OpenVolume:
-    part = Partition(number, 1 << 20, 1 << 20, "83", f"part{number}", f"1234abcd-{number:02}") if number else None
+    part = (
+        Partition(number, 1 << 20, 1 << 20, "83", f"part{number}", f"1234abcd-{number:02}")
+        if number
+        else None
+    )
     return OpenVolume(disk, order, part, 1 << 20, Content("ext", label, uuid))
 
 
@@ -79,7 +83,8 @@ def test_a_name_leads_to_its_volume(text: bytes, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"UUID=", b"LABEL=", b"UUID=eeee", b"/dev/vdc1", b"/dev/sdc1", b"/dev/vda2", b"/dev/mapper/x", b""]
+    "text",
+    [b"UUID=", b"LABEL=", b"UUID=eeee", b"/dev/vdc1", b"/dev/sdc1", b"/dev/vda2", b"/dev/mapper/x", b""],
 )
 def test_a_name_that_fits_none_leads_nowhere(text: bytes) -> None:
     assert find_volumes(parse_device(text), VOLUMES) == []

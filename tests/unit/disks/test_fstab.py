@@ -82,7 +82,9 @@ def test_points_are_normalized() -> None:
 def test_more_entries_than_the_limit_are_a_problem() -> None:
     table = parse_fstab(b"".join(b"/dev/vda1 /mnt/%d ext4\n" % number for number in range(MAX_ENTRIES + 5)))
     assert len(table.entries) == MAX_ENTRIES
-    assert table.problems == (f"/etc/fstab line {MAX_ENTRIES + 1}: more than {MAX_ENTRIES} entries, the rest was not read",)
+    assert table.problems == (
+        f"/etc/fstab line {MAX_ENTRIES + 1}: more than {MAX_ENTRIES} entries, the rest was not read",
+    )
 
 
 def test_a_field_that_is_too_long_is_a_problem() -> None:

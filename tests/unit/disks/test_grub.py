@@ -162,7 +162,14 @@ def test_menus_beyond_the_limits_are_refused() -> None:
 
 
 def test_lines_that_would_make_a_slow_pattern_crawl_are_read_at_once() -> None:
-    for line in ("'" * 16_000, '"\\' * 8_000, "a'b" * 5_000, "\\" * 16_000, "{" * 16_000, "menuentry " + "'a" * 7_000):
+    for line in (
+        "'" * 16_000,
+        '"\\' * 8_000,
+        "a'b" * 5_000,
+        "\\" * 16_000,
+        "{" * 16_000,
+        "menuentry " + "'a" * 7_000,
+    ):
         parse_config(line.encode())
 
 

@@ -36,7 +36,9 @@ SWAP = BytesSource(bytes(4086) + b"SWAPSPACE2" + bytes(60 << 10))
 
 
 class TestMounts:
-    @pytest.mark.parametrize("name", [f"UUID={VAR}", "LABEL=var", "/dev/vdb", "/dev/sdb", f"/dev/disk/by-uuid/{VAR}"])
+    @pytest.mark.parametrize(
+        "name", [f"UUID={VAR}", "LABEL=var", "/dev/vdb", "/dev/sdb", f"/dev/disk/by-uuid/{VAR}"]
+    )
     def test_a_second_disk_is_mounted_by_any_of_its_names(self, name: str) -> None:
         machine = machine_of(vda=root_with(f"{name} /var ext4 defaults 0 2"), vdb=other(2, "var"))
         assert mark(machine, b"/var") == b"2"
@@ -141,7 +143,9 @@ class TestCoverage:
         fstab = "proc /proc proc defaults\ntmpfs /tmp tmpfs nosuid\ntmpfs /opt tmpfs size=1g"
         coverage = machine_of(vda=root_with(fstab)).coverage
         assert coverage.complete
-        assert coverage.notes == ("/etc/fstab line 4: /opt is empty at boot (tmpfs): what it covers was read",)
+        assert coverage.notes == (
+            "/etc/fstab line 4: /opt is empty at boot (tmpfs): what it covers was read",
+        )
 
     def test_two_volumes_of_one_name_are_a_problem_and_the_roots_own_disk_is_not_in_doubt(self) -> None:
         twin = MemoryFileSystem({"mark": b"2"}, uuid=VAR)
@@ -178,7 +182,9 @@ class TestRoot:
             "vdc: ext4 without a system; vdd: swap space holds no files",
         )
 
-    @pytest.mark.parametrize("source", [BytesSource(b""), BytesSource(bytes(512)), BytesSource(b"\xff" * 5000)])
+    @pytest.mark.parametrize(
+        "source", [BytesSource(b""), BytesSource(bytes(512)), BytesSource(b"\xff" * 5000)]
+    )
     def test_a_disk_of_nothing_or_of_noise_has_no_root(self, source: BytesSource) -> None:
         machine = open_machine([("vda", source)])
         assert machine.tree is None
@@ -235,7 +241,13 @@ def entry(point: bytes, device: bytes = b"/dev/x", *options: str) -> MountEntry:
 
 
 def test_mounts_are_ordered_by_what_they_lie_in() -> None:
-    entries = [entry(b"/a/b/c"), entry(b"/x", b"/a/b/src", "bind"), entry(b"/a"), entry(b"/ab"), entry(b"/a/b")]
+    entries = [
+        entry(b"/a/b/c"),
+        entry(b"/x", b"/a/b/src", "bind"),
+        entry(b"/a"),
+        entry(b"/ab"),
+        entry(b"/a/b"),
+    ]
     ordered = [found.point for found in in_order(entries)]
     assert ordered == [b"/a", b"/a/b", b"/a/b/c", b"/x", b"/ab"]
 

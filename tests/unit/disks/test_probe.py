@@ -106,7 +106,7 @@ def test_a_qcow2_header_that_a_guest_may_have_written_to_its_raw_disk_is_refused
     assert probe_format(BytesSource(bytes(data))) is DiskFormat.QCOW2
     data[offset : offset + len(magic)] = magic
     with pytest.raises(
-        InputError, match=rf"bears {name} at byte {offset}.*`--format raw` or `--format qcow2`"
+        InputError, match=rf"bears {name} at byte {offset}.*`--image-format raw` or `--image-format qcow2`"
     ):
         probe_format(BytesSource(bytes(data)))
 
