@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from undercroft.advisories.feeds.bounded import decompressed, read_all
+from undercroft.advisories.feeds.bounded import read_all
+from undercroft.advisories.feeds.decompression import decompressed
 from undercroft.errors import InputError, UnsupportedError
 
 MAX_DATA_BYTES = 2 << 30

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from datetime import date
 
 from undercroft.advisories.feeds import ages, fields
-from undercroft.advisories.feeds.bounded import decode_text, decompressed
+from undercroft.advisories.feeds.bounded import decode_text
+from undercroft.advisories.feeds.decompression import decompressed
 from undercroft.advisories.feeds.feed import Feed, FeedInput, check_not_ahead, serial_of
 from undercroft.advisories.records import ExploitProbability, FeedHeader
 from undercroft.errors import InputError

@@ -21,6 +21,8 @@ _IDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}")
 _VERSION = re.compile(r"[A-Za-z0-9.+:~_-]{1,255}")
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def as_object(value: object, what: str) -> Mapping[str, Json]:
     """Return `value` if it is a JSON object. Raises InputError."""
@@ -125,7 +127,7 @@ def title(untrusted_text: str) -> str:
     Control characters stay; lone surrogates, which no output can encode, become U+FFFD.
     """
     start = untrusted_text.lstrip()[: MAX_TITLE_CHARS + 1].split("\n", 1)[0].rstrip()
-    line = start.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    line = _SURROGATE.sub("\ufffd", start)
     return line if len(line) <= MAX_TITLE_CHARS else line[: MAX_TITLE_CHARS - 1] + "…"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from undercroft.advisories.feeds import fields
-from undercroft.advisories.feeds.bounded import decompressed
+from undercroft.advisories.feeds.decompression import decompressed
 from undercroft.advisories.feeds.release_file import check_path
 from undercroft.advisories.records import IndexEntry
 from undercroft.errors import InputError
