@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.libvirt, pytest.mark.skipif(bool(MISSING), reason=MISS
 
 NAME = "writer01"
 DIRECT_BYTES = 1 << 20
+BACKING_FORMAT_EXTENSION = b"\xe2\x79\x2a\xca"
 WORKLOAD = """
 mount -t ext4 /dev/vda /mnt
 dd if=/bin/busybox of=/dev/vdb bs=64k count=16 oflag=direct
@@ -231,8 +232,8 @@ def test_a_stopped_machines_chain_comes_from_the_storage_pool(host: Host, pool: 
         machine = hypervisor.find(name)
     assert not machine.running
     first, second = machine.disks
-    assert first.chain == (ChainEntry(str(pool / "middle.qcow2"), "qcow2"), ChainEntry(str(base), "qcow2"))
-    assert (second.path, second.chain) == (str(pool / "middle.qcow2"), (ChainEntry(str(base), "qcow2"),))
+    assert first.chain == (ChainEntry(str(pool / "middle.qcow2"), ""), ChainEntry(str(base), ""))
+    assert (second.path, second.chain) == (str(pool / "middle.qcow2"), (ChainEntry(str(base), ""),))
 
 
 def test_a_stopped_machine_outside_the_pools_has_a_chain_that_nobody_named(host: Host) -> None:
@@ -249,6 +250,23 @@ def test_a_qcow2_header_that_a_guest_wrote_on_a_raw_disk_names_nothing(host: Hos
     assert (disk.format, disk.chain) == ("raw", ())
     control = host.connection.storageVolLookupByPath(str(planted)).XMLDesc()
     assert str(host.chain[2]) in control, "the pool believed the header, and would have led there"
+
+
+def test_a_format_that_the_storage_pool_probed_is_not_passed_on(host: Host, pool: Path) -> None:
+    secret = guests.ext4_image(pool / "secret.qcow2", 16)
+    planted = overlay(pool / "was-a-guests-raw-disk.img", secret)
+    top = overlay(pool / "on-planted.qcow2", planted)
+    header = top.read_bytes()
+    top.write_bytes(header.replace(BACKING_FORMAT_EXTENSION, b"\x12\x34\x56\x78", 1))
+    host.connection.storagePoolLookupByName("images").refresh()
+    with defined(host, [libvirtd.disk_xml(top, "vda")]) as name, host.hypervisor() as hypervisor:
+        disk = hypervisor.find(name).disks[0]
+    assert disk.chain is not None
+    assert {entry.format for entry in disk.chain} == {""}
+    control = host.connection.storageVolLookupByPath(str(top)).XMLDesc()
+    backing = control[control.index("<backingStore>") :]
+    assert str(planted) in backing
+    assert "<format type='qcow2'/>" in backing, "the pool believed what a guest may have written"
 
 
 def test_a_stopped_machine_cannot_be_held(host: Host) -> None:

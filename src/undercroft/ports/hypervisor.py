@@ -28,7 +28,9 @@ class ChainEntry:
 
     Attributes:
         path: absolute path on this host.
-        format: "raw", "qcow2", ... as the hypervisor names it.
+        format: "raw", "qcow2", ... as the hypervisor names it; "" where it does not say or only guesses.
+            Then the format is what the header of the image above names, and where that names none the
+            chain is unread: probing would believe bytes that a guest may have written.
         data_file: the external data file's path, "" for none.
     """
 

@@ -48,15 +48,6 @@ class DomainDefinition:
     volumes: dict[str, VolumeName]
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeDefinition:
-    """A storage volume: `backing` is None when it has no backing image."""
-
-    path: str
-    format: str
-    backing: ChainEntry | None
-
-
 class _NoDoctype(ElementTree.TreeBuilder):
     def doctype(self, name: str, *_identifiers: str | None) -> None:
         """Refuse the only place where entities can be declared."""
@@ -85,12 +76,14 @@ def parse_domain(untrusted_xml: str) -> DomainDefinition:
     return DomainDefinition(name, uuid.lower(), tuple(disks), volumes)
 
 
-def parse_volume(untrusted_xml: str) -> VolumeDefinition:
-    """Return a storage volume's image. Raises InputError as `parse_domain` does."""
+def parse_volume_backing(untrusted_xml: str) -> ChainEntry | None:
+    """Return a storage volume's backing image, None for none. Raises InputError as above.
+
+    Its format is a guess where the volume's header does not name it.
+    """
     root = _parse(untrusted_xml, "volume")
-    backing_path = root.findtext("backingStore/path", "")
-    backing = ChainEntry(backing_path, _format(root.find("backingStore"))) if backing_path else None
-    return VolumeDefinition(root.findtext("target/path", ""), _format(root.find("target")), backing)
+    path = root.findtext("backingStore/path", "")
+    return ChainEntry(path, _format(root.find("backingStore"))) if path else None
 
 
 def parse_backup_scratch(untrusted_xml: str) -> tuple[str, ...]:

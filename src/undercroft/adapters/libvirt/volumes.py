@@ -3,6 +3,10 @@
 A stopped domain's XML rarely tells its backing chain; a storage pool does, from the headers that it read at
 its last refresh. Only a disk that the domain's XML calls qcow2 is asked about: its header is written by the
 host. What a pool says of a raw disk comes from bytes that the guest may have written, and is not asked for.
+
+**A pool probes formats**: where a header names a backing image without its format, libvirt 9.0's pool calls a
+raw image that begins with qcow2's magic qcow2, and goes on to whatever that names. So paths are taken from
+the pool and formats are not: a reader takes each from the header of the image above, or gives up.
 """
 
 from undercroft.adapters.libvirt import domain_xml
@@ -21,7 +25,7 @@ def volume_path(libvirt: Libvirt, connection: Connection, volume: domain_xml.Vol
 
 
 def backing_chain(libvirt: Libvirt, connection: Connection, top_path: str) -> tuple[ChainEntry, ...] | None:
-    """Return the backing images below a qcow2 image, nearest first.
+    """Return the backing images below a qcow2 image, nearest first, each without a format.
 
     Args:
         libvirt: the loaded binding.
@@ -35,19 +39,17 @@ def backing_chain(libvirt: Libvirt, connection: Connection, top_path: str) -> tu
         InputError: the chain loops or passes `domain_xml.MAX_CHAIN`, or a volume's XML is malformed.
     """
     chain: list[ChainEntry] = []
-    path, image_format = top_path, "qcow2"
-    while image_format != "raw":
+    path, probed_format = top_path, "qcow2"
+    while probed_format != "raw":
         try:
             untrusted_xml = connection.storageVolLookupByPath(path).XMLDesc()
         except libvirt.libvirtError:
             return None
-        backing = domain_xml.parse_volume(untrusted_xml).backing
+        backing = domain_xml.parse_volume_backing(untrusted_xml)
         if backing is None:
             break
-        if len(chain) == domain_xml.MAX_CHAIN or backing.path in {top_path, *(one.path for one in chain)}:
-            raise InputError(
-                f"backing chain of {top_path}: it loops at, or is too long before, {backing.path}"
-            )
-        chain.append(backing)
-        path, image_format = backing.path, backing.format
+        path, probed_format = backing.path, backing.format
+        if len(chain) == domain_xml.MAX_CHAIN or path in {top_path, *(entry.path for entry in chain)}:
+            raise InputError(f"backing chain of {top_path}: it loops at, or is too long before, {path}")
+        chain.append(ChainEntry(path, ""))
     return tuple(chain)
