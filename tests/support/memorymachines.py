@@ -17,7 +17,7 @@ from undercroft.disks.tree import GuestTree
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fakes"))
 
-from memoryfs import Broken, File, Link, MemoryFileSystem  # noqa: E402 - the fakes' folder comes first
+from memoryfs import Broken, File, Link, MemoryFileSystem
 
 __all__ = ["Broken", "File", "Link", "MemoryFileSystem", "disk_of", "machine_of", "tree_of", "uuid_of"]
 

@@ -88,11 +88,15 @@ class _Head:
     def has(self, magic: bytes, offset: int) -> bool:
         return self.data.startswith(magic, offset)
 
-    def text(self, offset: int, length: int, encoding: str = "utf-8") -> str:
-        raw = self.data[offset : offset + length]
-        if encoding == "utf-8":
-            return raw.split(b"\0", 1)[0].decode(encoding, "surrogateescape").strip()
-        return raw.decode(encoding, "replace").split("\0", 1)[0].strip()
+    def text(self, offset: int, length: int) -> str:
+        raw = self.data[offset : offset + length].split(b"\0", 1)[0]
+        return raw.decode("utf-8", "surrogateescape").strip()
+
+    def wide_text(self, offset: int, length: int) -> str:
+        # With its mark UTF-16 is decoded by the interpreter itself; "utf-16-le" would import a codec,
+        # which a reader in its sandbox cannot.
+        raw = b"\xff\xfe" + self.data[offset : offset + length]
+        return raw.decode("utf-16", "replace").split("\0", 1)[0].strip()
 
     def uuid(self, offset: int) -> str:
         raw = self.data[offset : offset + 16]
@@ -243,7 +247,7 @@ def _probe_btrfs(head: _Head) -> Content | None:
 def _probe_f2fs(head: _Head) -> Content | None:
     if not head.has(b"\x10\x20\xf5\xf2", 1024):
         return None
-    return Content("f2fs", head.text(1024 + 124, 1024, "utf-16-le"), head.uuid(1024 + 108))
+    return Content("f2fs", head.wide_text(1024 + 124, 1024), head.uuid(1024 + 108))
 
 
 def _probe_swap(head: _Head) -> Content | None:
@@ -264,7 +268,7 @@ def _probe_fat(head: _Head) -> Content | None:
     for magic, magic_offset, serial, label in ((b"FAT32   ", 82, 67, 71), (b"FAT1", 54, 39, 43)):
         if head.has(magic, magic_offset):
             number = head.number("<I", serial)
-            name = head.text(label, 11, "cp437")
+            name = head.text(label, 11)
             return Content(
                 "vfat", "" if name == "NO NAME" else name, f"{number >> 16:04x}-{number & 0xFFFF:04x}"
             )
@@ -285,7 +289,7 @@ def _probe_exfat(head: _Head) -> Content | None:
 def _probe_iso9660(head: _Head) -> Content | None:
     if not head.has(b"CD001", 0x8001):
         return None
-    stamp = head.text(0x8000 + 813, 16, "ascii")
+    stamp = head.text(0x8000 + 813, 16)
     parts = (stamp[0:4], stamp[4:6], stamp[6:8], stamp[8:10], stamp[10:12], stamp[12:14], stamp[14:16])
     return Content("iso9660", head.text(0x8000 + 40, 32), "-".join(parts) if stamp.isdigit() else "")
 

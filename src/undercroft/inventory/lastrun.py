@@ -7,8 +7,6 @@ read only take away their say: they hold no software.
 
 import re
 import struct
-import time
-from calendar import timegm
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +32,8 @@ _UTMP = struct.Struct("<h2xi32s4s32s256shhiii16s20s")
 _RELEASE = re.compile(rb"[0-9][\w.+~-]{0,64}")
 _KERNEL_LINE = b"Linux version "
 _DAY_S = 86_400
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_STAMP = re.compile(r"([A-Z][a-z]{2}) {1,2}([0-9]{1,2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +164,23 @@ def _stamp_s(before: str, modified_at_s: int) -> float:
         if word[:4].isdigit():
             moment = datetime.fromisoformat(word)
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        year = time.gmtime(modified_at_s).tm_year
+        year = datetime.fromtimestamp(modified_at_s, UTC).year
         for candidate in (year, year - 1):
-            at_s = timegm(time.strptime(f"{candidate} {before[:15]}", "%Y %b %d %H:%M:%S"))
+            at_s = _in_year(before, candidate).timestamp()
             if at_s <= modified_at_s + _DAY_S:
                 return at_s
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return modified_at_s
     return modified_at_s
+
+
+def _in_year(before: str, year: int) -> datetime:
+    """Read "Dec  1 10:00:00" by hand: strptime asks the locale, and imports at its first use."""
+    match = _STAMP.match(before)
+    if not match:
+        raise ValueError(before)
+    month, day, hour, minute, second = match.groups()
+    return datetime(year, _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
 
 
 def _text(raw: bytes) -> str:

@@ -23,7 +23,10 @@ MAKERS = {
     "vfat16": (("mkfs.vfat", "-F", "16", "{}"), 16, "vfat"),
     "swap": (("mkswap", "-q", "-L", "swp", "{}"), 4, "swap"),
     "swap of 64 KiB pages": (("mkswap", "-q", "-p", "65536", "{}"), 4, "swap"),
-    "luks1": (("cryptsetup", "-q", "luksFormat", "--type", "luks1", "--pbkdf-force-iterations", "1000", "{}", "-"), 8, "luks1"),
+    "luks1": (
+        ("cryptsetup", "-q", "luksFormat", "--type", "luks1", "--pbkdf-force-iterations", "1000", "{}", "-"),
+        8, "luks1",
+    ),
     "luks2": (
         ("cryptsetup", "-q", "luksFormat", "--type", "luks2", "--label", "vault", "--pbkdf", "pbkdf2",
          "--pbkdf-force-iterations", "1000", "{}", "-"), 32, "luks2",

@@ -79,7 +79,7 @@ def test_the_type_tells_network_and_pseudo_filesystems() -> None:
     ],
 )
 def test_a_name_leads_to_its_volume(text: bytes, name: str) -> None:
-    assert [found.name for found in find_volumes(parse_device(text), VOLUMES)][0] == name
+    assert find_volumes(parse_device(text), VOLUMES)[0].name == name
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 """The entry that GRUB would start is found in menus as Debian, Ubuntu and Fedora write them."""
 
+# ruff: noqa: E501 - menus stand as grub-mkconfig writes them
+
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,10 +182,8 @@ SCRIPT = st.text("menuentry submenu{}\n'\";\\#$ set default=0 linux /vmlinuz-1>"
 
 @given(st.binary(max_size=300) | SCRIPT.map(str.encode), st.text(max_size=20))
 def test_any_bytes_give_a_menu_or_input_error(untrusted: bytes, saved: str) -> None:
-    try:
+    with suppress(InputError):
         default_entry(parse_config(untrusted), {"saved_entry": saved, "next_entry": saved})
-    except InputError:
-        pass
 
 
 @given(st.binary(max_size=300))

@@ -219,8 +219,8 @@ class TestRoot:
         stale = MemoryFileSystem({**RELEASE, "etc/fstab": b"/dev/mapper/vg-root / ext4\n"}, uuid=ROOT)
         machine = machine_of(vda=stale, vdb=XFS)
         assert machine.coverage.problems == (
-            "/etc/fstab line 1: names /dev/mapper/vg-root as /, which is not vda, where the system was found; "
-            "it may lie in vdb (xfs is not supported yet)",
+            "/etc/fstab line 1: names /dev/mapper/vg-root as /, which is not vda, where the system was "
+            "found; it may lie in vdb (xfs is not supported yet)",
         )
 
     def test_a_root_with_a_dangling_release_link_is_a_root(self) -> None:

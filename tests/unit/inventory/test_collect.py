@@ -51,7 +51,10 @@ def test_a_machine_without_a_root_has_an_empty_and_incomplete_inventory() -> Non
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"var/lib/dpkg/status": None}, "no dpkg database in /var/lib/dpkg: the packages of this system are unknown"),
+        (
+            {"var/lib/dpkg/status": None},
+            "no dpkg database in /var/lib/dpkg: the packages of this system are unknown",
+        ),
         ({"var/lib/dpkg/status": Broken()}, "/var/lib/dpkg/status could not be read"),
         ({"var/lib/dpkg/status": STATUS[:-1]}, "the file may be cut off"),
         ({"etc/os-release": Broken()}, "the release file could not be read"),
@@ -77,7 +80,9 @@ def test_what_hides_software_is_a_problem(changes: dict[str, bytes | Broken | No
         ({"var/lib/docker/overlay2/abc/diff/x": b""}, "Docker's image layers, not assessed"),
     ],
 )
-def test_what_hides_no_recorded_software_is_a_note(changes: dict[str, bytes | Broken | None], note: str) -> None:
+def test_what_hides_no_recorded_software_is_a_note(
+    changes: dict[str, bytes | Broken | None], note: str
+) -> None:
     found = inventory_of(**changes)
     assert found.coverage.complete
     assert any(note in told for told in found.coverage.notes), found.coverage.notes
@@ -85,6 +90,9 @@ def test_what_hides_no_recorded_software_is_a_note(changes: dict[str, bytes | Br
 
 def test_a_system_without_any_package_database_says_so() -> None:
     alpine = {"etc/os-release": b"ID=alpine\n", "var/lib/dpkg/status": None}
-    assert "no package database was found: what is installed is unknown" in inventory_of(**alpine).coverage.problems
+    assert (
+        "no package database was found: what is installed is unknown"
+        in inventory_of(**alpine).coverage.problems
+    )
     apk = inventory_of(**alpine, **{"lib/apk/db/installed": b""}).coverage.problems
     assert apk == ("/lib/apk/db/installed: apk is not supported yet",)

@@ -1,5 +1,7 @@
 """Packages are those that dpkg-query lists, and what a corrupt database hides is never hidden silently."""
 
+# ruff: noqa: E501 - short stanzas stand on one line
+
 import random
 import time
 from collections.abc import Mapping
@@ -120,7 +122,14 @@ def asked_of_dpkg(admin: Path) -> list[tuple[str, ...]]:
 
 def fields(database: DpkgDatabase) -> list[tuple[str, ...]]:
     return sorted(
-        (package.name, package.version, package.architecture, package.source, package.source_version, package.status)
+        (
+            package.name,
+            package.version,
+            package.architecture,
+            package.source,
+            package.source_version,
+            package.status,
+        )
         for package in database.packages
     )
 
@@ -185,7 +194,14 @@ def test_a_real_removal_and_purge_leave_what_dpkg_query_says(tmp_path: Path) -> 
             f"Source: src-{name} (1-0)\nDescription: x\n"
         )
         run("dpkg-deb", "--root-owner-group", "-b", build, tmp_path / f"{name}.deb")
-        run("dpkg", "--force-not-root", "--force-script-chrootless", f"--root={root}", "-i", tmp_path / f"{name}.deb")
+        run(
+            "dpkg",
+            "--force-not-root",
+            "--force-script-chrootless",
+            f"--root={root}",
+            "-i",
+            tmp_path / f"{name}.deb",
+        )
     run("dpkg", "--force-not-root", f"--root={root}", "-r", "removed")
     database = read_folder(root / "var/lib/dpkg")
     assert fields(database) == asked_of_dpkg(root / "var/lib/dpkg")
@@ -233,7 +249,10 @@ class TestCorrupt:
         assert cut.problems[0] == "status line 29: the end lacks dpkg's blank line, the file may be cut off"
 
     def test_missing_fields_are_told_with_their_line(self) -> None:
-        text = STATUS + b"Status: install ok installed\nVersion: 1\n\nPackage: x\nVersion: 1\n\nPackage: y\nStatus: install ok installed\n\n"
+        text = (
+            STATUS
+            + b"Status: install ok installed\nVersion: 1\n\nPackage: x\nVersion: 1\n\nPackage: y\nStatus: install ok installed\n\n"
+        )
         database = parse_status(text, "/var/lib/dpkg/status")
         line = STATUS.count(b"\n") + 1
         assert database.problems == (
@@ -253,7 +272,10 @@ class TestCorrupt:
     def test_nul_bytes_and_odd_characters_are_told_and_kept(self) -> None:
         text = b"Package: a\0b\nStatus: install ok installed\nVersion: 1\n\nPackage: c\nStatus: install ok installed\nVersion: 1\xff2\n\n"
         database = parse_status(text, "status")
-        assert [(package.name, package.version) for package in database.packages] == [("a\0b", "1"), ("c", "1\udcff2")]
+        assert [(package.name, package.version) for package in database.packages] == [
+            ("a\0b", "1"),
+            ("c", "1\udcff2"),
+        ]
         assert len(database.problems) == 2
 
     def test_an_unknown_state_counts_as_present_and_is_told(self) -> None:
@@ -273,7 +295,9 @@ class TestCorrupt:
         assert database.problems[0].startswith("/var/lib/dpkg/status could not be read: ")
 
     def test_a_field_without_end_is_cut(self) -> None:
-        database = parse_status(b"Package: a\nStatus: install ok installed\nVersion: " + b"1" * 9999 + b"\n\n", "s")
+        database = parse_status(
+            b"Package: a\nStatus: install ok installed\nVersion: " + b"1" * 9999 + b"\n\n", "s"
+        )
         assert len(database.packages[0].version) == 1024
         assert "a version of 9999 bytes was cut" in database.problems[0]
 

@@ -33,7 +33,9 @@ def test_kernels_are_found_by_image_and_by_modules_and_owned_by_name() -> None:
 def test_a_kernel_of_another_name_is_owned_by_the_list_that_holds_it() -> None:
     files = {"boot/vmlinuz-6.6.6-own": b"", "lib": Link(b"usr/lib"), "usr/lib/modules/6.6.6-own/x": b""}
     owned = tree_of({**files, "var/lib/dpkg/info/own-kernel:amd64.list": OWN_KERNEL})
-    assert read_kernels(owned, set()).kernels == (Kernel("6.6.6-own", "/boot/vmlinuz-6.6.6-own", "own-kernel"),)
+    assert read_kernels(owned, set()).kernels == (
+        Kernel("6.6.6-own", "/boot/vmlinuz-6.6.6-own", "own-kernel"),
+    )
     assert read_kernels(tree_of(files), set()).kernels[0].package == ""
 
 
@@ -55,7 +57,9 @@ def test_a_link_in_place_of_a_kernel_is_followed_on_a_separate_boot_partition_to
     boot = MemoryFileSystem({"grub/grub.cfg": menu, "vmlinuz": Link(b"vmlinuz-5.10"), "vmlinuz-5.10": b""})
     tree.mount(b"/boot", boot)
     assert read_default(tree).release == "5.10"
-    whole = tree_of({"boot/grub/grub.cfg": menu, "vmlinuz": Link(b"boot/vmlinuz-5.9"), "boot/vmlinuz-5.9": b""})
+    whole = tree_of(
+        {"boot/grub/grub.cfg": menu, "vmlinuz": Link(b"boot/vmlinuz-5.9"), "boot/vmlinuz-5.9": b""}
+    )
     assert read_default(whole).release == "5.9"
 
 

@@ -2,6 +2,7 @@
 
 import lzma
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,29 @@ AT_S = 1_730_000_000  # Sunday, 27 October 2024, 03:33:20 UTC
 def record(kind: int, user: bytes, host: bytes, at_s: int) -> bytes:
     """One record of wtmp, by utmp(5) for 64-bit Linux with 32-bit times."""
     return struct.pack(
-        "<h2xi32s4s32s256shhiii16s20s", kind, 0, b"~", b"~~", user, host, 0, 0, 0, at_s, 0, bytes(16), bytes(20)
+        "<h2xi32s4s32s256shhiii16s20s",
+        kind,
+        0,
+        b"~",
+        b"~~",
+        user,
+        host,
+        0,
+        0,
+        0,
+        at_s,
+        0,
+        bytes(16),
+        bytes(20),
     )
 
 
 BOOT = record(2, b"reboot", b"6.1.0-27-amd64", AT_S)
 WTMP = BOOT + record(7, b"root", b"10.0.0.1", AT_S + 60) + record(8, b"", b"", AT_S + 90)
-SYSLOG = b"Oct 27 03:33:21 web01 kernel: [    0.000000] Linux version 6.1.0-26-amd64 (x) #1\nOct 27 03:33:22 web01 cron[1]: up\n"
+SYSLOG = (
+    b"Oct 27 03:33:21 web01 kernel: [    0.000000] Linux version 6.1.0-26-amd64 (x) #1\n"
+    b"Oct 27 03:33:22 web01 cron[1]: up\n"
+)
 
 
 def journal(kind: str) -> bytes:
@@ -67,7 +84,10 @@ def test_a_real_journal_tells_the_last_start_of_each_kernel(kind: str) -> None:
 
 
 def test_the_newest_record_of_all_logs_wins() -> None:
-    files: dict[str | bytes, bytes | File] = {"var/log/wtmp": WTMP, "var/log/kern.log": File(SYSLOG, 0o640, AT_S + 10)}
+    files: dict[str | bytes, bytes | File] = {
+        "var/log/wtmp": WTMP,
+        "var/log/kern.log": File(SYSLOG, 0o640, AT_S + 10),
+    }
     last = find_last_run(tree_of(files)).last
     assert last is not None
     assert (last.release, last.source) == ("6.1.0-26-amd64", "/var/log/kern.log")
@@ -87,7 +107,13 @@ def test_a_long_log_is_searched_from_its_end() -> None:
 
 def test_logs_that_cannot_be_read_are_notes() -> None:
     answer = find_last_run(
-        tree_of({"var/log/wtmp": WTMP, "var/log/syslog": Broken(), "var/log/journal/a/system.journal": b"no journal"})
+        tree_of(
+            {
+                "var/log/wtmp": WTMP,
+                "var/log/syslog": Broken(),
+                "var/log/journal/a/system.journal": b"no journal",
+            }
+        )
     )
     assert answer.last is not None
     assert answer.last.release == "6.1.0-27-amd64"
@@ -117,10 +143,8 @@ def test_any_journal_gives_starts_or_input_error(head: bytes, position: int, res
     data = bytearray(b"LPKSHHRH" + bytes(400) + b"MESSAGE=Linux version 6.1 x" + rest)
     data[8 + position : 8 + position + len(head)] = head
     for untrusted in (bytes(data), head):
-        try:
+        with suppress(InputError):
             kernel_starts(untrusted)
-        except InputError:
-            pass
 
 
 REAL = journal("compact").rstrip(b"\0")

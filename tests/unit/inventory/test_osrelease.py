@@ -35,7 +35,9 @@ def os_of(**files: bytes | Link | Broken) -> OsRelease | None:
 
 def test_debian_and_ubuntu_are_named() -> None:
     bookworm = os_of(**{"etc/os-release": Link(b"../usr/lib/os-release"), "usr/lib/os-release": BOOKWORM})
-    assert bookworm == OsRelease("debian", "12", "bookworm", "Debian GNU/Linux 12 (bookworm)", "/etc/os-release")
+    assert bookworm == OsRelease(
+        "debian", "12", "bookworm", "Debian GNU/Linux 12 (bookworm)", "/etc/os-release"
+    )
     jammy = read_release(tree_of({"usr/lib/os-release": JAMMY}))
     assert jammy.os == OsRelease("ubuntu", "22.04", "jammy", "Ubuntu 22.04.3 LTS", "/usr/lib/os-release")
     assert jammy.families == {"ubuntu", "debian"}
@@ -59,7 +61,12 @@ def test_older_and_unreleased_systems_are_named(text: bytes, version: str, coden
 @pytest.mark.parametrize(
     ("path", "text", "ident", "version"),
     [
-        ("etc/lsb-release", b'DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=12.04\nDISTRIB_CODENAME=precise\n', "ubuntu", "12.04"),
+        (
+            "etc/lsb-release",
+            b"DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=12.04\nDISTRIB_CODENAME=precise\n",
+            "ubuntu",
+            "12.04",
+        ),
         ("etc/debian_version", b"12.5\n", "debian", "12"),
         ("etc/debian_version", b"trixie/sid\n", "debian", ""),
         ("etc/redhat-release", b"CentOS Linux release 7.9.2009 (Core)\n", "centos", "7.9.2009"),
@@ -87,7 +94,7 @@ def test_a_system_without_a_name_is_a_problem() -> None:
 
 
 def test_quotes_are_read_as_a_shell_reads_them() -> None:
-    text = rb'''A="a \"b\" \$c \\ \`d\`"
+    text = rb"""A="a \"b\" \$c \\ \`d\`"
 B='single "x" \n'
 C=plain
 D=
@@ -97,7 +104,7 @@ G="unterminated
 H=a\ b
 not an assignment
 I="x" # trailing
-'''
+"""
     values = parse_assignments(text)
     assert values["A"] == 'a "b" $c \\ `d`'
     assert values["B"] == 'single "x" \\n'

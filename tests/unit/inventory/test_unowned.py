@@ -43,7 +43,9 @@ def test_a_limit_that_is_passed_is_a_problem() -> None:
     tree = tree_of({**{f"opt/{number}": EXECUTABLE for number in range(9)}, "usr/local/x": EXECUTABLE})
     found = find_unowned(tree, WalkLimits(entries=5))
     assert found.count == 6
-    assert found.problems == ("executables below /opt are not all counted: /opt: more than 5 files, the walk's limit",)
+    assert found.problems == (
+        "executables below /opt are not all counted: /opt: more than 5 files, the walk's limit",
+    )
 
 
 def test_a_broken_file_is_a_problem() -> None:
