@@ -26,7 +26,7 @@ class DebPackage:
         source = f"Source: {self.source}\n" if self.source else ""
         return (
             f"Package: {self.name}\nStatus: install ok installed\nPriority: optional\nSection: misc\n"
-            f"Installed-Size: 10\nMaintainer: Debian <debian@example.org>\nArchitecture: {self.architecture}\n"
+            f"Installed-Size: 10\nMaintainer: Nobody <no@example.org>\nArchitecture: {self.architecture}\n"
             f"{source}Version: {self.version}\nDescription: {self.name}\n a package\n"
         )
 
@@ -36,7 +36,9 @@ def packages(count: int, version: str = "1.0-1") -> list[DebPackage]:
     return [DebPackage(f"pkg{number:04}", version) for number in range(count)]
 
 
-def debian_tree(folder: Path, installed: Sequence[DebPackage], extra: Mapping[str, bytes] | None = None) -> Path:
+def debian_tree(
+    folder: Path, installed: Sequence[DebPackage], extra: Mapping[str, bytes] | None = None
+) -> Path:
     """Fill `folder` with what a scan of a Debian 12 machine reads, and the files of `extra`."""
     files = {
         "usr/lib/os-release": b'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
@@ -86,7 +88,9 @@ def make_machine(
     """
     raw = path.with_suffix(".raw")
     for number, (_name, tree) in enumerate(states):
-        filesystem = make_filesystem(tree, path.with_suffix(".fs"), *filesystem_options, size_bytes=size_bytes)
+        filesystem = make_filesystem(
+            tree, path.with_suffix(".fs"), *filesystem_options, size_bytes=size_bytes
+        )
         if table == "gpt":
             wrap_gpt(raw, [filesystem])
         else:

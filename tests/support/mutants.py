@@ -87,7 +87,14 @@ def _entries(image: bytes, offset: int, count: int) -> Iterator[int]:
 def partition_areas(image: bytes, table: str) -> tuple[tuple[int, int], ...]:
     """Return where the partition tables of a raw disk lie."""
     if table == "gpt":
-        return ((446, 66), (512, 92), (1024, 512), (1024, 128), (len(image) - 33 * 512, 512), (len(image) - 512, 92))
+        return (
+            (446, 66),
+            (512, 92),
+            (1024, 512),
+            (1024, 128),
+            (len(image) - 33 * 512, 512),
+            (len(image) - 512, 92),
+        )
     return ((446, 66), (MIB + 446, 66))
 
 
