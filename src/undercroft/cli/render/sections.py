@@ -41,7 +41,7 @@ _VOLUME_COLUMNS = (
     Column("CONTENT"),
     Column("SIZE", right=True),
     Column("MOUNTS", flexible=True),
-    Column("STATUS"),
+    Column("STATUS", flexible=True),
     Column("REASON", flexible=True),
 )
 
