@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -166,24 +165,45 @@ def test_closing_ends_a_job_that_runs(reader: SandboxedReader) -> None:
     eventually(lambda: state(child) in {"", "Z"})
 
 
-def test_a_host_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
-    program = textwrap.dedent(f"""
-        import sys
-        sys.path.insert(0, {str(SUPPORT)!r})
-        from undercroft.sandbox import launcher
-        reader = launcher.start(jobs_module="hostile_jobs")
-        reader.call("echo", {{}}, [])
-        print("ready", flush=True)
-        reader.call("spin", {{}}, [])
-    """)
-    host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+def test_a_job_that_nobody_waits_for_is_killed(reader: SandboxedReader) -> None:
+    assert reader.call("answer_and_stay", {}, []) is True
+    server = server_of(reader)
+    eventually(lambda: descendants(server) == [], seconds=2)
+
+
+HOST = f"""
+import os, sys, time
+sys.path.insert(0, {str(SUPPORT)!r})
+from undercroft.sandbox import launcher
+reader = launcher.start(jobs_module="hostile_jobs")
+reader.call("echo", {{}}, [])
+if sys.argv[1] == "forked":
+    if (pid := os.fork()) == 0:
+        time.sleep(60)  # holds a copy of the control socket, which the server then does not see closed
+        os._exit(0)
+    print(pid, flush=True)
+else:
+    print(0, flush=True)
+reader.call("spin", {{}}, [])
+"""
+
+
+@pytest.mark.parametrize("host_is", ["alone", "forked"])
+def test_a_host_that_is_killed_leaves_no_process_behind(host_is: str) -> None:
+    host = subprocess.Popen([sys.executable, "-c", HOST, host_is], stdout=subprocess.PIPE)
     with host:
         assert host.stdout is not None
-        assert host.stdout.readline() == b"ready\n"
-        eventually(lambda: len(descendants(host.pid)) == 3)  # bubblewrap, server, child
-        left = descendants(host.pid)
-        host.kill()
-    eventually(lambda: all(state(pid) in {"", "Z"} for pid in left))
+        copy = int(host.stdout.readline())
+        try:
+            eventually(lambda: len(set(descendants(host.pid)) - {copy}) == 3)  # bubblewrap, server, child
+            left = set(descendants(host.pid)) - {copy}
+            host.kill()
+            eventually(lambda: all(state(pid) in {"", "Z"} for pid in left))
+            assert not copy or state(copy) == "S"
+        finally:
+            host.kill()
+            if copy:
+                os.kill(copy, signal.SIGKILL)
 
 
 def test_a_job_module_that_cannot_be_imported_says_why(

@@ -1,7 +1,8 @@
 """The system call filter of one child: an allow-list, built by hand and installed with prctl.
 
 What it guarantees, once `install` has returned and for the rest of the process's life:
-1. Only native calls: another architecture (int 0x80) or the x32 table ends the process.
+1. Only native calls: another architecture (int 0x80) ends the process, and so does the x32 table,
+   whose numbers carry a bit that no allowed number has.
 2. Writing (`write`, `sendto` without an address) reaches the answer's descriptor and the sockets that
    the host passed on purpose, nothing else.
 3. Memory is anonymous and never executable: no file is mapped, no page gains PROT_EXEC.
@@ -111,15 +112,12 @@ def _argument(index: int, *, upper_half: bool = False) -> Instruction:
 
 def _native_only(architecture: Architecture) -> list[Instruction]:
     """Kill foreign calls and leave the call's number in the accumulator."""
-    program = [
+    return [
         _load(syscalls.DATA_ARCHITECTURE),
         (syscalls.BPF_JUMP_EQUAL, 1, 0, architecture.audit),
         _KILL,
         _load(syscalls.DATA_NUMBER),
     ]
-    if architecture.foreign_bit:
-        program += [(syscalls.BPF_JUMP_GREATER_EQUAL, 0, 1, architecture.foreign_bit), _KILL]
-    return program
 
 
 def _on(number: int | None, body: Iterable[Instruction]) -> list[Instruction]:

@@ -15,12 +15,10 @@ class Architecture:
 
     Attributes:
         audit: AUDIT_ARCH_*, what seccomp_data.arch holds for a native call.
-        foreign_bit: lowest number of a second table behind the same `audit` value (x32), 0 for none.
         numbers: system call numbers by name; a name is missing where the kernel has no such call.
     """
 
     audit: int
-    foreign_bit: int
     numbers: Mapping[str, int]
 
 
@@ -28,7 +26,6 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
         "x86_64": Architecture(
             audit=0xC000003E,
-            foreign_bit=0x40000000,
             numbers=MappingProxyType(
                 {
                     "read": 0,
@@ -75,7 +72,6 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         ),
         "aarch64": Architecture(
             audit=0xC00000B7,
-            foreign_bit=0,
             numbers=MappingProxyType(
                 {
                     "getcwd": 17,
@@ -126,7 +122,6 @@ DATA_ARGUMENTS = 16
 # linux/filter.h: load a word of seccomp_data, compare it, return an action.
 BPF_LOAD = 0x20
 BPF_JUMP_EQUAL = 0x15
-BPF_JUMP_GREATER_EQUAL = 0x35
 BPF_JUMP_ANY_BIT = 0x45
 BPF_RETURN = 0x06
 

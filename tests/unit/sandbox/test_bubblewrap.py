@@ -44,6 +44,16 @@ def test_a_job_modules_folder_is_shown_only_where_it_is_asked_for(
     assert path not in bound(bubblewrap.command(3, "undercroft.sandbox.jobs"))
 
 
+def test_every_namespace_is_new_and_nothing_is_kept() -> None:
+    before_the_program = bubblewrap.command(3, "undercroft.sandbox.jobs")
+    options = before_the_program[: before_the_program.index("--")]
+    namespaces = {"user", "net", "pid", "ipc", "uts"}
+    assert {f"--unshare-{name}" for name in namespaces} | {"--unshare-cgroup-try"} <= set(options)
+    assert {"--clearenv", "--new-session", "--die-with-parent", "--as-pid-1"} <= set(options)
+    assert options[options.index("--cap-drop") + 1] == "ALL"
+    assert options.index("--remount-ro") > max(at for at, word in enumerate(options) if word == "--ro-bind")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "cure"),
     [

@@ -41,8 +41,6 @@ def run(program: bytes, audit: int, number: int, arguments: tuple[int, ...] = ()
                 return operand
             case 0x15:
                 position += if_true if accumulator == operand else if_false
-            case 0x35:
-                position += if_true if accumulator >= operand else if_false
             case 0x45:
                 position += if_true if accumulator & operand else if_false
             case _:
