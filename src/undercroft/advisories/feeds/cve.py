@@ -48,8 +48,8 @@ def parse_documents(documents: Iterable[tuple[str, bytes]], what: str, now: date
     records: dict[str, Vulnerability] = {}
     newest: datetime | None = None
     for place, content in documents:
-        document = fields.as_object(load_json(content, place), place)
-        if document.get("dataType") != _DATA_TYPE:
+        document = load_json(content, place)
+        if not isinstance(document, dict) or document.get("dataType") != _DATA_TYPE:
             continue
         record = _record(document, NAME, place)
         records[record.vulnerability.vulnerability] = record.vulnerability

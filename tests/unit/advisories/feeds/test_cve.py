@@ -56,7 +56,14 @@ def test_a_rejected_record_is_kept_as_rejected_without_a_severity():
 
 def test_an_archive_is_dated_by_its_newest_record_that_is_not_ahead_of_the_clock():
     future = RECORD.replace(b"2025-02-10T14", b"2099-02-10T14").replace(b"CVE-2022-0847", b"CVE-2022-9999")
-    archive = zipped({"cves/delta.json": b'{"fetchTime": "x"}', "a.json": RECORD, "b.json": future})
+    archive = zipped(
+        {
+            "cves/delta.json": b'{"fetchTime": "x"}',
+            "cves/deltaLog.json": b"[1]",
+            "a.json": RECORD,
+            "b.json": future,
+        }
+    )
     feed, records = parsed(parse_archive, archive)
     assert (feed.header.name, feed.header.serial) == ("cve", "2025-02-10T14:16:35Z")
     assert sorted(found.vulnerability for found in records) == ["CVE-2022-0847", "CVE-2022-9999"]
