@@ -119,7 +119,7 @@ def history(
         for vulnerability in entry.vulnerabilities:
             if vulnerability not in statements:
                 statements[vulnerability] = Advisory(
-                    feed=f"mirror:{suite}",
+                    feed=f"mirror:{knowledge.release}:{suite}",
                     release=knowledge.release,
                     source=subject.source,
                     vulnerability=vulnerability,

@@ -15,13 +15,22 @@ UPDATE = "undercroft feeds update"
 _ADVISORY_LISTS = {"debian-dsa"}
 """Feeds that end with a release's regular support: LTS advisories come in another one."""
 
+_MIRROR = "mirror:"
+_CHANGELOGS = "changelogs:"
+_SECURITY_SUITES = ("-security", "/updates")
+
 
 def covering(knowledge: Knowledge) -> tuple[Edition, ...]:
-    """Return the editions that speak for the release and hold anything at all."""
+    """Return the editions that speak for the release and hold anything at all.
+
+    Changelogs explain what an index shows to be outdated; alone they say nothing of a machine.
+    """
     return tuple(
         edition
         for edition in knowledge.editions
-        if knowledge.release in edition.header.releases and edition.records
+        if knowledge.release in edition.header.releases
+        and edition.records
+        and not edition.header.name.startswith(_CHANGELOGS)
     )
 
 
@@ -38,6 +47,8 @@ def problems(knowledge: Knowledge, at: datetime, end_of_life: EndOfLife) -> Iter
     names = {edition.header.name for edition in covering(knowledge)}
     if not names:
         yield f"no advisories for {knowledge.release}: {UPDATE}"
+    elif all(name.startswith(_MIRROR) and not name.endswith(_SECURITY_SUITES) for name in names):
+        yield f"the security suite of {knowledge.release} is not imported from its mirror: {UPDATE}"
     elif names <= _ADVISORY_LISTS and end_of_life.state == EXTENDED:
         yield f"{knowledge.release} is in LTS, whose advisories debian-dsa does not hold: {UPDATE}"
     if end_of_life.state == ENDED:

@@ -9,12 +9,15 @@ from advisorydata import (
     DEBIAN_12,
     DSA,
     KEV,
+    MIRROR,
     NOW,
     TRACKER,
     assessed,
     edition,
+    entry,
     header,
     inventory,
+    listed,
     package,
     statement,
 )
@@ -70,11 +73,11 @@ def test_importing_an_old_edition_again_does_not_make_it_fresh() -> None:
 
 
 def test_the_publishers_own_limit_counts_when_it_comes_first() -> None:
-    ended = header("mirror:bookworm-security", valid_until=NOW - timedelta(hours=1))
+    ended = header("mirror:debian:12:bookworm-security", valid_until=NOW - timedelta(hours=1))
     problems = assessed(MACHINE, (TRACKER, NOTHING_WRONG), (ended, [])).problems
     assert problems == (
-        "mirror:bookworm-security was valid until 2026-03-07, says its publisher: its answers are unknown: "
-        "undercroft feeds update",
+        "mirror:debian:12:bookworm-security was valid until 2026-03-07, says its publisher: "
+        "its answers are unknown: undercroft feeds update",
     )
     far = header(
         "debian-tracker", valid_until=NOW + timedelta(days=900), published_at=NOW - timedelta(days=9)
@@ -138,3 +141,18 @@ def test_a_malformed_version_is_a_problem_and_still_compared() -> None:
     answer = assessed(machine, (TRACKER, [statement(TRACKER, "zlib", "CVE-1")]))
     assert answer.problems == ("1 packages with a malformed version are not assessed: zlib1g",)
     assert len(answer.findings) == 1
+
+
+def test_changelogs_alone_do_not_cover_a_release() -> None:
+    feed = header("changelogs:debian:12")
+    answer = assessed(MACHINE, (feed, [entry("zlib", "1.2-1", "CVE-1")]))
+    assert answer.problems == ("no advisories for debian:12: undercroft feeds update",)
+
+
+def test_a_mirror_without_its_security_suite_is_a_problem_unless_another_feed_speaks() -> None:
+    main = header("mirror:debian:12:bookworm")
+    index = [listed("zlib1g", "1.2-1", "zlib", suite="bookworm")]
+    (problem,) = assessed(MACHINE, (main, index)).problems
+    assert problem.startswith("the security suite of debian:12 is not imported")
+    assert assessed(MACHINE, (main, index), (MIRROR, index)).complete
+    assert assessed(MACHINE, (main, index), (TRACKER, NOTHING_WRONG)).complete

@@ -103,7 +103,7 @@ def test_a_fix_above_what_the_archive_offers_is_unfixed() -> None:
 
 def test_a_stale_index_does_not_say_that_a_fix_cannot_be_had() -> None:
     feed = [statement(TRACKER, "openssl", "CVE-1", "3.0.15-1")]
-    old = header("mirror:bookworm-security", published_at=NOW - timedelta(days=9))
+    old = header("mirror:debian:12:bookworm-security", published_at=NOW - timedelta(days=9))
     (finding,) = assessed(
         inventory(OPENSSL), (TRACKER, feed), (old, [listed("libssl3", "3.0.13-1", "openssl")])
     ).findings

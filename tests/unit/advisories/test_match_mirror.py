@@ -41,7 +41,7 @@ def test_the_changelogs_between_installed_and_candidate_are_read_whole() -> None
         ("CVE-4", "1.2-4"),
     ]
     assert {finding.fix for finding in answer.findings} == {FixState.FIXABLE}
-    assert {finding.feeds for finding in answer.findings} == {("mirror:bookworm-security",)}
+    assert {finding.feeds for finding in answer.findings} == {("mirror:debian:12:bookworm-security",)}
     assert answer.findings[0].published_on == date(2025, 6, 1)
     assert answer.outdated == (Outdated("zlib1g", "zlib", "1.2-1", "1.2-4", "bookworm-security"),)
     assert answer.unassessed == ()
