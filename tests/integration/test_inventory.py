@@ -1,6 +1,8 @@
 """Inventories of real disks, made by mke2fs, sfdisk and qemu-img, compared with what dpkg-query says."""
 
+import hmac
 import re
+import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,9 +35,9 @@ GRUB = (
 )
 
 
-def filesystem(tree: Path, uuid: str, *options: str, size_mib: int = 24) -> Path:
+def filesystem(tree: Path, fs_uuid: str, *options: str, size_mib: int = 24) -> Path:
     image = make_raw(tree.with_suffix(".fs"), size_mib * MIB)
-    run("mke2fs", "-q", "-F", "-t", "ext4", "-U", uuid, *options, "-d", tree, image)
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-U", fs_uuid, *options, "-d", tree, image)
     return image
 
 
@@ -192,6 +194,57 @@ class TestManyDisks:
         found = inventory_of([("sda", images["vdb"]), ("sdb", images["vda"]), ("sdc", images["vdc"])])
         assert found.coverage.complete, found.coverage.problems
         assert len(found.packages) == len(INSTALLED)
+
+
+class TestDiscoverablePartitions:
+    """Without an fstab, systemd mounts partitions by their GPT types; so does the reader."""
+
+    ROOT_TYPE = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
+    USR_TYPE = "8484680c-9521-48c6-9c11-b0720656f69e"
+    VAR_TYPE = "4d21b016-b534-45c2-a9fb-5c16e091fd2d"
+    MACHINE_ID = "0123456789abcdef0123456789abcdef"
+
+    def disk(self, tree: Path, folder: Path, var_uuid: str) -> Path:
+        run("cp", "-a", tree, folder / "root")
+        for name in ("usr", "var"):
+            (folder / "root" / name).rename(folder / name)
+            (folder / "root" / name).mkdir()
+        (folder / "root/etc/fstab").unlink()
+        (folder / "root/etc/machine-id").write_text(f"{self.MACHINE_ID}\n")
+        names = {"root": ROOT, "usr": USR, "var": VAR}
+        parts = [filesystem(folder / name, fs_uuid) for name, fs_uuid in names.items()]
+        disk = wrap_gpt(folder / "disk", parts)
+        for number, type_id in enumerate((self.ROOT_TYPE, self.USR_TYPE, self.VAR_TYPE), 1):
+            run("sfdisk", "-q", "--part-type", disk, str(number), type_id)
+        run("sfdisk", "-q", "--part-uuid", disk, "3", var_uuid)
+        return disk
+
+    def test_usr_and_the_machines_own_var_are_mounted(self, tree: Path, tmp_path: Path) -> None:
+        found = inventory_of([("vda", self.disk(tree, tmp_path, own_var_uuid(self.MACHINE_ID)))])
+        assert [volume.mounts for volume in found.coverage.volumes] == [("/",), ("/usr",), ("/var",)]
+        assert listed(found) == asked_of_dpkg(tree / "var/lib/dpkg")
+        assert found.coverage.complete, found.coverage.problems
+
+    def test_another_machines_var_is_left_alone_as_systemd_leaves_it(
+        self, tree: Path, tmp_path: Path
+    ) -> None:
+        found = inventory_of([("vda", self.disk(tree, tmp_path, DATA))])
+        assert [volume.mounts for volume in found.coverage.volumes] == [("/",), ("/usr",), ()]
+        assert not found.coverage.complete
+
+
+def own_var_uuid(machine_id: str) -> str:
+    """By the Discoverable Partitions Specification, computed apart from the reader's code."""
+    key, message = bytes.fromhex(machine_id), uuid.UUID(TestDiscoverablePartitions.VAR_TYPE).bytes
+    return str(uuid.UUID(bytes=hmac.digest(key, message, "sha256")[:16], version=4))
+
+
+def test_the_uuid_of_a_machines_own_var_is_the_one_that_systemd_derives() -> None:
+    own = Path("/etc/machine-id")
+    if not own.exists() or len(own.read_text().strip()) != 32:
+        pytest.skip("needs a machine with a machine id")
+    told = run("systemd-id128", "machine-id", "-u", f"--app-specific={TestDiscoverablePartitions.VAR_TYPE}")
+    assert own_var_uuid(own.read_text().strip()) == told.strip()
 
 
 def test_an_lvm_disk_is_unread_and_says_what_it_is(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from itertools import pairwise
 
 from undercroft.errors import InputError
 
-MAX_CONFIG_BYTES = 4 << 20
+MAX_CONFIG_BYTES = 512 << 10
+"""A menu of a hundred kernels has 300 KiB."""
+
 MAX_ENTRIES = 1000
 MAX_DEPTH = 16
 MAX_LINE_CHARS = 16_384
@@ -25,6 +27,9 @@ MAX_LINE_CHARS = 16_384
 
 ENVIRONMENT_SIGNATURE = b"# GRUB Environment Block\n"
 MAX_ENVIRONMENT_BYTES = 64 << 10
+
+_WORDS = ("{", "}", "default=", "linux", "module", "blscfg")
+"""Lines without one of these say nothing about the menu; most of a real file is such lines."""
 
 _LINUX_COMMANDS = frozenset({"linux", "linux16", "linuxefi", "module", "module2"})
 _TOKEN = re.compile(
@@ -85,7 +90,7 @@ def parse_config(untrusted: bytes) -> GrubConfig:
         raise InputError(f"grub.cfg: {len(untrusted)} bytes, the limit is {MAX_CONFIG_BYTES}")
     reader = _MenuReader()
     for line in untrusted.decode("utf-8", "surrogateescape").split("\n"):
-        if len(line) <= MAX_LINE_CHARS:
+        if len(line) <= MAX_LINE_CHARS and any(word in line for word in _WORDS):
             for command in split_commands(line):
                 reader.command(command)
     return GrubConfig(reader.default, reader.once, tuple(reader.menu), reader.uses_bls)

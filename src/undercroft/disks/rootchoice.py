@@ -28,7 +28,7 @@ from undercroft.disks.volumes import OpenVolume
 from undercroft.errors import InputError, NotFoundError
 
 MAX_FSTAB_BYTES = 1 << 20
-MAX_GRUB_MENUS = 8
+MAX_GRUB_MENUS = 4
 
 ROOT_TYPES = frozenset(
     {

@@ -47,6 +47,7 @@ PRESENT_STATES = frozenset(
     }
 )
 
+_LINE_FEEDS = re.compile(rb"\n*")
 _ODD_BYTES = re.compile(rb"[^A-Za-z0-9.+:~_-]")
 
 
@@ -81,7 +82,11 @@ def read_database(tree: GuestTree) -> DpkgDatabase:
 
 
 def parse_status(untrusted: bytes, place: str) -> DpkgDatabase:
-    """Return the packages of one status file; `place` is its path, for messages."""
+    """Return the packages of one status file; `place` is its path, for messages.
+
+    Raises:
+        InputError: it has more than `MAX_PACKAGES`.
+    """
     reader = _Reader()
     reader.read_status(untrusted, place)
     return DpkgDatabase(True, reader.present(), reader.shown_problems())
@@ -143,7 +148,6 @@ class _Reader:
     by_name: dict[bytes, dict[bytes, _Stanza]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     problem_count: int = 0
-    count: int = 0
 
     def problem(self, text: str) -> None:
         self.problem_count += 1
@@ -199,15 +203,14 @@ class _Reader:
             del instances[installed[0].architecture]
 
     def _problem_at(self, untrusted: bytes, offset: int, place: str, text: str) -> None:
-        line = untrusted.count(b"\n", 0, offset) + 1
+        # Lines are counted only for the problems that will be shown: each count reads the file's start.
+        shown = len(self.problems) < MAX_PROBLEMS
+        line = untrusted.count(b"\n", 0, offset) + 1 if shown else 0
         self.problem(f"{place} line {line}: {text}")
 
     def _parse(
         self, raw: bytes, untrusted: bytes, offset: int, place: str, default_state: bytes = b""
     ) -> _Stanza | None:
-        self.count += 1
-        if self.count > MAX_PACKAGES:
-            raise InputError(f"{place}: more than {MAX_PACKAGES} packages")
         name = _field(raw, b"\nPackage:")
         status = _field(raw, b"\nStatus:").rpartition(b" ")[2] or default_state
         version = _field(raw, b"\nVersion:")
@@ -231,17 +234,28 @@ class _Reader:
 
 
 def _stanzas(untrusted: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, stanza) with a line feed before the first field, as `_field` needs it."""
-    start = 0
-    end = len(untrusted)
-    while start < end:
+    """Yield (offset, stanza) with a line feed before the first field, as `_field` needs it.
+
+    Raises:
+        InputError: `MAX_PACKAGES` is passed.
+    """
+    count = 0
+    start = _end_of_blank_lines(untrusted, 0)
+    while start < len(untrusted):
+        count += 1
+        if count > MAX_PACKAGES:
+            raise InputError(f"more than {MAX_PACKAGES} packages, the rest was not read")
         stop = untrusted.find(b"\n\n", start)
-        stop = end if stop < 0 else stop
-        if stop > start:
-            raw = b"\n" + untrusted[start:stop]
-            if raw.strip():
-                yield start + len(raw) - len(raw.lstrip(b"\n")) - 1, raw
-        start = stop + 1
+        stop = len(untrusted) if stop < 0 else stop
+        raw = b"\n" + untrusted[start:stop]
+        if not raw.isspace():
+            yield start, raw
+        start = _end_of_blank_lines(untrusted, stop)
+
+
+def _end_of_blank_lines(untrusted: bytes, start: int) -> int:
+    match = _LINE_FEEDS.match(untrusted, start)
+    return match.end() if match else start
 
 
 def _field(stanza: bytes, key: bytes) -> bytes:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from undercroft.disks.filesystem import FileKind, FileStat
-from undercroft.disks.tree import GuestTree
+from undercroft.disks.filesystem import FileStat
+from undercroft.disks.tree import GuestTree, WalkLimits
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory.journal import kernel_starts
 
@@ -23,9 +23,13 @@ JOURNALS = b"/var/log/journal"
 UTMP_RECORD_BYTES = 384
 MAX_WTMP_BYTES = 1000 * UTMP_RECORD_BYTES
 MAX_LOG_BYTES = 2 << 20
+MAX_KERNEL_LINES = 10_000
+MAX_PREFIX_BYTES = 512
+"""What a log writes before a message: time, host, tag."""
+
 MAX_JOURNAL_BYTES = 16 << 20
 MAX_JOURNALS_READ = 2
-MAX_JOURNAL_FILES = 200
+MAX_JOURNAL_FILES = 2000
 
 _BOOT_TIME = 2
 _UTMP = struct.Struct("<h2xi32s4s32s256shhiii16s20s")
@@ -90,10 +94,12 @@ def parse_log(untrusted: bytes, modified_at_s: int) -> tuple[bytes, float] | Non
     before it.
     """
     end = len(untrusted)
-    while (at := untrusted.rfind(_KERNEL_LINE, 0, end)) >= 0:
-        start = untrusted.rfind(b"\n", 0, at) + 1
+    for _ in range(MAX_KERNEL_LINES):
+        at = untrusted.rfind(_KERNEL_LINE, 0, end)
+        if at < 0:
+            return None
         match = _RELEASE.match(untrusted, at + len(_KERNEL_LINE))
-        before = untrusted[start:at]
+        before = untrusted[max(0, at - MAX_PREFIX_BYTES) : at].rpartition(b"\n")[2]
         # The kernel's own line: its tag or its clock, and nothing that a user's program logged.
         if match and (b" kernel: " in before or before.startswith(b"[")):
             return match[0], _stamp_s(before.decode("ascii", "replace"), modified_at_s)
@@ -127,15 +133,9 @@ def _newest_journals(tree: GuestTree, notes: list[str]) -> list[bytes]:
     """Return the system journals that changed last, newest first."""
     found: list[tuple[FileStat, bytes]] = []
     try:
-        for machine in tree.entries(JOURNALS):
-            if machine.kind not in (FileKind.DIRECTORY, FileKind.UNKNOWN):
-                continue
-            folder = JOURNALS + b"/" + machine.name
-            for entry in tree.entries(folder):
-                if entry.name.startswith(b"system") and entry.name.endswith(b".journal"):
-                    found.append((tree.stat_entry(entry), folder + b"/" + entry.name))
-                if len(found) > MAX_JOURNAL_FILES:
-                    raise InputError(f"more than {MAX_JOURNAL_FILES} files")
+        for path, entry in tree.walk(JOURNALS, WalkLimits(MAX_JOURNAL_FILES, depth=3)):
+            if entry.name.startswith(b"system") and entry.name.endswith(b".journal"):
+                found.append((tree.stat_entry(entry), path))
     except NotFoundError:
         pass
     except InputError as error:

@@ -6,6 +6,7 @@ unowned executables they lie outside the package manager's knowledge and are not
 """
 
 from dataclasses import dataclass
+from itertools import islice
 
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import NotFoundError
@@ -64,12 +65,8 @@ def find_other(tree: GuestTree) -> OtherSoftware:
 
 
 def _count(tree: GuestTree, folder: bytes, suffix: bytes) -> int:
-    count = 0
     try:
-        for entry in tree.entries(folder):
-            count += entry.name.endswith(suffix) and not entry.name.startswith(b".")
-            if count > MAX_COUNTED:
-                break
+        entries = islice(tree.entries(folder), MAX_COUNTED + 1)
+        return sum(entry.name.endswith(suffix) and not entry.name.startswith(b".") for entry in entries)
     except NotFoundError:
         return 0
-    return count

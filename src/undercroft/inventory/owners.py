@@ -6,13 +6,14 @@ cannot be read is a problem, because what it owns would look as if nobody owned 
 
 from collections.abc import Set
 from dataclasses import dataclass, field
+from io import BytesIO
 
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 
 LISTS = b"/var/lib/dpkg/info"
 MAX_LISTS = 100_000
-MAX_LIST_BYTES = 16 << 20
+MAX_LIST_BYTES = 32 << 20
 MAX_ALL_LISTS_BYTES = 256 << 20
 """A desktop's lists have 30 MiB together."""
 
@@ -30,6 +31,7 @@ class Owners:
 def find_owners(tree: GuestTree, wanted: Set[bytes]) -> Owners:
     """Return who owns the paths `wanted`. Malformed lists become problems."""
     owners = Owners()
+    wanted_lines = {path + b"\n" for path in wanted}
     total = count = 0
     try:
         for entry in tree.entries(LISTS):
@@ -45,8 +47,8 @@ def find_owners(tree: GuestTree, wanted: Set[bytes]) -> Owners:
                 continue
             total += len(paths)
             package = _text(entry.name[: -len(b".list")].partition(b":")[0])
-            for path in wanted & set(paths.split(b"\n")):
-                owners.packages.setdefault(path, package)
+            for line in wanted_lines.intersection(BytesIO(paths)):  # by lines, and never all of them at once
+                owners.packages.setdefault(line[:-1], package)
     except NotFoundError:
         pass
     except InputError as error:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from undercroft.disks.grub import (
     ENVIRONMENT_SIGNATURE,
+    MAX_CONFIG_BYTES,
     MAX_DEPTH,
     MAX_ENTRIES,
     default_entry,
@@ -162,7 +163,7 @@ def test_menus_beyond_the_limits_are_refused() -> None:
     with pytest.raises(InputError, match=f"deeper than {MAX_DEPTH}"):
         parse_config(b"submenu a {\n" * (MAX_DEPTH + 1))
     with pytest.raises(InputError, match="the limit is"):
-        parse_config(b"\n" * ((4 << 20) + 1))
+        parse_config(b"\n" * (MAX_CONFIG_BYTES + 1))
 
 
 def test_lines_that_would_make_a_slow_pattern_crawl_are_read_at_once() -> None:
