@@ -80,9 +80,9 @@ def test_archives_of_others_are_unsupported(changes):
         release(**changes)
 
 
-def accepts(suite: str, **changes: str | None) -> bool:
+def accepts(asked: str, /, **changes: str | None) -> bool:
     try:
-        check_release(release(**changes), suite, NOW, "mirror")
+        check_release(release(**changes), asked, NOW, "mirror")
     except InputError:
         return False
     return True

@@ -7,7 +7,7 @@ ONE_LINE = """\
 # the main mirror
 deb https://mirror.example.org/debian bookworm main contrib  # and a comment
 deb-src https://mirror.example.org/debian bookworm main
-deb [arch=amd64,arm64 signed-by=/etc/apt/keyrings/a.asc] http://mirror.example.org/security/ bookworm-security main
+deb [arch=amd64,arm64 signed-by=/etc/apt/keyrings/a.asc] http://example.org/security/ bookworm-security main
 deb file:///srv/flat ./
 """
 
@@ -41,7 +41,7 @@ def test_one_line_sources():
     assert parse_one_line(ONE_LINE, "sources.list") == [
         AptSource("https://mirror.example.org/debian", "bookworm", ("main", "contrib")),
         AptSource(
-            "http://mirror.example.org/security",
+            "http://example.org/security",
             "bookworm-security",
             ("main",),
             ("amd64", "arm64"),
