@@ -49,10 +49,25 @@ class Installed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Case:
+    """What is the same for all vulnerabilities of one installed version.
+
+    Attributes:
+        installed: the version.
+        newer: what the changelogs of newer versions say, by vulnerability.
+        offered: key of the newest version that the release's indexes list, None when they do not tell.
+    """
+
+    installed: Installed
+    newer: Mapping[str, Sequence[Advisory]]
+    offered: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Affected:
     """An installed version that is affected, the claim that leads, and all that agree with it."""
 
-    installed: Installed
+    case: _Case
     lead: Claim
     claims: Sequence[Claim]
 
@@ -75,24 +90,14 @@ def find(
     findings = []
     for source, versions in grouped((item.subject.source, item) for item in installed).items():
         in_order = sorted(versions, key=lambda item: key(item.subject.version))
-        by_vulnerability = grouped(
-            (record.vulnerability, record) for record in knowledge.advisories.get(source, ())
-        )
-        newer = {
-            item.subject: grouped(
-                (record.vulnerability, record) for record in changelogs.get(item.subject, ())
-            )
-            for item in in_order
-        }
-        for vulnerability in by_vulnerability.keys() | {name for names in newer.values() for name in names}:
-            statements = by_vulnerability.get(vulnerability, ())
-            affected = [
-                verdict
-                for item in in_order
-                if (verdict := judge.affected(item, statements, newer[item.subject].get(vulnerability, ())))
-            ]
-            if affected:
-                findings.append(judge.finding(vulnerability, statements, affected))
+        cases = [judge.case(item, changelogs.get(item.subject, ())) for item in in_order]
+        statements = knowledge.advisories.get(source, ())
+        by_vulnerability = grouped((record.vulnerability, record) for record in statements)
+        for vulnerability in by_vulnerability.keys() | {name for case in cases for name in case.newer}:
+            about = by_vulnerability.get(vulnerability, ())
+            verdicts = [judge.affected(case, about, case.newer.get(vulnerability, ())) for case in cases]
+            if affected := [verdict for verdict in verdicts if verdict]:
+                findings.append(judge.finding(vulnerability, about, affected))
     return tuple(sorted(findings, key=_order))
 
 
@@ -115,36 +120,43 @@ class _Judge:
             for edition in knowledge.editions
         )
 
+    def case(self, installed: Installed, newer: Sequence[Advisory]) -> _Case:
+        """Return what holds for all vulnerabilities of `installed`; `newer` comes from changelogs."""
+        subject = installed.subject
+        listed = self._knowledge.archive.get(subject.source, ()) if self._knows_archive else ()
+        offered = key(candidate(listed, subject.version)[1]) if listed else None
+        return _Case(installed, grouped((record.vulnerability, record) for record in newer), offered)
+
     def affected(
-        self, installed: Installed, statements: Sequence[Advisory], newer: Sequence[Advisory]
+        self, case: _Case, statements: Sequence[Advisory], newer: Sequence[Advisory]
     ) -> _Affected | None:
         """Return the verdict on one installed version, None when it is not affected.
 
         Args:
-            installed: the version.
+            case: the version.
             statements: all feeds' about one vulnerability in its source package.
             newer: what the changelogs of newer versions say of it.
         """
         by_feed = grouped((statement.feed, statement) for statement in (*statements, *newer))
-        version = installed.subject.version
+        version = case.installed.subject.version
         claims = [found for feed, own in by_feed.items() if (found := claim(feed, own, version))]
         for decider in self._deciding:
             if decider.header.name in by_feed:
                 break
         else:
-            return _Affected(installed, max(claims, key=_best), claims) if claims else None
+            return _Affected(case, max(claims, key=_best), claims) if claims else None
         counting = [item for item in claims if _counts(item, decider)]
         if not counting:
             return None
         agreed = decider.header.name in [item.feed for item in counting]
-        return _Affected(installed, max(counting, key=_best), claims if agreed else counting)
+        return _Affected(case, max(counting, key=_best), claims if agreed else counting)
 
     def finding(
         self, vulnerability: str, statements: Sequence[Advisory], affected: Sequence[_Affected]
     ) -> Finding:
         """Return the finding; `affected` is sorted by version, oldest first, and not empty."""
-        oldest = affected[0]
-        subject, lead = oldest.installed.subject, oldest.lead
+        case, lead = affected[0].case, affected[0].lead
+        subject = case.installed.subject
         claims = [item for verdict in affected for item in verdict.claims]
         supporting = [statement for item in claims for statement in item.statements]
         days = [statement.published_on for statement in supporting if statement.published_on]
@@ -157,11 +169,11 @@ class _Judge:
         probability = self._knowledge.exploit_probabilities.get(vulnerability)
         return Finding(
             vulnerability=vulnerability,
-            packages=tuple(sorted({name for item in affected for name in item.installed.names})),
+            packages=tuple(sorted({name for item in affected for name in item.case.installed.names})),
             source=subject.source,
             installed_version=subject.version,
             fixed_version=lead.fixed_version,
-            fix=self._fix(subject, lead),
+            fix=_fix(lead, case.offered),
             severity=level,
             severity_source=level_source,
             advisories=_ids(supporting),
@@ -172,13 +184,12 @@ class _Judge:
             exploit_probability=probability.probability if probability else None,
         )
 
-    def _fix(self, subject: Subject, lead: Claim) -> FixState:
-        """Return the claim's own state, or UNFIXED where the archive does not offer its version (rule 3)."""
-        listed = self._knowledge.archive.get(subject.source, ())
-        if lead.fix is not FixState.FIXABLE or not self._knows_archive or not listed:
-            return lead.fix
-        _, offered = candidate(listed, subject.version)
-        return FixState.UNFIXED if key(offered) < key(lead.fixed_version) else FixState.FIXABLE
+
+def _fix(lead: Claim, offered: bytes | None) -> FixState:
+    """Return the claim's own state, or UNFIXED where the archive does not offer its version (rule 3)."""
+    if lead.fix is FixState.FIXABLE and offered is not None and offered < key(lead.fixed_version):
+        return FixState.UNFIXED
+    return lead.fix
 
 
 def _counts(item: Claim, decider: Edition) -> bool:

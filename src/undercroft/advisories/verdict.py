@@ -43,15 +43,13 @@ class Claim:
 
 def affects(statement: Advisory, version: str) -> bool:
     """Return whether `statement`, taken alone, leaves `version` affected."""
+    if statement.status is Status.NOT_AFFECTED:
+        return False
     if statement.introduced_version and key(version) < key(statement.introduced_version):
         return False
-    match statement.status:
-        case Status.NOT_AFFECTED:
-            return False
-        case Status.FIXED if statement.fixed_version:
-            return statement.fixed_version != "0" and key(version) < key(statement.fixed_version)
-        case _:
-            return True  # a fix in no version is no fix
+    if statement.status is not Status.FIXED or not statement.fixed_version:  # a fix in no version is no fix
+        return True
+    return statement.fixed_version != "0" and key(version) < key(statement.fixed_version)
 
 
 def claim(feed: str, statements: Sequence[Advisory], version: str) -> Claim | None:
@@ -59,39 +57,49 @@ def claim(feed: str, statements: Sequence[Advisory], version: str) -> Claim | No
 
     Args:
         feed: its name.
-        statements: all of this feed's about one vulnerability in one source package, at least one.
+        statements: all of this feed's about one vulnerability in one source package.
         version: installed source version, untrusted.
     """
-    extended = [statement for statement in statements if statement.stream]
-    if not extended:
-        return _claim(feed, [statement for statement in statements if affects(statement, version)])
-    plain = [statement for statement in statements if not statement.stream]
-    plain_affecting = [statement for statement in plain if affects(statement, version)]
-    extended_affecting = [statement for statement in extended if affects(statement, version)]
-    if plain and not _EXTENDED.search(version):
-        return _claim(feed, plain_affecting, extended_affecting) if plain_affecting else None
-    fixed_for_everybody = any(statement.status is Status.FIXED for statement in plain) and not plain_affecting
-    return None if fixed_for_everybody else _claim(feed, extended_affecting)
-
-
-def _claim(feed: str, affecting: Sequence[Advisory], extended: Sequence[Advisory] = ()) -> Claim | None:
-    """Return the claim of statements that all affect the version, None without any.
-
-    Those of `extended` only say where a fix is to be had that the others do not offer.
-    """
+    affecting = [statement for statement in statements if affects(statement, version)]
     if not affecting:
         return None
-    undetermined = all(statement.status is Status.UNDETERMINED for statement in affecting)
-    fixed_version, fix = _highest(affecting), FixState.FIXABLE
-    if affecting[0].stream or (not fixed_version and extended):
-        fixed_version, fix = _highest(extended or affecting), FixState.NEEDS_SUBSCRIPTION
-    if not fixed_version:
-        fix = FixState.UNFIXED
-    return Claim(feed, fix, fixed_version, undetermined, tuple(affecting))
+    if [statement for statement in statements if statement.stream]:
+        return _claim_of_streams(feed, statements, affecting, version)
+    fixed_version = _highest(affecting)
+    return _claim(feed, affecting, fixed_version, FixState.FIXABLE)
 
 
-def _highest(statements: Sequence[Advisory]) -> str:
-    """Return the version from which none of `statements` affects any more, "" when there is none."""
-    if not all(statement.status is Status.FIXED and statement.fixed_version for statement in statements):
-        return ""
-    return max((statement.fixed_version for statement in statements), key=key, default="")
+def _claim_of_streams(
+    feed: str, statements: Sequence[Advisory], affecting: Sequence[Advisory], version: str
+) -> Claim | None:
+    """Return the claim where an extended stream has its say (rule 3); some statement is affecting."""
+    plain = [statement for statement in statements if not statement.stream]
+    plain_affecting = [statement for statement in affecting if not statement.stream]
+    extended_affecting = [statement for statement in affecting if statement.stream]
+    if not plain or _EXTENDED.search(version):
+        is_fixed = any(statement.status is Status.FIXED for statement in plain) and not plain_affecting
+        if is_fixed or not extended_affecting:
+            return None
+        return _claim(feed, extended_affecting, _highest(extended_affecting), FixState.NEEDS_SUBSCRIPTION)
+    if not plain_affecting:
+        return None
+    if fixed_version := _highest(plain_affecting):
+        return _claim(feed, plain_affecting, fixed_version, FixState.FIXABLE)
+    return _claim(feed, plain_affecting, _highest(extended_affecting), FixState.NEEDS_SUBSCRIPTION)
+
+
+def _claim(feed: str, affecting: Sequence[Advisory], fixed_version: str, fix: FixState) -> Claim:
+    open_questions = [statement for statement in affecting if statement.status is Status.UNDETERMINED]
+    return Claim(
+        feed,
+        fix if fixed_version else FixState.UNFIXED,
+        fixed_version,
+        len(open_questions) == len(affecting),
+        tuple(affecting),
+    )
+
+
+def _highest(affecting: Sequence[Advisory]) -> str:
+    """Return the version from which none of the statements affects any more, "" when there is none."""
+    versions = [statement.fixed_version for statement in affecting]  # "" unless FIXED
+    return "" if "" in versions else max(versions, key=key, default="")
