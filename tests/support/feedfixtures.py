@@ -80,24 +80,24 @@ class Signer:
         home.mkdir(mode=0o700)
         clock = ["--faked-system-time", created] if created else []
         user = f"{name} <{name}@example.org>"
-        _gpg(home, *clock, "--quick-generate-key", user, "ed25519", "sign", expires)
-        listing = _gpg(home, "--with-colons", "--list-keys").decode()
+        gpg(home, *clock, "--quick-generate-key", user, "ed25519", "sign", expires)
+        listing = gpg(home, "--with-colons", "--list-keys").decode()
         fingerprint = next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr"))
         keyring = folder / f"{name}.gpg"
-        keyring.write_bytes(_gpg(home, "--export"))
+        keyring.write_bytes(gpg(home, "--export"))
         return cls(home, keyring, fingerprint)
 
     def armored_key(self) -> str:
         """Return the public key as text."""
-        return _gpg(self.home, "--armor", "--export").decode()
+        return gpg(self.home, "--armor", "--export").decode()
 
     def clearsign(self, text: bytes, *options: str) -> bytes:
         """Return `text` clearsigned."""
-        return _gpg(self.home, *options, "--clearsign", stdin=text)
+        return gpg(self.home, *options, "--clearsign", stdin=text)
 
     def detach(self, text: bytes) -> bytes:
         """Return an armored detached signature of `text`."""
-        return _gpg(self.home, "--armor", "--detach-sign", stdin=text)
+        return gpg(self.home, "--armor", "--detach-sign", stdin=text)
 
     def stop(self) -> None:
         """End the agent that gpg started for this key."""
@@ -106,7 +106,8 @@ class Signer:
         )
 
 
-def _gpg(home: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+def gpg(home: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    """Run gpg and return what it writes."""
     command = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--yes", "--passphrase", "", *arguments]
     done = subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr.decode()

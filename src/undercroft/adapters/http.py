@@ -28,7 +28,6 @@ TIMEOUT_S = 30.0
 """For connecting, and for each pause between two pieces."""
 MAX_TRANSFER_S = 3600.0
 """For one attempt: a server that drips bytes for ever gets no further."""
-CHUNK_BYTES = 1 << 18
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)")
@@ -164,7 +163,9 @@ def _receive(response: httpx.Response, part: BinaryIO, wanted: Wanted, progress:
     if total is not None and total > wanted.limit_bytes:
         raise InputError(f"{wanted.url}: {total} bytes, the limit is {wanted.limit_bytes}")
     deadline = time.monotonic() + MAX_TRANSFER_S
-    for chunk in response.iter_raw(CHUNK_BYTES):
+    for (
+        chunk
+    ) in response.iter_raw():  # as they come: a buffer would lose what it holds when the connection breaks
         size_bytes += len(chunk)
         if size_bytes > wanted.limit_bytes:
             raise InputError(f"{wanted.url}: larger than the limit of {wanted.limit_bytes} bytes")
