@@ -22,7 +22,7 @@ from undercroft.sandbox.reader import SandboxedReader
 from undercroft.sandbox.wire import MAX_DATA_BYTES
 
 TIGHT = Limits(memory_bytes=128 * MIB, cpu_s=20, wall_s=1.5, answer_bytes=1 * MIB)
-PATIENT = Limits(memory_bytes=128 * MIB, cpu_s=1, wall_s=60)
+PATIENT = Limits(memory_bytes=128 * MIB, cpu_s=1, stream_cpu_s=2, wall_s=60)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_processor_time_ends_at_its_limit(patient: SandboxedReader) -> None:
         patient.call("spin", {}, [])
     pieces = patient.stream("spin_midway", {}, [])
     assert next(pieces) == b"first"
-    with pytest.raises(InputError, match="needs more than 1 s of processor time"):
+    with pytest.raises(InputError, match="needs more than 2 s of processor time"):
         next(pieces)
 
 
@@ -303,6 +303,15 @@ def test_a_stream_that_stops_sending_ends_at_its_limit(reader: SandboxedReader) 
     assert next(pieces) == b"first"
     with within(5), pytest.raises(InputError, match="needs more than 1"):
         next(pieces)
+
+
+def test_a_stream_may_take_long_while_it_gives_much(reader: SandboxedReader) -> None:
+    assert sum(map(len, reader.stream("paced", {"bytes": 1 * MIB, "pause_s": 0.2}, []))) == 10 * MIB
+
+
+def test_a_stream_that_drips_is_cut_off(reader: SandboxedReader) -> None:
+    with within(4), pytest.raises(InputError, match=r"needs more than 1\.5 s"):
+        list(reader.stream("paced", {"bytes": 1, "pause_s": 0.2}, []))
 
 
 def test_a_slow_consumer_does_not_end_a_stream(reader: SandboxedReader) -> None:

@@ -272,9 +272,7 @@ def send_raw(context: JobContext) -> Json:
     answer = _answer_descriptor(context)
     for start in range(0, len(data), 1 if pause_s else len(data) or 1):
         os.write(answer, data[start : start + (1 if pause_s else len(data))])
-        wait_until = time.monotonic() + pause_s
-        while time.monotonic() < wait_until:
-            pass
+        _work(pause_s)
     os._exit(0)
 
 
@@ -297,6 +295,20 @@ def count(context: JobContext) -> Iterator[bytes]:
 
 def pieces_of(context: JobContext) -> Iterator[bytes]:
     yield bytes(_number(context, "length"))
+
+
+def paced(context: JobContext) -> Iterator[bytes]:
+    """Yield ten pieces of `bytes`, `pause_s` of work apart."""
+    for _ in range(10):
+        _work(float(str(context.arguments["pause_s"])))
+        yield bytes(_number(context, "bytes"))
+
+
+def _work(seconds: float) -> None:
+    """Wait without the sleep that a child may not have."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
 
 
 def fail_midway(context: JobContext) -> Iterator[bytes]:
@@ -342,5 +354,5 @@ JOBS: Mapping[str, Callable[[JobContext], Json]] = {
 
 STREAMS: Mapping[str, Callable[[JobContext], Iterator[bytes]]] = {
     function.__name__: function
-    for function in (count, pieces_of, fail_midway, endless, stream_raw, spin_midway)
+    for function in (count, pieces_of, paced, fail_midway, endless, stream_raw, spin_midway)
 }

@@ -27,21 +27,23 @@ def run(
 ) -> NoReturn:
     """Confine this process, run the job, answer on the descriptor `answer`, and exit.
 
-    The exit code is 0 when a whole answer or failure was sent.
+    The exit code is 0 when a whole answer or failure was sent, and EXIT_OUT_OF_MEMORY when there was no
+    memory left even for that.
     """
-    exit_code = 1
+    exit_code = failure.EXIT_OUT_OF_MEMORY
     out_of_memory = wire.encode_failure("InputError", failure.out_of_memory(request.limits))
     try:
-        _confine(request, answer, descriptors, architecture)
-        _answer(request, answer, JobContext(request.arguments, tuple(descriptors)), jobs)
+        try:
+            _confine(request, answer, descriptors, architecture)
+            _answer(request, answer, JobContext(request.arguments, tuple(descriptors)), jobs)
+        except MemoryError:
+            wire.send_frame(answer, wire.FAILURE, out_of_memory)  # made while there was memory
+        except BaseException as error:  # noqa: BLE001 - whatever a hostile image causes is told in one form
+            told = failure.describe(error, request.limits)
+            wire.send_frame(answer, wire.FAILURE, wire.encode_failure(*told))
         exit_code = 0
-    except MemoryError:
-        exit_code = failure.EXIT_OUT_OF_MEMORY
-        wire.send_frame(answer, wire.FAILURE, out_of_memory)
-        exit_code = 0
-    except BaseException as error:  # noqa: BLE001 - whatever a hostile image brings about is told in one form
-        wire.send_frame(answer, wire.FAILURE, wire.encode_failure(*failure.describe(error, request.limits)))
-        exit_code = 0
+    except OSError:
+        exit_code = 1  # the host has hung up
     finally:
         os._exit(exit_code)
 

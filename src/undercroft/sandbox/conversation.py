@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,9 @@ from undercroft.sandbox.wire import Request
 
 BELT_S = 2.0
 """How much longer than the child's own timer the host waits, in case the timer fails."""
+
+MIN_STREAM_BYTES_PER_S = 1 << 20
+"""How fast a stream must be, in the long run, so that it is not taken for one that hangs."""
 
 STATUS_WAIT_S = 5.0
 """How long the server may take to tell how a child ended."""
@@ -49,7 +53,7 @@ class Conversation:
         *,
         streaming: bool,
     ) -> None:
-        self._limits = limits
+        self._limits = limits = replace(limits, cpu_s=limits.stream_cpu_s) if streaming else limits
         self._body_limits = wire.body_limits(limits, streaming=streaming)
         self._patience_s = limits.wall_s + (0 if streaming else BELT_S)
         self._answer, childs_end = socket.socketpair()
@@ -97,6 +101,8 @@ class Conversation:
         body = self._receive(length)
         if kind == wire.FAILURE:
             raise _reported(body)
+        if kind == wire.DATA:
+            self._patience_s += len(body) / MIN_STREAM_BYTES_PER_S
         return kind, body
 
     def _receive(self, length: int) -> bytes:
