@@ -112,7 +112,8 @@ def running() -> Iterator[Libvirtd]:
     try:
         socket = root / "run" / "libvirt" / "libvirt-sock"
         _wait_for(socket, process, root)
-        inside = ("nsenter", "--target", str(process.pid), "--mount")
+        (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        inside = ("nsenter", "--target", first, "--mount", "--pid")
         yield Libvirtd(root, f"qemu+unix:///system?socket={socket}", images, inside)
     finally:
         process.send_signal(signal.SIGKILL)

@@ -1,0 +1,143 @@
+"""The backup job of a scan: it yields to others, and is ended however the scan ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import libvirthost
+import pytest
+from libvirthost import NAME, Host, wait_until
+
+from undercroft.adapters.libvirt import ScratchLimits
+from undercroft.errors import OperationError
+
+MISSING = libvirthost.missing()
+pytestmark = [pytest.mark.libvirt, pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run")]
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from undercroft.adapters.libvirt import LibvirtHypervisor, ScratchLimits
+with LibvirtHypervisor(sys.argv[1], ScratchLimits(Path(sys.argv[2])), Path(sys.argv[3])) as hypervisor:
+    with hypervisor.point_in_time(hypervisor.find(sys.argv[4])) as moment:
+        print(moment._guard.pid, flush=True)
+        time.sleep(60)
+"""
+
+AT_HOME = """
+from undercroft.adapters.libvirt import LibvirtHypervisor
+with LibvirtHypervisor() as hypervisor:
+    machine = hypervisor.find("writer01")
+    with hypervisor.point_in_time(machine) as moment, moment.connect("vda") as connection:
+        print(hypervisor.uri, connection.recv(8).decode())
+"""
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    with libvirthost.running() as running:
+        yield running
+
+
+def test_another_programs_backup_is_left_alone(host: Host) -> None:
+    folder = host.daemon.images / "backup"
+    folder.mkdir()
+    folder.chmod(0o777)
+    server = f"<server transport='unix' socket='{folder}/socket'/>"
+    host.domain.backupBegin(f"<domainbackup mode='pull'>{server}</domainbackup>", None)
+    try:
+        with pytest.raises(OperationError, match=r"another program's backup.*virsh domjobinfo"), host.held():
+            pass
+        assert host.has_job()
+    finally:
+        host.domain.abortJob()
+    wait_until(host.is_clean)
+
+
+def test_a_second_scan_is_told_of_the_first(host: Host) -> None:
+    with host.held() as moment:
+        with pytest.raises(OperationError, match="another scan"), host.held():
+            pass
+        moment.connect("vda").close()
+    assert host.is_clean()
+
+
+def test_an_error_in_the_scan_ends_the_job(host: Host) -> None:
+    with pytest.raises(ZeroDivisionError), host.held():
+        raise ZeroDivisionError
+    assert host.is_clean()
+
+
+@contextmanager
+def holder(host: Host) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Another process that holds the machine: (process, its guard's id)."""
+    arguments = [host.daemon.uri, str(host.scratch), str(host.daemon.state_directory), NAME]
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, *arguments], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process:
+        yield process, int(process.stdout.readline())
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_scan_that_is_asked_to_end_ends_its_job_itself(host: Host, number: signal.Signals) -> None:
+    with holder(host) as (process, guard):
+        os.kill(guard, signal.SIGKILL)
+        process.send_signal(number)
+        assert process.wait(20) == (-number if number == signal.SIGINT else 128 + number)
+        assert host.is_clean()
+
+
+def test_the_guard_ends_the_job_of_a_killed_scan(host: Host) -> None:
+    with holder(host) as (process, _guard):
+        process.kill()
+        process.wait()
+        wait_until(host.is_clean)
+    host.goes_on()
+
+
+def test_the_next_scan_ends_the_job_of_a_scan_that_was_killed_with_its_guard(host: Host) -> None:
+    with holder(host) as (process, guard):
+        os.kill(guard, signal.SIGKILL)
+        process.kill()
+        process.wait()
+    time.sleep(0.3)
+    assert host.has_job(), "control: nobody else ends it"
+    with host.held() as moment:
+        moment.connect("vda").close()
+    assert host.is_clean()
+
+
+def test_a_client_that_never_finished_its_handshake_does_not_freeze_the_guest(host: Host) -> None:
+    with host.held() as moment:
+        idle = moment.connect("vda")
+        idle.recv(18)
+    host.goes_on()
+    idle.close()
+    assert host.is_clean()
+
+
+def test_a_machine_that_overwrites_too_much_is_let_go_and_the_scan_is_void(host: Host) -> None:
+    limits = ScratchLimits(host.scratch, max_bytes=1 << 20, poll_s=0.01)
+    with pytest.raises(OperationError, match="overwrote so much"), host.held(limits):
+        wait_until(lambda: not host.has_job())
+    assert host.is_clean()
+    host.goes_on()
+
+
+def test_a_machine_is_not_held_where_there_is_no_room_for_what_it_may_overwrite(host: Host) -> None:
+    limits = ScratchLimits(host.scratch, max_bytes=1 << 60)
+    with pytest.raises(OperationError, match="MiB are free"), host.held(limits):
+        pass
+    assert host.is_clean()
+
+
+def test_on_a_host_of_its_own_a_machine_is_held_without_any_option(host: Host) -> None:
+    command = [*host.daemon.inside, sys.executable, "-c", AT_HOME]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("qemu:///system NBDMAGIC\n", "")
+    assert host.is_clean()
