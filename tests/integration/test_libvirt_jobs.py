@@ -7,13 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+import guests
+import libvirtd
 import libvirthost
 import pytest
 from libvirthost import NAME, Host, wait_until
 
 from undercroft.adapters.libvirt import ScratchLimits
-from undercroft.errors import OperationError
+from undercroft.errors import NotFoundError, OperationError
 
 MISSING = libvirthost.missing()
 pytestmark = [pytest.mark.libvirt, pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run")]
@@ -141,3 +144,45 @@ def test_on_a_host_of_its_own_a_machine_is_held_without_any_option(host: Host) -
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("qemu:///system NBDMAGIC\n", "")
     assert host.is_clean()
+
+
+def test_a_machine_that_stops_while_it_is_held_leaves_nothing_behind(host: Host) -> None:
+    boot, images = guests.boot_files(), host.daemon.images
+    disk = guests.ext4_image(images / "short.qcow2", 16)
+    xml = libvirtd.domain_xml("short01", boot, images / "short", [libvirtd.disk_xml(disk, "vda")])
+    domain = host.connection.createXML(xml)
+    with (
+        host.hypervisor() as hypervisor,
+        hypervisor.point_in_time(hypervisor.find("short01")) as moment,
+        moment.connect("vda") as connection,
+    ):
+        domain.destroy()
+        while connection.recv(4096):
+            pass
+        with pytest.raises(OperationError):
+            moment.connect("vda")
+    assert host.is_clean()
+
+
+def test_a_machine_of_which_no_disk_may_be_held_is_told_with_the_reason(host: Host) -> None:
+    with host.hypervisor() as hypervisor:
+        machine = hypervisor.find(NAME)
+        encrypted = tuple(replace(disk, encrypted=True) for disk in machine.disks)
+        with (
+            pytest.raises(OperationError, match="its scratch file would hold plain text"),
+            hypervisor.point_in_time(replace(machine, disks=encrypted)),
+        ):
+            pass
+    assert host.is_clean()
+
+
+def test_a_disk_that_is_not_served_is_told_with_the_reason(host: Host) -> None:
+    with host.hypervisor() as hypervisor:
+        machine = hypervisor.find(NAME)
+        disks = (machine.disks[0], replace(machine.disks[1], encrypted=True))
+        with hypervisor.point_in_time(replace(machine, disks=disks)) as moment:
+            assert moment.targets == ("vda",)
+            assert "plain text" in moment.unavailable["vdb"]
+            with pytest.raises(NotFoundError, match="vdb of writer01: not served, encrypted"):
+                moment.connect("vdb")
+            moment.connect("vda").close()

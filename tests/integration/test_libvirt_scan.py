@@ -1,6 +1,7 @@
 """Real domains of a real libvirtd: what is found, and one moment of a machine that goes on writing."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,6 +157,24 @@ def test_a_format_that_the_storage_pool_probed_is_not_passed_on(host: Host, pool
     backing = control[control.index("<backingStore>") :]
     assert str(planted) in backing
     assert "<format type='qcow2'/>" in backing, "the pool believed what a guest may have written"
+
+
+def test_a_chain_that_runs_in_a_circle_is_told(host: Host, pool: Path) -> None:
+    first = guests.ext4_image(pool / "first.qcow2", 16)
+    second = overlay(pool / "second.qcow2", first)
+    rebase = ["qemu-img", "rebase", "-u", "-F", "qcow2", "-b", str(second), str(first)]
+    subprocess.run(rebase, check=True)
+    host.connection.storagePoolLookupByName("images").refresh()
+    with defined(host, [libvirtd.disk_xml(second, "vda")]) as name, host.hypervisor() as hypervisor:
+        assert "it loops" in hypervisor.find(name).disks[0].problem
+
+
+def test_a_storage_volume_that_is_not_there_is_told(host: Host) -> None:
+    source = "<source pool='nowhere' volume='web01.qcow2'/><target dev='vda' bus='virtio'/>"
+    disk = f"<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/>{source}</disk>"
+    with defined(host, [disk]) as name, host.hypervisor() as hypervisor:
+        problem = hypervisor.find(name).disks[0].problem
+    assert problem.startswith("storage volume nowhere/web01.qcow2: Storage pool not found")
 
 
 def test_a_stopped_machine_cannot_be_held(host: Host) -> None:

@@ -99,7 +99,8 @@ class Backup:
     def connect(self, target: str) -> socket.socket:
         """Return a connected socket for the export `target`. See `PointInTime.connect`."""
         if target not in self.targets:
-            raise NotFoundError(f"disk {target} of {self._machine.name}: not served, {self.unavailable}")
+            reason = self.unavailable.get(target, "it is none of the machine's disks")
+            raise NotFoundError(f"disk {target} of {self._machine.name}: not served, {reason}")
         self.check()
         return self._endpoint.connect()
 
@@ -111,7 +112,8 @@ class Backup:
     def _refuse_when_busy(self) -> None:
         name = self._machine.name
         if not self.targets:
-            raise OperationError(f"machine {name}: it has no disk that can be held, {dict(self.unavailable)}")
+            reasons = "; ".join(f"{target} is {reason}" for target, reason in self.unavailable.items())
+            raise OperationError(f"machine {name}: it has no disk that can be held. {reasons}")
         try:
             if not self._domain.isActive():
                 raise OperationError(f"machine {name}: not running any more; scan it again")
