@@ -161,14 +161,14 @@ def _receive(response: httpx.Response, part: BinaryIO, wanted: Wanted, progress:
     size_bytes = part.seek(0, 2)
     total = _total_bytes(response, size_bytes, wanted)
     if total is not None and total > wanted.limit_bytes:
-        raise InputError(f"{wanted.url}: {total} bytes, the limit is {wanted.limit_bytes}")
+        raise spool.too_large(wanted)
     deadline = time.monotonic() + MAX_TRANSFER_S
     for (
         chunk
     ) in response.iter_raw():  # as they come: a buffer would lose what it holds when the connection breaks
         size_bytes += len(chunk)
         if size_bytes > wanted.limit_bytes:
-            raise InputError(f"{wanted.url}: larger than the limit of {wanted.limit_bytes} bytes")
+            raise spool.too_large(wanted)
         if time.monotonic() > deadline:
             raise _TransientError(f"slower than {MAX_TRANSFER_S:.0f} s")
         part.write(chunk)

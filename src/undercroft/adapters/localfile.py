@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from undercroft.adapters import spool
 from undercroft.adapters.spool import SpooledFile
-from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError
+from undercroft.errors import DeniedError, NotFoundError, OperationError
 from undercroft.ports.downloader import BytesProgress, Download, Wanted
 
 _CHUNK_BYTES = 1 << 20
@@ -31,7 +31,7 @@ class LocalDownloader:
                 while chunk := source.read(_CHUNK_BYTES):
                     size_bytes += len(chunk)
                     if size_bytes > wanted.limit_bytes:
-                        raise InputError(f"{wanted.url}: larger than the limit of {wanted.limit_bytes} bytes")
+                        raise spool.too_large(wanted)
                     part.write(chunk)
                     progress(size_bytes, total)
                 part.flush()

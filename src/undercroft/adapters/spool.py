@@ -102,6 +102,12 @@ class SpooledFile:
         )
 
 
+def too_large(wanted: Wanted) -> InputError:
+    """Return the error for a file that is larger than `wanted` allows."""
+    whose = "the signed index says" if wanted.sha256 else "the limit is"
+    return InputError(f"{wanted.url}: too large: {whose} {wanted.limit_bytes} bytes")
+
+
 def prune(folder: Path, now_s: float) -> None:
     """Remove what nobody has asked for in `MAX_UNUSED_S`: superseded indexes, abandoned parts."""
     for path in folder.iterdir():

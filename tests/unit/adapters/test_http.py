@@ -152,7 +152,7 @@ def test_an_unchanged_edition_is_not_sent_again(server, fetch):
 @pytest.mark.parametrize("chunked", [False, True])
 def test_too_large_is_refused_with_and_without_a_length(server, fetch, chunked):
     server.files["/a"] = Resource(DATA, chunked=chunked)
-    with pytest.raises(InputError, match="limit"):
+    with pytest.raises(InputError, match="too large: the limit is 1000 bytes"):
         fetch(f"{server.url}/a", limit_bytes=1000)
     assert [path for path in fetch.spool.iterdir() if path.stat().st_size > 1000] == []
 
