@@ -1,10 +1,12 @@
 """The backup job of a scan: it yields to others, and is ended however the scan ends."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,11 +18,13 @@ import pytest
 from libvirthost import NAME, Host, wait_until
 
 from undercroft.adapters.libvirt import ScratchLimits
+from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY
 from undercroft.errors import NotFoundError, OperationError
 
 MISSING = libvirthost.missing()
 pytestmark = [pytest.mark.libvirt, pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run")]
 
+AA_HELPER = Path("/usr/lib/libvirt/virt-aa-helper")
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -144,6 +148,22 @@ def test_on_a_host_of_its_own_a_machine_is_held_without_any_option(host: Host) -
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("qemu:///system NBDMAGIC\n", "")
     assert host.is_clean()
+
+
+@pytest.mark.skipif(not AA_HELPER.exists(), reason="libvirt is built without AppArmor here")
+def test_libvirts_apparmor_profile_lets_qemu_make_the_socket_and_write_the_scratch_file(
+    tmp_path: Path,
+) -> None:
+    boot = guests.boot_files()
+    xml = libvirtd.domain_xml("web01", boot, tmp_path / "serial", [])
+    xml = xml.replace("</name>", f"</name><uuid>{uuid.uuid4()}</uuid>")
+    scratch = tmp_path / "vda.scratch"
+    scratch.touch()
+    profile = f"libvirt-{uuid.uuid4()}"
+    command = [str(AA_HELPER), "--dryrun", "--replace", "--add-file", str(scratch), "--uuid", profile]
+    done = subprocess.run(command, input=xml, capture_output=True, text=True, check=True)
+    assert re.search(rf'"{SYSTEM_STATE_DIRECTORY}/domain-[^/]*web01/\*" rw,', done.stdout)
+    assert f'"{scratch}" rwk,' in done.stdout
 
 
 def test_a_machine_that_stops_while_it_is_held_leaves_nothing_behind(host: Host) -> None:

@@ -5,9 +5,10 @@ are removed however the `with` block ends; only a job that this module's marker 
 After `kill -9` the guard process ends it, and where that died too, the next scan of the machine.
 
 libvirt runs one job at a time for each machine. A scan yields: when another program's backup, migration or
-save is running it refuses, and while it holds a machine other programs' jobs wait for it.
+save is running it refuses. While it holds a machine, other programs' jobs wait, and fail after 30 s: hold a
+machine no longer than it takes to read it.
 
-Needs libvirt 7.2 and QEMU 5.2 or newer; made and tested with libvirt 9.0 and QEMU 7.2.
+Asks for nothing newer than libvirt 9.0 and QEMU 7.2.
 """
 
 import contextlib
@@ -40,7 +41,7 @@ class Backup:
         machine: the same domain's disks.
         limits: room for what the guest overwrites meanwhile.
         state_directory: the system instance's folder of domains. The socket goes into the domain's own
-            folder there, because libvirt's AppArmor and SELinux policies let QEMU make sockets nowhere else.
+            folder there: libvirt's AppArmor profile lets QEMU make sockets nowhere else.
             None for a session instance, whose QEMU runs as our own user: the scratch folder is used.
     """
 
