@@ -71,7 +71,7 @@ def assess(
         *boot.problems(inventory),
     ]
     if comparison.unexplained and (as_of or not coverage.is_complete(known, at)):
-        problems.append(_unexplained(comparison.unexplained))
+        problems.append(_unexplained([subject.source for subject in comparison.unexplained]))
     if as_of:
         problems += _undated(knowledge, installed, findings, as_of)
     return Assessment(
@@ -84,6 +84,17 @@ def assess(
         notes=(*coverage.notes(known, at), *boot.notes(inventory)),
         suppressed=applied.suppressed,
     )
+
+
+def missing_changelogs(inventory: Inventory, knowledge: Knowledge) -> tuple[Subject, ...]:
+    """Return the source versions whose changelogs would tell what the inventory lacks.
+
+    They name sources as advisories do, and cover what no index lists any more: an old kernel beside the
+    newest one is behind its source without having a newer version of its own name.
+    """
+    if _unsupported(inventory, knowledge.release):
+        return ()
+    return compare(knowledge, _installed(knowledge.release, inventory), None).unexplained
 
 
 def _unsupported(inventory: Inventory, release: str) -> str:

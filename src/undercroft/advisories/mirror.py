@@ -25,13 +25,14 @@ class Comparison:
         outdated: sorted by package.
         unassessed: sorted by package.
         changelogs: what newer versions fix, by installed subject.
-        unexplained: outdated source packages whose changelogs do not cover the range, sorted.
+        unexplained: newer source versions whose changelogs are missing or do not reach down to the
+            installed one, sorted.
     """
 
     outdated: tuple[Outdated, ...] = ()
     unassessed: tuple[Unassessed, ...] = ()
     changelogs: Mapping[Subject, Sequence[Advisory]] = field(default_factory=dict)
-    unexplained: tuple[str, ...] = ()
+    unexplained: tuple[Subject, ...] = ()
 
 
 def compare(knowledge: Knowledge, installed: Sequence[Installed], as_of: date | None) -> Comparison:
@@ -41,7 +42,7 @@ def compare(knowledge: Knowledge, installed: Sequence[Installed], as_of: date | 
     outdated: list[Outdated] = []
     unassessed: list[Unassessed] = []
     changelogs: dict[Subject, Sequence[Advisory]] = {}
-    unexplained: set[str] = set()
+    unexplained: set[Subject] = set()
     for item in installed:
         past = history(knowledge, item.subject, item.recorded_sources, as_of)
         changelogs[item.subject] = past.statements
@@ -52,13 +53,13 @@ def compare(knowledge: Knowledge, installed: Sequence[Installed], as_of: date | 
         unassessed += [found.unassessed for found in standings if found.unassessed]
         behind = [found.outdated for found in standings if found.outdated]
         if (behind or key(item.subject.version) < key(past.candidate_version)) and not past.whole:
-            unexplained.add(item.subject.source)
+            unexplained.add(Subject(item.subject.source, past.candidate_version))
         outdated += behind if as_of is None else _on_day(behind, past)
     return Comparison(
         outdated=tuple(sorted(outdated, key=lambda item: (item.package, item.installed_version))),
         unassessed=tuple(sorted(unassessed, key=lambda item: (item.package, item.version))),
         changelogs=changelogs,
-        unexplained=tuple(sorted(unexplained)),
+        unexplained=tuple(sorted(unexplained, key=lambda item: (item.source, item.version))),
     )
 
 

@@ -170,6 +170,14 @@ def test_an_advisory_newer_than_the_trackers_edition_counts_beside_it() -> None:
         assert (finding.fix, finding.fixed_version) == (FixState.FIXABLE, "3.0.13-1")
 
 
+def test_of_two_whole_feeds_the_tracker_itself_decides_and_not_its_copy() -> None:
+    copy = header("osv:Debian:12", complete=True)
+    tracker = header("zz-tracker", complete=True)
+    fixed = [statement(tracker, "openssl", "CVE-1", "3.0.11-1")]
+    outdated_word = [statement(copy, "openssl", "CVE-1")]
+    assert names(assessed(inventory(OPENSSL), (copy, outdated_word), (tracker, fixed))) == []
+
+
 def test_a_stale_tracker_overrules_nobody() -> None:
     tracker = header("debian-tracker", complete=True, published_at=NOW - timedelta(days=9))
     old = [statement(tracker, "openssl", "CVE-1", status=Status.NOT_AFFECTED)]

@@ -38,6 +38,12 @@ def test_a_signed_kernel_is_matched_as_the_source_that_was_signed() -> None:
     }
 
 
+def test_a_signed_kernel_from_backports_keeps_the_rest_of_its_version() -> None:
+    backport = package("linux-image-6.12-amd64", "6.12.9-1~bpo12+1", "linux-signed-amd64", "6.12.9+1~bpo12+1")
+    (finding,) = assessed(inventory(backport), (TRACKER, [statement(TRACKER, "linux", "CVE-1")])).findings
+    assert finding.installed_version == "6.12.9-1~bpo12+1"
+
+
 def test_a_finding_names_only_the_kernels_that_are_affected() -> None:
     findings = {found.vulnerability: found for found in assessed(inventory(*TWO), (TRACKER, FEED)).findings}
     assert findings["CVE-FIXED"].packages == (f"linux-image-{OLD}",)

@@ -11,12 +11,15 @@ from advisorydata import (
     entry,
     header,
     inventory,
+    knowledge,
     listed,
     package,
     statement,
 )
 
+from undercroft.advisories.match import missing_changelogs
 from undercroft.advisories.records import Status
+from undercroft.advisories.sources import Subject
 from undercroft.model.finding import FixState, Outdated, Unassessed
 
 ZLIB = package("zlib1g", "1.2-1", source="zlib")
@@ -166,3 +169,15 @@ def test_without_an_index_origins_are_noted_as_unchecked_and_nothing_is_unassess
     assert answer.unassessed == ()
     assert answer.complete
     assert "no package index of debian:12 is imported: origins of packages were not checked" in answer.notes
+
+
+def test_the_changelogs_to_fetch_are_those_of_newer_sources_even_where_no_package_has_a_newer_version() -> (
+    None
+):
+    old = package("linux-image-6.1.0-25-amd64", "6.1.106-3", "linux-signed-amd64", "6.1.106+3")
+    index = [*INDEX, listed("linux-libc-dev", "6.1.128-1", "linux")]
+    machine = inventory(old, ZLIB)
+    wanted = missing_changelogs(machine, knowledge((MIRROR, index)))
+    assert wanted == (Subject("linux", "6.1.128-1"), Subject("zlib", "1.2-4"))
+    assert missing_changelogs(machine, knowledge((MIRROR, [*index, *CHANGELOG]))) == wanted[:1]
+    assert missing_changelogs(inventory(os=None), knowledge((MIRROR, index))) == ()

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pytest
 from advisorydata import (
     BOOKWORM,
     CVES,
@@ -119,14 +120,15 @@ MACHINES = st.lists(
 ).map(lambda packages: inventory(*packages))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
 @given(WORLDS, MACHINES, DAYS | st.none())
 def test_the_database_answers_as_the_records_themselves_do(tmp_path: Path, world, machine, as_of) -> None:
     path = tmp_path / "a.db"
     path.unlink(missing_ok=True)
     with AdvisoryDatabase(path, writable=True) as database:
         for feed, records in world.items():
-            database.replace_feed(feed, records, NOW)
+            if records:
+                database.replace_feed(feed, records, NOW)
         stored = database.knowledge(BOOKWORM, machine)
     plain = knowledge(*[(feed, records) for feed, records in world.items() if records])
     from_database = assess(machine, stored, now=NOW, as_of=as_of)
@@ -168,3 +170,27 @@ def test_a_feed_of_another_release_says_nothing_about_this_one(tmp_path: Path) -
         known = database.knowledge(BOOKWORM, inventory(package("zlib", "1.0-1")))
     assert (known.changelogs, known.index, known.archive, known.has_index) == ({}, {}, {}, False)
     assert known.editions == ()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_oldest_of_several_installed_versions_decides_what_can_matter(tmp_path: Path, order: int) -> None:
+    record = statement(TRACKER, "linux", "CVE-1", "6.1.119-1")
+    both = (
+        package("linux-image-old", "6.1.106-3", "linux"),
+        package("linux-image-new", "6.1.128-1", "linux"),
+    )
+    with AdvisoryDatabase(tmp_path / "a.db", writable=True) as database:
+        database.replace_feed(TRACKER, [record], NOW)
+        known = database.knowledge(BOOKWORM, inventory(*both[::order]))
+    assert known.advisories == {"linux": (record,)}
+
+
+def test_a_changelog_of_another_release_does_not_hide_where_this_ones_begins(tmp_path: Path) -> None:
+    other = header("changelogs:debian:13", ("debian:13",))
+    own = header("changelogs:debian:12")
+    reaching_down, candidate = entry("zlib", "1.0-1"), entry("zlib", "1.0-4", "CVE-1")
+    with AdvisoryDatabase(tmp_path / "a.db", writable=True) as database:
+        database.replace_feed(own, [reaching_down, candidate, entry("zlib", "0.9-1")], NOW)
+        database.replace_feed(other, [entry("zlib", "1.0-2")], NOW)
+        known = database.knowledge(BOOKWORM, inventory(package("zlib", "1.0-3")))
+    assert known.changelogs == {"zlib": (reaching_down, candidate)}
