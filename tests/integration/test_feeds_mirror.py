@@ -256,6 +256,11 @@ def test_what_a_mirror_does_not_have_is_one_clear_line(site, change, message):
     assert message in result.detail
 
 
+def test_a_suite_that_is_named_twice_is_one_feed(site):
+    results = site.take(site.source, replace(site.source, components=("main", "main")))
+    assert [(result.name, result.records) for result in results] == [(FEED, 2)]
+
+
 def test_one_bad_suite_does_not_keep_the_others_back(site):
     results = site.take(replace(site.source, suite="missing"), site.source)
     assert [result.outcome for result in results] == [Outcome.REFUSED, Outcome.IMPORTED]

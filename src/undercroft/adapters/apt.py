@@ -15,28 +15,10 @@ MAX_SOURCES_BYTES = 1 << 20
 _FINGERPRINT = re.compile(r"([0-9A-Fa-f]{40,64})!?")
 
 
-def mirror_sources(option: str, folder: Path = APT_FOLDER) -> list[AptSource]:
-    """Return the mirrors that a user names with one option.
-
-    Args:
-        option: "auto" for the host's own of Debian and Ubuntu; the path of a .list or .sources file; or
-            a source in one line, "URL SUITE COMPONENT...", with or without "deb" and [options] before it.
-        folder: of the host's configuration.
-
-    Raises:
-        InputError: none of these.
-        OperationError: a file cannot be read.
-    """
-    if option == "auto":
-        return [source for source in host_sources(folder) if is_distribution_suite(source.suite)]
-    if option.startswith(("/", "./")):
-        return read_sources(Path(option))
-    line = option if option.startswith("deb ") else f"deb {option}"
-    return parse_one_line(line, "--mirror")
-
-
 def host_sources(folder: Path = APT_FOLDER) -> list[AptSource]:
-    """Return the mirrors of sources.list and sources.list.d, in the order in which apt reads them.
+    """Return the suites of Debian and Ubuntu in sources.list and sources.list.d, as apt orders them.
+
+    Suites whose names neither distribution uses are other software's and are left out.
 
     Raises:
         InputError: a file is malformed.
@@ -44,11 +26,17 @@ def host_sources(folder: Path = APT_FOLDER) -> list[AptSource]:
     """
     more = folder / "sources.list.d"
     files = [folder / "sources.list", *sorted([*more.glob("*.list"), *more.glob("*.sources")])]
-    return [source for path in files if path.is_file() for source in read_sources(path)]
+    found = [source for path in files if path.is_file() for source in read_sources(path)]
+    return [source for source in found if is_distribution_suite(source.suite)]
 
 
 def read_sources(path: Path) -> list[AptSource]:
-    """Return the mirrors of one file, in deb822 style if its name ends in .sources. Raises as above."""
+    """Return the mirrors of one file, in deb822 style if its name ends in .sources.
+
+    Raises:
+        InputError: it is malformed.
+        OperationError: it cannot be read.
+    """
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             text = file.read(MAX_SOURCES_BYTES + 1)

@@ -15,7 +15,7 @@ expires by itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -98,12 +98,12 @@ def import_mirrors(
     """Import the indexes of `sources`, one feed per suite.
 
     Returns:
-        One result per source, in their order, and the suites that passed verification.
+        One result per suite of a mirror, in the order of `sources`, and the suites that passed verification.
     """
     results: list[FeedResult] = []
     suites: list[Suite] = []
     ingest = Ingest(database, mirrors.now, mirrors.progress)
-    for source in sources:
+    for source in _merged(sources):
         name = f"mirror:{source.suite}"
         with refusals(results, name):
             try:
@@ -114,6 +114,20 @@ def import_mirrors(
             results.append(_import_suite(ingest, suite))
             suites.append(suite)
     return tuple(results), tuple(suites)
+
+
+def _merged(sources: Sequence[AptSource]) -> list[AptSource]:
+    """Return `sources` with those that name more components of the same suite put together."""
+    merged: dict[tuple[str, str], AptSource] = {}
+    for source in sources:
+        place = (source.base, source.suite)
+        known = merged.get(place, source)
+        merged[place] = replace(
+            known,
+            components=tuple(dict.fromkeys(known.components + source.components)),
+            architectures=tuple(dict.fromkeys(known.architectures + source.architectures)),
+        )
+    return list(merged.values())
 
 
 def _import_suite(ingest: Ingest, suite: Suite) -> FeedResult:

@@ -1,11 +1,10 @@
 import base64
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from feedfixtures import Signer, gpg
 
-from undercroft.adapters.apt import mirror_sources, verifier_for
+from undercroft.adapters.apt import verifier_for
 from undercroft.adapters.gpgv import SignatureError, SignatureVerifier
 from undercroft.advisories.feeds.sources_list import AptSource
 from undercroft.errors import InputError, OperationError
@@ -172,25 +171,3 @@ def test_a_gpgv_that_says_nothing_lets_nothing_pass(keys, tmp_path, script, monk
     verifier = SignatureVerifier([keys["archive"].keyring], program=str(program))
     with pytest.raises((SignatureError, OperationError)):
         verifier.clearsigned(keys["archive"].clearsign(TEXT), "InRelease")
-
-
-def test_the_hosts_sources_of_the_distributions_are_read(tmp_path: Path):
-    more = tmp_path / "sources.list.d"
-    more.mkdir()
-    (tmp_path / "sources.list").write_text("deb https://a.example.org/debian bookworm main\n")
-    (more / "b.sources").write_text(
-        "Types: deb\nURIs: https://b.example.org\nSuites: jammy\nComponents: main\n"
-    )
-    (more / "c.list").write_text("deb https://c.example.org/tool tool-bookworm main\n")
-    (more / "ignored.save").write_text("nonsense")
-    assert [source.base for source in mirror_sources("auto", tmp_path)] == [
-        "https://a.example.org/debian",
-        "https://b.example.org",
-    ]
-    assert mirror_sources(str(more / "c.list")) == mirror_sources(
-        "https://c.example.org/tool tool-bookworm main"
-    )
-    with pytest.raises(InputError, match="--mirror"):
-        mirror_sources("https://c.example.org/tool")
-    with pytest.raises(OperationError, match="cannot be read"):
-        mirror_sources(str(tmp_path / "missing.list"))
