@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import crc32c
+
 from undercroft.disks import ext4
 from undercroft.disks.filesystem import FileKind
 from undercroft.disks.source import DescriptorSource
@@ -38,6 +40,13 @@ class Seen(NamedTuple):
 
 
 View = dict[str, Seen]
+
+SEE_PROGRAM = f"""
+import json, pathlib, sys
+sys.path.extend(({str(Path(__file__).parent)!r}, {str(Path(ext4.__file__).parents[3])!r}))
+import extimages
+print(json.dumps(extimages.see_tree(pathlib.Path('.'))))
+"""
 
 
 def run(*command: str | Path, check: bool = True, stdin: str = "", **environment: str) -> str:
@@ -120,7 +129,7 @@ def see_tree(root: Path) -> View:
             found = os.lstat(path)
             content = ""
             if stat.S_ISLNK(found.st_mode):
-                content = os.fsdecode(os.readlink(path))
+                content = os.readlink(os.fsdecode(path))  # noqa: PTH115 - names are bytes
             elif stat.S_ISREG(found.st_mode):
                 with open(path, "rb") as file:
                     content = hashlib.file_digest(file, "sha256").hexdigest()
@@ -189,13 +198,13 @@ def in_mount(image: Path, script: str, options: str = "rw", **environment: str) 
 
 def see_mounted(image: Path, options: str = "rw") -> View:
     """Return what the kernel sees in a copy of `image`, its journal replayed."""
-    program = (
-        f"import json, pathlib, sys; sys.path[:] = {sys.path!r}; import extimages; "
-        "print(json.dumps(extimages.see_tree(pathlib.Path('.'))))"
-    )
     with copied(image) as copy:
-        answer = in_mount(copy, f'"{sys.executable}" -c "$PROGRAM"', options, PROGRAM=program)
-    return {path: Seen(*fields) for path, fields in json.loads(answer.splitlines()[-1]).items()}
+        return parse_view(in_mount(copy, f'"{sys.executable}" -c "$PROGRAM"', options, PROGRAM=SEE_PROGRAM))
+
+
+def parse_view(printed: str) -> View:
+    """Return the view that SEE_PROGRAM printed on its last line."""
+    return {path: Seen(*fields) for path, fields in json.loads(printed.splitlines()[-1]).items()}
 
 
 @contextmanager
@@ -205,6 +214,17 @@ def copied(image: Path) -> Iterator[Path]:
         copy = Path(folder) / image.name
         run("cp", "--sparse=always", image, copy)
         yield copy
+
+
+def hide_journal(image: Path) -> None:
+    """Clear the superblock's mark that the journal needs a replay, as if there were nothing in it."""
+    with image.open("r+b") as file:
+        file.seek(1024)
+        superblock = bytearray(file.read(1024))
+        superblock[96] &= ~4
+        superblock[1020:] = (crc32c.crc32c(superblock[:1020]) ^ 0xFFFFFFFF).to_bytes(4, "little")
+        file.seek(1024)
+        file.write(superblock)
 
 
 def see_checked(image: Path) -> View:

@@ -88,10 +88,11 @@ class FastReplay:
         """Return the list of the runs of `node`, which may be changed."""
         if node not in self._changes.runs:
             inode = self._inodes.get(node)
-            if not inode.flags & layout.FLAG_EXTENTS:
+            if not inode.flags & (layout.FLAG_EXTENTS | layout.FLAG_INLINE_DATA):
                 raise UnsupportedError(f"ext fast commit: inode {node} has no extents")
             runs = []
-            for run in self._content.runs(inode):
+            # Ranges come before the inode that says that its content is no longer inline.
+            for run in () if inode.is_inline else self._content.runs(inode):
                 runs.append(run)
                 if len(runs) > _MAX_RUNS:
                     raise InputError(f"ext fast commit: inode {node}: more than {_MAX_RUNS} pieces")
