@@ -28,7 +28,8 @@ TOOLS = {
 }
 """Programs that are used, and the Debian packages that have them."""
 
-_TAIL_LINES = 12
+_TAIL_LINES = 40
+_CHECK_APT = "check that 'apt-get update' works on this machine, and the space on the disk"
 _NO_DOCUMENTATION = tuple(
     f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "man", "locale", "info")
 )
@@ -94,7 +95,7 @@ def build_tree(
         "--variant=minbase",
         f"--include={','.join(packages)}",
         "--skip=essential/unlink",  # keep what was downloaded until it is in the cache
-        f"--setup-hook=mkdir -p {inside}; cp {shlex.quote(str(archives))}/*.deb {inside} || true",
+        f"--setup-hook=mkdir -p {inside}; cp -l {shlex.quote(str(archives))}/*.deb {inside} || true",
         f"--customize-hook=cp -n {inside}/*.deb {shlex.quote(str(archives))}",
         "--aptopt=Acquire::Languages none",
         "--aptopt=APT::Install-Recommends false",
@@ -103,6 +104,7 @@ def build_tree(
         mirror.codename,
         str(tree),
         source_line(mirror.main, cache),
+        cure=_CHECK_APT,
     )
     (tree / "etc/hostname").write_text(f"{hostname}\n")
     (tree / "etc/fstab").write_text(_FSTAB)
@@ -123,21 +125,14 @@ def upgrade_tree(tree: Path, mirror: HostMirror, cache: Path) -> int:
     policy.write_text("#!/bin/sh\nexit 101\n")  # no service may start from an upgrade in a folder
     policy.chmod(0o755)
     for package in archives.glob("*.deb"):
-        shutil.copy2(package, inside)
+        os.link(package, inside / package.name)
     before = _versions(tree)
     # The main suite has nothing newer, and its index takes longer than all the rest.
-    _apt(tree, mirror, "update", "-o", "Dir::Etc::SourceList=/dev/null")
-    _apt(
-        tree,
-        mirror,
-        "upgrade",
-        "-o",
-        "Dir::Etc::SourceList=/dev/null",
-        "-o",
-        "Dpkg::Options::=--force-unsafe-io",
-    )
+    security_only = ("-o", "Dir::Etc::SourceList=/dev/null")
+    _apt(tree, mirror, "update", *security_only)
+    _apt(tree, mirror, "upgrade", *security_only, "-o", "Dpkg::Options::=--force-unsafe-io")
     for package in inside.glob("*.deb"):
-        shutil.move(package, archives / package.name)
+        package.replace(archives / package.name)
     _apt(tree, mirror, "clean")
     shutil.rmtree(tree / "var/lib/apt/lists")
     policy.unlink()
@@ -174,7 +169,8 @@ def _raw_disk(tree: Path, raw: Path, layout: DiskLayout) -> None:
         f"start=1MiB, size={layout.root_mib}MiB, type=linux, name=root\n"
         f"size={layout.swap_mib}MiB, type=swap, name=swap\n"
     )
-    _run("sfdisk", "-q", str(raw), text=table)
+    # Without --no-tell-kernel it ends with sync(2), which waits for every other filesystem of the machine.
+    _run("sfdisk", "-q", "--no-tell-kernel", str(raw), text=table)
     _run(
         "mke2fs",
         "-q",
@@ -220,6 +216,7 @@ def _apt(tree: Path, mirror: HostMirror, *arguments: str) -> None:
         ),
         *(part for option in options for part in ("-o", option)),
         *arguments,
+        cure=_CHECK_APT,
     )
 
 
@@ -243,8 +240,8 @@ def _search_path() -> str:
     return os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
-def _run(*command: str, text: str = "") -> str:
-    """Run a program and return its output. Raises OperationError with the last lines of what it said."""
+def _run(*command: str, text: str = "", cure: str = "check the space on the disk") -> str:
+    """Run a program and return its output. Raises OperationError with its last lines and what to do."""
     environment = {
         **os.environ,
         "PATH": _search_path(),
@@ -262,5 +259,5 @@ def _run(*command: str, text: str = "") -> str:
     )
     if done.returncode:
         tail = "\n    ".join(done.stdout.splitlines()[-_TAIL_LINES:])
-        raise OperationError(f"{command[0]} ended with {done.returncode}:\n    {tail}")
+        raise OperationError(f"{command[0]} ended with {done.returncode}; {cure}:\n    {tail}")
     return done.stdout

@@ -5,12 +5,14 @@ current state from the security suite, and scans both states from outside. Nothi
 Packages come from the mirror that this machine itself uses, and are kept in .cache/demo.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +27,7 @@ from debian_guest import (
 )
 from host_mirror import host_mirror
 
-from undercroft.errors import UndercroftError
+from undercroft.errors import OperationError, StateError, UndercroftError
 
 Result = TypeVar("Result")
 
@@ -57,19 +59,35 @@ INCOMPLETE = 4
 def main() -> int:
     """Run the demo; return its exit code."""
     try:
-        image = _build()
-        _show(image)
+        with _alone():
+            image = _build()
+            _show(image)
     except UndercroftError as error:
         sys.stderr.write(f"\nThe demo stopped: {error}\n")
         return error.exit_code
     return 0
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the cache folder for this run. Raises StateError while another run has it."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateError(f"{CACHE}: another run of the demo is at work; wait for it to end") from None
+        yield
+
+
 def _build() -> Path:
     """Return the guest's disk, built anew with the packages in the cache."""
     require_tools()
     mirror = host_mirror()
-    CACHE.mkdir(parents=True, exist_ok=True)
+    _say(
+        f"A Debian {mirror.codename} guest is built from the mirror that apt uses here "
+        f"(about 100 MB of packages, kept in {CACHE}):"
+    )
     tree, image, layout = CACHE / "tree", CACHE / "web01.qcow2", DiskLayout()
     shutil.rmtree(tree, ignore_errors=True)
     _step(
@@ -91,9 +109,10 @@ def _build() -> Path:
 
 def _show(image: Path) -> None:
     """Get the advisories that the mirror has, then run what a user would run."""
-    _undercroft("feeds", "update", "--mirror", "auto", "--for", str(image))
+    _undercroft("feeds", "update", "--mirror", "auto", "--for", image.name)
     _undercroft("scan", image.name)
     _undercroft("diff", f"{image.name}@{SNAPSHOT}", image.name)
+    _say(f"\nThe guest stays: cd {CACHE}, and look at it yourself (undercroft scan -v {image.name}).")
 
 
 def _step(what: str, work: Callable[[], Result]) -> Result:
@@ -119,7 +138,7 @@ def _undercroft(*arguments: str) -> None:
     done = subprocess.run([program, *arguments], cwd=CACHE, env=environment, check=False)
     _say(f"({time.monotonic() - started_at_s:.2f} s)")
     if done.returncode not in (0, INCOMPLETE):
-        raise UndercroftError(f"undercroft {arguments[0]} ended with {done.returncode}; its message is above")
+        raise OperationError(f"undercroft {arguments[0]} ended with {done.returncode}; its message is above")
 
 
 if __name__ == "__main__":
