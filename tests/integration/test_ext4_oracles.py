@@ -403,7 +403,7 @@ def test_revoked_and_escaped_blocks_are_replayed_as_e2fsck_does(
     image = make(tmp_path / "image", *options.split(), tree=target)
     blocks = _blocks(image)[:20]
     old, new, last = (tmp_path / name for name in ("old", "new", "last"))
-    old.write_bytes(b"".join(b"old %4d".ljust(1024, b"o") % number for number in range(10)))
+    old.write_bytes(b"".join((b"old %4d" % number).ljust(1024, b"o") for number in range(10)))
     escaped = JOURNAL_MAGIC + b"escaped"
     new.write_bytes(b"".join(escaped.ljust(1024, b"n") for number in range(4)))
     last.write_bytes(b"last".ljust(1024, b"l"))
