@@ -1,9 +1,8 @@
-r"""What the guest mounts, from its own files: /etc/fstab and simple systemd mount units.
+r"""What the guest mounts, from its /etc/fstab.
 
 Guarantees: any bytes give entries and problems, within `MAX_ENTRIES`; nothing is looked up or mounted
-here. Follows fstab(5) as libmount reads it (fields split by blanks, octal escapes such as `\040`,
-quoted tags, comments only at the start of a line) and systemd.mount(5) for units that state `What=` and
-`Where=` without specifiers.
+here. Follows fstab(5) as libmount reads it: fields split by blanks, octal escapes such as `\040`,
+comments only at the start of a line; of several mounts at one point the one that systemd would make.
 
     >>> parse_fstab(b"UUID=0a1b / ext4 defaults 0 1\n").entries
     (MountEntry(device=b'UUID=0a1b', point=b'/', fs_type='ext4', ...),)
@@ -74,38 +73,6 @@ def parse_fstab(untrusted: bytes, place: str = "/etc/fstab") -> MountTable:
         except InputError as error:
             problems.append(str(error))
     return MountTable(tuple(entries), tuple(problems))
-
-
-def parse_mount_unit(untrusted: bytes, place: str, automatic: bool) -> MountEntry:
-    """Return the entry of a systemd mount unit.
-
-    Raises:
-        InputError: `What=` or `Where=` is missing, or a specifier ("%h") stands in one of them.
-    """
-    values: dict[bytes, bytes] = {}
-    section = b""
-    for line in untrusted.replace(b"\\\n", b" ").split(b"\n")[:1000]:
-        stripped = line.strip()
-        if stripped.startswith(b"["):
-            section = stripped
-        elif section == b"[Mount]" and not stripped.startswith((b"#", b";")):
-            key, equals, value = stripped.partition(b"=")
-            if equals:
-                values[key.strip()] = value.strip()
-    device, point = values.get(b"What", b""), values.get(b"Where", b"")
-    if not device or not point.startswith(b"/") or b"%" in (device + point).replace(b"%%", b""):
-        raise InputError(f"{place}: needs What= and an absolute Where= without specifiers")
-    if len(device) > MAX_FIELD_BYTES or len(point) > MAX_FIELD_BYTES:
-        raise InputError(f"{place}: a field of more than {MAX_FIELD_BYTES} bytes")
-    options = _text(values.get(b"Options", b"")).split(",")
-    return MountEntry(
-        device=device.replace(b"%%", b"%"),
-        point=normalize(point.replace(b"%%", b"%")),
-        fs_type=_text(values.get(b"Type", b"auto"))[:64].lower(),
-        options=tuple(option for option in options if option),
-        place=place,
-        automatic=automatic,
-    )
 
 
 def merge(fstab: MountTable, units: tuple[MountEntry, ...]) -> MountTable:

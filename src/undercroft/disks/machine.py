@@ -76,6 +76,8 @@ def _coverage(opened: DiskSet, choice: RootChoice, mounted: MountedTree) -> Cove
         elif not points and volume.applicable:
             remark = "not mounted"
         volumes.append(volume.describe(points, remark))
+        if volume.content.note:
+            notes.append(f"{volume.name}: {volume.content.note}")
         flaws = _filesystem_problems(volume)
         uses_it = any(may_hold_software(point.encode("utf-8", "surrogateescape")) for point in points)
         (problems if uses_it else notes).extend(flaws)

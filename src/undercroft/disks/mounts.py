@@ -13,18 +13,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from undercroft.disks.devices import Device, DeviceKind, find_volumes, parse_device
-from undercroft.disks.fstab import MountEntry, MountTable, merge, normalize, parse_fstab, parse_mount_unit
-from undercroft.disks.tree import Entry, GuestTree
+from undercroft.disks.fstab import MountEntry, MountTable, merge, normalize, parse_fstab
+from undercroft.disks.mountunits import read_mount_units
+from undercroft.disks.tree import GuestTree
 from undercroft.disks.volumes import OpenVolume
 from undercroft.errors import InputError, NotFoundError
 
 FSTAB = b"/etc/fstab"
-UNITS = b"/etc/systemd/system"
 
 MAX_FSTAB_BYTES = 1 << 20
-MAX_UNIT_BYTES = 64 << 10
-MAX_UNIT_FILES = 128
-MAX_UNIT_ENTRIES = 10_000
 MAX_SHOWN_CHARS = 200
 
 _SOFTWARE_ROOTS = (b"/usr", b"/opt", b"/boot", b"/etc", b"/bin", b"/sbin", b"/var/lib", b"/nix", b"/gnu")
@@ -133,49 +130,11 @@ def _mount_table(mounted: MountedTree) -> MountTable:
         fstab = MountTable((), (), ("no /etc/fstab",))
     except InputError as error:
         fstab = MountTable((), (f"the mounts are unknown: {error}",))
-    return merge(fstab, tuple(_mount_units(mounted)))
-
-
-def _mount_units(mounted: MountedTree) -> Iterable[MountEntry]:
-    """Yield the mount units in /etc, automatic where a .wants or .requires folder links to them."""
-    units, wanted = _unit_names(mounted)
-    for unit in units[:MAX_UNIT_FILES]:
-        path = UNITS + b"/" + unit
-        try:
-            yield parse_mount_unit(mounted.tree.read(path, MAX_UNIT_BYTES), _show(path), unit in wanted)
-        except NotFoundError:
-            continue  # a mask, or a link whose target is gone
-        except InputError as error:
-            mounted.notes.append(str(error))
-    if len(units) > MAX_UNIT_FILES:
-        mounted.problems.append(f"{_show(UNITS)}: more than {MAX_UNIT_FILES} mount units")
-
-
-def _unit_names(mounted: MountedTree) -> tuple[list[bytes], set[bytes]]:
-    units: list[bytes] = []
-    wanted: set[bytes] = set()
-    seen = 0
-    pending: list[bytes] = [UNITS]
-    try:
-        while pending:
-            folder = pending.pop()
-            for entry in mounted.tree.entries(folder):
-                seen += 1
-                if seen > MAX_UNIT_ENTRIES:
-                    raise InputError(f"{_show(UNITS)}: more than {MAX_UNIT_ENTRIES} files")
-                if entry.name.endswith(b".mount"):
-                    (units.append if folder == UNITS else wanted.add)(entry.name)
-                elif folder == UNITS and _is_wants_folder(entry):
-                    pending.append(UNITS + b"/" + entry.name)
-    except NotFoundError:
-        pass
-    except InputError as error:
-        mounted.problems.append(f"the mount units are unknown: {error}")
-    return sorted(units), wanted
-
-
-def _is_wants_folder(entry: Entry) -> bool:
-    return entry.name.endswith((b".wants", b".requires"))
+    units = read_mount_units(tree)
+    mounted.problems += units.problems
+    for unit in units.unread:
+        mounted.report(unit.reason, unit.point)
+    return merge(fstab, units.entries)
 
 
 def _check_root(
@@ -183,7 +142,8 @@ def _check_root(
 ) -> None:
     """A root that names another filesystem as "/" may be what is left of an older system."""
     device = parse_device(entry.device, entry.fs_type)
-    if device.kind is DeviceKind.PSEUDO or root in find_volumes(device, volumes):
+    is_itself = device.value == "/dev/root" or root in find_volumes(device, volumes)
+    if is_itself or device.kind is DeviceKind.PSEUDO:
         return
     mounted.problems.append(
         f"{entry.place}: names {_show(entry.device)} as /, which is not {root.name}, where the system "
@@ -237,6 +197,8 @@ def _mount_volume(
 def _attach(volume: OpenVolume, point: bytes, what: str, mounted: MountedTree) -> None:
     mounted.points.setdefault(volume, []).append(_show(point, None))
     if volume.filesystem is None:
+        if not volume.applicable and not may_hold_software(point):
+            return  # the ESP at /boot/efi, as on most machines
         mounted.report(f"{what} ({volume.name}), which was not read: {volume.reason}", point)
         return
     try:

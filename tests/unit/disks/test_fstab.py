@@ -1,13 +1,10 @@
 """An fstab is read as libmount reads it, mount units as systemd does; any bytes give a value."""
 
-from contextlib import suppress
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undercroft.disks.fstab import MAX_ENTRIES, MountEntry, merge, normalize, parse_fstab, parse_mount_unit
-from undercroft.errors import InputError
+from undercroft.disks.fstab import MAX_ENTRIES, MountEntry, merge, normalize, parse_fstab
 
 DEBIAN = b"""# /etc/fstab: static file system information.
 #
@@ -95,35 +92,18 @@ def test_a_field_that_is_too_long_is_a_problem() -> None:
     assert "more than 4096 bytes" in table.problems[0]
 
 
-class TestUnits:
-    UNIT = (
-        b"[Unit]\nDescription=x\n[Mount]\nWhat=/dev/disk/by-uuid/1234\nWhere=/opt/app/\n"
-        b"Type=ext4\nOptions=ro,noatime\n"
-    )
+def test_a_unit_replaces_the_fstab_line_and_inherits_its_start() -> None:
+    unit = MountEntry(b"/dev/vdz", b"/opt/app", "ext4", (), "opt-app.mount", automatic=False)
+    table = merge(parse_fstab(b"/dev/vdb /opt/app ext4\n"), (unit,))
+    assert [(found.device, found.automatic) for found in table.entries] == [(unit.device, True)]
+    (alone,) = merge(parse_fstab(b""), (unit,)).entries
+    assert not alone.automatic
 
-    def test_a_unit_is_an_entry(self) -> None:
-        found = parse_mount_unit(self.UNIT, "opt-app.mount", automatic=True)
-        assert (found.device, found.point) == (b"/dev/disk/by-uuid/1234", b"/opt/app")
-        assert (found.fs_type, found.options) == ("ext4", ("ro", "noatime"))
 
-    @pytest.mark.parametrize(
-        "text", [b"", b"[Mount]\nWhat=x\n", b"[Unit]\nWhat=x\nWhere=/y\n", b"[Mount]\nWhat=%h\nWhere=/y\n"]
-    )
-    def test_a_unit_without_a_plain_what_and_where_is_refused(self, text: bytes) -> None:
-        with pytest.raises(InputError, match="needs What= and an absolute Where="):
-            parse_mount_unit(text, "x.mount", automatic=True)
-
-    def test_a_unit_replaces_the_fstab_line_and_inherits_its_start(self) -> None:
-        unit = parse_mount_unit(self.UNIT, "opt-app.mount", automatic=False)
-        table = merge(parse_fstab(b"/dev/vdb /opt/app ext4\n"), (unit,))
-        assert [(found.device, found.automatic) for found in table.entries] == [(unit.device, True)]
-        (alone,) = merge(parse_fstab(b""), (unit,)).entries
-        assert not alone.automatic
-
-    def test_the_first_of_two_lines_for_one_point_wins_and_the_second_is_told(self) -> None:
-        table = merge(parse_fstab(b"/dev/vdb /opt ext4\n/dev/vdc /opt ext4\n"), ())
-        assert [found.device for found in table.entries] == [b"/dev/vdb"]
-        assert table.notes == ("/etc/fstab line 2: /opt is mounted by /etc/fstab line 1",)
+def test_the_first_of_two_lines_for_one_point_wins_and_the_second_is_told() -> None:
+    table = merge(parse_fstab(b"/dev/vdb /opt ext4\n/dev/vdc /opt ext4\n"), ())
+    assert [found.device for found in table.entries] == [b"/dev/vdb"]
+    assert table.notes == ("/etc/fstab line 2: /opt is mounted by /etc/fstab line 1",)
 
 
 @given(st.binary(max_size=400) | st.text("UUID=/ \\0123#\t\nvarswap,bind", max_size=200).map(str.encode))
@@ -132,9 +112,3 @@ def test_any_bytes_give_entries_and_problems(untrusted: bytes) -> None:
     for found in table.entries:
         assert found.point.startswith(b"/")
         assert b"/../" not in found.point + b"/"
-
-
-@given(st.binary(max_size=300))
-def test_any_unit_gives_an_entry_or_input_error(untrusted: bytes) -> None:
-    with suppress(InputError):
-        parse_mount_unit(b"[Mount]\nWhat=a\nWhere=/b\n" + untrusted, "x.mount", automatic=True)

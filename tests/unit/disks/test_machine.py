@@ -131,6 +131,26 @@ class TestCoverage:
         assert coverage.complete
         assert [volume.status for volume in coverage.volumes[1:]] == [VolumeStatus.NOT_APPLICABLE] * 2
 
+    def test_a_fat_at_the_firmwares_place_is_no_problem_and_at_boot_it_hides_kernels(self) -> None:
+        fat = BytesSource(bytes(82) + b"FAT32   " + bytes(420) + b"\x55\xaa" + bytes(64 << 10))
+        quiet = machine_of(vda=root_with("/dev/vdb /boot/efi vfat umask=0077"), vdb=fat).coverage
+        assert quiet.complete
+        loud = machine_of(vda=root_with("/dev/vdb /boot vfat umask=0077"), vdb=fat).coverage
+        assert not loud.complete
+
+    def test_a_hibernated_system_is_noted(self) -> None:
+        swap = BytesSource(bytes(4086) + b"S1SUSPEND\0" + bytes(60 << 10))
+        coverage = machine_of(vda=root_with(""), vdb=swap).coverage
+        assert coverage.notes == (
+            "vdb: holds a hibernated system: its filesystems may lag behind its memory",
+        )
+
+    def test_a_unit_that_is_not_understood_is_a_problem_where_software_may_lie(self) -> None:
+        units = {f"etc/systemd/system/{name}.mount": b"[Mount]\nWhat=%h\n" for name in ("opt", "home")}
+        coverage = machine_of(vda=root_with("", **units)).coverage
+        assert (len(coverage.problems), len(coverage.notes)) == (1, 1)
+        assert coverage.problems[0].startswith("/etc/systemd/system/opt.mount: needs What=")
+
     def test_network_and_overlay_mounts_are_problems_where_software_may_lie(self) -> None:
         fstab = "nas:/apps /opt nfs defaults\nnas:/home /home nfs defaults\noverlay /usr overlay lowerdir=/a"
         coverage = machine_of(vda=root_with(fstab)).coverage
