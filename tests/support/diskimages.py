@@ -196,6 +196,15 @@ def place(content: Path, disk: Path, offset: int) -> None:
             position += len(piece)
 
 
+def partition(disk: Path, script: str, *options: str) -> Path:
+    """Write the partition table of an sfdisk script to a raw file.
+
+    Without `--no-tell-kernel` sfdisk ends with sync(2), which waits for every disk of the machine.
+    """
+    run("sfdisk", "-q", "--no-tell-kernel", *options, disk, stdin=script)
+    return disk
+
+
 def wrap_gpt(disk: Path, filesystems: Sequence[Path], *, names: Sequence[str] = ()) -> Path:
     """Make a raw disk with a GPT that holds each filesystem image in a partition of its own.
 
@@ -208,7 +217,7 @@ def wrap_gpt(disk: Path, filesystems: Sequence[Path], *, names: Sequence[str] = 
         name = f', name="{names[index]}"' if index < len(names) else ""
         size = _whole_mib(filesystem)
         lines.append(f"start={start // 512}, size={size // 512}, type={LINUX_GPT_TYPE}{name}")
-    run("sfdisk", "-q", disk, stdin="\n".join(lines) + "\n")
+    partition(disk, "\n".join(lines) + "\n")
     for start, filesystem in zip(starts, filesystems, strict=True):
         place(filesystem, disk, start)
     return disk
@@ -231,7 +240,7 @@ def wrap_mbr(
             lines.append(f"{primaries + 1} : start={begin}, size={(size_bytes - MIB) // 512 - begin}, type=5")
         number = index + 1 if index < primaries else 5 + index - primaries
         lines.append(f"{number} : start={start // 512}, size={_whole_mib(filesystem) // 512}, type=83")
-    run("sfdisk", "-q", disk, stdin="\n".join(lines) + "\n")
+    partition(disk, "\n".join(lines) + "\n")
     for start, filesystem in zip(starts, filesystems, strict=True):
         place(filesystem, disk, start)
     return disk

@@ -17,7 +17,11 @@ BLOCK_BYTES: Final = 64 << 10
 """Unit of the cache, and the alignment of every request; servers ask for 4 KiB at most."""
 
 MAX_CACHED_BLOCKS: Final = 128
-MAX_REQUEST_BYTES: Final = 2 << 20
+"""8 MiB."""
+
+MAX_REQUEST_BYTES: Final = 256 << 10
+"""Larger requests are slower: QEMU maps fresh memory for each."""
+
 MAX_RECEIVE_BYTES: Final = 256 << 10
 """What one read from the socket may bring; `os.read` allocates all of it at once."""
 
@@ -56,15 +60,17 @@ class NbdSource:
     Args:
         descriptor: a connected, blocking stream socket, on which nothing was said yet; not closed here.
         export: the export's name.
+        max_cached_blocks: how many blocks are kept.
 
     Raises:
         InputError: the server has no such export, does not speak the protocol, or hung up.
     """
 
-    def __init__(self, descriptor: int, export: str) -> None:
+    def __init__(self, descriptor: int, export: str, *, max_cached_blocks: int = MAX_CACHED_BLOCKS) -> None:
         self.name = f"NBD export {export!r}"
         self._descriptor = descriptor
         self._blocks: dict[int, bytes] = {}
+        self._max_cached_blocks = max_cached_blocks
         self._cookie = 0
         self._max_request_bytes = MAX_REQUEST_BYTES
         self.size_bytes = 0
@@ -93,7 +99,7 @@ class NbdSource:
         if block is None:
             start = number * BLOCK_BYTES
             block = self._fetch(start, min(start + BLOCK_BYTES, self.size_bytes))
-            if len(self._blocks) >= MAX_CACHED_BLOCKS:
+            if len(self._blocks) >= self._max_cached_blocks:
                 del self._blocks[next(iter(self._blocks))]
             self._blocks[number] = block
         return block

@@ -119,6 +119,16 @@ def test_the_client_needs_no_system_call_but_read_and_write_on_its_descriptor(
     assert not others
 
 
+def test_the_cache_of_blocks_is_bounded(server: Callable[[], socket.socket], raw: Path) -> None:
+    with server() as client:
+        source = NbdSource(client.fileno(), "vda", max_cached_blocks=3)
+        expected = raw.read_bytes()
+        for offset in (0, 70_000, 140_000, 210_000, 0, 280_000, 0):
+            assert source.read(offset, 100) == expected[offset : offset + 100]
+            assert len(source._blocks) <= 3
+        assert source._cookie == 6
+
+
 def greeting(flags: int = 3) -> bytes:
     return b"NBDMAGICIHAVEOPT" + struct.pack(">H", flags)
 

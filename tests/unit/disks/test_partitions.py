@@ -1,9 +1,11 @@
 """Partition tables read as sfdisk and sgdisk made them, and fail the way that is promised."""
 
 import json
+import struct
 import zlib
 from pathlib import Path
 from random import Random
+from uuid import UUID
 
 import diskimages
 import pytest
@@ -37,9 +39,7 @@ label-id: 0x0badcafe
 
 
 def partitioned(path: Path, script: str) -> Path:
-    diskimages.make_raw(path, DISK_BYTES)
-    diskimages.run("sfdisk", "-q", path, stdin=script)
-    return path
+    return diskimages.partition(diskimages.make_raw(path, DISK_BYTES), script)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,10 @@ def patched(path: Path, changes: dict[int, bytes], length: int = DISK_BYTES) -> 
     for offset, change in changes.items():
         data[offset : offset + len(change)] = change
     return BytesSource(bytes(data))
+
+
+def slot(kind: int, start: int, sectors: int) -> bytes:
+    return bytes((0, 0, 0, 0, kind, 0, 0, 0)) + start.to_bytes(4, "little") + sectors.to_bytes(4, "little")
 
 
 def places(table: PartitionTable) -> list[tuple[int, int, int]]:
@@ -109,13 +113,39 @@ def test_logical_partitions_count_from_5_and_have_the_uuids_that_linux_gives_the
     ]
 
 
-def test_a_gpt_with_sectors_of_4096_bytes_is_read(folder: Path) -> None:
-    path = diskimages.make_raw(folder / "4k", DISK_BYTES)
-    commands = "g\nn\n1\n512\n4095\nn\n2\n4096\n8191\nw\n"
-    diskimages.run("fdisk", "-b", "4096", path, stdin=commands)
+def gpt_of_4096_byte_sectors(path: Path) -> Path:
+    """Two partitions, laid out after the UEFI specification: fdisk would end with sync(2) on all disks."""
+    sectors = DISK_BYTES // 4096
+    kind = UUID(diskimages.LINUX_GPT_TYPE).bytes_le
+    spans = [(512, 4095), (4096, 8191)]
+    entries = b"".join(
+        struct.pack("<16s16sQQQ72s", kind, UUID(int=first).bytes_le, first, last, 0, b"")
+        for first, last in spans
+    ).ljust(128 * 128, b"\0")
+
+    def header(own: int, other: int, entries_at: int) -> bytes:
+        fields = ("<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92)
+        rest = (own, other, 6, sectors - 6, bytes(range(16)), entries_at, 128, 128, zlib.crc32(entries))
+        unsealed = struct.pack(*fields, 0, 0, *rest)
+        return struct.pack(*fields, zlib.crc32(unsealed), 0, *rest)
+
+    protective = slot(0xEE, 1, sectors - 1).ljust(64, b"\0") + b"\x55\xaa"
+    pieces = {446: protective, 4096: header(1, sectors - 1, 2), 8192: entries}
+    pieces |= {(sectors - 1) * 4096: header(sectors - 1, 1, sectors - 5), (sectors - 5) * 4096: entries}
+    return diskimages.make_raw(path, DISK_BYTES, pieces)
+
+
+def test_a_gpt_with_sectors_of_4096_bytes_is_read_as_fdisk_reads_it(folder: Path) -> None:
+    path = gpt_of_4096_byte_sectors(folder / "4k")
+    lines = diskimages.run("fdisk", "-b", "4096", "-l", "-o", "Device,Start,Sectors", path).splitlines()
+    rows = [line.removeprefix(str(path)).split() for line in lines if line.startswith(str(path))]
+    expected = [(int(row[0]), int(row[1]) * 4096, int(row[2]) * 4096) for row in rows]
     table = table_of(path)
-    assert (table.kind, table.sector_bytes) == ("gpt", 4096)
-    assert places(table) == [(1, 512 * 4096, 3584 * 4096), (2, 4096 * 4096, 4096 * 4096)]
+    assert (table.kind, table.sector_bytes, table.notes) == ("gpt", 4096, ())
+    assert places(table) == expected == [(1, 512 << 12, 3584 << 12), (2, 4096 << 12, 4096 << 12)]
+    damaged = read_table(patched(path, {4096: bytes(4096)}))
+    assert places(damaged) == expected
+    assert "the backup GPT at sector 16383 was used" in damaged.notes[-1]
 
 
 @pytest.mark.parametrize(
@@ -212,8 +242,9 @@ def test_overlapping_partitions_are_noted_and_stay_readable(gpt: Path) -> None:
 
 def test_a_hybrid_mbr_is_noted_and_the_gpt_counts(gpt: Path, folder: Path) -> None:
     path = folder / "hybrid"
-    path.write_bytes(gpt.read_bytes())
-    diskimages.run("sgdisk", "-h", "2", path)
+    hybrid = slot(0xEE, 1, 8191) + slot(0x83, 8192, 20_480)
+    path.write_bytes(patched(gpt, {446: hybrid}).read(0, DISK_BYTES))
+    assert "MBR: hybrid" in diskimages.run("gdisk", "-l", path)
     table = table_of(path)
     assert (table.kind, places(table)) == ("gpt", places(table_of(gpt)))
     assert "hybrid" in table.notes[0]
@@ -251,10 +282,6 @@ def test_an_extended_partition_without_logical_ones_is_sound(folder: Path) -> No
     assert [(each.number, each.problem) for each in table.partitions] == [(1, "")]
 
 
-def slot(kind: int, start: int, sectors: int) -> bytes:
-    return bytes((0, 0, 0, 0, kind, 0, 0, 0)) + start.to_bytes(4, "little") + sectors.to_bytes(4, "little")
-
-
 EXTENDED = 16_384 * 512
 LINK = EXTENDED + 446 + 16
 
@@ -288,6 +315,33 @@ def test_a_chain_of_logical_partitions_without_end_is_cut_at_the_limit(mbr: Path
     assert "over the limit of 256" in table.partitions[-1].problem
 
 
+def test_two_extended_partitions_share_one_count_as_in_linux(mbr: Path) -> None:
+    second = MIB // 512 * 60
+    changes = {
+        446 + 32: slot(5, second, 4096),
+        second * 512 + 446: slot(0x83, 1, 9).ljust(64, b"\0") + b"\x55\xaa",
+    }
+    numbers = [(each.number, each.start_bytes) for each in read_table(patched(mbr, changes)).partitions]
+    assert numbers[:2] == [(1, MIB), (4, 50 * MIB)]
+    assert [number for number, _ in numbers[2:]] == [5, 6, 7, 8]
+    assert numbers[-1] == (8, (second + 1) * 512)
+
+
+def test_garbage_in_the_last_slots_of_a_logical_record_is_no_partition(mbr: Path) -> None:
+    garbage = slot(0x83, 1 << 30, 1 << 30)
+    table = read_table(patched(mbr, {EXTENDED + 446 + 32: garbage + garbage}))
+    assert places(table) == places(table_of(mbr))
+
+
+def test_a_boot_sector_with_text_where_slots_would_be_is_no_table() -> None:
+    sector = (
+        b"\xebR\x90NTFS".ljust(440, b"\0")
+        + b"Press Ctrl+Alt+Del to restart\r\n".ljust(70, b"\0")
+        + b"\x55\xaa"
+    )
+    assert read_table(BytesSource(sector.ljust(MIB, b"\0"))).kind == "none"
+
+
 @settings(max_examples=300, deadline=5_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(["gpt", "mbr"]), seed=st.integers(0, 1 << 32))
 def test_a_mutated_table_reads_within_the_disk_or_raises(
@@ -318,8 +372,6 @@ def heads(folder: Path) -> dict[str, bytes]:
         ),
     ):
         path = diskimages.make_raw(folder / f"small-{kind}", 256 << 10)
-        diskimages.run(
-            "sfdisk", "-q", "--force", path, stdin=f"first-lba: 1\n{script}" if kind == "mbr" else script
-        )
+        diskimages.partition(path, f"first-lba: 1\n{script}" if kind == "mbr" else script, "--force")
         made[kind] = path.read_bytes()
     return made

@@ -144,6 +144,13 @@ def test_an_unknown_feature_is_named_as_the_image_names_it_and_escaped(sound: by
         qcow2.inspect(patched(sound, changes))
 
 
+def test_a_backing_name_right_behind_the_header_is_no_extension(images: dict[str, bytes]) -> None:
+    """Old images have no extensions, and a name there must not be parsed as one."""
+    changes = {72: b"/images/base.img", BACKING_OFFSET: u64(72), BACKING_SIZE: u32(16)}
+    info = qcow2.inspect(patched(images["v2"], changes))
+    assert (info.backing_name, info.backing_format) == ("/images/base.img", "")
+
+
 @pytest.mark.parametrize("length", [0, 3, 4, 50, 71, 72, 100, 103, 104, 4096, 8192, 20_000])
 def test_an_image_cut_anywhere_is_refused(length: int, sound: bytes) -> None:
     with pytest.raises(InputError):
@@ -303,6 +310,15 @@ def test_65536_snapshots_are_listed_in_linear_time(sound: bytes) -> None:
     snapshots = qcow2.inspect(source).snapshots
     assert time.monotonic() - started < 5
     assert (len(snapshots), snapshots[-1].ident, snapshots[-1].name) == (65_536, "65535", "name")
+
+
+def test_a_snapshot_table_of_huge_names_is_refused(sound: bytes) -> None:
+    entry = struct.pack(">QIHHIIQII", 0, 1, 0xFFFF, 0xFFFF, 1, 0, 0, 0, 0)
+    padded = sound.ljust(-(-len(sound) // CLUSTER) * CLUSTER, b"\0")
+    table = entry.ljust(len(entry) + 2 * 0xFFFF + 2, b"x") * 100
+    source = patched(padded + table, {SNAPSHOTS: u32(100), SNAPSHOTS_OFFSET: u64(len(padded))})
+    with pytest.raises(InputError, match="snapshot table is over the limit of 8388608 bytes"):
+        qcow2.inspect(source)
 
 
 def mutated(image: bytes, random: Random) -> bytes:
