@@ -23,6 +23,7 @@ from undercroft.advisories.records import (
 )
 from undercroft.model.finding import FeedStatus
 
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
@@ -114,9 +115,9 @@ def gather(release: str, editions: Iterable[tuple[Edition, Iterable[Record]]]) -
     )
 
 
-def grouped(pairs: Iterable[tuple[str, Value]]) -> dict[str, tuple[Value, ...]]:
+def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, tuple[Value, ...]]:
     """Return the values of equal keys together, in the order in which they came."""
-    groups: defaultdict[str, list[Value]] = defaultdict(list)
+    groups: defaultdict[Key, list[Value]] = defaultdict(list)
     for key, value in pairs:
         groups[key].append(value)
     return {key: tuple(values) for key, values in groups.items()}

@@ -56,18 +56,18 @@ def assess(
     comparison = compare(known, installed, as_of)  # 4
     findings = find(known, installed, comparison.changelogs, at)  # 5
     by_name = grouped(
-        (f"{item.subject.source} {package.name}", package) for item in installed for package in item.packages
+        ((item.subject.source, package.name), package) for item in installed for package in item.packages
     )
     applied = vex.apply(  # 6
         findings,
         known.vex,
-        lambda finding, name: by_name[f"{finding.source} {name}"],
+        lambda finding, name: by_name[finding.source, name],
         known.release,
         inventory.os.codename if inventory.os else "",
     )
     problems = [
         *coverage.problems(known, at, lifetime),  # 3
-        *_malformed(inventory.packages),
+        *_unmatched(installed),
         *boot.problems(inventory),
     ]
     if comparison.unexplained and (as_of or not coverage.is_complete(known, at)):
@@ -128,15 +128,18 @@ def _installed(release: str, inventory: Inventory) -> list[Installed]:
     ]
 
 
-def _malformed(packages: Sequence[Package]) -> Iterator[str]:
-    """Yield one problem for all packages whose version is none: they still compare, but wrongly maybe."""
+def _unmatched(installed: Sequence[Installed]) -> Iterator[str]:
+    """Yield why packages could not be matched: there are none, or their versions are no versions."""
+    if not installed:
+        yield "no installed package is known, so nothing could be matched"
     names = []
-    for package in packages:
-        try:
-            check(package.version)
-            check(package.source_version)
-        except InputError:
-            names.append(package.name)
+    for item in installed:
+        for package in item.packages:
+            try:
+                check(package.version)
+                check(package.source_version)
+            except InputError:  # it is compared all the same, as dpkg would, but maybe wrongly
+                names.append(package.name)
     if names:
         yield f"{len(names)} packages with a malformed version are not assessed: {_listed(names)}"
 

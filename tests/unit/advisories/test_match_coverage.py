@@ -156,3 +156,9 @@ def test_a_mirror_without_its_security_suite_is_a_problem_unless_another_feed_sp
     assert problem.startswith("the security suite of debian:12 is not imported")
     assert assessed(MACHINE, (main, index), (MIRROR, index)).complete
     assert assessed(MACHINE, (main, index), (TRACKER, NOTHING_WRONG)).complete
+
+
+@pytest.mark.parametrize("packages", [(), (package("zlib1g", "1.2-1", status="config-files"),)])
+def test_a_machine_without_any_package_is_not_clean(packages) -> None:
+    answer = assessed(inventory(*packages), (TRACKER, NOTHING_WRONG))
+    assert answer.problems == ("no installed package is known, so nothing could be matched",)

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from advisorydata import BOOKWORM, DSA, NOW, TRACKER, header, inventory, package, statement
+from advisorydata import BOOKWORM, DSA, NOW, TRACKER, entry, header, inventory, listed, package, statement
 
-from undercroft.advisories.records import Record
+from undercroft.advisories.records import ChangelogEntry, Record
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.store import schema
 from undercroft.store.database import AdvisoryDatabase
@@ -314,6 +314,57 @@ def test_an_older_database_is_brought_forward_by_an_import_and_by_nothing_else(
     with AdvisoryDatabase(path, writable=True) as database:
         assert [feed.name for feed in database.feeds(NOW)] == ["debian-tracker"]
     assert vulnerabilities(path) == ["CVE-1"]
+
+
+CHANGELOGS = header("changelogs:debian:12", published_at=None, serial="1")
+
+
+def changelog_versions(path: Path) -> set[tuple[str, str]]:
+    with AdvisoryDatabase(path) as database:
+        return set(database.changelog_versions("changelogs:debian:12"))
+
+
+def test_changelogs_are_added_to_those_that_are_there(path: Path) -> None:
+    with AdvisoryDatabase(path, writable=True) as database:
+        database.add_changelogs(CHANGELOGS, [entry("zlib", "1.0-1")], NOW)
+        later = NOW + timedelta(days=1)
+        database.add_changelogs(replace(CHANGELOGS, serial="2"), [entry("zlib", "1.0-2", "CVE-1")], later)
+        feed = next(feed for feed in database.feeds(NOW) if feed.name == CHANGELOGS.name)
+    assert (feed.serial, feed.records, feed.fetched_at) == ("2", 2, later)
+    assert changelog_versions(path) == {("zlib", "1.0-1"), ("zlib", "1.0-2")}
+    assert vulnerabilities(path) == ["CVE-1"]
+
+
+def test_changelogs_that_fail_midway_or_go_back_add_nothing(path: Path) -> None:
+    def failing() -> Iterator[ChangelogEntry]:
+        yield entry("zlib", "1.0-2")
+        raise InputError("cut off")
+
+    with AdvisoryDatabase(path, writable=True) as database:
+        database.add_changelogs(replace(CHANGELOGS, serial="2"), [entry("zlib", "1.0-1")], NOW)
+        with pytest.raises(InputError):
+            database.add_changelogs(replace(CHANGELOGS, serial="3"), failing(), NOW)
+        with pytest.raises(StateError):
+            database.add_changelogs(CHANGELOGS, [entry("zlib", "1.0-3")], NOW)
+    assert changelog_versions(path) == {("zlib", "1.0-1")}
+
+
+def test_a_confirmed_edition_without_a_date_of_its_own_is_fresh_again(tmp_path: Path) -> None:
+    main = header("mirror:debian:12:bookworm", published_at=None)
+    later = NOW + timedelta(days=5)
+    with AdvisoryDatabase(tmp_path / "a.db", writable=True) as database:
+        database.replace_feed(main, [listed("zlib", "1.0-1")], NOW)
+        assert database.feeds(later)[0].stale
+        database.confirm_feed(main.name, later)
+        assert not database.feeds(later)[0].stale
+
+
+def test_forgetting_a_feed_that_is_not_there_is_an_error(path: Path) -> None:
+    with (
+        AdvisoryDatabase(path, writable=True) as database,
+        pytest.raises(NotFoundError, match="no feed nosuch"),
+    ):
+        database.remove_feed("nosuch")
 
 
 def test_times_keep_their_zone(tmp_path: Path) -> None:
