@@ -155,16 +155,15 @@ def test_on_a_host_of_its_own_a_machine_is_held_without_any_option(host: Host) -
 def test_libvirts_apparmor_profile_lets_qemu_make_the_socket_and_write_the_scratch_file(
     tmp_path: Path,
 ) -> None:
-    boot = guests.boot_files()
-    xml = libvirtd.domain_xml("web01", boot, tmp_path / "serial", [])
-    xml = xml.replace("</name>", f"</name><uuid>{uuid.uuid4()}</uuid>")
+    machine_uuid = str(uuid.uuid4())
+    xml = libvirtd.domain_xml("web01", guests.boot_files(), tmp_path / "serial", [])
+    xml = xml.replace("</name>", f"</name><uuid>{machine_uuid}</uuid>")
     scratch = tmp_path / "vda.scratch"
     scratch.touch()
-    profile = f"libvirt-{uuid.uuid4()}"
-    command = [str(AA_HELPER), "--dryrun", "--replace", "--add-file", str(scratch), "--uuid", profile]
+    command = [str(AA_HELPER), "--dryrun", "-r", "-f", str(scratch), "-u", f"libvirt-{machine_uuid}"]
     done = subprocess.run(command, input=xml, capture_output=True, text=True, check=True)
-    assert re.search(rf'"{SYSTEM_STATE_DIRECTORY}/domain-[^/]*web01/\*" rw,', done.stdout)
-    assert f'"{scratch}" rwk,' in done.stdout
+    assert re.search(rf'"{SYSTEM_STATE_DIRECTORY}/domain-[^/]*web01/\*" rw,', done.stderr)
+    assert f'"{scratch}" rwk,' in done.stderr
 
 
 def test_a_machine_that_stops_while_it_is_held_leaves_nothing_behind(host: Host) -> None:
