@@ -125,7 +125,7 @@ def test_a_second_update_fetches_only_what_changed(site, server):
         (Resource(KEV.replace(b"2025-02-13T15", b"2035-02-12T15")), "in the future"),
         (Resource(KEV.replace(b'"count": 2', b'"count": 3')), "cut off"),
         (Resource(KEV + b" " * (1 << 20)), "limit"),
-        (Resource(statuses=[404]), "no such file"),
+        (Resource(statuses=[404]), "a site without internet names its own copy with --from kev=URL"),
     ],
 )
 def test_a_bad_feed_leaves_the_old_data_and_the_others_go_on(site, server, bad, message):

@@ -23,12 +23,14 @@ from undercroft.errors import DeniedError, InputError, NotFoundError, OperationE
 from undercroft.ports.downloader import BytesProgress, Download, Wanted
 
 ATTEMPTS = 5
+UNREACHABLE_ATTEMPTS = 2
 MAX_REDIRECTS = 5
 TIMEOUT_S = 30.0
 """For connecting, and for each pause between two pieces."""
 MAX_TRANSFER_S = 3600.0
 """For one attempt: a server that drips bytes for ever gets no further."""
 
+_CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)")
 
@@ -67,11 +69,19 @@ class HttpDownloader:
         spooled = SpooledFile(self._folder, wanted)
         if existing := spooled.existing():
             return existing
-        for attempt in range(ATTEMPTS):
+        attempts = 0
+        while True:
+            attempts += 1
             try:
                 return self._attempt(wanted, spooled, progress)
             except (_TransientError, httpx.TransportError) as error:
-                failure = error
+                # No name, no route, nobody listening: that rarely changes within seconds.
+                if attempts >= (UNREACHABLE_ATTEMPTS if isinstance(error, httpx.ConnectError) else ATTEMPTS):
+                    kept = "; what has arrived is kept for the next run" if spooled.part_bytes() else ""
+                    raise OperationError(
+                        f"{wanted.url}: cannot be downloaded: {str(error) or type(error).__name__} "
+                        f"({attempts} attempts){kept}"
+                    ) from error
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise OperationError(f"{wanted.url}: cannot be downloaded: {error}") from error
             except InputError:
@@ -79,28 +89,24 @@ class HttpDownloader:
                 raise
             except OSError as error:
                 raise OperationError(f"{wanted.url}: cannot be stored in {self._folder}: {error}") from error
-            if attempt + 1 < ATTEMPTS:
-                self._sleep(2.0**attempt)
-        raise OperationError(
-            f"{wanted.url}: cannot be downloaded after {ATTEMPTS} attempts: "
-            f"{str(failure) or type(failure).__name__}; what has arrived is kept for the next run"
-        ) from failure
+            self._sleep(2.0 ** (attempts - 1))
 
     def discard(self, download: Download) -> None:
         """See `Downloader.discard`."""
         spool.discard(download)
 
     def _attempt(self, wanted: Wanted, spooled: SpooledFile, progress: BytesProgress) -> Download | None:
+        whole = spooled.unused() if not (wanted.etag or wanted.last_modified) else None
         with spooled.growing() as part:
-            headers = _request_headers(wanted, part.tell(), spooled.validators())
+            headers = _request_headers(wanted, part.tell(), spooled.validators(), whole)
             with self._open(wanted, headers) as response:
-                if response.status_code == httpx.codes.NOT_MODIFIED:
-                    spooled.forget_part()
-                    return None
+                if response.status_code == httpx.codes.NOT_MODIFIED and headers.keys() & _CONDITIONS:
+                    spooled.drop_part()
+                    return whole
                 _check_status(response, wanted, spooled)
                 if response.status_code == httpx.codes.OK:
                     part.truncate(0)
-                    spooled.remember(_validators(response))
+                    spooled.start(_validators(response))
                 _receive(response, part, wanted, progress)
             part.flush()
             return spooled.finish()
@@ -127,12 +133,16 @@ def _check_scheme(url: httpx.URL, plain_http: bool) -> None:
     raise DeniedError(f"{url}: only https is followed here; give an https address or a downloaded file")
 
 
-def _request_headers(wanted: Wanted, have_bytes: int, validators: Validators) -> dict[str, str]:
+def _request_headers(
+    wanted: Wanted, have_bytes: int, validators: Validators, whole: Download | None
+) -> dict[str, str]:
+    """Return the headers that ask for what is missing of a part, or for an edition other than one known."""
     if have_bytes and validators.if_range:
         return {"Range": f"bytes={have_bytes}-", "If-Range": validators.if_range}
     if have_bytes and wanted.sha256:
         return {"Range": f"bytes={have_bytes}-"}
-    headers = {"If-None-Match": wanted.etag, "If-Modified-Since": wanted.last_modified}
+    known = whole or wanted
+    headers = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
     return {name: value for name, value in headers.items() if value}
 
 

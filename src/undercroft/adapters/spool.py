@@ -52,6 +52,12 @@ class SpooledFile:
             return self._download(self._wanted.sha256, self.validators())
         return None
 
+    def unused(self) -> Download | None:
+        """Return a whole file that an earlier run fetched and did not get to use, digest unverified."""
+        if self._wanted.sha256 or self._part.exists() or not self.path.is_file():
+            return None
+        return self._download(_sha256(self.path), self.validators())
+
     def validators(self) -> Validators:
         """Return the validators of what is here; empty ones when they are missing or unreadable."""
         try:
@@ -59,8 +65,9 @@ class SpooledFile:
         except (OSError, ValueError, TypeError):
             return Validators()
 
-    def remember(self, validators: Validators) -> None:
-        """Store the validators of what is about to be written."""
+    def start(self, validators: Validators) -> None:
+        """Begin another edition: the validators are no longer those of a whole file that is here."""
+        self.path.unlink(missing_ok=True)
         self._meta.write_text(json.dumps(asdict(validators)))
 
     @contextmanager
@@ -75,9 +82,17 @@ class SpooledFile:
                 ) from error
             yield file
 
-    def forget_part(self) -> None:
+    def part_bytes(self) -> int:
+        """Return how much has arrived so far."""
+        return self._part.stat().st_size if self._part.exists() else 0
+
+    def drop_part(self) -> None:
         """Remove what has arrived so far."""
         self._part.unlink(missing_ok=True)
+
+    def forget_part(self) -> None:
+        """Remove what has arrived so far, and its validators."""
+        self.drop_part()
         self._meta.unlink(missing_ok=True)
 
     def finish(self) -> Download:

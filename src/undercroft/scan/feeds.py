@@ -24,9 +24,9 @@ from undercroft.advisories.feeds import cve
 from undercroft.advisories.feeds.archives import MAX_MEMBER_BYTES
 from undercroft.advisories.feeds.feed import FeedInput
 from undercroft.advisories.feeds.registry import is_cve_record, parse_any
-from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError
+from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, StateError
 from undercroft.model.finding import FeedStatus
-from undercroft.ports.downloader import Downloader, Wanted
+from undercroft.ports.downloader import Download, Downloader, Wanted
 from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
 from undercroft.scan.ingest import AdvisoryStore, Ingest, refusals
 from undercroft.scan.journal import Imported, Journal
@@ -71,25 +71,40 @@ def _update_one(ingest: Ingest, downloader: Downloader, publisher: Publisher, jo
     known = journal.known(publisher.name, ingest.serials())
     if known.url != publisher.url:  # another server's validators mean nothing
         known = Imported(serial=known.serial, sha256=known.sha256)
-    download = downloader.download(
-        Wanted(publisher.url, publisher.limit_bytes, etag=known.etag, last_modified=known.last_modified),
-        lambda done, total: ingest.progress(FeedProgress(publisher.name, "download", done, total)),
-    )
-    if download is None or download.sha256 == known.sha256:
-        if download:
-            downloader.discard(download)
+    wanted = Wanted(publisher.url, publisher.limit_bytes, etag=known.etag, last_modified=known.last_modified)
+    try:
+        download = downloader.download(
+            wanted, lambda done, total: ingest.progress(FeedProgress(publisher.name, "download", done, total))
+        )
+    except (NotFoundError, OperationError) as error:
+        raise type(error)(
+            f"{error}; a site without internet names its own copy with --from {publisher.name}=URL, or brings "
+            "the file: undercroft feeds import PATH"
+        ) from error
+    if download is None:
         return FeedResult(publisher.name, Outcome.UNCHANGED, serial=known.serial)
-    with download.path.open("rb") as file:
-        feed = parse_any(FeedInput(publisher.url, file, ingest.now, download.modified_at))
-        if feed.header.name != publisher.name:
-            raise InputError(f"{publisher.url}: holds {feed.header.name}, not {publisher.name}")
-        result = ingest.replace(feed)
+    try:
+        if download.sha256 == known.sha256:
+            result = FeedResult(publisher.name, Outcome.UNCHANGED, serial=known.serial)
+        else:
+            result = _import_download(ingest, publisher, download)
+    except (InputError, StateError):
+        downloader.discard(download)  # it stays what it is, while a full disk or a lock may pass
+        raise
     journal.remember(
         result.name,
         Imported(result.serial, publisher.url, download.sha256, download.etag, download.last_modified),
     )
     downloader.discard(download)
     return result
+
+
+def _import_download(ingest: Ingest, publisher: Publisher, download: Download) -> FeedResult:
+    with download.path.open("rb") as file:
+        feed = parse_any(FeedInput(publisher.url, file, ingest.now, download.modified_at))
+        if feed.header.name != publisher.name:
+            raise InputError(f"{publisher.url}: holds {feed.header.name}, not {publisher.name}")
+        return ingest.replace(feed)
 
 
 def import_paths(
