@@ -61,7 +61,11 @@ def serving() -> Iterator[FeedServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            pass  # a client that has seen enough hangs up
+
+    httpd = Server(("127.0.0.1", 0), Handler)
     server = FeedServer(f"http://127.0.0.1:{httpd.server_port}")
     thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
     thread.start()

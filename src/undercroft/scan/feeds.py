@@ -78,8 +78,8 @@ def _update_one(ingest: Ingest, downloader: Downloader, publisher: Publisher, jo
         )
     except (NotFoundError, OperationError) as error:
         raise type(error)(
-            f"{error}; a site without internet names its own copy with --from {publisher.name}=URL, or brings "
-            "the file: undercroft feeds import PATH"
+            f"{error}; a site without internet names its own copy with --from {publisher.name}=URL, "
+            "or brings the file: undercroft feeds import PATH"
         ) from error
     if download is None:
         return FeedResult(publisher.name, Outcome.UNCHANGED, serial=known.serial)
