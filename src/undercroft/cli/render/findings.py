@@ -19,7 +19,7 @@ _BY_SOURCE = (
     Column("WORST"),
     Column("SOURCE", flexible=True),
     Column("INSTALLED", flexible=True),
-    Column("FIXED IN", flexible=True),
+    Column("FIXED IN", flexible=True, vital=True),
     Column("VULNERABILITIES"),
 )
 
@@ -89,8 +89,9 @@ def _source(group: Sequence[Finding], terminal: Terminal) -> Spans:
         span(escape(worst.source), Style.HEADING),
         span(escape(worst.installed_version)),
         span(escape(fixed) or "no fix yet", Style.GOOD if fixed else Style.WARNING),
-        # The first two, or the first and a count, which are about as wide.
-        span(words.listed(names, 1) if terminal.width else words.listed(names)),
+        span(
+            ", ".join(names) if terminal.width is None or len(names) == 1 else f"{names[0]} +{len(names) - 1}"
+        ),
     ]
 
 

@@ -21,6 +21,8 @@ from undercroft.cli.render.terminal import Style, Terminal
 
 GAP = 2
 """Blanks between two columns."""
+MIN_COLUMN = 8
+"""What a flexible column keeps."""
 
 _PIECES = re.compile(r" +|[^ ]+")
 
@@ -57,11 +59,13 @@ class Column:
         heading: its title, "" for none.
         right: aligned to the right, as numbers are.
         flexible: gives way, cut in the middle, when the line is too long.
+        vital: gives way only when all other flexible columns have.
     """
 
     heading: str
     right: bool = False
     flexible: bool = False
+    vital: bool = False
 
 
 class Page:
@@ -116,11 +120,11 @@ class Page:
         if self.terminal.width is None:
             return widths
         excess = indent + sum(widths) + GAP * (len(widths) - 1) - self.terminal.width
-        flexible = [number for number, column in enumerate(columns) if column.flexible]
-        while excess > 0 and any(widths[number] > 8 for number in flexible):
-            widest = max(flexible, key=lambda number: widths[number])
-            widths[widest] -= 1
-            excess -= 1
+        for vital in (False, True):
+            giving = [n for n, column in enumerate(columns) if column.flexible and column.vital is vital]
+            while excess > 0 and any(widths[number] > MIN_COLUMN for number in giving):
+                widths[max(giving, key=lambda number: widths[number])] -= 1
+                excess -= 1
         return widths
 
     def _row(self, columns: Sequence[Column], row: Spans, widths: Sequence[int], indent: int) -> None:
