@@ -12,25 +12,30 @@ from undercroft.advisories.knowledge import Edition, Knowledge
 from undercroft.model.finding import EndOfLife
 
 UPDATE = "undercroft feeds update"
-_ADVISORY_LISTS = {"debian-dsa"}
-"""Feeds that end with a release's regular support: LTS advisories come in another one."""
-
+_DSA, _DLA = "debian-dsa", "debian-dla"
 _MIRROR = "mirror:"
-_CHANGELOGS = "changelogs:"
 _SECURITY_SUITES = ("-security", "/updates")
 
 
 def covering(knowledge: Knowledge) -> tuple[Edition, ...]:
-    """Return the editions that speak for the release and hold anything at all.
+    """Return the editions from whose silence something follows for the release, at least one each.
 
-    Changelogs explain what an index shows to be outdated; alone they say nothing of a machine.
+    These are whole trackers (`complete_for`), the distribution's advisory lists and package indexes. A
+    single OSV record, a changelog or an empty feed says nothing of what it does not name.
     """
     return tuple(
         edition
         for edition in knowledge.editions
-        if knowledge.release in edition.header.releases
-        and edition.records
-        and not edition.header.name.startswith(_CHANGELOGS)
+        if edition.records and knowledge.release in edition.header.releases and _covers(edition, knowledge)
+    )
+
+
+def _covers(edition: Edition, knowledge: Knowledge) -> bool:
+    name = edition.header.name
+    return (
+        knowledge.release in edition.header.complete_for
+        or name in {_DSA, _DLA}
+        or (name.startswith(_MIRROR) and knowledge.has_index)
     )
 
 
@@ -44,13 +49,11 @@ def is_complete(knowledge: Knowledge, at: datetime) -> bool:
 
 def problems(knowledge: Knowledge, at: datetime, end_of_life: EndOfLife) -> Iterator[str]:
     """Yield why the feeds cannot answer for the release at the moment `at`."""
-    names = {edition.header.name for edition in covering(knowledge)}
-    if not names:
+    editions = covering(knowledge)
+    if not editions:
         yield f"no advisories for {knowledge.release}: {UPDATE}"
-    elif all(name.startswith(_MIRROR) and not name.endswith(_SECURITY_SUITES) for name in names):
-        yield f"the security suite of {knowledge.release} is not imported from its mirror: {UPDATE}"
-    elif names <= _ADVISORY_LISTS and end_of_life.state == EXTENDED:
-        yield f"{knowledge.release} is in LTS, whose advisories debian-dsa does not hold: {UPDATE}"
+    elif not any(knowledge.release in edition.header.complete_for for edition in editions):
+        yield from _gaps(knowledge.release, {edition.header.name for edition in editions}, end_of_life)
     if end_of_life.state == ENDED:
         ended_on = end_of_life.extended_ends_on or end_of_life.ends_on
         yield (
@@ -60,6 +63,20 @@ def problems(knowledge: Knowledge, at: datetime, end_of_life: EndOfLife) -> Iter
     for edition in knowledge.editions:
         if at > edition.known_until:
             yield _stale(edition, at)
+
+
+def _gaps(release: str, names: set[str], end_of_life: EndOfLife) -> Iterator[str]:
+    """Yield what feeds that are whole only together lack: suites of a mirror, or advisory lists.
+
+    DSA are for a release's regular support, DLA for its LTS, and in LTS both sorts are needed.
+    """
+    if any(name.startswith(_MIRROR) and name.endswith(_SECURITY_SUITES) for name in names):
+        return
+    lists = {_DSA, _DLA} if end_of_life.state == EXTENDED else {_DSA}
+    if not names & {_DSA, _DLA}:
+        yield f"the security suite of {release} is not imported from its mirror: {UPDATE}"
+    elif lists - names:
+        yield f"the advisories of {release} in {', '.join(sorted(lists - names))} are not imported: {UPDATE}"
 
 
 def notes(knowledge: Knowledge, at: datetime) -> Iterator[str]:

@@ -114,14 +114,32 @@ def test_a_release_past_its_end_of_life_is_a_problem_whatever_the_feeds_say() ->
     assert problem.startswith("debian:8 reached its end of life on 2020-06-30")
 
 
-def test_a_release_in_lts_needs_more_than_the_list_of_regular_advisories() -> None:
+def test_a_release_in_lts_needs_both_lists_of_advisories_and_one_in_regular_support_only_the_first() -> None:
     late = datetime(2027, 1, 1, tzinfo=UTC)
-    dsa = header("debian-dsa", published_at=late)
-    dla = header("debian-dla", published_at=late)
-    records = [statement(dsa, "zlib", "CVE-1", "1.0", published_on=date(2025, 1, 1))]
-    (problem,) = assessed(MACHINE, (dsa, records), now=late).problems
-    assert problem.startswith("debian:12 is in LTS")
-    assert assessed(MACHINE, (dsa, records), (dla, records), now=late).complete
+    records = [statement(DSA, "zlib", "CVE-1", "1.0", published_on=date(2025, 1, 1))]
+
+    def missing(now: datetime, *names: str) -> tuple[str, ...]:
+        lists = [(header(name, published_at=now), records) for name in names]
+        return assessed(MACHINE, *lists, now=now).problems
+
+    assert missing(NOW, "debian-dsa") == ()
+    assert missing(late, "debian-dsa", "debian-dla") == ()
+    for now, present, absent in (
+        (NOW, "debian-dla", "debian-dsa"),
+        (late, "debian-dla", "debian-dsa"),
+        (late, "debian-dsa", "debian-dla"),
+    ):
+        assert missing(now, present) == (
+            f"the advisories of debian:12 in {absent} are not imported: undercroft feeds update",
+        )
+
+
+@pytest.mark.parametrize("name", ["osv:DSA-5865-1", "osv:Debian:12", "something-new"])
+def test_a_feed_that_is_not_whole_covers_nothing_and_its_findings_still_show(name: str) -> None:
+    feed = header(name)
+    answer = assessed(MACHINE, (feed, [statement(feed, "zlib", "CVE-1")]))
+    assert [finding.vulnerability for finding in answer.findings] == ["CVE-1"]
+    assert answer.problems == ("no advisories for debian:12: undercroft feeds update",)
 
 
 def test_lists_of_advisories_alone_leave_a_note_that_unfixed_ones_are_unknown() -> None:
