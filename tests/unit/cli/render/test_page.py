@@ -96,3 +96,11 @@ def test_blank_lines_never_double() -> None:
     page.blank()
     page.heading(span("TWO"))
     assert page.text() == "ONE\n\nTWO\n"
+
+
+def test_a_vital_column_gives_way_only_after_the_others() -> None:
+    page = Page(Terminal(width=40))
+    columns = [Column("FROM", flexible=True), Column("TO", flexible=True, vital=True)]
+    page.grid(columns, [[span("1" * 20), span("2" * 25)], [span("3" * 20), span("4" * 25)]])
+    first, second = page.text().splitlines()[1].split()
+    assert (len(first), second) == (13, "2" * 25)
