@@ -18,9 +18,7 @@ it is opened as `immutable`, which needs neither.
 """
 
 import contextlib
-import fcntl
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
@@ -33,13 +31,13 @@ from undercroft.errors import InputError, NotFoundError, OperationError, StateEr
 from undercroft.model.finding import FeedStatus
 from undercroft.model.inventory import Inventory
 from undercroft.store import query, schema
+from undercroft.store.files import copy_file, locked, publish, uri_path
 from undercroft.store.rows import EDITION_COLUMNS, RowWriter, edition_row
 
 MAX_CLOCK_SKEW = timedelta(days=1)
 """How far a publisher's clock may be ahead of ours."""
 
 _CACHE_KIB = 64 << 10
-_MODE = 0o644  # advisories are public, and every user who may read an image may scan it
 
 
 class AdvisoryDatabase:
@@ -62,7 +60,7 @@ class AdvisoryDatabase:
         self._connection: sqlite3.Connection | None = None
         try:
             if writable:
-                self._lock = _locked(self.path)
+                self._lock = locked(self.path)
                 self._prepare()
             self._open()
         except BaseException:
@@ -235,7 +233,7 @@ class AdvisoryDatabase:
         copy = f"{self.path}.new"
         try:
             with self._errors():
-                _copy(self.path, copy)
+                copy_file(self.path, copy)
                 with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
                     # A crash discards the copy, so it needs no journal and no waiting for the disk.
                     connection.execute("PRAGMA journal_mode = OFF")
@@ -245,7 +243,7 @@ class AdvisoryDatabase:
                     connection.execute("BEGIN")
                     change(connection)
                     connection.execute("COMMIT")
-                _publish(copy, self.path)
+                publish(copy, self.path)
         except UnicodeEncodeError as error:
             raise InputError(f"{what}: holds a text that is not Unicode; the old data stays") from error
         finally:
@@ -270,7 +268,7 @@ class AdvisoryDatabase:
 
 def _reader(path: str) -> sqlite3.Connection:
     """Return a connection that takes no lock and looks for no journal (guarantee 2)."""
-    connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"file:{uri_path(path)}?mode=ro&immutable=1", uri=True, isolation_level=None)
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 
@@ -294,52 +292,3 @@ def _delete(connection: sqlite3.Connection, name: str) -> None:
     for table in schema.FEED_TABLES:
         connection.execute(f"DELETE FROM {table} WHERE feed = ?", (feed,))  # noqa: S608 - a constant's names
     connection.execute("DELETE FROM feed WHERE id = ?", (feed,))
-
-
-def _locked(path: str) -> int:
-    """Return a descriptor that holds the importers' lock; the kernel lets go of it with the process."""
-    lock = f"{path}.lock"
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise OperationError(
-            f"{lock}: {error.strerror}; advisories are imported by the user who owns the database"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise StateError(f"another import into {path} is running; wait until it is done") from error
-    return descriptor
-
-
-def _copy(path: str, copy: str) -> None:
-    """Make `copy` a copy of the file at `path`, or an empty file where there is none."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(copy, flags, _MODE), "wb") as target:
-        os.fchmod(target.fileno(), os.stat(path).st_mode & 0o777 if os.path.exists(path) else _MODE)
-        if os.path.exists(path):
-            with open(path, "rb") as source:
-                shutil.copyfileobj(source, target, 1 << 20)
-
-
-def _publish(copy: str, path: str) -> None:
-    """Rename `copy` to `path`, durably: first the data, then the name."""
-    _synchronize(copy)
-    os.replace(copy, path)
-    _synchronize(os.path.dirname(path))
-
-
-def _synchronize(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _quoted(path: str) -> str:
-    """Return `path` as it stands in a file: URI."""
-    safe = b"/-_.~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    return "".join(chr(byte) if byte in safe else f"%{byte:02x}" for byte in os.fsencode(path))
