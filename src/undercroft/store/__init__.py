@@ -3,6 +3,5 @@
 Guarantees: an edition of a feed replaces the one before it as a whole or not at all, whatever interrupts
 the import; readers never wait for an import and need nothing but read permission on one file; an edition
 whose serial goes back is refused. `database` opens, reads and replaces, `files` is what happens to the file,
-`schema` the tables, `query` what matching asks for, `rows`
-the way from records to rows and back.
+`schema` the tables, `query` what matching asks for, `rows` the way from records to rows and back.
 """
