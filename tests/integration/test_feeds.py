@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -100,6 +101,15 @@ def test_an_update_brings_every_feed_and_tells_how_far_it_is(site):
     assert feeds["debian-tracker"].records == 8
     assert not any(found.stale for found in feeds.values())
     assert [path for path in (site.folder / "spool").iterdir() if not path.name.endswith(".json")] == []
+
+
+def test_reading_a_large_file_is_told_too(site, server):
+    lines = b"".join(b"CVE-2098-%06d,0.5,0.5\n" % number for number in range(60_000))
+    site.publishers = [replace(publisher, limit_bytes=1 << 24) for publisher in site.publishers]
+    server.files["/epss"] = Resource(EPSS + lines)
+    assert site.update()["epss"].records == 60_003
+    read = [(step.done, step.total) for step in site.seen if (step.name, step.stage) == ("epss", "read")]
+    assert read == [(1 << 20, len(EPSS + lines))]
 
 
 def test_a_second_update_fetches_only_what_changed(site, server):

@@ -39,8 +39,8 @@ class FeedProgress:
 
     Attributes:
         name: the feed, file or package at hand.
-        stage: "download", "import" or "changelog".
-        done: bytes, records or packages so far.
+        stage: "download", "read", "import" or "changelog".
+        done: bytes (download, read), records (import) or packages (changelog) so far.
         total: of how many, None where that is not known.
     """
 

@@ -28,7 +28,7 @@ from undercroft.errors import DeniedError, InputError, NotFoundError, OperationE
 from undercroft.model.finding import FeedStatus
 from undercroft.ports.downloader import Download, Downloader, Wanted
 from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
-from undercroft.scan.ingest import AdvisoryStore, Ingest, refusals
+from undercroft.scan.ingest import AdvisoryStore, Ingest, refusals, watched
 from undercroft.scan.journal import Imported, Journal
 from undercroft.scan.publishers import Publisher
 
@@ -101,7 +101,8 @@ def _update_one(ingest: Ingest, downloader: Downloader, publisher: Publisher, jo
 
 def _import_download(ingest: Ingest, publisher: Publisher, download: Download) -> FeedResult:
     with download.path.open("rb") as file:
-        feed = parse_any(FeedInput(publisher.url, file, ingest.now, download.modified_at))
+        content = watched(file, publisher.name, ingest.progress)
+        feed = parse_any(FeedInput(publisher.url, content, ingest.now, download.modified_at))
         if feed.header.name != publisher.name:
             raise InputError(f"{publisher.url}: holds {feed.header.name}, not {publisher.name}")
         return ingest.replace(feed)
@@ -144,7 +145,8 @@ def _import_file(ingest: Ingest, path: Path, journal: Journal) -> FeedResult:
             return FeedResult(name, Outcome.UNCHANGED, serial=serials[name])
         # A copy may be younger than its content, never older: a date that errs on the safe side.
         written_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
-        feed = parse_any(FeedInput(str(path), file, ingest.now, min(written_at, ingest.now)))
+        content = watched(file, path.name, ingest.progress)
+        feed = parse_any(FeedInput(str(path), content, ingest.now, min(written_at, ingest.now)))
         result = ingest.replace(feed)
     journal.remember(result.name, Imported(result.serial, sha256=sha256))
     return result

@@ -1,10 +1,11 @@
 """One parsed feed into the database: atomically, with progress, errors turned into a result."""
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol
 
 from undercroft.advisories.feeds.feed import Feed
 from undercroft.advisories.records import ChangelogEntry, FeedHeader, Record
@@ -13,6 +14,8 @@ from undercroft.model.finding import FeedStatus
 from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome, Progress
 
 PROGRESS_STEP = 2000
+READ_STEP_BYTES = 1 << 20
+READ_BUFFER_BYTES = 1 << 16
 
 
 class AdvisoryStore(Protocol):
@@ -81,6 +84,55 @@ class _Counted:
                 self._progress(FeedProgress(self._name, "import", self.count))
             yield record
         self._progress(FeedProgress(self._name, "import", self.count, self.count))
+
+
+class WatchedFile(io.RawIOBase):
+    """A file whose reading is told to `progress`: parsing a large archive takes minutes.
+
+    Args:
+        file: seekable, open for as long as this is used.
+        name: of the feed or file.
+        progress: called once in a while with the position.
+    """
+
+    def __init__(self, file: BinaryIO, name: str, progress: Progress) -> None:
+        self._file = file
+        self._name = name
+        self._progress = progress
+        self._size_bytes = file.seek(0, io.SEEK_END)
+        self._told_bytes = 0
+        file.seek(0)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Set the position, as any file does."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into `buffer`, as any raw file does."""
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        position = self._file.tell()
+        if abs(position - self._told_bytes) >= READ_STEP_BYTES:
+            self._told_bytes = position
+            self._progress(FeedProgress(self._name, "read", position, self._size_bytes))
+        return len(data)
+
+
+def watched(file: BinaryIO, name: str, progress: Progress) -> BinaryIO:
+    """Return `file` as a buffered `WatchedFile`."""
+    return io.BufferedReader(WatchedFile(file, name, progress), READ_BUFFER_BYTES)
 
 
 @contextmanager
