@@ -8,8 +8,11 @@ expired and revoked keys, expired signatures and weak digests do not count.
 
 import base64
 import binascii
+import contextlib
+import os
 import re
 import resource
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -137,17 +140,16 @@ class SignatureVerifier:
     def _run(self, command: list[str], status: int, what: str) -> None:
         """Run gpgv. Its exit code says nothing that the status lines do not: it is not looked at."""
         try:
-            subprocess.run(
+            with subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(status,),
-                timeout=TIMEOUT_S,
-                check=False,
+                start_new_session=True,
                 env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-                preexec_fn=_limit_output,
-            )
+            ) as process:
+                _await(process)
         except FileNotFoundError as error:
             raise OperationError(
                 f"{what}: its signature cannot be verified without gpgv; install the package gpgv"
@@ -214,6 +216,15 @@ def _dearmored(data: bytes, what: str) -> bytes:
     return keys
 
 
-def _limit_output() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MAX_SIGNED_BYTES, 2 * MAX_SIGNED_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (TIMEOUT_S, TIMEOUT_S))
+def _await(process: subprocess.Popen[bytes]) -> None:
+    """Wait for gpgv within limits. Raises TimeoutExpired, and then it is gone with all that it started.
+
+    The limits are set from outside: code between fork and exec is not safe beside a progress bar's thread.
+    """
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2 * MAX_SIGNED_BYTES,) * 2)
+        process.wait(TIMEOUT_S)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
