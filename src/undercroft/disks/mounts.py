@@ -23,6 +23,7 @@ FSTAB = b"/etc/fstab"
 
 MAX_FSTAB_BYTES = 1 << 20
 MAX_SHOWN_CHARS = 200
+MACHINE_ID_BYTES = 16
 
 _SOFTWARE_ROOTS = (b"/usr", b"/opt", b"/boot", b"/etc", b"/bin", b"/sbin", b"/var/lib", b"/nix", b"/gnu")
 _FIRMWARE_FOLDERS = (b"/boot/efi", b"/boot/EFI", b"/boot/firmware")
@@ -245,6 +246,8 @@ def _is_own_var(volume: OpenVolume, tree: GuestTree) -> bool:
         machine_id = bytes.fromhex(tree.read(b"/etc/machine-id", 64).decode("ascii").strip())
     except (InputError, NotFoundError, ValueError):
         return False
+    if len(machine_id) != MACHINE_ID_BYTES:
+        return False  # an image that was made to be cloned has an empty one, and mounts no /var by type
     digest = hmac.new(machine_id, uuid.UUID(VAR_TYPE).bytes, hashlib.sha256).digest()
     return volume.part_uuid == str(uuid.UUID(bytes=digest[:16], version=4))
 
