@@ -171,3 +171,36 @@ def test_a_gpgv_that_says_nothing_lets_nothing_pass(keys, tmp_path, script, monk
     verifier = SignatureVerifier([keys["archive"].keyring], program=str(program))
     with pytest.raises((SignatureError, OperationError)):
         verifier.clearsigned(keys["archive"].clearsign(TEXT), "InRelease")
+
+
+VALID = "VALIDSIG {key} 2025-02-14 1739534400 0 4 0 22 {digest} {kind} {key}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "counts"),
+    [
+        (["GOODSIG 1 archive", VALID.format(key="A" * 40, digest=10, kind="01")], True),
+        (["ERRSIG 2 22 10 01", "GOODSIG 1 archive", VALID.format(key="A" * 40, digest=8, kind="00")], True),
+        (["REVKEYSIG 1 archive", VALID.format(key="A" * 40, digest=10, kind="01")], False),
+        (["EXPKEYSIG 1 archive", VALID.format(key="A" * 40, digest=10, kind="01")], False),
+        (["EXPSIG 1 archive", VALID.format(key="A" * 40, digest=10, kind="01")], False),
+        (["BADSIG 1 archive", "GOODSIG 1 archive", VALID.format(key="A" * 40, digest=10, kind="01")], False),
+        (["GOODSIG 1 archive", "ERRSIG 2", VALID.format(key="A" * 40, digest=10, kind="01")], False),
+        (["GOODSIG 1 archive", VALID.format(key="A" * 40, digest=2, kind="01")], False),
+        (["GOODSIG 1 archive", VALID.format(key="A" * 40, digest=10, kind="10")], False),
+        (["GOODSIG 1 archive", VALID.format(key="short", digest=10, kind="01")], False),
+        ([VALID.format(key="A" * 40, digest=10, kind="01")], False),
+        (["GOODSIG 1 archive"], False),
+    ],
+)
+def test_only_a_good_signature_with_a_strong_digest_of_a_document_counts(keys, tmp_path, lines, counts):
+    program = tmp_path / "gpgv"
+    said = "\n".join(f"[GNUPG:] {line}" for line in lines)
+    program.write_text(f"#!/bin/sh\ncat >/dev/fd/$6 <<'END'\n{said}\nEND\n")
+    program.chmod(0o755)
+    verifier = SignatureVerifier([keys["archive"].keyring], program=str(program))
+    if counts:
+        assert verifier.detached(TEXT, b"signature", "Release").fingerprint == "A" * 40
+        return
+    with pytest.raises(SignatureError):
+        verifier.detached(TEXT, b"signature", "Release")
