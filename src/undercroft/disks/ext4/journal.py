@@ -86,7 +86,7 @@ class _Scan:
             magic, kind, sequence = layout.HEADER.unpack_from(block)
             expected = (log.superblock.sequence + self._ordinal) & MASK
             if magic != layout.MAGIC or sequence != expected:
-                return self._whole
+                return self._end(expected)
             steps = 1
             if kind == layout.DESCRIPTOR:
                 steps += self._descriptor(block, position)
@@ -98,6 +98,19 @@ class _Scan:
             visited += steps
             position = log.advance(position, steps)
         raise InputError(f"ext journal: the log of {log.superblock.log_blocks} blocks has no end")
+
+    def _end(self, sequence: int) -> list[_Control]:
+        """Return what is whole at the end of the log.
+
+        A transaction that was being written is left out without a word. The kernel also leaves out one
+        whose descriptor is damaged, so that its commit block is looked for in the wrong place: a problem.
+        """
+        if self._is_suspicious:
+            self._recovery.problems.append(
+                f"journal: transaction {sequence} has a block with a wrong checksum and no commit block; "
+                "it and later ones were not replayed"
+            )
+        return self._whole
 
     def _descriptor(self, block: bytes, position: int) -> int:
         """Note a descriptor block; return how many data blocks follow it."""
