@@ -307,6 +307,21 @@ def test_the_changelog_of_an_outdated_package_comes_from_a_package_that_has_it(p
     assert packed.versions() == {("example", "1.0-2"), ("example", "1.0-1")}
 
 
+def test_a_linked_documentation_folder_names_the_package_to_take_next(packed, mirror, tmp_path, monkeypatch):
+    monkeypatch.setattr("undercroft.scan.changelogs.MAX_TRIED", 2)
+    without = build_deb(tmp_path, "libexample2", {"usr/lib/b": b"b"})
+    mirror.debs.append(Deb("libexample2", "1.0-2", source="example", content=without))
+    by_size = ("libexample1", "libexample2", "example-common")
+    mirror.debs = [
+        replace(deb, content=deb.content.ljust(4000 + by_size.index(deb.package), b"\0"))
+        for deb in mirror.debs
+        if deb.package in by_size
+    ]
+    mirror.write()
+    packed.changelogs({("libexample1", "1.0-2")})
+    assert ("example", "1.0-2") in packed.versions()
+
+
 def test_changelogs_are_added_to_those_that_are_there_and_not_fetched_twice(packed, mirror, tmp_path):
     packed.changelogs({("libexample1", "1.0-2")})
     packed.changelogs({("other", "2.0-1")})

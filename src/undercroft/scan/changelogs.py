@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from undercroft.advisories.feeds import ages
-from undercroft.advisories.feeds.deb_archive import changelog
+from undercroft.advisories.feeds.deb_archive import documentation
 from undercroft.advisories.feeds.debian_changelog import changelog_entries
 from undercroft.advisories.feeds.feed import serial_of
 from undercroft.advisories.feeds.packages_index import ListedPackage
@@ -93,18 +93,22 @@ def _wanted(
 
 def _fetch(mirrors: Mirrors, source: SourceVersion, candidates: list[Listing]) -> list[ChangelogEntry]:
     """Return the changelog of a source version. Raises NotFoundError where no package tried has one."""
-    by_size = sorted(candidates, key=lambda listing: (listing[1].size_bytes, listing[1].package))
-    for suite, package in by_size[:MAX_TRIED]:
+    waiting = sorted(candidates, key=lambda listing: (listing[1].size_bytes, listing[1].package))
+    for _ in range(min(MAX_TRIED, len(waiting))):
+        suite, package = waiting.pop(0)
         if package.size_bytes > MAX_PACKAGE_BYTES:
-            break
+            continue
         url = f"{suite.source.base}/{package.path}"
         wanted = Wanted(url, package.size_bytes, sha256=package.sha256, plain_http=True)
         download = mirrors.fetch(wanted, package.package)
         with download.path.open("rb") as file:
-            text = changelog(file, package.package, url)
+            found = documentation(file, package.package, url)
         mirrors.downloader.discard(download)
-        if text is not None:
-            return _checked(changelog_entries(text, url), source, url)
+        if found.changelog is not None:
+            return _checked(changelog_entries(found.changelog, url), source, url)
+        waiting.sort(
+            key=lambda listing: listing[1].package != found.linked_package
+        )  # the rest keep their order
     raise NotFoundError(
         f"{source[0]} {source[1]}: no package of it that was tried has a changelog of its own"
     )

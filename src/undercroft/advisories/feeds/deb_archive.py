@@ -4,7 +4,7 @@ Follows deb(5), ar(5) and the tar formats that dpkg-deb writes (ustar, GNU long 
 over data.tar, within limits on what is decompressed, on the number of members and on the changelog itself.
 
 A package's documentation folder may be a symlink to that of another package of the same source; then the
-answer is None and the caller takes another binary package.
+answer names that package, and the caller takes it next.
 """
 
 import io
@@ -30,8 +30,21 @@ _BLOCK_BYTES = 512
 _CHUNK_BYTES = 1 << 16
 
 
-def changelog(file: BinaryIO, package: str, what: str) -> bytes | None:
-    """Return the decompressed Debian changelog of `package` from its .deb, None where it has none of its own.
+@dataclass(frozen=True, slots=True)
+class Documentation:
+    """What a package's documentation folder holds.
+
+    Attributes:
+        changelog: the decompressed Debian changelog, None where the package has none of its own.
+        linked_package: the untrusted name of the package whose folder stands for this one's, "" for none.
+    """
+
+    changelog: bytes | None
+    linked_package: str = ""
+
+
+def documentation(file: BinaryIO, package: str, what: str) -> Documentation:
+    """Return what the .deb of `package` has of documentation.
 
     Args:
         file: the untrusted .deb, positioned at its start.
@@ -46,17 +59,20 @@ def changelog(file: BinaryIO, package: str, what: str) -> bytes | None:
     # A native package has no upstream changelog, so its own goes by the shorter name.
     names = (folder + b"changelog.Debian.gz", folder + b"changelog.gz")
     found: dict[bytes, bytes] = {}
+    linked_package = ""
     with decompressed(_data_member(file, what), MAX_DATA_BYTES, what) as data:
         for member in _members(data, what):
             if member.name in names and member.is_file:
                 found[member.name] = member.content(MAX_CHANGELOG_BYTES)
                 if member.name == names[0]:
                     break
+            elif member.name + b"/" == folder:
+                linked_package = member.link_target.rpartition(b"/")[2].decode("ascii", "replace")
     compressed = next((found[name] for name in names if name in found), None)
     if compressed is None:
-        return None
+        return Documentation(None, linked_package)
     with decompressed(io.BytesIO(compressed), MAX_CHANGELOG_BYTES, f"{what}: changelog") as text:
-        return read_all(text, MAX_CHANGELOG_BYTES, f"{what}: changelog")
+        return Documentation(read_all(text, MAX_CHANGELOG_BYTES, f"{what}: changelog"))
 
 
 def _data_member(file: BinaryIO, what: str) -> BinaryIO:
@@ -103,6 +119,7 @@ class _Slice(io.RawIOBase):
 class _Member:
     name: bytes
     is_file: bool
+    link_target: bytes
     size_bytes: int
     _stream: io.BufferedReader
     _what: str
@@ -139,6 +156,7 @@ def _members(stream: io.BufferedReader, what: str) -> Iterator[_Member]:
         member = _Member(
             name=(long_name or _name(header)).removeprefix(b"./").rstrip(b"/"),
             is_file=kind in {b"0", b"\0"},
+            link_target=header[157:257].rstrip(b"\0") if kind == b"2" else b"",
             size_bytes=size_bytes,
             _stream=stream,
             _what=what,

@@ -7,7 +7,7 @@ import pytest
 from feedfixtures import build_deb, changelog_text, deb_with_changelog
 
 from undercroft.advisories.feeds import deb_archive
-from undercroft.advisories.feeds.deb_archive import changelog
+from undercroft.advisories.feeds.deb_archive import Documentation, documentation
 from undercroft.errors import InputError, UnsupportedError
 
 TEXT = changelog_text("example", "1.0-2")
@@ -15,7 +15,7 @@ DOC = "usr/share/doc/example"
 
 
 def read(deb: bytes, package: str = "example") -> bytes | None:
-    return changelog(io.BytesIO(deb), package, "example.deb")
+    return documentation(io.BytesIO(deb), package, "example.deb").changelog
 
 
 def ar(members: dict[str, bytes]) -> bytes:
@@ -59,7 +59,7 @@ def test_a_native_packages_changelog_goes_by_the_shorter_name(tmp_path):
 
 def test_a_documentation_folder_that_is_a_symlink_means_another_package(tmp_path):
     linked = build_deb(tmp_path, "example", {"usr/bin/x": b"x"}, [(DOC, "example-common")])
-    assert read(linked) is None
+    assert documentation(io.BytesIO(linked), "example", "a.deb") == Documentation(None, "example-common")
 
 
 def test_long_paths_before_it_are_skipped(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from undercroft.advisories.feeds import cve, debian_dsa, debian_tracker, epss, kev, openvex, osv
-from undercroft.advisories.feeds.deb_archive import changelog
+from undercroft.advisories.feeds.deb_archive import documentation
 from undercroft.advisories.feeds.debian_changelog import changelog_entries
 from undercroft.advisories.feeds.packages_index import listed_packages
 from undercroft.advisories.feeds.registry import parse_any
@@ -61,7 +61,7 @@ READERS: dict[str, tuple[Reader, bytes]] = {
         lambda data: list(listed_packages(io.BytesIO(data), "a")),
         lzma.compress(Deb("a0", "1").stanza().encode()),
     ),
-    "deb": (lambda data: changelog(io.BytesIO(data), "a", "a.deb"), DEB_TAR),
+    "deb": (lambda data: documentation(io.BytesIO(data), "a", "a.deb"), DEB_TAR),
     "changelog": (lambda data: changelog_entries(data, "a"), changelog_text("a", "1")),
     "sources": (text(parse_deb822), b"Types: deb\nURIs: https://a\nSuites: b\nComponents: c\n"),
     "sources.list": (text(parse_one_line), b"deb [arch=amd64] https://a b c\n"),
