@@ -127,6 +127,8 @@ def decode(node: int, raw: bytes, seed: int | None, *, is_trusted: bool = False)
         mode, uid, size, modified, gid, links, flags, block, generation, size_high, uid_high, gid_high,
         checksum, extra, checksum_high, modified_extra,
     ) = _unpack(raw if len(raw) > layout.INODE_EXTRA_OFFSET else raw + _NO_EXTRA)  # fmt: skip
+    if not mode or not links:
+        raise InputError(f"ext inode {node}: not in use, yet something names it")
     if extra:
         if extra > len(raw) - layout.INODE_EXTRA_OFFSET or extra & 3:
             raise InputError(f"ext inode {node}: extra fields of {extra} bytes")
@@ -138,8 +140,6 @@ def decode(node: int, raw: bytes, seed: int | None, *, is_trusted: bool = False)
         seed = crc32c(layout.INODE_SEED.pack(node, generation), seed)
         if not is_trusted:
             _verify(node, raw, seed, checksum, extra >= layout.INODE_EXTRA_HAS_CHECKSUM)
-    if not mode or not links:
-        raise InputError(f"ext inode {node}: not in use, yet something names it")
     kind = _KINDS[mode >> 12]
     if kind is FileKind.REGULAR or kind is FileKind.DIRECTORY:
         size |= size_high << 32
