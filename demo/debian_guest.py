@@ -97,6 +97,7 @@ def build_tree(
         "--skip=essential/unlink",  # keep what was downloaded until it is in the cache
         f"--setup-hook=mkdir -p {inside}; cp -l {shlex.quote(str(archives))}/*.deb {inside} || true",
         f"--customize-hook=cp -n {inside}/*.deb {shlex.quote(str(archives))}",
+        "--dpkgopt=force-unsafe-io",  # a folder that can be built again needs no fsync for each file
         "--aptopt=Acquire::Languages none",
         "--aptopt=APT::Install-Recommends false",
         *(f"--aptopt={option.replace('=', ' ', 1)}" for option in mirror.apt_options),
@@ -130,7 +131,7 @@ def upgrade_tree(tree: Path, mirror: HostMirror, cache: Path) -> int:
     # The main suite has nothing newer, and its index takes longer than all the rest.
     security_only = ("-o", "Dir::Etc::SourceList=/dev/null")
     _apt(tree, mirror, "update", *security_only)
-    _apt(tree, mirror, "upgrade", *security_only, "-o", "Dpkg::Options::=--force-unsafe-io")
+    _apt(tree, mirror, "upgrade", *security_only)
     for package in inside.glob("*.deb"):
         package.replace(archives / package.name)
     _apt(tree, mirror, "clean")

@@ -32,6 +32,8 @@ from undercroft.errors import OperationError, StateError, UndercroftError
 Result = TypeVar("Result")
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "demo"
+DATABASE = CACHE / "advisories.sqlite"
+PROGRAM = Path(sys.executable).with_name("undercroft")
 SNAPSHOT = "before-upgrade"
 PACKAGES = (
     "bind9-host",
@@ -112,7 +114,10 @@ def _show(image: Path) -> None:
     _undercroft("feeds", "update", "--mirror", "auto", "--for", image.name)
     _undercroft("scan", image.name)
     _undercroft("diff", f"{image.name}@{SNAPSHOT}", image.name)
-    _say(f"\nThe guest stays: cd {CACHE}, and look at it yourself (undercroft scan -v {image.name}).")
+    _say(
+        f"\nThe guest stays. Look at it yourself:\n  cd {CACHE}\n"
+        f"  UNDERCROFT_DATABASE={DATABASE.name} {PROGRAM} scan -v {image.name}"
+    )
 
 
 def _step(what: str, work: Callable[[], Result]) -> Result:
@@ -132,10 +137,9 @@ def _say(text: str, end: str = "\n") -> None:
 def _undercroft(*arguments: str) -> None:
     """Show and run one command of Undercroft, with a database of the demo's own."""
     _say(f"\n$ undercroft {' '.join(arguments)}")
-    program = Path(sys.executable).with_name("undercroft")
-    environment = {**os.environ, "UNDERCROFT_DATABASE": str(CACHE / "advisories.sqlite")}
+    environment = {**os.environ, "UNDERCROFT_DATABASE": str(DATABASE)}
     started_at_s = time.monotonic()
-    done = subprocess.run([program, *arguments], cwd=CACHE, env=environment, check=False)
+    done = subprocess.run([PROGRAM, *arguments], cwd=CACHE, env=environment, check=False)
     _say(f"({time.monotonic() - started_at_s:.2f} s)")
     if done.returncode not in (0, INCOMPLETE):
         raise OperationError(f"undercroft {arguments[0]} ended with {done.returncode}; its message is above")
