@@ -215,8 +215,8 @@ class TestDiscoverablePartitions:
         parts = [filesystem(folder / name, fs_uuid) for name, fs_uuid in names.items()]
         disk = wrap_gpt(folder / "disk", parts)
         for number, type_id in enumerate((self.ROOT_TYPE, self.USR_TYPE, self.VAR_TYPE), 1):
-            run("sfdisk", "-q", "--part-type", disk, str(number), type_id)
-        run("sfdisk", "-q", "--part-uuid", disk, "3", var_uuid)
+            run("sfdisk", "-q", "--no-tell-kernel", "--part-type", disk, str(number), type_id)
+        run("sfdisk", "-q", "--no-tell-kernel", "--part-uuid", disk, "3", var_uuid)
         return disk
 
     def test_usr_and_the_machines_own_var_are_mounted(self, tree: Path, tmp_path: Path) -> None:
