@@ -30,6 +30,7 @@ TIMEOUT_S = 30.0
 MAX_TRANSFER_S = 3600.0
 """For one attempt: a server that drips bytes for ever gets no further."""
 
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "undercroft"}
 _CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)")
@@ -51,7 +52,7 @@ class HttpDownloader:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._sleep = sleep
-        self._client = httpx.Client(timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"})
+        self._client = httpx.Client(timeout=TIMEOUT_S, headers=HEADERS)
 
     def __enter__(self) -> Self:
         return self

@@ -46,9 +46,7 @@ class Release:
         release: release key ("debian:12").
         dated_at: its Date.
         valid_until: its Valid-Until, None for none.
-        components: as listed; Debian's security suites list "updates/main" for "main".
         by_hash: whether files can be fetched by digest (Acquire-By-Hash).
-        automatic: False for suites that apt does not upgrade from by itself (NotAutomatic: backports).
         files: by path.
     """
 
@@ -60,9 +58,7 @@ class Release:
     release: str
     dated_at: datetime
     valid_until: datetime | None
-    components: tuple[str, ...]
     by_hash: bool
-    automatic: bool
     files: Mapping[str, IndexFile]
 
     @property
@@ -101,9 +97,7 @@ def parse_release(text: str, what: str) -> Release:
         release=release,
         dated_at=_moment(values.get("date", ""), f"{what}: Date"),
         valid_until=None if valid_until is None else _moment(valid_until, f"{what}: Valid-Until"),
-        components=tuple(values.get("components", "").split()),
         by_hash=values.get("acquire-by-hash", "").lower() == "yes",
-        automatic=values.get("notautomatic", "").lower() != "yes",
         files=dict(_files(digests, what)),
     )
 

@@ -46,7 +46,7 @@ def test_a_release_says_what_it_is_and_until_when():
         "2025-02-13T20:00:00Z",
     )
     assert found.valid_until == datetime(2025, 2, 20, 20, tzinfo=UTC)
-    assert (found.by_hash, found.automatic) == (True, True)
+    assert found.by_hash
 
 
 def test_only_sha256_digests_count():
@@ -142,7 +142,3 @@ def test_a_release_of_the_future_is_refused():
 def test_what_is_malformed_is_refused(text, message):
     with pytest.raises(InputError, match=message):
         parse_release(text, "mirror")
-
-
-def test_suites_that_apt_does_not_upgrade_from_are_marked():
-    assert not parse_release(RELEASE + "NotAutomatic: yes\n", "mirror").automatic
