@@ -7,14 +7,19 @@ from hypothesis import strategies as st
 
 from undercroft.cli.render.jsontext import dump
 
-simple = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+names = st.text(max_size=5)
+simple = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | names
 values = st.recursive(
-    simple | st.lists(simple),
-    lambda inner: st.dictionaries(st.text(), inner) | st.lists(st.dictionaries(st.text(), inner)),
+    simple | st.lists(simple, max_size=3),
+    lambda inner: (
+        st.dictionaries(names, inner, max_size=3)
+        | st.lists(st.dictionaries(names, inner, max_size=3), max_size=3)
+    ),
+    max_leaves=12,
 )
 
 
-@given(st.dictionaries(st.text(), values))
+@given(st.dictionaries(names, values, max_size=4))
 def test_it_reads_back_as_the_same_values(document) -> None:
     assert json.loads(dump(document)) == document
 
