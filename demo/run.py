@@ -61,6 +61,7 @@ INCOMPLETE = 4
 def main() -> int:
     """Run the demo; return its exit code."""
     try:
+        require_tools()
         with _alone():
             image = _build()
             _show(image)
@@ -84,7 +85,6 @@ def _alone() -> Iterator[None]:
 
 def _build() -> Path:
     """Return the guest's disk, built anew with the packages in the cache."""
-    require_tools()
     mirror = host_mirror()
     _say(
         f"A Debian {mirror.codename} guest is built from the mirror that apt uses here "
