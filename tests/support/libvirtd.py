@@ -8,6 +8,7 @@ under `root`. Needs root.
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -110,11 +111,11 @@ def running() -> Iterator[Libvirtd]:
         start_new_session=True,
     )
     try:
-        socket = root / "run" / "libvirt" / "libvirt-sock"
-        _wait_for(socket, process, root)
+        path = root / "run" / "libvirt" / "libvirt-sock"
+        _wait_for(path, process, root)
         (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         inside = ("nsenter", "--target", first, "--mount", "--pid")
-        yield Libvirtd(root, f"qemu+unix:///system?socket={socket}", images, inside)
+        yield Libvirtd(root, f"qemu+unix:///system?socket={path}", images, inside)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -147,11 +148,16 @@ def disk_xml(path: Path, target: str, image_format: str = "qcow2", extra: str = 
     )
 
 
-def _wait_for(socket: Path, process: subprocess.Popen[bytes], root: Path) -> None:
+def _wait_for(path: Path, process: subprocess.Popen[bytes], root: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not socket.exists():
+    while not _listens(path):
         if process.poll() is not None or time.monotonic() > deadline:
             log = root / "log" / "libvirtd.log"
             told = (root / "out").read_text() + (log.read_text() if log.exists() else "")
             raise RuntimeError(f"libvirtd did not start: {told[-2000:]}")
         time.sleep(0.02)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0

@@ -12,16 +12,14 @@ _POLL_S = 0.005
 
 
 def scratch_files(libvirt: Libvirt, domain: Domain) -> tuple[str, ...] | None:
-    """Return the scratch files of the domain's backup job, None when it has no such job.
+    """Return the scratch files of the domain's backup job, None when it has no such job or is gone.
 
     Raises libvirt's error when it cannot be asked.
     """
     try:
         untrusted_xml = domain.backupGetXMLDesc()
     except libvirt.libvirtError as error:
-        if code(error) in {libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_NO_DOMAIN}:
-            return None
-        if not domain.isActive():
+        if code(error) == libvirt.VIR_ERR_NO_DOMAIN_BACKUP or not _is_running(libvirt, domain):
             return None
         raise
     return domain_xml.parse_backup_scratch(untrusted_xml)
@@ -39,11 +37,9 @@ def end(libvirt: Libvirt, domain: Domain, folder: Path) -> bool:
     """
     deadline = time.monotonic() + END_TIMEOUT_S
     aborted = False
-    while (files := scratch_files(libvirt, domain)) is not None:
-        if scratch.marked_folder(files) != folder:
-            break
+    while _has_job(libvirt, domain, folder):
         if not aborted:
-            domain.abortJob()
+            _abort(libvirt, domain, folder)
             aborted = True
         if time.monotonic() > deadline:
             raise OperationError(
@@ -51,3 +47,26 @@ def end(libvirt: Libvirt, domain: Domain, folder: Path) -> bool:
             )
         time.sleep(_POLL_S)
     return aborted
+
+
+def _abort(libvirt: Libvirt, domain: Domain, folder: Path) -> None:
+    try:
+        domain.abortJob()
+    except libvirt.libvirtError:
+        if _has_job(libvirt, domain, folder):
+            raise
+        # the machine stopped, and its job with it, after we had looked
+
+
+def _has_job(libvirt: Libvirt, domain: Domain, folder: Path) -> bool:
+    files = scratch_files(libvirt, domain)
+    return files is not None and scratch.marked_folder(files) == folder
+
+
+def _is_running(libvirt: Libvirt, domain: Domain) -> bool:
+    try:
+        return bool(domain.isActive())
+    except libvirt.libvirtError as error:
+        if code(error) == libvirt.VIR_ERR_NO_DOMAIN:  # a transient domain is gone when it stops
+            return False
+        raise
