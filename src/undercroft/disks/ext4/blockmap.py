@@ -33,22 +33,20 @@ class BlockMap:
         """
         blocks = -(-inode.stat.size_bytes // self._superblock.block_bytes)
         logical = length = physical = 0
-        for block, pointer in self._blocks(inode, range(first_block, blocks)):
-            if length and block == logical + length and pointer == physical + length:
-                length += 1
+        for begin, count, pointer in self._pieces(inode, range(first_block, blocks)):
+            if length and begin == logical + length and pointer == physical + length:
+                length += count
                 continue
             if length:
                 yield logical, length, physical
-            logical, length, physical = block, 1, pointer
+            logical, length, physical = begin, count, pointer
         if length:
             yield logical, length, physical
 
-    def _blocks(self, inode: Inode, wanted: range) -> Iterator[tuple[int, int]]:
-        """Yield (logical block, block on disk) for those that are wanted, without holes."""
+    def _pieces(self, inode: Inode, wanted: range) -> Iterator[Run]:
+        """Yield the wanted runs, cut where a block of pointers ends."""
         pointers = _ROOT.unpack(inode.block)
-        for logical in range(min(wanted.start, _DIRECT), min(wanted.stop, _DIRECT)):
-            if pointers[logical]:
-                yield logical, self._checked(inode, pointers[logical])
+        yield from self._leaf(inode, pointers, 0, range(wanted.start, min(wanted.stop, _DIRECT)))
         logical = _DIRECT
         for depth in (1, 2, 3):
             span = self._fanout**depth
@@ -56,26 +54,34 @@ class BlockMap:
                 yield from self._indirect(inode, pointers[_DIRECT + depth - 1], depth, logical, wanted)
             logical += span
 
-    def _indirect(
-        self, inode: Inode, block: int, depth: int, logical: int, wanted: range
-    ) -> Iterator[tuple[int, int]]:
+    def _indirect(self, inode: Inode, block: int, depth: int, logical: int, wanted: range) -> Iterator[Run]:
+        """Yield the wanted runs below an indirect block whose first logical block is `logical`."""
         size = self._superblock.block_bytes
-        pointers = self._pointers(self._source.read(self._checked(inode, block) * size, size))
+        self._check(inode, block, 1)
+        pointers = self._pointers(self._source.read(block * size, size))
         span = self._fanout ** (depth - 1)
         start = max(0, (wanted.start - logical) // span)
         stop = min(self._fanout, -(-(wanted.stop - logical) // span))
+        if depth == 1:
+            yield from self._leaf(inode, pointers, logical, range(start, stop))
+            return
         for index in range(start, stop):
-            pointer = pointers[index]
-            if not pointer:
-                continue
-            if depth == 1:
-                yield logical + index, self._checked(inode, pointer)
-            else:
-                yield from self._indirect(inode, pointer, depth - 1, logical + index * span, wanted)
+            if pointers[index]:
+                yield from self._indirect(inode, pointers[index], depth - 1, logical + index * span, wanted)
 
-    def _checked(self, inode: Inode, block: int) -> int:
-        if not self._superblock.first_data_block < block < self._superblock.blocks:
-            raise InputError(
-                f"ext inode {inode.stat.node}: block map: block {block} lies outside the filesystem"
-            )
-        return block
+    def _leaf(self, inode: Inode, pointers: tuple[int, ...], logical: int, indices: range) -> Iterator[Run]:
+        """Yield the runs that the pointers at `indices` form; the first pointer is of block `logical`."""
+        index, stop = indices.start, indices.stop
+        while index < stop:
+            first = pointers[index]
+            length = 1
+            if first:
+                while index + length < stop and pointers[index + length] == first + length:
+                    length += 1
+                self._check(inode, first, length)
+                yield logical + index, length, first
+            index += length
+
+    def _check(self, inode: Inode, block: int, length: int) -> None:
+        if not self._superblock.first_data_block < block <= self._superblock.blocks - length:
+            raise InputError(f"ext inode {inode.stat.node}: block map: {length} blocks at {block} lie outside")
