@@ -84,4 +84,5 @@ class BlockMap:
 
     def _check(self, inode: Inode, block: int, length: int) -> None:
         if not self._superblock.first_data_block < block <= self._superblock.blocks - length:
-            raise InputError(f"ext inode {inode.stat.node}: block map: {length} blocks at {block} lie outside")
+            place = f"ext inode {inode.stat.node}: block map"
+            raise InputError(f"{place}: {length} blocks at {block} lie outside the filesystem")
