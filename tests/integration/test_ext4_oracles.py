@@ -451,6 +451,25 @@ def test_transaction_without_its_commit_block_is_left_out(
     assert differences(see_image(filesystem), extimages.see_checked(image)) == []
 
 
+@pytest.mark.parametrize("journal_options", ["-c -v 2", "-c -v 3"])
+def test_damaged_copy_in_a_whole_transaction_is_left_out_and_a_problem(
+    journal_options: str, target: Path, tmp_path: Path
+) -> None:
+    image = make(tmp_path / "image", "-t", "ext4", "-b", "1024", tree=target)
+    blocks = _blocks(image)
+    (tmp_path / "new").write_bytes(b"".join(b"%d" % number * 1024 for number in range(3)))
+    _write_journal(image, journal_options, f"-b {','.join(map(str, blocks[:3]))} {tmp_path}/new")
+    content = bytearray(image.read_bytes())
+    content[content.index(b"1" * 1024) + 100] ^= 1
+    image.write_bytes(content)
+    filesystem = open_image(image)
+    assert filesystem.notes == ("journal replayed: 2 blocks of 1 transactions",)
+    assert [
+        f"a copy of block {blocks[1]}: its checksum is wrong" in text for text in filesystem.problems
+    ] == [True]
+    assert differences(see_image(filesystem), extimages.see_checked(image)) == []
+
+
 def test_damaged_transaction_ends_the_replay_and_is_a_problem(target: Path, tmp_path: Path) -> None:
     # debugfs sums a transaction of revokes in a way that neither e2fsck nor the kernel accepts in version 1.
     image = make(tmp_path / "image", "-t", "ext4", "-b", "1024", "-O", "^metadata_csum,^64bit", tree=target)

@@ -47,7 +47,9 @@ def open_filesystem(source: BlockSource) -> "Ext4":
             "what lies beyond cannot be read"
         )
     if replayed.source is not source:
-        superblock, _ = superblocks.find(replayed.source)
+        superblock, note = superblocks.find(replayed.source)
+        if note and note not in replayed.notes:
+            replayed.notes.append(note)
     if superblock.has_errors:
         replayed.notes.append("the guest's kernel marked the filesystem as having errors")
     return Ext4(superblock, replayed)

@@ -28,6 +28,7 @@ class Recovery:
         escaped: those of them whose first four bytes are the journal's magic.
         transactions: how many were whole.
         next_sequence: of the transaction after the last whole one.
+        refused: how many copies of blocks in whole transactions could not be used; `problems` names one.
         problems: what of the log could not be replayed.
     """
 
@@ -35,7 +36,14 @@ class Recovery:
     escaped: set[int] = field(default_factory=set)
     transactions: int = 0
     next_sequence: int = 0
+    refused: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def refuse(self, position: int, block: int, why: str) -> None:
+        """Count a copy of `block` at journal block `position` as unusable."""
+        self.refused += 1
+        if self.refused == 1:
+            self.problems.append(f"journal block {position}, a copy of block {block}: {why}; not replayed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,8 @@ def recover(log: Log, blocks: int) -> Recovery:
     for control in controls:
         if control.kind == layout.DESCRIPTOR:
             _replay(log, control, revoked, blocks, recovery)
+    if recovery.refused > 1:
+        recovery.problems.append(f"journal: {recovery.refused} copies of blocks in all were not replayed")
     return recovery
 
 
@@ -196,11 +206,10 @@ def _replay(log: Log, control: _Control, revoked: dict[int, int], blocks: int, r
         if revoked.get(tag.block, -1) >= control.ordinal:
             continue
         position = log.advance(control.position, step)
-        place = f"journal block {position}, a copy of block {tag.block}"
         if tag.block >= blocks:
-            recovery.problems.append(f"{place}: lies outside the filesystem of {blocks} blocks")
+            recovery.refuse(position, tag.block, f"the filesystem has {blocks} blocks")
         elif not _has_good_checksum(log, tag, sequence, position):
-            recovery.problems.append(f"{place}: its checksum is wrong; it was not replayed")
+            recovery.refuse(position, tag.block, "its checksum is wrong")
         else:
             recovery.replayed[tag.block] = log.offset(position)
             (recovery.escaped.add if tag.is_escaped else recovery.escaped.discard)(tag.block)
