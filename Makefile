@@ -45,6 +45,7 @@ $(VENV)/run.stamp: pyproject.toml requirements/run.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --require-hashes -r requirements/run.lock
 	$(BIN)/pip install -q --no-deps -e .
+	$(BIN)/python -m compileall -q src  # the sandbox may not write what it compiles
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml requirements/dev.lock
@@ -52,6 +53,7 @@ $(VENV)/dev.stamp: pyproject.toml requirements/dev.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --require-hashes -r requirements/dev.lock
 	$(BIN)/pip install -q --no-deps -e .
+	$(BIN)/python -m compileall -q src  # the sandbox may not write what it compiles
 	touch $@ $(VENV)/run.stamp
 
 $(VENV)/bench.stamp: $(VENV)/dev.stamp requirements/bench.lock

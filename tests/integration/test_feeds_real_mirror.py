@@ -37,7 +37,7 @@ def test_the_hosts_own_mirror_is_verified_and_imported(tmp_path: Path, request: 
         assert {result.outcome for result in results} == {Outcome.IMPORTED}
         assert all(suite.signed_by for suite in suites)
         newest = {
-            (package.package, package.version)
+            (package.source, package.source_version)
             for suite in suites
             for package in suite.packages()
             if package.package in KNOWN_PACKAGES

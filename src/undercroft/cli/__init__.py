@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from undercroft.version import VERSION
 from undercroft.errors import UndercroftError
+from undercroft.version import VERSION
 
 _COMMANDS = {
     "scan": "What is installed and unpatched in every state of a machine.",

@@ -42,16 +42,24 @@ def exit_code(report: ScanReport, fail_on: FailOn | None = None) -> ExitCode:
     """Return what a scan that ran to its end exits with.
 
     A state without an assessment is incomplete even when it names no problem, and so is a report
-    without any state: nothing was found there because nothing was looked at.
+    without any state: nothing was found there because nothing was looked at. `FailOn.KEV` without a catalog
+    to ask is unknown, too.
     """
     if not report.states or not report.complete:
         return ExitCode.INCOMPLETE
     assessments = [state.assessment for state in report.states]
     if any(assessment is None or not assessment.complete for assessment in assessments):
         return ExitCode.INCOMPLETE
+    if fail_on is FailOn.KEV and not _knows_exploited(report):
+        return ExitCode.INCOMPLETE
     if fail_on and any(_refused(assessment, fail_on) for assessment in assessments if assessment):
         return ExitCode.FINDINGS
     return ExitCode.CLEAN
+
+
+def _knows_exploited(report: ScanReport) -> bool:
+    """Tell whether a catalog of known exploited vulnerabilities could be asked."""
+    return any(feed.name == "kev" and not feed.stale for feed in report.feeds)
 
 
 def _refused(assessment: Assessment, fail_on: FailOn) -> bool:

@@ -144,6 +144,16 @@ def status(output_format: str) -> int:
     return ExitCode.INCOMPLETE if any(feed.stale for feed in statuses) or not statuses else ExitCode.CLEAN
 
 
+@command.command(epilog=examples("undercroft feeds remove osv:DSA-5863-1"))
+@click.argument("name", metavar="FEED")
+def remove(name: str) -> None:
+    """Forget a feed, by its name in `undercroft feeds status`."""
+    from undercroft.scan.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
+
+    with FeedSession(_database()) as session:
+        session.remove(name)
+
+
 def _database() -> str:
     return own_database(os.environ, is_root=os.geteuid() == 0)
 

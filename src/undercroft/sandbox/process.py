@@ -69,7 +69,9 @@ class SandboxProcess:
         return os.pread(self._stderr, MAX_STDERR_BYTES, 0).decode("utf-8", "replace").strip()
 
     def close(self) -> None:
-        """End the process and everything in it. To be called once."""
+        """Kill the process and everything in it; it holds nothing worth keeping. To be called once."""
         self.control.close()
+        if self._pidfd is not None:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self.end()
         os.close(self._stderr)

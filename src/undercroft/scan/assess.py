@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 
 from undercroft.advisories.eol import end_of_life
+from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.match import assess
 from undercroft.advisories.releases import release_key
 from undercroft.errors import NotFoundError, UnsupportedError
@@ -36,15 +37,12 @@ def assessor(*, now: datetime, as_of: date | None = None, database: str = "") ->
         yield lambda inventory: _unassessed(inventory, problem, as_of or now.date())
         return
     with advisories:
-        yield lambda inventory: assessed(advisories, inventory, now=now, as_of=as_of)
+        yield lambda inventory: assess(inventory, knowledge_for(advisories, inventory), now=now, as_of=as_of)
 
 
-def assessed(
-    advisories: AdvisoryDatabase, inventory: Inventory, *, now: datetime, as_of: date | None = None
-) -> Assessment:
-    """Return what an open database says of `inventory`. Raises OperationError."""
-    knowledge = advisories.knowledge(_release(inventory), inventory)
-    return assess(inventory, knowledge, now=now, as_of=as_of)
+def knowledge_for(advisories: AdvisoryDatabase, inventory: Inventory) -> Knowledge:
+    """Return what an open database knows that bears on `inventory`. Raises OperationError."""
+    return advisories.knowledge(_release(inventory), inventory)
 
 
 def _release(inventory: Inventory) -> str:

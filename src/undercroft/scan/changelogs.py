@@ -33,7 +33,7 @@ def import_changelogs(
     database: AdvisoryStore,
     mirrors: Mirrors,
     suites: Sequence[Suite],
-    outdated: Collection[tuple[str, str]],
+    missing: Collection[SourceVersion],
 ) -> tuple[FeedResult, ...]:
     """Fetch the changelogs of newer packages and add their entries to the database.
 
@@ -41,13 +41,13 @@ def import_changelogs(
         database: written to.
         mirrors: where packages come from.
         suites: verified ones, see `mirror.import_mirrors`.
-        outdated: (binary package, newer version) pairs, as matching names them.
+        missing: (source package, newer version) pairs, as `match.missing_changelogs` names them.
 
     Returns:
         One result per release, and one for each source whose changelog could not be had.
     """
     results: list[FeedResult] = []
-    for release, listings in _wanted(suites, set(outdated)).items():
+    for release, listings in _wanted(suites, set(missing)).items():
         name = f"changelogs:{release}"
         known = database.changelog_versions(name)
         new: dict[SourceVersion, ChangelogEntry] = {}
@@ -67,7 +67,7 @@ def import_changelogs(
 
 
 def _wanted(
-    suites: Iterable[Suite], outdated: set[tuple[str, str]]
+    suites: Iterable[Suite], missing: set[SourceVersion]
 ) -> Mapping[str, dict[SourceVersion, list[Listing]]]:
     """Return, by release, the source versions to fetch and the packages that were built from each.
 
@@ -75,18 +75,21 @@ def _wanted(
     are many times larger, so the signed source's is taken where it is listed.
     """
     listed: defaultdict[tuple[str, SourceVersion], list[Listing]] = defaultdict(list)
-    asked: set[tuple[str, SourceVersion, SourceVersion]] = set()
+    asked: set[tuple[str, SourceVersion]] = set()
+    signed: dict[tuple[str, SourceVersion], SourceVersion] = {}
     for suite in suites:
         release = suite.release.release
         for package in suite.packages():
             source = (package.source, package.source_version)
             listed[release, source].append((suite, package))
-            if (package.package, package.version) in outdated:
-                subject = tracked(release, *source, package.version)
-                asked.add((release, source, (subject.source, subject.version)))
+            subject = tracked(release, *source, package.version)
+            if source in missing or (subject.source, subject.version) in missing:
+                asked.add((release, source))
+                signed[release, source] = (subject.source, subject.version)
     wanted: defaultdict[str, dict[SourceVersion, list[Listing]]] = defaultdict(dict)
-    for release, source, signed in asked:
-        taken = signed if (release, signed) in listed else source
+    for release, source in asked:
+        origin = signed[release, source]
+        taken = origin if (release, origin) in listed else source
         wanted[release][taken] = listed[release, taken]
     return wanted
 

@@ -16,10 +16,11 @@ from typing import Self
 from undercroft.adapters.apt import verifier_for
 from undercroft.adapters.download import SpoolingDownloader
 from undercroft.advisories.feeds.sources_list import AptSource
+from undercroft.advisories.match import missing_changelogs
 from undercroft.model.finding import FeedStatus
 from undercroft.model.inventory import Inventory
 from undercroft.scan import feeds
-from undercroft.scan.assess import assessed
+from undercroft.scan.assess import knowledge_for
 from undercroft.scan.changelogs import import_changelogs
 from undercroft.scan.feedresult import FeedResult, Progress, silent
 from undercroft.scan.journal import Journal
@@ -99,14 +100,18 @@ class FeedSession:
             self._progress,
         )
         results, suites = import_mirrors(self._database, mirrors, sources)
-        outdated = {
-            (entry.package, entry.candidate_version)
+        missing = {
+            (subject.source, subject.version)
             for inventory in inventories
-            for entry in assessed(self._database, inventory, now=self._now).outdated
+            for subject in missing_changelogs(inventory, knowledge_for(self._database, inventory))
         }
-        if not outdated:
+        if not missing:
             return results
-        return results + import_changelogs(self._database, mirrors, suites, outdated)
+        return results + import_changelogs(self._database, mirrors, suites, missing)
+
+    def remove(self, name: str) -> None:
+        """Forget a feed. Raises NotFoundError where there is none of that name."""
+        self._database.remove_feed(name)
 
     def status(self) -> tuple[FeedStatus, ...]:
         """Return what the database holds now."""

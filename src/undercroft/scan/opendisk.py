@@ -5,6 +5,7 @@ picks among the named files.
 """
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -123,10 +124,17 @@ class DiskOpener:
                 raise UnreadError(
                     f"{top.file.path}: its header names a backing file that libvirt does not know"
                 )
-            return disk.chain[len(layers) - 1]
-        below = self._pick(top, top.info.backing_name, self._target.backing_files, "--backing")
-        if below.format or not top.info.backing_format:
+            below = disk.chain[len(layers) - 1]
+        else:
+            below = self._pick(top, top.info.backing_name, self._target.backing_files, "--backing")
+        if below.format:
             return below
+        if not top.info.backing_format:
+            # A guest of a raw base can write any header onto it: its bytes must not say what it is.
+            raise UnreadError(
+                f"{top.file.path}: its header names no format for its backing file; say it once with "
+                f"`qemu-img rebase -u -F FORMAT -b {shlex.quote(below.path)}`"
+            )
         try:
             return NamedFile(below.path, DiskFormat(top.info.backing_format))
         except ValueError:

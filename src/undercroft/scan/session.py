@@ -90,7 +90,10 @@ def _domain_disk(disk: DomainDisk, still: PointInTime | None) -> DiskTarget:
         unread = unread or still.unavailable.get(disk.target, "not part of the point in time")
     try:
         image = NamedFile(disk.path, DiskFormat(disk.format)) if disk.path and not unread else None
-        chain = tuple(NamedFile(entry.path, DiskFormat(entry.format)) for entry in disk.chain or ())
+        chain = tuple(
+            NamedFile(entry.path, DiskFormat(entry.format) if entry.format else None)
+            for entry in disk.chain or ()
+        )
     except ValueError:
         image, chain, unread = None, (), f"format {disk.format!r} or one of its chain is unsupported"
     return DiskTarget(
