@@ -148,9 +148,12 @@ def decode(node: int, raw: bytes, seed: int | None, *, is_trusted: bool = False)
 
 
 def _verify(node: int, raw: bytes, seed: int, found: int, has_high: bool) -> None:
+    blanked = bytearray(raw)
+    blanked[124] = blanked[125] = 0
     if has_high:
-        computed = crc32c(b"".join((raw[:124], b"\0\0", raw[126:130], b"\0\0", raw[132:])), seed) ^ MASK
-    else:
-        computed = (crc32c(raw[:124] + b"\0\0" + raw[126:], seed) ^ MASK) & 0xFFFF
+        blanked[130] = blanked[131] = 0
+    computed = crc32c(blanked, seed) ^ MASK
+    if not has_high:
+        computed &= 0xFFFF
     if computed != found:
         raise InputError(f"ext inode {node}: its checksum is {found:#x}, its bytes give {computed:#x}")
