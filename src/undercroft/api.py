@@ -25,11 +25,11 @@ from undercroft.model.disk import DiskFormat
 from undercroft.model.finding import Assessment
 from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT, ScanReport
-from undercroft.scan.assess import assessor
-from undercroft.scan.diff import diff_states
-from undercroft.scan.machine import OpenMachine
-from undercroft.scan.report import scan_machine
-from undercroft.scan.session import Request, open_machine, start_reader
+from undercroft.usecases.assess import assessor
+from undercroft.usecases.diff import diff_states
+from undercroft.usecases.machine import OpenMachine
+from undercroft.usecases.report import scan_machine
+from undercroft.usecases.session import Request, open_machine, start_reader
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 from campaign import INCOMPLETE, REFUSED, RELABELLED, WRONG, families, run_campaign, table
 from mutants import Family
 
-from undercroft.scan.session import start_reader
+from undercroft.usecases.session import start_reader
 
 MUTANTS = 1000
 MAX_WRONG_SHARE = 0.05

@@ -15,11 +15,11 @@ from feedserver import FeedServer, Resource, serving
 from undercroft.adapters.download import SpoolingDownloader
 from undercroft.errors import NotFoundError
 from undercroft.model.finding import FeedStatus
-from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome
-from undercroft.scan.feeds import import_paths, status, update
-from undercroft.scan.journal import Journal
-from undercroft.scan.publishers import PUBLISHERS, Publisher, select
 from undercroft.store.database import AdvisoryDatabase
+from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome
+from undercroft.usecases.feeds import import_paths, status, update
+from undercroft.usecases.journal import Journal
+from undercroft.usecases.publishers import PUBLISHERS, Publisher, select
 
 TRACKER = document("debian-tracker.json")
 KEV = document("kev.json")

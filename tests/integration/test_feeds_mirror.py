@@ -16,10 +16,10 @@ from undercroft.adapters.gpgv import CLEARSIGNED, SignatureVerifier
 from undercroft.advisories.feeds.sources_list import AptSource
 from undercroft.model.finding import FeedStatus
 from undercroft.ports.signatures import Signed
-from undercroft.scan.changelogs import import_changelogs
-from undercroft.scan.feedresult import FeedResult, Outcome
-from undercroft.scan.mirror import Mirrors, Suite, VerifierFor, import_mirrors
 from undercroft.store.database import AdvisoryDatabase
+from undercroft.usecases.changelogs import import_changelogs
+from undercroft.usecases.feedresult import FeedResult, Outcome
+from undercroft.usecases.mirror import Mirrors, Suite, VerifierFor, import_mirrors
 
 FEED = "mirror:debian:12:bookworm-security"
 
@@ -308,7 +308,7 @@ def test_the_changelog_of_an_outdated_package_comes_from_a_package_that_has_it(p
 
 
 def test_a_linked_documentation_folder_names_the_package_to_take_next(packed, mirror, tmp_path, monkeypatch):
-    monkeypatch.setattr("undercroft.scan.changelogs.MAX_TRIED", 2)
+    monkeypatch.setattr("undercroft.usecases.changelogs.MAX_TRIED", 2)
     without = build_deb(tmp_path, "libexample2", {"usr/lib/b": b"b"})
     mirror.debs.append(Deb("libexample2", "1.0-2", source="example", content=without))
     by_size = ("libexample1", "libexample2", "example-common")

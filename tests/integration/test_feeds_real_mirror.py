@@ -9,10 +9,10 @@ import pytest
 from undercroft.adapters.apt import host_sources, verifier_for
 from undercroft.adapters.download import SpoolingDownloader
 from undercroft.adapters.gpgv import DISTRIBUTION_KEYRINGS
-from undercroft.scan.changelogs import import_changelogs
-from undercroft.scan.feedresult import Outcome
-from undercroft.scan.mirror import Mirrors, import_mirrors
 from undercroft.store.database import AdvisoryDatabase
+from undercroft.usecases.changelogs import import_changelogs
+from undercroft.usecases.feedresult import Outcome
+from undercroft.usecases.mirror import Mirrors, import_mirrors
 
 MAX_SECONDS = 120
 KNOWN_PACKAGES = {"openssl", "libc6", "tzdata", "apt", "linux-libc-dev"}

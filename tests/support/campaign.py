@@ -23,9 +23,9 @@ from undercroft.errors import InputError
 from undercroft.model.disk import DiskFormat
 from undercroft.model.inventory import Package
 from undercroft.ports.reader import Reader
-from undercroft.scan.machine import OpenMachine
-from undercroft.scan.session import start_reader
-from undercroft.scan.target import from_images
+from undercroft.usecases.machine import OpenMachine
+from undercroft.usecases.session import start_reader
+from undercroft.usecases.target import from_images
 
 SAME, INCOMPLETE, REFUSED, CRASH = "same", "incomplete", "refused", "crash"
 RELABELLED = "relabelled"  # the right packages under a wrong snapshot name, which no checksum covers

@@ -1,4 +1,4 @@
-"""The command line: thin commands over the use cases of `undercroft.scan`.
+"""The command line: thin commands over the use cases of `undercroft.usecases`.
 
 Results go to stdout, messages and progress to stderr. Exit codes: 0 clean, 1 error, 2 usage, 3 not
 found, 4 incomplete or unknown, 6 findings (only with --fail-on).

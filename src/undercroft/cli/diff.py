@@ -13,11 +13,11 @@ from undercroft.cli.render import data
 from undercroft.cli.render.diff import render_diff
 from undercroft.cli.render.progress import Progress
 from undercroft.model.report import CURRENT, StateReport
-from undercroft.scan.assess import assessor
-from undercroft.scan.diff import diff_states
-from undercroft.scan.machine import OpenMachine
-from undercroft.scan.report import scan_machine
-from undercroft.scan.session import Request, open_machine
+from undercroft.usecases.assess import assessor
+from undercroft.usecases.diff import diff_states
+from undercroft.usecases.machine import OpenMachine
+from undercroft.usecases.report import scan_machine
+from undercroft.usecases.session import Request, open_machine
 
 
 @click.command(

@@ -15,9 +15,9 @@ from undercroft.cli.options import examples, format_option, opened, screen, show
 from undercroft.cli.render import data, listing
 from undercroft.cli.render.progress import Progress
 from undercroft.model.inventory import Inventory
-from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome
-from undercroft.scan.paths import own_database, readable_database
-from undercroft.scan.session import Request
+from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome
+from undercroft.usecases.paths import own_database, readable_database
+from undercroft.usecases.session import Request
 
 
 @click.group(
@@ -79,8 +79,8 @@ def update(names: tuple[str, ...], everything: bool, mirror: str | None, quiet: 
     --all is given. What a mirror's newer packages fix is read from their changelogs, for the machines that
     are named with --for or -d.
     """
-    from undercroft.scan.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
-    from undercroft.scan.publishers import select  # noqa: PLC0415
+    from undercroft.usecases.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
+    from undercroft.usecases.publishers import select  # noqa: PLC0415
 
     if (options["images"] or options["domains"]) and not mirror:
         raise click.UsageError("--for and -d fetch changelogs from a mirror: add --mirror auto")
@@ -116,7 +116,7 @@ def import_(paths: tuple[Path, ...], quiet: bool) -> int:
     Accepted: the Debian tracker's JSON, DSA and DLA lists, OSV archives and records, CVE records, CISA KEV,
     EPSS, OpenVEX documents; folders of them.
     """
-    from undercroft.scan.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
+    from undercroft.usecases.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
 
     with (
         Progress(sys.stderr, enabled=not quiet) as progress,
@@ -148,7 +148,7 @@ def status(output_format: str) -> int:
 @click.argument("name", metavar="FEED")
 def remove(name: str) -> None:
     """Forget a feed, by its name in `undercroft feeds status`."""
-    from undercroft.scan.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
+    from undercroft.usecases.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
 
     with FeedSession(_database()) as session:
         session.remove(name)

@@ -10,9 +10,9 @@ import click
 from undercroft.model.disk import DiskFormat
 from undercroft.model.report import CURRENT
 from undercroft.ports.reader import Reader
-from undercroft.scan.machine import OpenMachine
-from undercroft.scan.session import Request, open_machine, start_reader
-from undercroft.scan.target import split_state
+from undercroft.usecases.machine import OpenMachine
+from undercroft.usecases.session import Request, open_machine, start_reader
+from undercroft.usecases.target import split_state
 
 if TYPE_CHECKING:
     from undercroft.cli.render.terminal import Terminal

@@ -11,9 +11,9 @@ from undercroft.cli.options import examples, format_option, machine_options, ope
 from undercroft.cli.render import table
 from undercroft.cli.render.progress import Progress
 from undercroft.model.report import ScanReport
-from undercroft.scan.assess import assessor
-from undercroft.scan.report import scan_machine
-from undercroft.scan.session import Request
+from undercroft.usecases.assess import assessor
+from undercroft.usecases.report import scan_machine
+from undercroft.usecases.session import Request
 
 DAY = click.DateTime(["%Y-%m-%d"])
 

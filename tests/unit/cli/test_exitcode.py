@@ -4,10 +4,20 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from reports import assessment, finding, report, state, vulnerable
+from reports import FEEDS, assessment, finding, state, vulnerable
+from reports import report as plain_report
 
 from undercroft.cli.exitcode import ExitCode, FailOn, exit_code
 from undercroft.model.finding import FixState, Severity
+from undercroft.model.report import ScanReport, StateReport
+
+KEV = replace(FEEDS[0], name="kev", stale=False)
+
+
+def report(*states: StateReport) -> ScanReport:
+    """Return a report that a catalog of known exploited vulnerabilities was asked for."""
+    return plain_report(*states, feeds=(*FEEDS, KEV))
+
 
 PROBLEM = ("vda2 was not read",)
 
@@ -62,3 +72,10 @@ def test_incomplete_comes_before_findings(gate, other) -> None:
 
 def test_a_report_without_states_is_incomplete() -> None:
     assert exit_code(replace(report(), states=())) == 4
+
+
+@pytest.mark.parametrize("catalog", [(), (replace(KEV, stale=True),)])
+def test_the_gate_for_known_exploited_needs_a_catalog_that_is_not_stale(catalog) -> None:
+    scan = plain_report(state(), feeds=catalog)
+    assert exit_code(scan, FailOn.KEV) == ExitCode.INCOMPLETE
+    assert exit_code(scan, FailOn.ANY) == ExitCode.CLEAN

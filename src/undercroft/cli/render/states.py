@@ -13,7 +13,7 @@ from undercroft.cli.render.page import Keep, Span, cut
 from undercroft.cli.render.terminal import Style, Terminal
 from undercroft.model.finding import Finding
 from undercroft.model.report import CURRENT, ScanReport, StateReport
-from undercroft.scan.diff import only_in
+from undercroft.usecases.diff import only_in
 
 _NAMED = 3
 """States that a line names before it says "and N more"."""

@@ -18,7 +18,7 @@ from undercroft.cli.render import data
 from undercroft.cli.render.escape import unescape
 from undercroft.model.job import FileEntry
 from undercroft.model.report import ScanReport
-from undercroft.scan.diff import diff_states
+from undercroft.usecases.diff import diff_states
 
 SCHEMA = json.loads((Path(__file__).parents[4] / "docs/schema/scan-v1.json").read_text())
 EVIL = report(

@@ -8,7 +8,7 @@ from reports import state, vulnerable
 from undercroft.cli.render.diff import render_diff
 from undercroft.cli.render.escape import cell_width
 from undercroft.cli.render.terminal import Terminal
-from undercroft.scan.diff import diff_states
+from undercroft.usecases.diff import diff_states
 
 DIFF = diff_states(vulnerable(), state(), from_name="web01@before-upgrade", to_name="web01")
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError
-from undercroft.scan.target import NamedFile
+from undercroft.usecases.target import NamedFile
 
 # QEMU's image locking, block/file-posix.c: one byte per permission that a process holds on the image.
 _QEMU_LOCK_BASE = 100

@@ -19,14 +19,14 @@ from undercroft.advisories.feeds.sources_list import AptSource
 from undercroft.advisories.match import missing_changelogs
 from undercroft.model.finding import FeedStatus
 from undercroft.model.inventory import Inventory
-from undercroft.scan import feeds
-from undercroft.scan.assess import knowledge_for
-from undercroft.scan.changelogs import import_changelogs
-from undercroft.scan.feedresult import FeedResult, Progress, silent
-from undercroft.scan.journal import Journal
-from undercroft.scan.mirror import Mirrors, import_mirrors
-from undercroft.scan.publishers import Publisher
 from undercroft.store.database import AdvisoryDatabase
+from undercroft.usecases import feeds
+from undercroft.usecases.assess import knowledge_for
+from undercroft.usecases.changelogs import import_changelogs
+from undercroft.usecases.feedresult import FeedResult, Progress, silent
+from undercroft.usecases.journal import Journal
+from undercroft.usecases.mirror import Mirrors, import_mirrors
+from undercroft.usecases.publishers import Publisher
 
 _DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 

@@ -16,10 +16,10 @@ from undercroft.model.job import DiskInput, FileEntry, LayerInput, Transport
 from undercroft.model.report import DiskReport
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.ports.reader import Reader
-from undercroft.scan.opendisk import DiskOpener, OpenDisk
-from undercroft.scan.opening import OpenFile
-from undercroft.scan.states import State, select_state, states_of
-from undercroft.scan.target import LiveExport, MachineTarget
+from undercroft.usecases.opendisk import DiskOpener, OpenDisk
+from undercroft.usecases.opening import OpenFile
+from undercroft.usecases.states import State, select_state, states_of
+from undercroft.usecases.target import LiveExport, MachineTarget
 
 Answer = TypeVar("Answer")
 

@@ -9,7 +9,7 @@ from reports import assessment, finding, inventory, package, state
 
 from undercroft.advisories.debversion import compare
 from undercroft.model.diff import PackageChange
-from undercroft.scan.diff import diff_states, only_in
+from undercroft.usecases.diff import diff_states, only_in
 
 
 def having(*packages, **changes):

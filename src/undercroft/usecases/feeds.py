@@ -27,10 +27,10 @@ from undercroft.advisories.feeds.registry import is_cve_record, parse_any
 from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, StateError
 from undercroft.model.finding import FeedStatus
 from undercroft.ports.downloader import Download, Downloader, Wanted
-from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
-from undercroft.scan.ingest import AdvisoryStore, Ingest, refusals, watched
-from undercroft.scan.journal import Imported, Journal
-from undercroft.scan.publishers import Publisher
+from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
+from undercroft.usecases.ingest import AdvisoryStore, Ingest, refusals, watched
+from undercroft.usecases.journal import Imported, Journal
+from undercroft.usecases.publishers import Publisher
 
 MAX_FILES = 1_000_000
 

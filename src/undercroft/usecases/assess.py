@@ -12,9 +12,9 @@ from undercroft.advisories.releases import release_key
 from undercroft.errors import NotFoundError, UnsupportedError
 from undercroft.model.finding import Assessment
 from undercroft.model.inventory import Inventory
-from undercroft.scan.paths import readable_database
-from undercroft.scan.report import Assess
 from undercroft.store.database import AdvisoryDatabase
+from undercroft.usecases.paths import readable_database
+from undercroft.usecases.report import Assess
 
 
 @contextmanager

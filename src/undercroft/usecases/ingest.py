@@ -11,7 +11,7 @@ from undercroft.advisories.feeds.feed import Feed
 from undercroft.advisories.records import ChangelogEntry, FeedHeader, Record
 from undercroft.errors import UndercroftError
 from undercroft.model.finding import FeedStatus
-from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome, Progress
+from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome, Progress
 
 PROGRESS_STEP = 2000
 READ_STEP_BYTES = 1 << 20

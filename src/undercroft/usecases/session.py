@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from undercroft.model.disk import DiskFormat
 from undercroft.ports.hypervisor import DomainDisk, PointInTime
 from undercroft.ports.reader import Reader
-from undercroft.scan.machine import OpenMachine
-from undercroft.scan.target import DiskTarget, LiveExport, MachineTarget, NamedFile, from_images
+from undercroft.usecases.machine import OpenMachine
+from undercroft.usecases.target import DiskTarget, LiveExport, MachineTarget, NamedFile, from_images
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 
 from undercroft.errors import InputError, NotFoundError
 from undercroft.model.disk import Snapshot
-from undercroft.scan.states import select_state, states_of
+from undercroft.usecases.states import select_state, states_of
 
 
 def snapshot(ident: str, name: str, created_at_s: int = 0) -> Snapshot:

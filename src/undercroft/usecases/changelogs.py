@@ -17,9 +17,9 @@ from undercroft.advisories.records import ChangelogEntry, FeedHeader
 from undercroft.advisories.sources import tracked
 from undercroft.errors import InputError, NotFoundError
 from undercroft.ports.downloader import Wanted
-from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome
-from undercroft.scan.ingest import AdvisoryStore, refusals
-from undercroft.scan.mirror import Mirrors, Suite
+from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome
+from undercroft.usecases.ingest import AdvisoryStore, refusals
+from undercroft.usecases.mirror import Mirrors, Suite
 
 MAX_PACKAGE_BYTES = 1 << 30
 MAX_TRIED = 6

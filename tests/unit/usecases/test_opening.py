@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from undercroft.errors import DeniedError, InputError, NotFoundError
-from undercroft.scan.opening import open_file
-from undercroft.scan.target import NamedFile, from_images, split_state
+from undercroft.usecases.opening import open_file
+from undercroft.usecases.target import NamedFile, from_images, split_state
 
 
 def test_what_is_no_image_is_refused_with_its_reason(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from undercroft.model.job import LayerInput
 from undercroft.model.report import DiskReport
 from undercroft.model.schema import decode, encode
 from undercroft.ports.reader import Reader
-from undercroft.scan.chain import MAX_CHAIN_LENGTH, UnreadError, pick
-from undercroft.scan.opening import OpenFile, open_file
-from undercroft.scan.target import DiskTarget, MachineTarget, NamedFile
+from undercroft.usecases.chain import MAX_CHAIN_LENGTH, UnreadError, pick
+from undercroft.usecases.opening import OpenFile, open_file
+from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from undercroft.scan.target import NamedFile
+from undercroft.usecases.target import NamedFile
 
 MAX_CHAIN_LENGTH = 64
 

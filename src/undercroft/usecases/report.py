@@ -8,8 +8,8 @@ from undercroft.errors import InputError
 from undercroft.model.finding import Assessment
 from undercroft.model.inventory import Inventory
 from undercroft.model.report import ScanReport, StateReport
-from undercroft.scan.machine import OpenMachine
-from undercroft.scan.states import State
+from undercroft.usecases.machine import OpenMachine
+from undercroft.usecases.states import State
 
 Assess = Callable[[Inventory], Assessment]
 Progress = Callable[[int, int, str], None]

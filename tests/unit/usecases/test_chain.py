@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from undercroft.scan.chain import UnreadError, pick
-from undercroft.scan.target import NamedFile
+from undercroft.usecases.chain import UnreadError, pick
+from undercroft.usecases.target import NamedFile
 
 
 def test_a_relative_name_means_the_file_beside_the_image(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ from undercroft.advisories.records import FeedHeader
 from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, UnsupportedError
 from undercroft.ports.downloader import Download, Downloader, Wanted
 from undercroft.ports.signatures import Signed, Verifier
-from undercroft.scan.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
-from undercroft.scan.ingest import AdvisoryStore, Ingest, refusals
+from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
+from undercroft.usecases.ingest import AdvisoryStore, Ingest, refusals
 
 VerifierFor = Callable[[AptSource], Verifier]
 
