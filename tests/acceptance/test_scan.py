@@ -105,6 +105,39 @@ def test_every_format_is_written_whole(run: Run, machine: Path, output_format: s
         json.loads(done.stdout)
 
 
+def test_what_the_users_own_vex_sets_aside_is_said_and_can_be_taken_back(
+    run: Run, machine: Path, database: Path, tmp_path: Path
+) -> None:
+    own = {"UNDERCROFT_DATABASE": shutil.copy(database, tmp_path / "advisories.db")}
+    document = {
+        "@context": "https://openvex.dev/ns/v0.2.0",
+        "@id": "https://example.org/vex/1",
+        "author": "us",
+        "timestamp": "2024-06-01T00:00:00Z",
+        "version": 1,
+        "statements": [
+            {
+                "vulnerability": {"name": "CVE-2024-0002"},
+                "products": [{"@id": "pkg:deb/debian/libssl3"}],
+                "status": "not_affected",
+                "justification": "vulnerable_code_not_in_execute_path",
+            }
+        ],
+    }
+    (tmp_path / "ours.json").write_text(json.dumps(document))
+    assert run("scan", f"{machine}@current", "--fail-on", "any", **own).returncode == 6
+    imported = run("feeds", "import", tmp_path / "ours.json", **own)
+    assert imported.returncode == 0, imported.stdout
+    clean = run("scan", f"{machine}@current", "--fail-on", "any", **own)
+    assert clean.returncode == 0
+    assert "set aside by your OpenVEX documents: CVE-2024-0002" in clean.stdout
+    bill = json.loads(run("scan", machine, "-f", "cyclonedx", **own).stdout)
+    assert [entry["analysis"]["state"] for entry in bill["vulnerabilities"]] == ["not_affected"]
+    (feed,) = [line.split()[0] for line in run("feeds", "status", **own).stdout.splitlines() if "vex" in line]
+    assert run("feeds", "remove", feed, **own).returncode == 0
+    assert run("scan", f"{machine}@current", "--fail-on", "any", **own).returncode == 6
+
+
 def test_a_scan_leaves_the_image_as_it_was(run: Run, machine: Path) -> None:
     before = hashlib.sha256(machine.read_bytes()).digest(), machine.stat().st_mtime_ns
     run("scan", machine)

@@ -11,6 +11,7 @@ Who is believed, with the reasons:
 4. A rejected CVE record loses its severity and title, but does not take the distribution's statement away.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,7 @@ from undercroft.model.finding import Finding, FixState
 from undercroft.model.inventory import Package
 
 _FIX_RANK = {FixState.FIXABLE: 0, FixState.NEEDS_SUBSCRIPTION: 1, FixState.UNFIXED: 2}
+_CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}")
 _ADVISORY_IDS = ("DSA-", "DLA-", "USN-")
 UNDETERMINED = "undetermined: "
 """What stands before the title where the publisher has not said whether the version is affected."""
@@ -164,7 +166,7 @@ class _Judge:
         level, level_source = severity.choose(statements, records)
         titles = [record.title for record in records if not record.rejected]
         titles += [statement.title for statement in supporting]
-        title = next(filter(None, titles), "")
+        title = next((text for text in titles if text and not _names_another(text, vulnerability)), "")
         exploited = self._knowledge.known_exploited.get(vulnerability)
         probability = self._knowledge.exploit_probabilities.get(vulnerability)
         return Finding(
@@ -183,6 +185,12 @@ class _Judge:
             known_exploited_on=exploited.added_on if exploited else None,
             exploit_probability=probability.probability if probability else None,
         )
+
+
+def _names_another(title: str, vulnerability: str) -> bool:
+    """Tell whether a title is another vulnerability's: a changelog entry has one for all that it fixes."""
+    named = _CVE.findall(title)
+    return bool(named) and vulnerability not in named
 
 
 def _fix(lead: Claim, offered: bytes | None) -> FixState:

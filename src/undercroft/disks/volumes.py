@@ -14,7 +14,7 @@ from undercroft.disks.filesystem import FileSystem
 from undercroft.disks.partitions import Partition
 from undercroft.disks.source import BlockSource, SliceSource
 from undercroft.errors import InputError
-from undercroft.model.disk import Volume, VolumeStatus
+from undercroft.model.disk import Volume, VolumeStatus, volume_name
 
 Opener = Callable[[Content, BlockSource], FileSystem]
 
@@ -80,9 +80,7 @@ class OpenVolume:
     @property
     def name(self) -> str:
         """As the guest's kernel names it ("vda1", "nvme0n1p1")."""
-        if not self.partition:
-            return self.disk
-        return f"{self.disk}{'p' if self.disk[-1:].isdigit() else ''}{self.number}"
+        return volume_name(self.disk, self.number)
 
     @property
     def kind(self) -> str:

@@ -99,6 +99,18 @@ class Volume:
     mounts: tuple[str, ...] = ()
     reason: str = ""
 
+    @property
+    def name(self) -> str:
+        """As the guest's kernel names it ("vda1", "nvme0n1p1")."""
+        return volume_name(self.disk, self.number)
+
+
+def volume_name(disk: str, number: int) -> str:
+    """Return the kernel's name for partition `number` of `disk`; 0 is the whole disk."""
+    if not number:
+        return disk
+    return f"{disk}{'p' if disk[-1:].isdigit() else ''}{number}"
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:

@@ -1,5 +1,6 @@
 """The distribution's mirror as a source: candidates, changelogs, and what nobody lists."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -181,3 +182,12 @@ def test_the_changelogs_to_fetch_are_those_of_newer_sources_even_where_no_packag
     assert wanted == (Subject("linux", "6.1.128-1"), Subject("zlib", "1.2-4"))
     assert missing_changelogs(machine, knowledge((MIRROR, [*index, *CHANGELOG]))) == wanted[:1]
     assert missing_changelogs(inventory(os=None), knowledge((MIRROR, index))) == ()
+
+
+def test_a_title_that_names_another_vulnerability_is_not_taken_over() -> None:
+    both = replace(entry("zlib", "1.2-2", "CVE-2024-0001", "CVE-2024-0002"), title="CVE-2024-0001: overflow")
+    answer = assessed(inventory(ZLIB), (MIRROR, [*INDEX, CHANGELOG[0], both, entry("zlib", "1.2-4")]))
+    assert {finding.vulnerability: finding.title for finding in answer.findings} == {
+        "CVE-2024-0001": "CVE-2024-0001: overflow",
+        "CVE-2024-0002": "",
+    }

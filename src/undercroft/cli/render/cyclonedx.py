@@ -18,11 +18,12 @@ from decimal import Decimal
 from cyclonedx.model import Property
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
-from cyclonedx.model.impact_analysis import ImpactAnalysisAffectedStatus
+from cyclonedx.model.impact_analysis import ImpactAnalysisAffectedStatus, ImpactAnalysisState
 from cyclonedx.model.vulnerability import (
     BomTarget,
     BomTargetVersionRange,
     Vulnerability,
+    VulnerabilityAnalysis,
     VulnerabilityRating,
     VulnerabilityReference,
     VulnerabilityScoreSource,
@@ -74,8 +75,8 @@ def render_cyclonedx(report: ScanReport, state: StateReport) -> str:
         metadata=metadata,
         components=_components(inventory, refs) if inventory else (),
         vulnerabilities=[
-            _vulnerability(finding, inventory.packages, refs)
-            for finding in (state.assessment.findings if state.assessment else ())
+            _vulnerability(finding, inventory.packages, refs, suppressed=suppressed)
+            for finding, suppressed in _findings(state)
             if inventory
         ],
     )
@@ -87,6 +88,13 @@ def render_cyclonedx(report: ScanReport, state: StateReport) -> str:
     aggregate = "complete" if _complete(state) else "incomplete"
     document["compositions"] = [{"aggregate": aggregate, "assemblies": [_MACHINE]}]
     return dump(document)
+
+
+def _findings(state: StateReport) -> Iterator[tuple[Finding, bool]]:
+    """Yield the findings, and those that the user's OpenVEX documents set aside."""
+    if state.assessment:
+        yield from ((finding, False) for finding in state.assessment.findings)
+        yield from ((finding, True) for finding in state.assessment.suppressed)
 
 
 def _complete(state: StateReport) -> bool:
@@ -163,10 +171,11 @@ def _purl(package: Package, system: OsRelease | None) -> PackageURL | None:
 
 
 def _vulnerability(
-    finding: Finding, packages: Sequence[Package], refs: Mapping[Package, str]
+    finding: Finding, packages: Sequence[Package], refs: Mapping[Package, str], *, suppressed: bool
 ) -> Vulnerability:
     names = set(finding.packages)
     affected = [package for package in packages if package.name in names and package.source == finding.source]
+    status = ImpactAnalysisAffectedStatus.UNAFFECTED if suppressed else ImpactAnalysisAffectedStatus.AFFECTED
     source = VulnerabilitySource(name=escape(finding.feeds[0])) if finding.feeds else None
     return Vulnerability(
         bom_ref=escape(f"{finding.vulnerability}/{finding.source}"),
@@ -184,14 +193,11 @@ def _vulnerability(
         affects=[
             BomTarget(
                 ref=refs[package],
-                versions=[
-                    BomTargetVersionRange(
-                        version=escape(package.version), status=ImpactAnalysisAffectedStatus.AFFECTED
-                    )
-                ],
+                versions=[BomTargetVersionRange(version=escape(package.version), status=status)],
             )
             for package in affected
         ],
+        analysis=VulnerabilityAnalysis(state=ImpactAnalysisState.NOT_AFFECTED) if suppressed else None,
         properties=_finding_properties(finding),
     )
 

@@ -83,6 +83,26 @@ def packages(page: Page, states: Sequence[Labelled]) -> None:
         _fact(page, labels, states, [span(kind, Style.WARNING), span(f": {names}")])
 
 
+def notes(page: Page, states: Sequence[Labelled]) -> None:
+    """Put what the reader should know of the assessment, and what the user's own VEX documents took away."""
+    assessed = [(label, state.assessment) for label, state in states if state.assessment]
+    said = words.grouped(
+        (label, harmless(note)) for label, assessment in assessed for note in assessment.notes
+    )
+    aside = words.grouped(
+        (label, words.listed([escape(finding.vulnerability) for finding in assessment.suppressed], 8))
+        for label, assessment in assessed
+        if assessment.suppressed
+    )
+    if not said and not aside:
+        return
+    page.heading(span("NOTES", Style.HEADING))
+    for note, labels in said:
+        _fact(page, labels, states, [span(note)])
+    for names, labels in aside:
+        _fact(page, labels, states, [span(f"set aside by your OpenVEX documents: {names}")])
+
+
 def package_lists(page: Page, states: Sequence[Labelled]) -> None:
     """Put every outdated and every unassessed package; states with the same ones share a list."""
     assessed = [(label, state.assessment) for label, state in states if state.assessment]
@@ -194,9 +214,8 @@ def _unowned(state: StateReport) -> tuple[str, str] | None:
 
 
 def _volume(volume: Volume) -> Spans:
-    number = f"{volume.number}" if volume.number else ""
     return [
-        span(f"{escape(volume.disk)}{number}"),
+        span(escape(volume.name)),
         span(escape(volume.content)),
         span(words.size(volume.size_bytes)),
         span(words.listed([escape(path) for path in volume.mounts]) or "-"),

@@ -43,6 +43,7 @@ def render(report: ScanReport, terminal: Terminal, *, verbose: bool = False) -> 
         _first_state(page, states)
     sections.systems(page, states)
     sections.packages(page, states)
+    sections.notes(page, states)
     if verbose:
         sections.package_lists(page, states)
         sections.volumes(page, states)
