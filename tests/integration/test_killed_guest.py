@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import crc32c
 import filetrees
+import google_crc32c
 import guests
 import pytest
 
@@ -112,7 +112,7 @@ def without_needs_recovery(raw: Path) -> Path:
         block = bytearray(file.read(1024))
         assert block[FEATURE_INCOMPATIBLE] & NEEDS_RECOVERY
         block[FEATURE_INCOMPATIBLE] &= ~NEEDS_RECOVERY
-        block[CHECKSUM:] = (crc32c.crc32c(bytes(block[:CHECKSUM])) ^ 0xFFFFFFFF).to_bytes(4, "little")
+        block[CHECKSUM:] = (google_crc32c.value(bytes(block[:CHECKSUM])) ^ 0xFFFFFFFF).to_bytes(4, "little")
         file.seek(SUPERBLOCK)
         file.write(block)
     return raw

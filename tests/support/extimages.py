@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import crc32c
+import google_crc32c
 
 from undercroft.disks import ext4
 from undercroft.disks.filesystem import FileKind
@@ -222,7 +222,7 @@ def hide_journal(image: Path) -> None:
         file.seek(1024)
         superblock = bytearray(file.read(1024))
         superblock[96] &= ~4
-        superblock[1020:] = (crc32c.crc32c(superblock[:1020]) ^ 0xFFFFFFFF).to_bytes(4, "little")
+        superblock[1020:] = (google_crc32c.value(bytes(superblock[:1020])) ^ 0xFFFFFFFF).to_bytes(4, "little")
         file.seek(1024)
         file.write(superblock)
 

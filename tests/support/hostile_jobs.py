@@ -340,6 +340,12 @@ ATTACKS: Mapping[str, Callable[[JobContext], Json]] = {
     )
 }  # fmt: skip
 
+
+def prepare(arguments: Mapping[str, Json]) -> None:
+    """Nothing to prepare."""
+    del arguments
+
+
 JOBS: Mapping[str, Callable[[JobContext], Json]] = {
     **ATTACKS,
     **{

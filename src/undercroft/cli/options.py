@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -97,13 +97,14 @@ def request(image: str | None, options: dict[str, Any]) -> tuple[Request, str]:
 
 @contextmanager
 def opened(asked: Request, *, no_sandbox: bool) -> Iterator[tuple[OpenMachine, Reader]]:
-    """Start a reader, open the machine, and close both at the end."""
-    reader = start_reader(sandbox=not no_sandbox)
-    try:
-        with open_machine(asked, reader) as machine:
-            yield machine, reader
-    finally:
-        reader.close()
+    """Open the machine with a reader, the one that was started early where there is one."""
+    early: Reader | None = click.get_current_context().obj
+    if early is not None and not no_sandbox:
+        with open_machine(asked, early) as machine:
+            yield machine, early
+        return
+    with closing(start_reader(sandbox=not no_sandbox)) as reader, open_machine(asked, reader) as machine:
+        yield machine, reader
 
 
 def show(text: str) -> None:

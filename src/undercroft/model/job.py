@@ -20,7 +20,7 @@ class Transport(StrEnum):
 class LayerInput:
     """One file of a chain, or one NBD export (`size_bytes` is then 0 and `export` names it).
 
-    `name` is what error messages call it.
+    `name` is what error messages call it; `zstd` says that its clusters may be compressed with zstd.
     """
 
     name: str
@@ -29,6 +29,7 @@ class LayerInput:
     format: DiskFormat | None
     transport: Transport = Transport.FILE
     export: str = ""
+    zstd: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from importlib.machinery import PathFinder
 from undercroft.errors import DeniedError, OperationError, UndercroftError
 
 PROGRAM = "bwrap"
-PACKAGES = ("undercroft", "zstandard", "crc32c")
+PACKAGES = ("undercroft", "zstandard", "google_crc32c")
 """Top-level packages that readers import from outside the standard library."""
 
 LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
@@ -55,7 +55,9 @@ def command(control: int, jobs_module: str) -> list[str]:
     # The venv's own binary is a link (or a copy that needs the venv): the base installation's is bound.
     interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     packages = [_package_path(name) for name in dict.fromkeys((*PACKAGES, jobs_module.partition(".")[0]))]
-    shown = [interpreter, os.path.dirname(os.__file__), *_shared_libraries(), *packages]
+    # Beside a package, a wheel keeps the shared libraries that it brought along (auditwheel).
+    brought = [path for path in (f"{package}.libs" for package in packages) if os.path.isdir(path)]
+    shown = [interpreter, os.path.dirname(os.__file__), *_shared_libraries(), *packages, *brought]
     binds = [word for path in dict.fromkeys(shown) for word in ("--ro-bind", path, path)]
     folders = ":".join(dict.fromkeys(os.path.dirname(path) for path in packages))
     return [

@@ -31,7 +31,15 @@ Stream = Callable[[JobContext], Iterator[bytes]]
 
 
 class JobModule(Protocol):
-    """A module of jobs: `undercroft.sandbox.jobs`, or a test's own."""
+    """A module of jobs: `undercroft.sandbox.jobs`, or a test's own.
+
+    `prepare` runs in the warm process before the fork of each job, on the host's own arguments, and imports
+    what that job needs.
+    """
 
     JOBS: Mapping[str, Call]
     STREAMS: Mapping[str, Stream]
+
+    def prepare(self, arguments: Mapping[str, Json]) -> None:
+        """Import what the job with these arguments needs beyond what all jobs do."""
+        ...

@@ -16,9 +16,6 @@ import os
 import unicodedata  # noqa: F401
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import crc32c  # noqa: F401
-import zstandard  # noqa: F401
-
 from undercroft.disks import ext4, nbd, qcow2  # noqa: F401
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.machine import UnreadDisk, open_machine
@@ -146,6 +143,16 @@ def _entry(tree: GuestTree, path: bytes, name: bytes, stat: FileStat) -> FileEnt
 
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
+
+
+def prepare(arguments: Mapping[str, Json]) -> None:
+    """Import what the job needs and few need; in the warm process, on the host's own arguments."""
+    disks = arguments.get("disks")
+    if not isinstance(disks, list):
+        return
+    layers = [layer for disk in decode_list(DiskInput, disks, "disks") for layer in disk.layers]
+    if any(layer.zstd for layer in layers):
+        import zstandard  # noqa: F401, PLC0415 - 10 ms, for images with zstd clusters only
 
 
 JOBS: Mapping[str, Callable[[JobContext], Json]] = {

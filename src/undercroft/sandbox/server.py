@@ -8,13 +8,10 @@ when it ends, for whatever reason, the kernel kills every child.
 import codecs
 import gc
 import importlib
-import importlib.machinery
-import importlib.util
 import os
 import select
 import signal
 import socket
-import sys
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
@@ -49,7 +46,6 @@ def main(control_descriptor: int, jobs_module: str) -> NoReturn:
 
 def _load(jobs_module: str) -> JobModule:
     """Import what jobs need, now: after the filter nothing can be imported."""
-    _load_crc32c()
     module = importlib.import_module(jobs_module)
     for name in CODECS:
         codecs.lookup(name)
@@ -57,22 +53,6 @@ def _load(jobs_module: str) -> JobModule:
     gc.freeze()  # children then leave the pages of all these objects shared
     gc.disable()
     return cast("JobModule", module)
-
-
-def _load_crc32c() -> None:
-    """Load crc32c's compiled part alone, under the package's name.
-
-    The package's own `__init__` asks importlib.metadata for its version, which costs 30 ms and needs
-    files that the sandbox does not show.
-    """
-    package = importlib.util.find_spec("crc32c")
-    folders = list(package.submodule_search_locations or ()) if package else []
-    spec = importlib.machinery.PathFinder.find_spec("_crc32c", folders)
-    if spec is None or spec.loader is None:
-        return  # another layout: imported like any other package
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.modules["crc32c"] = module
 
 
 class _Server:
@@ -109,6 +89,7 @@ class _Server:
         if received is None:
             return False
         request, (answer, status, *descriptors) = received
+        self._jobs.prepare(request.arguments)
         pid = os.fork()
         if pid == 0:
             child.run(request, answer, descriptors, self._jobs, self._architecture)

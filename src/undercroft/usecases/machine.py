@@ -16,7 +16,7 @@ from undercroft.model.job import DiskInput, FileEntry, LayerInput, Transport
 from undercroft.model.report import DiskReport
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.ports.reader import Reader
-from undercroft.usecases.opendisk import DiskOpener, OpenDisk
+from undercroft.usecases.opendisk import DiskOpener, Layer, OpenDisk
 from undercroft.usecases.opening import OpenFile
 from undercroft.usecases.states import State, select_state, states_of
 from undercroft.usecases.target import LiveExport, MachineTarget
@@ -133,10 +133,7 @@ class OpenMachine:
             return DiskInput(name, (), unread=f"it has no snapshot {state.name!r}")
         first = len(descriptors)
         descriptors.extend(file.descriptor for file in disk.files)
-        layers = tuple(
-            LayerInput(layer.file.path, first + depth, layer.file.size_bytes, layer.info.format)
-            for depth, layer in enumerate(disk.layers)
-        )
+        layers = tuple(_layer_input(layer, first + depth) for depth, layer in enumerate(disk.layers))
         data_file = None
         if disk.data_file:
             file = disk.data_file
@@ -196,6 +193,12 @@ class OpenMachine:
     def _refresh(self) -> None:
         """Take the files' sizes and signatures anew; their tables are read anew by every job."""
         self._disks = [disk.refreshed() for disk in self._disks]
+
+
+def _layer_input(layer: Layer, descriptor: int) -> LayerInput:
+    zstd = "zstd" in layer.info.features
+    file = layer.file
+    return LayerInput(file.path, descriptor, file.size_bytes, layer.info.format, zstd=zstd)
 
 
 def _live_input(name: str, live: LiveExport, descriptor: int) -> DiskInput:

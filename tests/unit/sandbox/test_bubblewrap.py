@@ -18,7 +18,7 @@ def test_only_the_interpreter_and_named_packages_are_shown() -> None:
     command = bubblewrap.command(3, "undercroft.sandbox.jobs")
     shown = bound(command)
     assert os.path.realpath(sys.executable) in shown
-    assert {"undercroft", "zstandard", "crc32c"} <= {os.path.basename(path) for path in shown}
+    assert {"undercroft", "zstandard", "google_crc32c"} <= {os.path.basename(path) for path in shown}
     for path in (
         "/",
         "/etc",

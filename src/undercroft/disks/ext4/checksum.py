@@ -6,11 +6,20 @@ library's form, so that a step is one call, and `stored` turns its end into what
 
 import zlib
 
+# Its compiled part by name: the package itself falls back to Python, 400 times slower, without a word.
+from google_crc32c._crc32c import extend
+
 from undercroft.errors import InputError
 
 MASK = 0xFFFFFFFF
 _CRC16_POLYNOMIAL = 0xA001
 _MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def crc32c(data: bytes, chain: int = 0) -> int:
+    """Return `chain` continued with `data`."""
+    value: int = extend(chain, data)
+    return value
 
 
 def stored(chain: int) -> int:

@@ -7,11 +7,9 @@ blocks look like empty leaves, by design of the format. Follows ext4's "Director
 
 from collections.abc import Iterator
 
-from crc32c import crc32c
-
 from undercroft.disks.ext4 import inline, layout
 from undercroft.disks.ext4.changes import Changes
-from undercroft.disks.ext4.checksum import check, stored
+from undercroft.disks.ext4.checksum import check, crc32c, stored
 from undercroft.disks.ext4.content import Content
 from undercroft.disks.ext4.inode import Inode
 from undercroft.disks.ext4.superblock import Superblock

@@ -6,11 +6,9 @@ tree therefore ends. Follows ext4's "Extent Tree" and the checks of fs/ext4/exte
 
 from collections.abc import Iterator
 
-from crc32c import crc32c
-
 from undercroft.disks.ext4 import layout
 from undercroft.disks.ext4.changes import Run
-from undercroft.disks.ext4.checksum import stored
+from undercroft.disks.ext4.checksum import crc32c, stored
 from undercroft.disks.ext4.inode import Inode
 from undercroft.disks.ext4.superblock import Superblock
 from undercroft.disks.source import BlockSource

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
-from crc32c import crc32c
-
-from undercroft.disks.ext4.checksum import chain_from_stored, stored
+from undercroft.disks.ext4.checksum import chain_from_stored, crc32c, stored
 from undercroft.disks.ext4.journal_log import Log
 from undercroft.errors import InputError, UnsupportedError
 

@@ -6,12 +6,10 @@ kept. An inode that is not in use raises, as the kernel answers ESTALE: a direct
 
 from typing import NamedTuple
 
-from crc32c import crc32c
-
 from undercroft.disks.ext4 import layout
 from undercroft.disks.ext4.cache import BoundedCache
 from undercroft.disks.ext4.changes import Changes
-from undercroft.disks.ext4.checksum import MASK
+from undercroft.disks.ext4.checksum import MASK, crc32c
 from undercroft.disks.ext4.groups import GroupTable
 from undercroft.disks.ext4.superblock import Superblock
 from undercroft.disks.filesystem import FileKind, FileStat
@@ -152,7 +150,7 @@ def _verify(node: int, raw: bytes, seed: int, found: int, has_high: bool) -> Non
     blanked[124] = blanked[125] = 0
     if has_high:
         blanked[130] = blanked[131] = 0
-    computed = crc32c(blanked, seed) ^ MASK
+    computed = crc32c(bytes(blanked), seed) ^ MASK
     if not has_high:
         computed &= 0xFFFF
     if computed != found:

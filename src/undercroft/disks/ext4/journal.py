@@ -11,10 +11,8 @@ Nothing is written; the answer is a map from blocks to places in the log.
 
 from dataclasses import dataclass, field
 
-from crc32c import crc32c
-
 from undercroft.disks.ext4 import journal_layout as layout
-from undercroft.disks.ext4.checksum import MASK, crc32_msb, mirrored_stored, stored
+from undercroft.disks.ext4.checksum import MASK, crc32_msb, crc32c, mirrored_stored, stored
 from undercroft.disks.ext4.journal_log import Log, Tag, revoked_blocks, tags
 from undercroft.errors import InputError
 

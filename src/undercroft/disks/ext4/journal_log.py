@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from struct import unpack_from
 from typing import NamedTuple
 
-from crc32c import crc32c
-
 from undercroft.disks.ext4 import journal_layout as layout
 from undercroft.disks.ext4.changes import Run
-from undercroft.disks.ext4.checksum import check, stored
+from undercroft.disks.ext4.checksum import check, crc32c, stored
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError, UnsupportedError
 

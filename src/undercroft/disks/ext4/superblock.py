@@ -6,10 +6,8 @@ that the readers that follow need no checks of their own on them. `find` falls b
 
 from dataclasses import dataclass
 
-from crc32c import crc32c
-
 from undercroft.disks.ext4 import layout
-from undercroft.disks.ext4.checksum import chain_from_stored, check, stored
+from undercroft.disks.ext4.checksum import chain_from_stored, check, crc32c, stored
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError, UnsupportedError
 

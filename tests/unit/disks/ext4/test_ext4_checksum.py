@@ -1,13 +1,13 @@
 """Checksums against the published check values of each polynomial."""
 
 import pytest
-from crc32c import crc32c
 
 from undercroft.disks.ext4.checksum import (
     chain_from_stored,
     check,
     crc16,
     crc32_msb,
+    crc32c,
     mirrored_stored,
     stored,
 )

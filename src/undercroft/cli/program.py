@@ -1,0 +1,98 @@
+"""The group of commands, and what every error becomes."""
+
+import importlib
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from undercroft.errors import UndercroftError
+from undercroft.ports.reader import Reader
+from undercroft.version import VERSION
+
+_COMMANDS = {
+    "scan": "What is installed and unpatched in every state of a machine.",
+    "packages": "The packages of one state.",
+    "diff": "What changed between two states, and what a revert brings back.",
+    "files": "List or print files of a state.",
+    "feeds": "Update, import and show the advisories.",
+}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run, so that --help stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which a newcomer needs them."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command; the listing of --help gets a stand-in with its one line."""
+        if cmd_name not in _COMMANDS:
+            return None
+        if ctx.invoked_subcommand is None and not ctx.protected_args and "--help" in sys.argv[1:2]:
+            return click.Command(cmd_name, short_help=_COMMANDS[cmd_name])
+        module = importlib.import_module(f"undercroft.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExample:\n  undercroft feeds update\n  undercroft scan web01.qcow2",
+)
+@click.version_option(VERSION, prog_name="undercroft")
+def undercroft() -> None:
+    """The security layer beneath virtual machines.
+
+    Looks into disk images, snapshots and libvirt domains from outside: nothing is booted, mounted or
+    installed in the guest.
+    """
+
+
+def run(arguments: list[str], reader: Reader | None = None) -> int:
+    """Run the command line and return its exit code; every error becomes one line on stderr.
+
+    Args:
+        arguments: without the program's name.
+        reader: one that was started early, for the first command that needs one; closed here.
+    """
+    try:
+        result: Any = undercroft.main(arguments, prog_name="undercroft", standalone_mode=False, obj=reader)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except UndercroftError as error:
+        _complain(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error of ours, and nothing to print.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the edge: logged whole, answered with nothing specific
+        if os.environ.get("UNDERCROFT_DEBUG"):
+            traceback.print_exc()
+        _complain(
+            f"internal error ({type(error).__name__}); UNDERCROFT_DEBUG=1 shows where; please report it"
+        )
+        return 1
+    finally:
+        if reader is not None:
+            reader.close()
+
+
+def _complain(message: str) -> None:
+    from undercroft.cli.render.escape import harmless  # noqa: PLC0415 - only when something went wrong
+
+    click.echo(f"undercroft: error: {harmless(message)}", err=True)
