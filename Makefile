@@ -10,7 +10,7 @@ RUN_PACKAGES := python3-venv bubblewrap gpgv
 DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk
 TEST_PACKAGES := $(DEMO_PACKAGES) gcc python3-dev pkg-config libvirt-dev libvirt-daemon-system \
 	libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 busybox-static kmod cpio dpkg-dev gdisk \
-	gnupg util-linux iproute2
+	gnupg util-linux iproute2 xfsprogs
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools
 
 .PHONY: demo test lint bench soak coverage clean

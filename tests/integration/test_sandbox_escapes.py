@@ -274,7 +274,7 @@ def test_the_sandboxes_own_view_has_no_host_files_and_cannot_be_written(tmp_path
         "    'write_module': attempt(os.open, __file__, os.O_RDWR), 'uid': os.getuid(), 'gid': os.getgid(),\n"
         "    'pid': os.getpid(), 'environment': dict(os.environ),\n"
         "    'network': [name for _, name in socket.if_nameindex()],\n"
-        "}\n" + "JOBS = {'seen': lambda context: seen}\nSTREAMS = {}\n"
+        "}\n" + "JOBS = {'seen': lambda context: seen}\nSTREAMS = {}\nprepare = lambda arguments: None\n"
     )
     sys.path.insert(0, str(tmp_path))
     try:
