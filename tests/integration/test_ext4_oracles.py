@@ -8,7 +8,7 @@ import extimages
 import pytest
 from extimages import JOURNAL_MAGIC, View, differences, in_mount, make, open_image, run, see_image
 
-from undercroft.disks.ext4 import Ext4
+from undercroft.disks.ext4 import Ext4, layout
 from undercroft.errors import InputError
 
 FEATURES = [
@@ -130,7 +130,7 @@ def test_sparse_file_behind_triple_indirection_is_read_from_any_place(options: s
     assert filesystem.read(node, size) == content
     for start in (1, 1024, 12 << 10, 268 << 10, (66 << 20) + 5, (68 << 20) - 1, size - 1, size, size + 1):
         assert b"".join(filesystem.chunks(node, start)) == content[start:]
-    assert max(map(len, filesystem.chunks(node))) == 1 << 20
+    assert max(map(len, filesystem.chunks(node))) == layout.MAX_CHUNK_BYTES
 
 
 @pytest.mark.usefixtures("can_mount")

@@ -11,6 +11,18 @@ from google_crc32c._crc32c import extend
 
 from undercroft.errors import InputError
 
+__all__ = [
+    "MASK",
+    "chain_from_stored",
+    "check",
+    "crc16",
+    "crc32_msb",
+    "crc32c",
+    "extend",
+    "mirrored_stored",
+    "stored",
+]
+
 MASK = 0xFFFFFFFF
 _CRC16_POLYNOMIAL = 0xA001
 _MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))

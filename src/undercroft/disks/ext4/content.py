@@ -1,6 +1,6 @@
 """A file's content: runs of blocks, and the bytes in them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from undercroft.disks.ext4 import inline, layout
 from undercroft.disks.ext4.blockmap import BlockMap
@@ -22,8 +22,8 @@ class Content:
         self._extents = ExtentTree(source, superblock)
         self._block_map = BlockMap(source, superblock)
 
-    def runs(self, inode: Inode, first_block: int = 0) -> Iterator[Run]:
-        """Yield the runs of an inode that is not inline, in ascending order."""
+    def runs(self, inode: Inode, first_block: int = 0) -> Iterable[Run]:
+        """Return the runs of an inode that is not inline, in ascending order."""
         if inode.stat.node in self._changed_runs:
             runs = self._changed_runs[inode.stat.node]
             return (run for run in runs if run[0] + run[1] > first_block)
@@ -55,7 +55,9 @@ class Content:
                 yield from _zeros(begin - position)
                 position = begin
             end = min(begin + length * block_bytes, size)
-            if physical:
+            if physical and end - position <= layout.MAX_CHUNK_BYTES:
+                yield self._source.read(physical * block_bytes + position - begin, end - position)
+            elif physical:
                 yield from self._read(physical * block_bytes + position - begin, end - position)
             else:
                 yield from _zeros(end - position)

@@ -4,7 +4,7 @@ Runs come in ascending order and never overlap, within the filesystem, or InputE
 tree therefore ends. Follows ext4's "Extent Tree" and the checks of fs/ext4/extents.c.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from undercroft.disks.ext4 import layout
 from undercroft.disks.ext4.changes import Run
@@ -22,8 +22,8 @@ class ExtentTree:
         self._source = source
         self._superblock = superblock
 
-    def runs(self, inode: Inode, first_block: int) -> Iterator[Run]:
-        """Yield the runs of `inode`, without those that end before logical block `first_block`.
+    def runs(self, inode: Inode, first_block: int) -> Iterable[Run]:
+        """Return the runs of `inode`, without those that end before logical block `first_block`.
 
         Unwritten extents come as runs on block 0, holes not at all. Raises InputError where the tree is
         malformed.
@@ -34,6 +34,8 @@ class ExtentTree:
 class _Walk:
     """One pass over one tree, which counts the nodes that it read."""
 
+    __slots__ = ("_first_block", "_inode", "_next_block", "_nodes", "_source", "_superblock")
+
     def __init__(self, source: BlockSource, superblock: Superblock, inode: Inode, first_block: int) -> None:
         self._source = source
         self._superblock = superblock
@@ -42,14 +44,14 @@ class _Walk:
         self._next_block = 0
         self._nodes = 0
 
-    def root(self) -> Iterator[Run]:
+    def root(self) -> Iterable[Run]:
         node = self._inode.block
         depth = node[6] | node[7] << 8
         if depth > layout.MAX_EXTENT_DEPTH:
             raise self._malformed(f"a depth of {depth}, the limit is {layout.MAX_EXTENT_DEPTH}")
         return self._node(node, depth)
 
-    def _node(self, node: bytes, depth: int) -> Iterator[Run]:
+    def _node(self, node: bytes, depth: int) -> Iterable[Run]:
         magic, entries, maximum, found_depth, _ = layout.EXTENT_HEADER.unpack_from(node)
         room = (len(node) - layout.EXTENT_HEADER_BYTES) // layout.EXTENT_BYTES
         if magic != layout.EXTENT_MAGIC or found_depth != depth:
@@ -58,22 +60,27 @@ class _Walk:
             raise self._malformed(f"{entries} entries in a node for {maximum}, with room for {room}")
         return self._index(node, entries, depth) if depth else self._leaf(node, entries)
 
-    def _leaf(self, node: bytes, entries: int) -> Iterator[Run]:
-        blocks = self._superblock.blocks
+    def _leaf(self, node: bytes, entries: int) -> list[Run]:
+        # A list, not a generator: most files have one extent, and starting a generator costs more than it.
+        blocks, first_data_block = self._superblock.blocks, self._superblock.first_data_block
+        next_block, first_block = self._next_block, self._first_block
         unpack = layout.EXTENT.unpack_from
+        runs = []
         for offset in range(layout.EXTENT_HEADER_BYTES, 12 + entries * 12, layout.EXTENT_BYTES):
             logical, length, high, low = unpack(node, offset)
             physical = high << 32 | low
             is_unwritten = length > layout.EXTENT_INITIALIZED_MAX
             if is_unwritten:
                 length -= layout.EXTENT_INITIALIZED_MAX
-            if logical < self._next_block or not length:
+            if logical < next_block or not length:
                 raise self._malformed(f"{length} blocks at logical block {logical} are out of order")
-            if not self._superblock.first_data_block < physical <= blocks - length:
+            if not first_data_block < physical <= blocks - length:
                 raise self._malformed(f"{length} blocks at {physical} lie outside the filesystem")
-            self._next_block = logical + length
-            if self._next_block > self._first_block:
-                yield logical, length, 0 if is_unwritten else physical
+            next_block = logical + length
+            if next_block > first_block:
+                runs.append((logical, length, 0 if is_unwritten else physical))
+        self._next_block = next_block
+        return runs
 
     def _index(self, node: bytes, entries: int, depth: int) -> Iterator[Run]:
         firsts: list[int] = []

@@ -4,12 +4,13 @@ The table is read in windows of 32 KiB, because a walk asks for neighbours; a bo
 kept. An inode that is not in use raises, as the kernel answers ESTALE: a directory that names one lies.
 """
 
+from math import gcd
 from typing import NamedTuple
 
 from undercroft.disks.ext4 import layout
 from undercroft.disks.ext4.cache import BoundedCache
 from undercroft.disks.ext4.changes import Changes
-from undercroft.disks.ext4.checksum import MASK, crc32c
+from undercroft.disks.ext4.checksum import MASK, extend
 from undercroft.disks.ext4.groups import GroupTable
 from undercroft.disks.ext4.superblock import Superblock
 from undercroft.disks.filesystem import FileKind, FileStat
@@ -23,6 +24,7 @@ _CACHED_INODES = 1024
 _BY_TYPE_BITS = {kind.value: kind for kind in FileKind}
 _NO_EXTRA = bytes(layout.INODE.size - layout.INODE_EXTRA_OFFSET)
 _unpack = layout.INODE.unpack_from
+_pack_seed = layout.INODE_SEED.pack
 _KINDS = tuple(_BY_TYPE_BITS.get(bits, FileKind.UNKNOWN) for bits in range(16))
 
 
@@ -70,8 +72,9 @@ class InodeTable:
         self._block_bytes = superblock.block_bytes
         self._inode_bytes = superblock.inode_bytes
         self._per_group = superblock.inodes_per_group
-        self._per_window = max(1, _WINDOW_BYTES // self._inode_bytes)
-        self._windows: BoundedCache[tuple[int, int], bytes] = BoundedCache(_CACHED_WINDOWS)
+        # A window never passes the end of its group, so that its number alone finds it.
+        self._per_window = gcd(self._per_group, max(1, _WINDOW_BYTES // self._inode_bytes))
+        self._windows: BoundedCache[int, bytes] = BoundedCache(_CACHED_WINDOWS)
         self._decoded: BoundedCache[int, Inode] = BoundedCache(_CACHED_INODES)
 
     def get(self, node: int) -> Inode:
@@ -91,11 +94,10 @@ class InodeTable:
             return self._changed[node]
         if not 0 < node <= self._inodes:
             raise InputError(f"ext inode {node}: the filesystem has 1 to {self._inodes}")
-        group, index = divmod(node - 1, self._per_group)
-        window, index = divmod(index, self._per_window)
-        data = self._windows.get((group, window))
+        window, index = divmod(node - 1, self._per_window)
+        data = self._windows.get(window)
         if data is None:
-            data = self._windows.put((group, window), self._read_window(group, window))
+            data = self._windows.put(window, self._read_window(window))
         start = index * self._inode_bytes
         return data[start : start + self._inode_bytes]
 
@@ -103,11 +105,10 @@ class InodeTable:
         """Decode `node` anew when it is next asked for."""
         self._decoded.drop(node)
 
-    def _read_window(self, group: int, window: int) -> bytes:
-        first = window * self._per_window
-        count = min(self._per_window, self._per_group - first)
+    def _read_window(self, window: int) -> bytes:
+        group, first = divmod(window * self._per_window, self._per_group)
         offset = self._groups.inode_table(group) * self._block_bytes + first * self._inode_bytes
-        return self._source.read(offset, count * self._inode_bytes)
+        return self._source.read(offset, self._per_window * self._inode_bytes)
 
 
 def decode(node: int, raw: bytes, seed: int | None, *, is_trusted: bool = False) -> Inode:
@@ -135,7 +136,7 @@ def decode(node: int, raw: bytes, seed: int | None, *, is_trusted: bool = False)
         if extra >= layout.INODE_EXTRA_HAS_CHECKSUM:
             checksum |= checksum_high << 16
     if seed is not None:
-        seed = crc32c(layout.INODE_SEED.pack(node, generation), seed)
+        seed = extend(seed, _pack_seed(node, generation))
         if not is_trusted:
             _verify(node, raw, seed, checksum, extra >= layout.INODE_EXTRA_HAS_CHECKSUM)
     kind = _KINDS[mode >> 12]
@@ -150,7 +151,7 @@ def _verify(node: int, raw: bytes, seed: int, found: int, has_high: bool) -> Non
     blanked[124] = blanked[125] = 0
     if has_high:
         blanked[130] = blanked[131] = 0
-    computed = crc32c(bytes(blanked), seed) ^ MASK
+    computed: int = extend(seed, bytes(blanked)) ^ MASK
     if not has_high:
         computed &= 0xFFFF
     if computed != found:

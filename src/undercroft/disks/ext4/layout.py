@@ -143,4 +143,5 @@ MAX_EXTENT_NODES = 1 << 20
 MAX_SYMLINK_BYTES = 4095
 MAX_DIRECTORY_BYTES = 256 << 20
 """Some five million names; the kernel's own limit without large_dir is ten million."""
-MAX_CHUNK_BYTES = 1 << 20
+MAX_CHUNK_BYTES = 1 << 17
+"""A piece that stays in the processor's cache until it is used."""
