@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diskimages import MIB, to_raw
-from machineimages import debian_tree, make_machine, packages
+from diskimages import MIB, run, to_raw, wrap_gpt
+from machineimages import debian_tree, make_filesystem, make_machine, packages
 from mutants import Family, ext_areas, mutate, partition_areas, qcow2_areas, sample
 
 from undercroft.errors import InputError
@@ -73,7 +73,40 @@ def families(folder: Path) -> list[Family]:
         offset = MIB if table == "gpt" else 2 * MIB
         made.append(Family(name, content, ext_areas(raw, offset), "raw"))
         made.append(Family(f"{table}-table-{name}", content, partition_areas(content, table), "raw"))
+    raw = _with_dirty_journal(folder, old, new)
+    made.append(Family("gpt-ext4-dirty-journal", raw.read_bytes(), ext_areas(raw, MIB), "raw"))
     return made
+
+
+def _with_dirty_journal(folder: Path, old: Path, new: Path) -> Path:
+    """Make a disk whose journal, once replayed, turns the packages of `old` into those of `new`.
+
+    The changed blocks are written as one transaction by debugfs, as a crash would leave them: no mount.
+    """
+    before = make_filesystem(old, folder / "before.fs", "-t", "ext4", size_bytes=12 * MIB)
+    after = folder / "after.fs"
+    after.write_bytes(before.read_bytes())
+    status = "/var/lib/dpkg/status"
+    debugfs(after, f"rm {status}", f"write {new}{status} {status}")
+    block = 1024
+    pairs = list(zip(_blocks(before, block), _blocks(after, block), strict=True))
+    changed = [number for number, (one, other) in enumerate(pairs) if one != other and number > 1]
+    content = folder / "transaction"
+    content.write_bytes(b"".join(pairs[number][1] for number in changed))
+    debugfs(
+        before, "journal_open", f"journal_write -b {','.join(map(str, changed))} {content}", "journal_close"
+    )
+    return wrap_gpt(folder / "journal.raw", [before])
+
+
+def debugfs(image: Path, *requests: str) -> None:
+    """Run debugfs requests on an image, writing."""
+    run("debugfs", "-w", "-f", "-", image, stdin="\n".join(requests) + "\n")
+
+
+def _blocks(image: Path, size: int) -> list[bytes]:
+    content = image.read_bytes()
+    return [content[start : start + size] for start in range(0, len(content), size)]
 
 
 def _filler(salt: int) -> dict[str, bytes]:
