@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from diskimages import create_qcow2, to_raw, wrap_gpt
 from diskimages import run as command
 from machineimages import debian_tree, make_filesystem, make_machine, packages
-from program import Run
+from program import PROGRAM, Run
 
 import undercroft
 
@@ -310,3 +311,43 @@ def test_a_block_device_is_read_like_a_file(run: Run, machine: Path, tmp_path: P
         command("losetup", "-d", device)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "3.0.15-1~deb12u1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["diff", "{machine}"], "name a state"),
+        (["scan", "{machine}", "{machine}"], "one machine at a time"),
+        (["scan", "{machine}", "--as-of", "2999-01-01"], "in the future"),
+        (["files", "cat", "{machine}"], "give the PATH"),
+        (["files", "ls", "{machine}", "etc"], "/etc"),
+        (["feeds", "update", "--for", "{machine}"], "--mirror"),
+    ],
+)
+def test_a_call_that_means_nothing_is_a_usage_error_that_says_what_to_type(
+    run: Run, machine: Path, arguments: list[str], text: str
+) -> None:
+    done = run(*(word.format(machine=machine) for word in arguments))
+    assert done.returncode == 2
+    assert text in done.stderr
+
+
+def test_a_full_disk_under_the_output_is_an_error(machine: Path, database: Path) -> None:
+    environment = {**os.environ, "UNDERCROFT_DATABASE": str(database)}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [PROGRAM, "scan", machine],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+
+
+def test_a_diff_within_one_machine_needs_its_name_once(run: Run, machine: Path) -> None:
+    changed = run("diff", f"{machine}@before-upgrade", "@current")
+    assert changed.returncode == 0, changed.stderr
+    assert "libssl3" in changed.stdout

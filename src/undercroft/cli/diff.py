@@ -48,7 +48,15 @@ def command(
     The second state is the current one of the same machine unless it is named.
     """
     first, from_state = request(before, dict(options))
-    second, to_state = request(after, dict(options)) if after else (first, CURRENT)
+    second, to_state = first, CURRENT
+    if after and after.startswith("@"):
+        to_state = after[1:] or CURRENT
+    elif after:
+        second, to_state = request(after, dict(options))
+    if (second, to_state) == (first, from_state):
+        raise click.UsageError(
+            f"both are {_names(first, from_state)}; name a state as IMAGE@STATE (undercroft scan lists them)"
+        )
     with (
         opened(first, no_sandbox=no_sandbox) as (machine, reader),
         assessor(now=(now := datetime.now(UTC))) as assess,

@@ -206,10 +206,10 @@ def _tell(results: Sequence[FeedResult]) -> int:
     from undercroft.cli.render.escape import harmless  # noqa: PLC0415 - one line per feed
 
     for result in results:
-        what = (
-            f"{result.records:>8} records" if result.outcome is Outcome.IMPORTED else f"{result.outcome:>16}"
-        )
-        detail = f"  {harmless(result.detail)}" if result.detail else ""
-        edition = f"  {result.serial}" if result.serial else ""
-        click.echo(f"{what}  {harmless(result.name)}{harmless(edition)}{detail}")
+        imported = result.outcome is Outcome.IMPORTED
+        what = f"{result.records:>8} records" if imported else f"{result.outcome:>16}"
+        # Most reasons begin with the file or address that they are about: it is said once.
+        detail = result.detail.removeprefix(f"{result.name}: ")
+        line = "  ".join(filter(None, (what, result.name, result.serial, detail)))
+        click.echo(harmless(line), err=result.outcome is Outcome.REFUSED)
     return 1 if any(result.outcome is Outcome.REFUSED for result in results) else 0

@@ -22,13 +22,19 @@ def command() -> None:
     """
 
 
+def _checked(path: str) -> str:
+    if not path.startswith("/"):
+        raise click.UsageError(f"{path}: give the PATH in the guest from its root on, as /{path}")
+    return path
+
+
 def _image_and_path(arguments: tuple[str, ...], options: dict[str, Any]) -> tuple[str | None, str]:
     """Split IMAGE PATH, or only PATH where -a or -d names the machine."""
     named = bool(options["domain"] or options["added"])
     if len(arguments) == 2:
-        return arguments
+        return arguments[0], _checked(arguments[1])
     if named and len(arguments) == 1 and not arguments[0].startswith("@"):
-        return None, arguments[0]
+        return None, _checked(arguments[0])
     if len(arguments) == 1:
         return arguments[0], "/"
     if named and not arguments:
@@ -62,6 +68,8 @@ def ls(arguments: tuple[str, ...], output_format: str, no_sandbox: bool, **optio
 def cat(arguments: tuple[str, ...], no_sandbox: bool, **options: Any) -> None:
     """Print the regular file PATH of a guest, byte for byte."""
     image, path = _image_and_path(arguments, options)
+    if path == "/":
+        raise click.UsageError("give the PATH of a file in the guest, such as /etc/os-release")
     asked, state = request(image, options)
     with opened(asked, no_sandbox=no_sandbox) as (machine, _reader):
         for chunk in machine.content(machine.state(state), path):

@@ -80,6 +80,11 @@ def run(arguments: list[str], reader: Reader | None = None) -> int:
         # The reader of our output went away (`| head`): not an error of ours, and nothing to print.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # Every other OSError was given its object and cure below: this one is the output's own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _complain(f"standard output: {error.strerror}; the result is not whole")
+        return 1
     except Exception as error:  # noqa: BLE001 - the edge: logged whole, answered with nothing specific
         if os.environ.get("UNDERCROFT_DEBUG"):
             traceback.print_exc()

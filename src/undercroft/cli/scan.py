@@ -27,7 +27,7 @@ DAY = click.DateTime(["%Y-%m-%d"])
         "undercroft scan web01.qcow2@current --fail-on kev -f sarif > web01.sarif",
     ),
 )
-@click.argument("image", required=False, metavar="IMAGE[@STATE]")
+@click.argument("images", nargs=-1, metavar="IMAGE[@STATE]")
 @machine_options
 @format_option("table", "json", "yaml", "cyclonedx", "sarif")
 @click.option("-v", "--verbose", is_flag=True, help="List each finding, package and volume.")
@@ -41,7 +41,7 @@ DAY = click.DateTime(["%Y-%m-%d"])
     "--as-of", type=DAY, metavar="DAY", help="Answer as of that day (YYYY-MM-DD), from dated records only."
 )
 def command(
-    image: str | None,
+    images: tuple[str, ...],
     output_format: str,
     verbose: bool,
     quiet: bool,
@@ -55,7 +55,15 @@ def command(
     With @STATE only that state is shown: @current, a snapshot's name, or its ID. cyclonedx describes one
     state, the current one unless another is named.
     """
+    if len(images) > 1:
+        raise click.UsageError(
+            "one machine at a time: name the other disks of this machine with -a; for several machines, "
+            "use a loop: for image in *.qcow2; do undercroft scan $image; done"
+        )
+    image = images[0] if images else None
     asked, state = request(image, options)
+    if as_of and as_of.date() > datetime.now(UTC).date():
+        raise click.UsageError(f"--as-of {as_of:%Y-%m-%d} lies in the future")
     day = as_of.date() if as_of else None
     report = _scan(asked, _wanted(image, state, output_format), day, no_sandbox=no_sandbox, quiet=quiet)
     show(_rendered(report, output_format, verbose=verbose))

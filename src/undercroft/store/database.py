@@ -31,7 +31,7 @@ from undercroft.errors import InputError, NotFoundError, OperationError, StateEr
 from undercroft.model.finding import FeedStatus
 from undercroft.model.inventory import Inventory
 from undercroft.store import query, schema
-from undercroft.store.files import copy_file, locked, publish, uri_path
+from undercroft.store.files import check_readable, copy_file, locked, publish, uri_path
 from undercroft.store.rows import EDITION_COLUMNS, RowWriter, edition_row
 
 MAX_CLOCK_SKEW = timedelta(days=1)
@@ -49,9 +49,10 @@ class AdvisoryDatabase:
 
     Raises:
         NotFoundError: there is no such file, and `writable` is False.
+        DeniedError: no permission.
         StateError: the file is another program's, of a newer version, or (only for reading) of an older
             one; another import is running.
-        OperationError: no permission, or the file is damaged.
+        OperationError: the file is damaged, or the disk failed.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
@@ -207,8 +208,7 @@ class AdvisoryDatabase:
         return self._connection
 
     def _open(self) -> None:
-        if not os.path.exists(self.path):
-            raise NotFoundError(f"there is no advisory database at {self.path}: undercroft feeds update")
+        check_readable(self.path)
         with self._errors():
             self._connection = _reader(self.path)
             version = schema.version_of(self._connection, self.path)
@@ -221,6 +221,7 @@ class AdvisoryDatabase:
     def _prepare(self) -> None:
         """Create the file, or bring an older one up to date."""
         if os.path.exists(self.path):
+            check_readable(self.path)
             with self._errors(), contextlib.closing(_reader(self.path)) as connection:
                 if schema.version_of(connection, self.path) == schema.VERSION:
                     return

@@ -4,8 +4,9 @@ import fcntl
 import os
 import shutil
 
-from undercroft.errors import OperationError, StateError
+from undercroft.errors import DeniedError, NotFoundError, OperationError, StateError
 
+_MAGIC = b"SQLite format 3\0"
 MODE = 0o644
 """Of a new database: advisories are public, and every user who may read an image may scan it."""
 
@@ -16,9 +17,13 @@ def locked(path: str) -> int:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except PermissionError as error:
+        raise DeniedError(
+            f"{lock}: {error.strerror}; advisories are imported by the user who owns the database"
+        ) from error
     except OSError as error:
         raise OperationError(
-            f"{lock}: {error.strerror}; advisories are imported by the user who owns the database"
+            f"{lock}: {error.strerror}; name another place with UNDERCROFT_DATABASE"
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -26,6 +31,32 @@ def locked(path: str) -> int:
         os.close(descriptor)
         raise StateError(f"another import into {path} is running; wait until it is done") from error
     return descriptor
+
+
+def check_readable(path: str) -> None:
+    """Raise where the file at `path` cannot be an advisory database that this user reads.
+
+    Raises:
+        NotFoundError: there is no such file.
+        DeniedError: this user may not read it.
+        StateError: it is a directory, or another program's file.
+        OperationError: the disk failed.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no advisory database at {path}: undercroft feeds update") from None
+    except PermissionError as error:
+        raise DeniedError(
+            f"{path}: no permission to read it; `chmod a+r` it, advisories are public"
+        ) from error
+    except IsADirectoryError as error:
+        raise StateError(f"{path}: a directory; UNDERCROFT_DATABASE names the file itself") from error
+    except OSError as error:
+        raise OperationError(f"{path}: {error.strerror}") from error
+    if start != _MAGIC[: len(start)] or (start and len(start) < len(_MAGIC)):
+        raise StateError(f"{path}: not an advisory database; does UNDERCROFT_DATABASE name the right file?")
 
 
 def copy_file(path: str, copy: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 from advisorydata import BOOKWORM, DSA, NOW, TRACKER, entry, header, inventory, listed, package, statement
 
 from undercroft.advisories.records import ChangelogEntry, Record
-from undercroft.errors import InputError, NotFoundError, OperationError, StateError
+from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, StateError
 from undercroft.store import schema
 from undercroft.store.database import AdvisoryDatabase
 
@@ -222,7 +222,7 @@ def test_a_normal_user_reads_what_root_imported(foreign_folder: Path) -> None:
     os.seteuid(65534)
     try:
         assert vulnerabilities(path) == ["CVE-1"]
-        with pytest.raises(OperationError, match="imported by the user who owns"):
+        with pytest.raises(DeniedError, match="imported by the user who owns"):
             AdvisoryDatabase(path, writable=True)
         with pytest.raises(sqlite3.OperationalError):  # what write-ahead logging would have done to them
             sqlite3.connect(f"file:{control}?mode=ro", uri=True).execute("SELECT * FROM feed")
@@ -373,3 +373,15 @@ def test_times_keep_their_zone(tmp_path: Path) -> None:
         database.replace_feed(feed, [], NOW)
         (found,) = database.feeds(NOW)
     assert (found.published_at, found.valid_until, found.records) == (feed.published_at, NOW, 0)
+
+
+def test_what_is_no_database_is_named_and_never_advised_to_be_deleted(tmp_path: Path) -> None:
+    other = tmp_path / "notes.json"
+    other.write_text("{}")
+    for path, text in ((tmp_path, "a directory"), (other, "not an advisory database")):
+        with pytest.raises(StateError, match=text) as refused:
+            AdvisoryDatabase(path)
+        assert "delete" not in str(refused.value)
+    with pytest.raises(StateError, match="not an advisory database"):
+        AdvisoryDatabase(other, writable=True)
+    assert other.read_text() == "{}"
