@@ -79,7 +79,9 @@ def with_workload(boot: BootFiles, script: str, folder: Path) -> BootFiles:
     (folder / "workload").write_text(script)
     initrd = folder / "initrd"
     initrd.write_bytes(boot.initrd.read_bytes() + _archive(folder, ["workload"]))
-    return BootFiles(boot.kernel, initrd)
+    # The cache may lie where libvirt's QEMU user cannot look, such as below /root.
+    kernel = shutil.copy(boot.kernel, folder / "vmlinuz")
+    return BootFiles(Path(kernel), initrd)
 
 
 def ext4_image(path: Path, size_mib: int, *options: str) -> Path:

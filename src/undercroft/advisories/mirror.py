@@ -1,16 +1,17 @@
 """An inventory against the distribution's mirror: what is outdated, what nobody vouches for.
 
-The rules for one package are in `archive`; this applies them to all and says what the mirror does not
-know. Without a package index of the release there is nothing to compare with, and every part is empty.
+The rules for one package are in `archive` and `history`; this applies them to all and says what the mirror
+does not know. Without a package index of the release there is nothing to compare with, and every part is empty.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 
-from undercroft.advisories.archive import History, history, standing
+from undercroft.advisories.archive import standing
 from undercroft.advisories.debversion import key
 from undercroft.advisories.findings import Installed
+from undercroft.advisories.history import history
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.records import Advisory
 from undercroft.advisories.sources import Subject
@@ -22,17 +23,22 @@ class Comparison:
     """What the mirror says of an inventory.
 
     Attributes:
-        outdated: sorted by package.
+        outdated: sorted by package; empty for a day in the past, since an index carries no dates.
         unassessed: sorted by package.
         changelogs: what newer versions fix, by installed subject.
-        unexplained: newer source versions whose changelogs are missing or do not reach down to the
-            installed one, sorted.
+        unexplained: newer source versions whose changelogs are missing, do not reach down to the installed
+            one, or cannot tell for a day in the past; sorted.
+        uncertain: installed versions some of whose findings may be fixed already, since their own history
+            is not there; sorted.
+        without_own: installed versions whose own changelogs would help against that, sorted.
     """
 
     outdated: tuple[Outdated, ...] = ()
     unassessed: tuple[Unassessed, ...] = ()
     changelogs: Mapping[Subject, Sequence[Advisory]] = field(default_factory=dict)
     unexplained: tuple[Subject, ...] = ()
+    uncertain: tuple[Subject, ...] = ()
+    without_own: tuple[Subject, ...] = ()
 
 
 def compare(knowledge: Knowledge, installed: Sequence[Installed], as_of: date | None) -> Comparison:
@@ -43,6 +49,8 @@ def compare(knowledge: Knowledge, installed: Sequence[Installed], as_of: date | 
     unassessed: list[Unassessed] = []
     changelogs: dict[Subject, Sequence[Advisory]] = {}
     unexplained: set[Subject] = set()
+    uncertain: set[Subject] = set()
+    without_own: set[Subject] = set()
     for item in installed:
         past = history(knowledge, item.subject, item.recorded_sources, as_of)
         changelogs[item.subject] = past.statements
@@ -52,24 +60,25 @@ def compare(knowledge: Knowledge, installed: Sequence[Installed], as_of: date | 
         ]
         unassessed += [found.unassessed for found in standings if found.unassessed]
         behind = [found.outdated for found in standings if found.outdated]
-        if (behind or key(item.subject.version) < key(past.candidate_version)) and not past.whole:
+        is_explained = past.whole and (past.one_branch or as_of is None)
+        if (behind or key(item.subject.version) < key(past.candidate_version)) and not is_explained:
             unexplained.add(Subject(item.subject.source, past.candidate_version))
-        outdated += behind if as_of is None else _on_day(behind, past)
+        if past.is_uncertain:
+            uncertain.add(item.subject)
+        if not past.has_own and past.whole:
+            without_own.add(item.subject)
+        outdated += behind
     return Comparison(
-        outdated=tuple(sorted(outdated, key=lambda item: (item.package, item.installed_version))),
+        outdated=tuple(sorted(outdated, key=lambda item: (item.package, item.installed_version)))
+        if as_of is None
+        else (),
         unassessed=tuple(sorted(unassessed, key=lambda item: (item.package, item.version))),
         changelogs=changelogs,
-        unexplained=tuple(sorted(unexplained, key=lambda item: (item.source, item.version))),
+        unexplained=_sorted(unexplained),
+        uncertain=_sorted(uncertain),
+        without_own=_sorted(without_own),
     )
 
 
-def _on_day(behind: Sequence[Outdated], past: History) -> list[Outdated]:
-    """Return those of `behind` that a dated changelog entry shows to have been outdated on the day.
-
-    The candidate is then the source version of that day, unless it is still the newest one.
-    """
-    if not past.whole or not past.newest_version:
-        return []
-    if key(past.newest_version) == key(past.candidate_version):
-        return list(behind)
-    return [replace(item, candidate_version=past.newest_version) for item in behind]
+def _sorted(subjects: Iterable[Subject]) -> tuple[Subject, ...]:
+    return tuple(sorted(subjects, key=lambda item: (item.source, item.version)))

@@ -101,7 +101,15 @@ class IndexEntry:
 class ChangelogEntry:
     """One version in the history of a source package, from a changelog inside a package.
 
-    `vulnerabilities` are the CVE numbers that the entry names; some name none.
+    Entries of one changelog keep the order that they have there, newest first.
+
+    Attributes:
+        source: source package; an older name in the entries before it was renamed.
+        version: source version.
+        dated_on: when it was finished, by its author.
+        vulnerabilities: the CVE numbers that the entry names; some name none.
+        title: one line, untrusted, "" for none.
+        branch: the source version whose changelog this stands in.
     """
 
     source: str
@@ -109,6 +117,7 @@ class ChangelogEntry:
     dated_on: date
     vulnerabilities: tuple[str, ...]
     title: str = ""
+    branch: str = ""
 
 
 class VexStatus(StrEnum):

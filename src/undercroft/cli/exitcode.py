@@ -7,6 +7,7 @@ there may be more that nobody could see.
 
 from enum import IntEnum, StrEnum
 
+from undercroft.cli.render.known import CATALOG, knows_exploited
 from undercroft.model.finding import Assessment, Finding, FixState, Severity
 from undercroft.model.report import ScanReport
 
@@ -50,16 +51,41 @@ def exit_code(report: ScanReport, fail_on: FailOn | None = None) -> ExitCode:
     assessments = [state.assessment for state in report.states]
     if any(assessment is None or not assessment.complete for assessment in assessments):
         return ExitCode.INCOMPLETE
-    if fail_on is FailOn.KEV and not _knows_exploited(report):
+    if fail_on is FailOn.KEV and not knows_exploited(report.feeds):
         return ExitCode.INCOMPLETE
     if fail_on and any(_refused(assessment, fail_on) for assessment in assessments if assessment):
         return ExitCode.FINDINGS
     return ExitCode.CLEAN
 
 
-def _knows_exploited(report: ScanReport) -> bool:
-    """Tell whether a catalog of known exploited vulnerabilities could be asked."""
-    return any(feed.name == "kev" and not feed.stale for feed in report.feeds)
+def why(report: ScanReport, fail_on: FailOn | None) -> str:
+    """Return why the exit code is not what the findings shown suggest, "" where they speak for themselves.
+
+    One line for stderr, without the name of the program.
+    """
+    code = exit_code(report, fail_on)
+    if fail_on is FailOn.KEV and not knows_exploited(report.feeds):
+        stale = any(feed.name == CATALOG for feed in report.feeds)
+        missing = "is too old" if stale else "is not imported"
+        return (
+            f"--fail-on kev: the catalog of known exploited vulnerabilities {missing}, "
+            f"so the gate cannot be judged: undercroft feeds update {CATALOG}"
+        )
+    if fail_on is FailOn.HIGH and code is ExitCode.FINDINGS and not _any_rated_high(report):
+        return (
+            "--fail-on high: no finding is rated high, but some have no severity, which counts as high; "
+            "a feed that gives severities helps: undercroft feeds update"
+        )
+    return ""
+
+
+def _any_rated_high(report: ScanReport) -> bool:
+    return any(
+        finding.severity is not Severity.UNKNOWN and _fails(finding, FailOn.HIGH)
+        for state in report.states
+        if state.assessment
+        for finding in state.assessment.findings
+    )
 
 
 def _refused(assessment: Assessment, fail_on: FailOn) -> bool:

@@ -147,7 +147,7 @@ class AdvisoryDatabase:
 
         Args:
             header: of the feed as it will be; its serial takes the place of the former one.
-            entries: none of them there already, see `changelog_versions`.
+            entries: of changelogs that are not there yet, see `changelog_versions`.
             fetched_at: now, with a time zone.
 
         Raises: as `replace_feed`.
@@ -181,10 +181,10 @@ class AdvisoryDatabase:
         )
 
     def changelog_versions(self, name: str) -> frozenset[tuple[str, str]]:
-        """Return (source, version) of the changelog entries that the feed holds. Raises OperationError."""
+        """Return the source versions whose changelogs the feed holds. Raises OperationError."""
         with self._errors():
             rows = self._reader.execute(
-                "SELECT entry.source, entry.version FROM changelog_entry AS entry "
+                "SELECT DISTINCT entry.source, entry.branch FROM changelog_entry AS entry "
                 "JOIN feed ON feed.id = entry.feed WHERE feed.name = ?",
                 (name,),
             )

@@ -1,7 +1,8 @@
 """The queries that matching needs, in a read-only connection.
 
 What can matter is decided inside SQLite: of thousands of statements about a kernel only those come back
-whose vulnerability some feed leaves open in an installed version, each with all that any feed says of it.
+whose vulnerability some feed leaves open in an installed version, or a changelog names above it, each with
+all that any feed says of it.
 """
 
 import json
@@ -30,6 +31,10 @@ from undercroft.store.rows import EDITION_COLUMNS, day, edition
 _INSTALLED = """
 CREATE TEMP TABLE IF NOT EXISTS installed (source TEXT PRIMARY KEY, version_key BLOB NOT NULL) WITHOUT ROWID;
 DELETE FROM temp.installed;
+CREATE TEMP TABLE IF NOT EXISTS named (
+    source TEXT, vulnerability TEXT, PRIMARY KEY (source, vulnerability)
+) WITHOUT ROWID;
+DELETE FROM temp.named;
 """
 
 # CROSS JOIN fixes the order of the loops: left alone, the planner starts with every source of the release.
@@ -45,21 +50,23 @@ FROM (
     WHERE advisory.status NOT IN ('not-affected', 'fixed')
         OR advisory.status = 'fixed'
             AND (advisory.fixed_version = '' OR advisory.fixed_key > installed.version_key)
+    UNION
+    SELECT named.source, subject.id, named.vulnerability
+    FROM temp.named AS named
+    CROSS JOIN subject ON subject.release = :release AND subject.source = named.source
 ) AS open
 CROSS JOIN advisory ON advisory.subject = open.subject AND advisory.vulnerability = open.vulnerability
 CROSS JOIN title ON title.feed = advisory.feed AND title.number = advisory.title
 WHERE advisory.feed IN (SELECT value FROM json_each(:feeds))
 """
 
+# Whole: what the versions below the installed one fixed counts too, when the newer ones are of another branch.
 _CHANGELOGS = """
-SELECT entry.source, entry.version, entry.dated_on, entry.vulnerabilities, entry.title
+SELECT entry.source, entry.version, entry.dated_on, entry.vulnerabilities, entry.title, entry.branch
 FROM temp.installed AS installed
-CROSS JOIN changelog_entry AS entry ON entry.source = installed.source AND entry.version_key >= coalesce((
-    SELECT max(older.version_key) FROM changelog_entry AS older
-    WHERE older.source = installed.source AND older.version_key <= installed.version_key
-        AND older.feed IN (SELECT value FROM json_each(:feeds))
-), x'')
+CROSS JOIN changelog_entry AS entry ON entry.source = installed.source
 WHERE entry.feed IN (SELECT value FROM json_each(:feeds))
+ORDER BY entry.source, entry.branch, entry.feed, entry.number
 """
 
 _INDEX = """
@@ -134,15 +141,23 @@ def knowledge(connection: sqlite3.Connection, release: str, inventory: Inventory
         ),
     }
     connection.executescript(_INSTALLED)
-    connection.executemany("INSERT INTO temp.installed VALUES (?, ?)", _oldest(release, inventory).items())
+    oldest = _oldest(release, inventory)
+    connection.executemany("INSERT INTO temp.installed VALUES (?, ?)", oldest.items())
+    changelogs = [
+        (row[0], ChangelogEntry(row[0], row[1], date.fromisoformat(row[2]), tuple(row[3].split()), *row[4:]))
+        for row in connection.execute(_CHANGELOGS, parameters)
+    ]
+    named = {
+        (tracked(release, entry.source, entry.version, entry.version).source, vulnerability)
+        for source, entry in changelogs
+        if key(entry.version) > oldest[source]
+        for vulnerability in entry.vulnerabilities
+    }
+    connection.executemany("INSERT INTO temp.named VALUES (?, ?)", named)
     feed_names = {ident: found.header.name for ident, found in asked.items()}
     advisories = [
         (row[0], _advisory(release, feed_names[row[1]], row))
         for row in connection.execute(_ADVISORIES, parameters)
-    ]
-    changelogs = [
-        (source, ChangelogEntry(source, version, date.fromisoformat(dated_on), tuple(names.split()), title))
-        for source, version, dated_on, names, title in connection.execute(_CHANGELOGS, parameters)
     ]
     names = {record.vulnerability for _, record in advisories}
     names.update(name for _, record in changelogs for name in record.vulnerabilities)

@@ -78,11 +78,9 @@ class RowWriter:
                     (release, package, architecture, suite, version, feed, source, source_version)
                 )
                 batches["archive"].append((release, source, suite, source_version, feed))
-            case ChangelogEntry(source, version, dated_on, vulnerabilities, title):
+            case ChangelogEntry(source, version, dated_on, vulnerabilities, title, branch):
                 names, day = " ".join(vulnerabilities), dated_on.isoformat()
-                batches["changelog_entry"].append(
-                    (source, key(version), feed, number, version, day, names, title)
-                )
+                batches["changelog_entry"].append((source, branch, feed, number, version, day, names, title))
             case ExploitProbability(vulnerability, probability, scored_on):
                 batches["exploit_probability"].append(
                     (vulnerability, feed, probability, scored_on.isoformat())

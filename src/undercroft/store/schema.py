@@ -123,7 +123,24 @@ CREATE TABLE vex_statement (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_VERSION_1,)
+# Entries of version 1 do not tell whose changelog they stood in: they have to be fetched again.
+_VERSION_2 = """
+DROP TABLE changelog_entry;
+DELETE FROM feed WHERE name LIKE 'changelogs:%';
+CREATE TABLE changelog_entry (
+    source TEXT NOT NULL,
+    branch TEXT NOT NULL,
+    feed INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    dated_on TEXT NOT NULL,
+    vulnerabilities TEXT NOT NULL,
+    title TEXT NOT NULL,
+    PRIMARY KEY (source, branch, feed, number)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 VERSION = len(MIGRATIONS)
 
 FEED_TABLES = (

@@ -2,11 +2,13 @@
 
 One binary package per source is fetched, the smallest that carries a changelog of its own; its digest comes
 from the signed index. Nothing is unpacked. What a changelog says stays true, so entries are added to the
-feed of their release and nothing is taken away.
+feed of their release and nothing is taken away. Each is kept whole, as the branch that leads to its newest
+version.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from undercroft.advisories.feeds import ages
 from undercroft.advisories.feeds.deb_archive import documentation
@@ -41,7 +43,7 @@ def import_changelogs(
         database: written to.
         mirrors: where packages come from.
         suites: verified ones, see `mirror.import_mirrors`.
-        missing: (source package, newer version) pairs, as `match.missing_changelogs` names them.
+        missing: (source package, version) pairs, as `match.missing_changelogs` names them.
 
     Returns:
         One result per release, and one for each source whose changelog could not be had.
@@ -50,15 +52,13 @@ def import_changelogs(
     for release, listings in _wanted(suites, set(missing)).items():
         name = f"changelogs:{release}"
         known = database.changelog_versions(name)
-        new: dict[SourceVersion, ChangelogEntry] = {}
+        entries: list[ChangelogEntry] = []
         for done, (source, candidates) in enumerate(sorted(listings.items())):
             mirrors.progress(FeedProgress(f"{name}:{source[0]}", "changelog", done, len(listings)))
             if source in known:
                 continue
             with refusals(results, f"{name}:{source[0]}"):
-                for entry in _fetch(mirrors, source, candidates):
-                    new[entry.source, entry.version] = entry
-        entries = [entry for version, entry in new.items() if version not in known]
+                entries += _fetch(mirrors, source, candidates)
         if entries:
             with refusals(results, name):
                 database.add_changelogs(_header(release, mirrors), entries, mirrors.now)
@@ -118,10 +118,10 @@ def _fetch(mirrors: Mirrors, source: SourceVersion, candidates: list[Listing]) -
 
 
 def _checked(entries: list[ChangelogEntry], source: SourceVersion, what: str) -> list[ChangelogEntry]:
-    """Return the entries of a changelog that starts at the expected version. Raises InputError."""
+    """Return the entries of a changelog that lists the expected version. Raises InputError."""
     if source[1] not in {entry.version for entry in entries}:
         raise InputError(f"{what}: its changelog does not reach up to {source[1]}")
-    return entries
+    return [replace(entry, branch=source[1]) for entry in entries]
 
 
 def _header(release: str, mirrors: Mirrors) -> FeedHeader:

@@ -31,7 +31,7 @@ class AdvisoryStore(Protocol):
     def add_changelogs(
         self, header: FeedHeader, entries: Iterable[ChangelogEntry], fetched_at: datetime
     ) -> None:
-        """Add entries to a feed of changelogs, all or nothing; those that it holds already stay."""
+        """Add changelogs to a feed of them, all or nothing; those that it holds already stay."""
         ...
 
     def confirm_feed(self, name: str, fetched_at: datetime) -> None:
@@ -39,7 +39,7 @@ class AdvisoryStore(Protocol):
         ...
 
     def changelog_versions(self, name: str) -> frozenset[tuple[str, str]]:
-        """Return the (source, version) pairs of the changelog entries that a feed holds."""
+        """Return the (source, version) pairs whose changelogs a feed holds."""
         ...
 
     def feeds(self, now: datetime) -> tuple[FeedStatus, ...]:
