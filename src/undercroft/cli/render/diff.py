@@ -12,11 +12,11 @@ from undercroft.model.finding import Finding
 
 _LISTED = 8
 _COLUMNS = (
-    Column("PACKAGE", flexible=True),
+    Column("PACKAGE", flexible=True, whole=True),
     Column("ARCH"),
-    Column("FROM", flexible=True),
+    Column("FROM", flexible=True, whole=True),
     Column(""),
-    Column("TO", flexible=True),
+    Column("TO", flexible=True, whole=True),
 )
 
 
@@ -63,7 +63,7 @@ def _findings(page: Page, diff: StateDiff, found: Sequence[Finding], sentence: s
         for finding in found:
             findings.one(page, finding)
     else:
-        findings.by_source(page, found)
+        findings.by_source(page, found, whole=True)
 
 
 def _packages(page: Page, diff: StateDiff) -> None:

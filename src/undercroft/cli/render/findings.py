@@ -1,6 +1,7 @@
 """Findings for people: those known to be exploited up front, all of them with -v."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from undercroft.advisories import debversion
 from undercroft.cli.render import words
@@ -9,19 +10,21 @@ from undercroft.cli.render.overview import SEVERITY_STYLES
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
 from undercroft.cli.render.states import Labelled, findings_of, shared_by
 from undercroft.cli.render.terminal import Style, Terminal
-from undercroft.model.finding import Finding, FixState
+from undercroft.model.finding import Finding, FixState, Severity
 
 _PACKAGES = 6
 """Binary packages that a finding names; they are those of one source."""
 
 
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
 _BY_SOURCE = (
-    Column("WORST"),
+    Column("WORST", idle=Severity.UNKNOWN.value),
     Column("SOURCE", flexible=True),
     Column("INSTALLED", flexible=True),
     Column("FIXED IN", flexible=True, vital=True),
     Column("VULNERABILITIES"),
 )
+_BY_SOURCE_WHOLE = tuple(replace(column, whole=column.flexible) for column in _BY_SOURCE)
 
 
 def exploited(page: Page, states: Sequence[Labelled], *, limit: int) -> None:
@@ -61,27 +64,39 @@ def listing(page: Page, states: Sequence[Labelled]) -> None:
 
 def one(page: Page, finding: Finding) -> None:
     """Put one finding: what it is, which packages have it and what fixes it, and its title."""
-    page.paragraph(*_first_line(finding), indent=2, hang=4)
+    page.record(*_first_line(finding), indent=2, hang=4)
     packages = words.listed([escape(name) for name in finding.packages], _PACKAGES)
-    page.paragraph(*versions(finding, page.terminal), span(f"  ({packages})", Style.DIM), indent=4, hang=2)
+    page.record(*versions(finding, page.terminal), span(f"  ({packages})", Style.DIM), indent=4, hang=2)
     if finding.title:
         page.paragraph(span(escape(finding.title), Style.DIM), indent=4, hang=2)
 
 
-def by_source(page: Page, found: Sequence[Finding], *, limit: int | None = None) -> None:
-    """Put one line for each source package, the worst first; past `limit` only how many more there are."""
+def by_source(page: Page, found: Sequence[Finding], *, limit: int | None = None, whole: bool = False) -> None:
+    """Put one line for each source package; past `limit` only how many more there are.
+
+    The worst come first: known to be exploited, then by severity, then by how many findings there are.
+    `whole` never cuts a name or a version.
+    """
     sources: dict[str, list[Finding]] = {}
     for finding in found:
         sources.setdefault(finding.source, []).append(finding)
-    groups = list(sources.values())
-    page.grid(_BY_SOURCE, [_source(group, page.terminal) for group in groups[:limit]], indent=2)
+    groups = sorted(sources.values(), key=_urgency)
+    page.grid(
+        _BY_SOURCE_WHOLE if whole else _BY_SOURCE, [_source(group) for group in groups[:limit]], indent=2
+    )
     if limit is not None and len(groups) > limit:
         more = words.count(len(groups) - limit, "source package")
         page.paragraph(span(f"and {more} more; -v lists all", Style.DIM), indent=2)
 
 
-def _source(group: Sequence[Finding], terminal: Terminal) -> Spans:
-    worst = group[0]
+def _urgency(group: Sequence[Finding]) -> tuple[bool, int, int]:
+    """Return what orders sources; what stays equal keeps the assessment's order."""
+    exploited = any(finding.known_exploited_on is not None for finding in group)
+    return not exploited, min(_RANK[finding.severity] for finding in group), -len(group)
+
+
+def _source(group: Sequence[Finding]) -> Spans:
+    worst = min(group, key=lambda finding: _RANK[finding.severity])
     names = [escape(finding.vulnerability) for finding in group]
     fixed = max((finding.fixed_version for finding in group), key=debversion.key)
     return [
@@ -89,9 +104,7 @@ def _source(group: Sequence[Finding], terminal: Terminal) -> Spans:
         span(escape(worst.source), Style.HEADING),
         span(escape(worst.installed_version)),
         span(escape(fixed) or "no fix yet", Style.GOOD if fixed else Style.WARNING),
-        span(
-            ", ".join(names) if terminal.width is None or len(names) == 1 else f"{names[0]} +{len(names) - 1}"
-        ),
+        span(names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1} more"),
     ]
 
 

@@ -12,12 +12,15 @@ from undercroft.model.finding import FeedStatus
 from undercroft.model.inventory import Inventory, Package
 from undercroft.model.job import FileEntry
 
+_NOT_SIGNED = "not signed"
+_ENDLESS_S = 5 * 365 * 86_400
+"""What is valid for longer than this does not age: a changelog stays true."""
 _PACKAGE_COLUMNS = (
-    Column("PACKAGE", flexible=True),
-    Column("VERSION", flexible=True),
+    Column("PACKAGE", flexible=True, whole=True),
+    Column("VERSION", flexible=True, whole=True),
     Column("ARCH"),
-    Column("SOURCE", flexible=True),
-    Column("STATUS"),
+    Column("SOURCE", flexible=True, whole=True),
+    Column("STATUS", idle="installed"),
 )
 _FILE_COLUMNS = (
     Column(""),
@@ -30,10 +33,11 @@ _FILE_COLUMNS = (
 _FEED_COLUMNS = (
     Column("SOURCE"),
     Column("RECORDS", right=True),
-    Column("AGE", right=True),
+    Column("PUBLISHED", right=True),
+    Column("FETCHED", right=True),
     Column("SERIAL", flexible=True),
     Column("VALID UNTIL"),
-    Column("SIGNED BY", flexible=True),
+    Column("SIGNED BY", flexible=True, idle=_NOT_SIGNED),
 )
 _KIND_MODES = {
     "regular": stat.S_IFREG,
@@ -46,9 +50,18 @@ _KIND_MODES = {
 }
 
 
-def render_packages(inventory: Inventory, terminal: Terminal) -> str:
-    """Return the packages of one state, then what of the disk was not read."""
+def render_packages(inventory: Inventory, terminal: Terminal, title: str = "") -> str:
+    """Return the packages of one state below its system and kernels, then what was not read.
+
+    `title` is what the user calls the state ("web01.qcow2@before-upgrade").
+    """
     page = Page(terminal)
+    if title:
+        page.paragraph(span(escape(title), Style.HEADING))
+    if inventory.os is not None or inventory.packages:
+        page.paragraph(span(sections.system(inventory)), hang=2)
+        page.paragraph(span(sections.kernels(inventory)), hang=2)
+    page.blank()
     if inventory.packages:
         page.grid(_PACKAGE_COLUMNS, [_package(package) for package in inventory.packages])
     else:
@@ -107,12 +120,14 @@ def _file(entry: FileEntry, terminal: Terminal) -> Spans:
 
 
 def _feed(status: FeedStatus, now: datetime) -> Spans:
-    valid = f"{status.valid_until:%Y-%m-%d %H:%M}"
+    endless = (status.valid_until - status.fetched_at).total_seconds() > _ENDLESS_S
+    valid = "-" if endless else f"{status.valid_until:%Y-%m-%d %H:%M}"
     return [
         span(escape(status.name), Style.HEADING),
         span(f"{status.records:,}"),
-        span(sections.feed_age(status, now)),
+        span(sections.ago(status.published_at, now) or "-"),
+        span(sections.ago(status.fetched_at, now)),
         span(escape(status.serial), Style.DIM),
         span(f"{valid} (too old)" if status.stale else valid, Style.BAD if status.stale else Style.PLAIN),
-        span(escape(status.signed_by) or "not signed", Style.DIM if status.signed_by else Style.WARNING),
+        span(escape(status.signed_by) or _NOT_SIGNED, Style.DIM if status.signed_by else Style.WARNING),
     ]

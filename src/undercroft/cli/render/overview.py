@@ -82,7 +82,8 @@ def overview(page: Page, states: Sequence[Labelled]) -> None:
         room -= max(cell_width(name) for name, _ in states)
     short = room is not None and _width(fields, rows, short=False) > room
     if room is not None and short:
-        fields, rows = _fitting(fields, _shortened(rows), room)
+        rows = _shortened(rows)
+        fields = _fitting(fields, rows, room)
     page.grid(
         [
             Column(""),
@@ -96,9 +97,7 @@ def overview(page: Page, states: Sequence[Labelled]) -> None:
     )
 
 
-def _fitting(
-    fields: list[int], rows: Sequence[Sequence[Span]], room: int
-) -> tuple[list[int], Sequence[Sequence[Span]]]:
+def _fitting(fields: list[int], rows: Sequence[Sequence[Span]], room: int) -> list[int]:
     """Return the fields that fit into `room` columns: those that say nothing go first."""
     idle = [number for number in reversed(fields) if _is_idle(number, rows)]
     others = sorted((n for n in fields if n not in idle and _FIELDS[n].goes), key=lambda n: -_FIELDS[n].goes)
@@ -106,7 +105,7 @@ def _fitting(
         if _width(fields, rows, short=True) <= room:
             break
         fields = [number for number in fields if number != least]
-    return fields, rows
+    return fields
 
 
 def _is_idle(number: int, rows: Iterable[Sequence[Span]]) -> bool:
@@ -159,9 +158,10 @@ def _finding_counts(state: StateReport) -> list[Span]:
     fixable = sum(finding.fix is FixState.FIXABLE for finding in findings)
     whole = state.complete and knows_unfixed(feeds)
     rated = _counter(exact=whole and knows_severities(feeds))
+    ranks = [rank for rank in Severity if rank is not Severity.UNKNOWN]
     return [
         _counter(exact=state.complete and knows_exploited(feeds))(exploited, Style.ALARM),
-        *(rated(severities[rank], SEVERITY_STYLES[rank]) for rank in Severity if rank is not Severity.UNKNOWN),
+        *(rated(severities[rank], SEVERITY_STYLES[rank]) for rank in ranks),
         _counter(exact=whole)(severities[Severity.UNKNOWN], SEVERITY_STYLES[Severity.UNKNOWN]),
         _counter(exact=state.complete)(fixable, Style.PLAIN),
     ]

@@ -60,12 +60,16 @@ class Column:
         right: aligned to the right, as numbers are.
         flexible: gives way, cut in the middle, when the line is too long.
         vital: gives way only when all other flexible columns have.
+        whole: a text that is longer than a column that gave way pushes its row instead of being cut.
+        idle: what its cells say as a rule; where all of them do and the line is too long, the column goes.
     """
 
     heading: str
     right: bool = False
     flexible: bool = False
     vital: bool = False
+    whole: bool = False
+    idle: str = ""
 
 
 class Page:
@@ -91,16 +95,29 @@ class Page:
 
     def paragraph(self, *spans: Span, indent: int = 0, hang: int = 0) -> None:
         """Put `spans` as one paragraph; the lines after its first are indented by `hang` more."""
-        width = self.terminal.width
-        if width is None or indent + sum(cell_width(text) for text, _ in spans) <= width:
+        width = self.terminal.text_width
+        if indent + sum(cell_width(text) for text, _ in spans) <= width:
             self._put(indent, spans)
             return
         for number, line in enumerate(_wrap(spans, width - indent, width - indent - hang)):
             self._put(indent + (hang if number else 0), line)
 
+    def record(self, *spans: Span, indent: int = 0, hang: int = 0) -> None:
+        """Put `spans` as a paragraph that stays one line in a file or a pipe, for grep."""
+        if self.terminal.width is None:
+            self._put(indent, spans)
+        else:
+            self.paragraph(*spans, indent=indent, hang=hang)
+
     def grid(self, columns: Sequence[Column], rows: Sequence[Spans], indent: int = 0) -> None:
         """Put `rows` below their headings; the flexible columns give way where the width is too small."""
-        widths = self._widths(columns, rows, indent)
+        widths = self._widths(columns, rows)
+        if self._excess(widths, indent) > 0:
+            kept = [n for n, column in enumerate(columns) if not _is_idle(column, n, rows)]
+            columns = [columns[number] for number in kept]
+            rows = [[row[number] for number in kept] for row in rows]
+            widths = [widths[number] for number in kept]
+        self._narrow(columns, widths, indent)
         if any(column.heading for column in columns):
             self._row(columns, [Span(column.heading, Style.DIM) for column in columns], widths, indent)
         for row in rows:
@@ -112,29 +129,40 @@ class Page:
         line = "".join(self.terminal.paint("".join(text for text, _ in run), style) for style, run in runs)
         self._lines.append((" " * indent + line).rstrip())
 
-    def _widths(self, columns: Sequence[Column], rows: Sequence[Spans], indent: int) -> list[int]:
-        widths = [
+    def _widths(self, columns: Sequence[Column], rows: Sequence[Spans]) -> list[int]:
+        return [
             max([cell_width(column.heading), *(cell_width(row[number].text) for row in rows)])
             for number, column in enumerate(columns)
         ]
+
+    def _excess(self, widths: Sequence[int], indent: int) -> int:
+        """Return by how many columns a row is too long; a pipe takes any."""
         if self.terminal.width is None:
-            return widths
-        excess = indent + sum(widths) + GAP * (len(widths) - 1) - self.terminal.width
+            return 0
+        return indent + sum(widths) + GAP * (len(widths) - 1) - self.terminal.width
+
+    def _narrow(self, columns: Sequence[Column], widths: list[int], indent: int) -> None:
+        """Take from the widest flexible columns what is too much, down to their headings."""
+        excess = self._excess(widths, indent)
+        least = [max(MIN_COLUMN, cell_width(column.heading)) for column in columns]
         for vital in (False, True):
             giving = [n for n, column in enumerate(columns) if column.flexible and column.vital is vital]
-            while excess > 0 and any(widths[number] > MIN_COLUMN for number in giving):
-                widths[max(giving, key=lambda number: widths[number])] -= 1
+            while excess > 0 and (wide := [number for number in giving if widths[number] > least[number]]):
+                widths[max(wide, key=lambda number: widths[number])] -= 1
                 excess -= 1
-        return widths
 
     def _row(self, columns: Sequence[Column], row: Spans, widths: Sequence[int], indent: int) -> None:
         cells: list[Span] = []
         for column, (text, style), width in zip(columns, row, widths, strict=True):
-            shown = cut(text, width, self.terminal.ellipsis)
+            shown = text if column.whole else cut(text, width, self.terminal.ellipsis)
             padding = Span(" " * (width - cell_width(shown)))
             cells += (padding, Span(shown, style)) if column.right else (Span(shown, style), padding)
             cells.append(Span(" " * GAP))
         self._put(indent, cells[:-1] if columns[-1].right else cells[:-2])
+
+
+def _is_idle(column: Column, number: int, rows: Sequence[Spans]) -> bool:
+    return bool(column.idle) and all(row[number].text == column.idle for row in rows)
 
 
 def cut(text: str, width: int, ellipsis: str = "…", *, keep: Keep = Keep.ENDS) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape, harmless
+from undercroft.cli.render.known import disk_read, nothing_read
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
 from undercroft.cli.render.states import Labelled, shared_by
 from undercroft.cli.render.terminal import Style
@@ -33,6 +34,7 @@ _UNASSESSED_COLUMNS = (
     Column("VERSION", flexible=True),
     Column("WHY", flexible=True),
 )
+_KERNELS = 4
 _LISTED = 8
 """Names that a line gives before it says "and N more"."""
 
@@ -47,25 +49,28 @@ _VOLUME_COLUMNS = (
 
 
 def systems(page: Page, states: Sequence[Labelled]) -> None:
-    """Put each operating system with its end of life, and kernels where the running one is not the next."""
-    read = [(label, state, state.inventory) for label, state in states if state.inventory]
+    """Put each operating system with its end of life, and the kernels that lie on its disk."""
+    read = [
+        (label, state, state.inventory)
+        for label, state in states
+        if state.inventory and not nothing_read(state)
+    ]
     if not read:
         return
     page.heading(span("SYSTEM", Style.HEADING))
     ends = words.grouped(
-        (label, (_system(inventory), state.assessment.end_of_life if state.assessment else None))
+        (label, (system(inventory), state.assessment.end_of_life if state.assessment else None))
         for label, state, inventory in read
     )
-    for (system, end), labels in ends:
-        _fact(page, labels, states, [span(system), *(_support(end) if end else ())])
-    whole = [label for label, state, _ in read if state.complete]
+    for (name, end), labels in ends:
+        _fact(page, labels, states, [span(name), *(_support(end) if end else ())])
+    whole = [label for label, state, _ in read if disk_read(state)]
     if whole:
         _fact(
             page, whole, states, [span("coverage complete: all that may hold software was read", Style.GOOD)]
         )
-    for kernel, labels in words.grouped((label, _kernel(inventory)) for label, _, inventory in read):
-        if kernel:
-            _fact(page, labels, states, [span(kernel)])
+    for found, labels in words.grouped((label, kernels(inventory)) for label, _, inventory in read):
+        _fact(page, labels, states, [span(found)])
 
 
 def packages(page: Page, states: Sequence[Labelled]) -> None:
@@ -84,11 +89,9 @@ def packages(page: Page, states: Sequence[Labelled]) -> None:
 
 
 def notes(page: Page, states: Sequence[Labelled]) -> None:
-    """Put what the reader should know of the assessment, and what the user's own VEX documents took away."""
+    """Put what limits the assessment, volumes that were left aside, and what the user's VEX took away."""
     assessed = [(label, state.assessment) for label, state in states if state.assessment]
-    said = words.grouped(
-        (label, harmless(note)) for label, assessment in assessed for note in assessment.notes
-    )
+    said = words.grouped((label, harmless(note)) for label, state in states for note in state_notes(state))
     aside = words.grouped(
         (label, words.listed([escape(finding.vulnerability) for finding in assessment.suppressed], 8))
         for label, assessment in assessed
@@ -101,6 +104,16 @@ def notes(page: Page, states: Sequence[Labelled]) -> None:
         _fact(page, labels, states, [span(note)])
     for names, labels in aside:
         _fact(page, labels, states, [span(f"set aside by your OpenVEX documents: {names}")])
+
+
+def state_notes(state: StateReport) -> Iterator[str]:
+    """Yield what limits an answer without making it incomplete: volumes left aside, what was not asked."""
+    if state.inventory and not nothing_read(state):
+        for volume in state.inventory.coverage.volumes:
+            if volume.status is VolumeStatus.UNREAD and not volume.mounts:
+                yield f"{volume.name} was not read: {volume.reason}"
+    if state.assessment:
+        yield from state.assessment.notes
 
 
 def package_lists(page: Page, states: Sequence[Labelled]) -> None:
@@ -143,16 +156,18 @@ def feeds(page: Page, statuses: Sequence[FeedStatus], now: datetime) -> None:
     parts = [span("Advisories: ", Style.DIM)]
     for number, feed in enumerate(statuses):
         style = Style.WARNING if feed.stale else Style.DIM
+        too_old = ", too old" if feed.stale else ""
+        age = ago(feed.published_at, now) or f"fetched {ago(feed.fetched_at, now)}"
         parts.append(span(", " if number else "", Style.DIM))
-        parts.append(
-            span(f"{escape(feed.name)} ({feed_age(feed, now)}{', too old' if feed.stale else ' old'})", style)
-        )
+        parts.append(span(f"{escape(feed.name)} ({age}{too_old})", style))
     page.paragraph(*parts, hang=2)
 
 
-def feed_age(feed: FeedStatus, now: datetime) -> str:
-    """Return how old the feed's edition is: "3 h"."""
-    return words.age((_aware(now) - _aware(feed.published_at or feed.fetched_at)).total_seconds())
+def ago(moment: datetime | None, now: datetime) -> str:
+    """Return how long ago `moment` was: "3 h ago", "" for none."""
+    if moment is None:
+        return ""
+    return f"{words.age((_aware(now) - _aware(moment)).total_seconds())} ago"
 
 
 def _aware(moment: datetime) -> datetime:
@@ -163,7 +178,8 @@ def _fact(page: Page, labels: Sequence[str], states: Sequence[Labelled], spans: 
     page.paragraph(*spans, *shared_by(labels, states), indent=2, hang=2)
 
 
-def _system(inventory: Inventory) -> str:
+def system(inventory: Inventory) -> str:
+    """Return the machine's name, its operating system and how many packages it has, in words."""
     host = f"{escape(inventory.hostname)}: " if inventory.hostname else ""
     if inventory.os is None:
         return host + "unknown operating system"
@@ -186,9 +202,18 @@ def _support(end: EndOfLife) -> Iterator[Span]:
             yield span(", end of life unknown", Style.WARNING)
 
 
-def _kernel(inventory: Inventory) -> str:
+def kernels(inventory: Inventory) -> str:
+    """Return the kernels on the disk, the one that starts next and the one that ran last, in words."""
+    releases = [escape(kernel.release) for kernel in inventory.kernels]
+    on_disk = f"{words.count(len(releases), 'kernel')} on the disk: {words.listed(releases, _KERNELS)}"
     starts, ran = escape(inventory.boot.default_release), escape(inventory.boot.last_run_release)
-    return f"kernel {ran} ran last, {starts} starts next" if starts and ran and starts != ran else ""
+    parts = [on_disk if releases else "no kernel on the disk"]
+    if starts and starts == ran:
+        parts.append(f"{starts} starts next and ran last")
+    else:
+        parts.append(f"{starts} starts next" if starts else "which one starts next is unknown")
+        parts.append(f"{ran} ran last" if ran else "no log tells which one ran last")
+    return "; ".join(parts if releases or starts or ran else parts[:1])
 
 
 def _outdated(state: StateReport) -> tuple[str, str] | None:

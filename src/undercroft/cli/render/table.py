@@ -1,7 +1,7 @@
 """A scan for people: one row per state, then what needs attention, each thing once.
 
 The order is that of urgency: known to be exploited, what a revert brings back, what was not read,
-systems without support, packages.
+systems without support, packages. Where nothing could be read at all, the cause comes first.
 """
 
 from collections import Counter
@@ -9,6 +9,13 @@ from collections.abc import Iterator, Sequence
 
 from undercroft.cli.render import findings, sections, words
 from undercroft.cli.render.escape import escape, harmless
+from undercroft.cli.render.known import (
+    advisories_whole,
+    causes,
+    disk_read,
+    knows_unfixed,
+    nothing_read,
+)
 from undercroft.cli.render.overview import overview
 from undercroft.cli.render.page import Page, Span, span
 from undercroft.cli.render.states import Labelled, brought_back, findings_of, labelled, names_of, shared_by
@@ -16,6 +23,8 @@ from undercroft.cli.render.terminal import Style, Terminal
 from undercroft.model.finding import Finding
 from undercroft.model.report import DiskReport, ScanReport
 
+UNREAD = "unread"
+"""The format of a disk that could not be opened."""
 LISTED = 8
 """What a section names before it says "and N more"; -v lists all."""
 
@@ -31,14 +40,17 @@ def render(report: ScanReport, terminal: Terminal, *, verbose: bool = False) -> 
     page = Page(terminal)
     states = labelled(report.states, terminal)
     _machine(page, report)
+    unread = bool(states) and all(nothing_read(state) for _, state in states)
+    if unread:
+        _problems(page, report, states)
     page.blank()
     if states:
         overview(page, states)
-    if states and report.complete and not any(findings_of(state) for _, state in states):
-        page.paragraph(span("No known vulnerabilities.", Style.GOOD))
+        _nothing_known(page, report)
     findings.exploited(page, states, limit=LISTED)
     _reverts(page, report, states)
-    _problems(page, report, states)
+    if not unread:
+        _problems(page, report, states)
     if states and not verbose:
         _first_state(page, states)
     sections.systems(page, states)
@@ -73,12 +85,29 @@ def _machine(page: Page, report: ScanReport) -> None:
 
 
 def _disk(disk: DiskReport) -> Iterator[Span]:
+    if not disk.size_bytes and disk.format == UNREAD:
+        yield span(f"{escape(disk.name)}  {escape(disk.path)}")
+        yield span("  unread", Style.WARNING)
+        return
     source = f"{escape(disk.format)} ({escape(disk.format_source)})"
     chain = "".join(f" on {escape(path)}" for path in disk.chain)
     yield span(f"{escape(disk.name)}  {escape(disk.path)}")
     yield span(f"  {source}, {words.size(disk.size_bytes)}{chain}", Style.DIM)
     if disk.unstable:
         yield span("  changed while it was read", Style.WARNING)
+
+
+def _nothing_known(page: Page, report: ScanReport) -> None:
+    """Put that nothing was found, where that is an answer; without a tracker it is one only of fixes."""
+    if not report.complete or any(findings_of(state) for state in report.states):
+        return
+    if all(state.assessment and knows_unfixed(state.assessment.feeds) for state in report.states):
+        page.paragraph(span("No known vulnerabilities.", Style.GOOD))
+    else:
+        page.paragraph(
+            span("No known vulnerability that has a fix.", Style.GOOD),
+            span(" What is not fixed yet is unknown: no security tracker was asked."),
+        )
 
 
 def _reverts(page: Page, report: ScanReport, states: Sequence[Labelled]) -> None:
@@ -132,15 +161,24 @@ def _first_state(page: Page, states: Sequence[Labelled]) -> None:
 
 def _problems(page: Page, report: ScanReport, states: Sequence[Labelled]) -> None:
     """Put each problem once, with the states that have it."""
-    groups = words.grouped(
-        (label, harmless(problem)) for label, state in states for problem in dict.fromkeys(state.problems)
-    )
+    groups = words.grouped((label, harmless(problem)) for label, state in states for problem in causes(state))
     if not groups and report.complete:
         return
-    page.heading(
-        span("INCOMPLETE", Style.WARNING), span("  the counts above are only what could be read", Style.DIM)
-    )
+    page.heading(span("INCOMPLETE", Style.WARNING), span(f"  {_lacking(report)}", Style.DIM))
     for problem, labels in groups:
         page.paragraph(
             span(f"{names_of(labels, len(states))}: ", Style.HEADING), span(problem), indent=2, hang=2
         )
+
+
+def _lacking(report: ScanReport) -> str:
+    """Return which of the two is incomplete: what was read of the disks, or what judges it."""
+    disks = all(disk_read(state) for state in report.states)
+    advisories = all(advisories_whole(state) or nothing_read(state) for state in report.states)
+    if all(nothing_read(state) for state in report.states):
+        return "nothing could be read"
+    if disks:
+        return "the disks were read whole; the advisories are not, so findings may be missing"
+    if advisories:
+        return "the disks were not read whole, so packages and findings may be missing"
+    return "neither the disks nor the advisories are whole, so packages and findings may be missing"

@@ -14,6 +14,9 @@ from typing import TextIO
 MIN_WIDTH = 40
 """Narrower terminals get lines that they must wrap themselves."""
 
+PIPE_TEXT_WIDTH = 120
+"""Sentences that go to a file or a pipe; tables there are as wide as they need to be."""
+
 
 class Style(StrEnum):
     """What a text means, by its SGR parameters (ECMA-48, 8.3.117)."""
@@ -34,7 +37,7 @@ class Terminal:
     """What the place that text goes to can show.
 
     Attributes:
-        width: columns; None for a file or a pipe, where no line is wrapped or cut: grep sees it whole.
+        width: columns; None for a file or a pipe, where no column is cut: grep sees names and versions whole.
         color: whether SGR sequences are understood and wanted.
         unicode: whether characters beyond ASCII can be encoded.
     """
@@ -56,6 +59,11 @@ class Terminal:
         if not self.color or not style or not text:
             return text
         return f"\x1b[{style}m{text}\x1b[0m"
+
+    @property
+    def text_width(self) -> int:
+        """Columns that free text is laid out to; a pager shows what a pipe gets."""
+        return PIPE_TEXT_WIDTH if self.width is None else self.width
 
     @property
     def arrow(self) -> str:
