@@ -49,19 +49,28 @@ def open_machine(
     opened = open_volumes(disks, opener)
     choice = choose_root(opened.volumes)
     if choice.root is None:
-        return Machine(None, _without_root(opened))
+        return Machine(None, _without_root(opened, disks))
     mounted = assemble(choice.root, opened.volumes)
     return Machine(mounted.tree, _coverage(opened, choice, mounted))
 
 
-def _without_root(opened: DiskSet) -> Coverage:
-    found = [
-        f"{volume.name}: {volume.reason or f'{volume.kind} without a system'}" for volume in opened.volumes
-    ]
-    more = f"; and {len(found) - MAX_NAMED_VOLUMES} more" if len(found) > MAX_NAMED_VOLUMES else ""
-    listing = "; ".join(found[:MAX_NAMED_VOLUMES]) or "there is no disk"
+def _without_root(opened: DiskSet, disks: Sequence[tuple[str, BlockSource | UnreadDisk]]) -> Coverage:
+    """Return why there is no root: first the disks that could not be opened, which may well hold it."""
+    unread = {name: disk.reason for name, disk in disks if isinstance(disk, UnreadDisk)}
     volumes = tuple(volume.describe() for volume in opened.volumes)
-    return Coverage(volumes, (f"no root filesystem was found: {listing}{more}",), opened.notes)
+    if len(disks) == len(unread) == 1:
+        return Coverage(volumes, tuple(unread.values()), opened.notes)
+    problems = [f"{name}: {reason}" for name, reason in unread.items()]
+    found = [
+        f"{volume.name}: {volume.reason or f'{volume.kind} without a system'}"
+        for volume in opened.volumes
+        if volume.disk not in unread
+    ]
+    if found or not problems:
+        more = f"; and {len(found) - MAX_NAMED_VOLUMES} more" if len(found) > MAX_NAMED_VOLUMES else ""
+        listing = "; ".join(found[:MAX_NAMED_VOLUMES]) or "there is no disk"
+        problems.append(f"no root filesystem was found: {listing}{more}")
+    return Coverage(volumes, tuple(problems), opened.notes)
 
 
 def _coverage(opened: DiskSet, choice: RootChoice, mounted: MountedTree) -> Coverage:

@@ -3,9 +3,13 @@
 Guarantees: reads only what it names (release files, package databases, boot and log files, the folders
 of unmanaged software), never the whole disk. What could not be read is added to the coverage: as a
 problem where it may hold software, as a note where it does not. Raises for no content of the disk.
+
+One damaged block stands in the way of many files: problems with the same cause become one, which names
+the volume, a few of the things that it hides, and the cure.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,12 +22,20 @@ from undercroft.inventory.lastrun import LastRunAnswer, find_last_run
 from undercroft.inventory.osrelease import Release, read_release
 from undercroft.inventory.otherpackages import OtherSoftware, find_other
 from undercroft.inventory.unowned import UnownedExecutables, find_unowned
-from undercroft.model.disk import Coverage
+from undercroft.model.disk import Coverage, Volume
 from undercroft.model.inventory import Boot, Inventory
 
 HOSTNAME = b"/etc/hostname"
 MAX_HOSTNAME_BYTES = 4096
 MAX_HOSTNAME_CHARS = 253
+
+MAX_HIDDEN = 4
+"""Things that one cause hides, named before "and N more"."""
+CURE = "see what `e2fsck -n` says of a copy, or scan an older state"
+_DAMAGE = re.compile(
+    r"(?P<hidden>.*?)(?: could not be read| are not all counted)?: (?P<cause>ext .*)", re.DOTALL
+)
+"""A problem that an ext filesystem's reader raised, below whatever asked for it."""
 
 _DPKG_FAMILIES = frozenset({"debian", "ubuntu"})
 
@@ -109,6 +121,27 @@ def _hostname(tree: GuestTree, findings: _Findings) -> str:
 
 
 def _extended(coverage: Coverage, findings: _Findings) -> Coverage:
-    return Coverage(
-        coverage.volumes, coverage.problems + tuple(findings.problems), coverage.notes + tuple(findings.notes)
-    )
+    problems = (*coverage.problems, *_by_cause(findings.problems, coverage.volumes))
+    return Coverage(coverage.volumes, problems, coverage.notes + tuple(findings.notes))
+
+
+def _by_cause(problems: Sequence[str], volumes: Sequence[Volume]) -> list[str]:
+    """Return `problems`, those that have one damage of a filesystem in common as one, where its first was."""
+    hidden: dict[str, list[str]] = {}
+    for problem in problems:
+        if match := _DAMAGE.fullmatch(problem):
+            hidden.setdefault(match["cause"], []).append(match["hidden"])
+    mounted = [volume.name for volume in volumes if volume.mounts]
+    place = f"{mounted[0]}: " if len(mounted) == 1 else ""  # of several, the path tells which
+    merged: dict[str, None] = {}
+    for problem in problems:
+        match = _DAMAGE.fullmatch(problem)
+        merged[f"{place}{_damage(match['cause'], hidden[match['cause']])}" if match else problem] = None
+    return list(merged)
+
+
+def _damage(cause: str, hidden: Sequence[str]) -> str:
+    names = list(dict.fromkeys(hidden))
+    shown = names if len(names) <= MAX_HIDDEN + 1 else names[:MAX_HIDDEN]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return f"{cause}; not read because of it: {', '.join(shown)}{more}; {CURE}"

@@ -198,9 +198,18 @@ class TestRoot:
         machine = machine_of(vda=XFS, vdb=UnreadDisk("has no snapshot 'before'"), vdc=other(3), vdd=SWAP)
         assert machine.tree is None
         assert machine.coverage.problems == (
-            "no root filesystem was found: vda: xfs is not supported yet; vdb: has no snapshot 'before'; "
+            "vdb: has no snapshot 'before'",
+            "no root filesystem was found: vda: xfs is not supported yet; "
             "vdc: ext4 without a system; vdd: swap space holds no files",
         )
+
+    def test_of_the_only_disk_the_cause_is_all_that_is_said(self) -> None:
+        machine = machine_of(vda=UnreadDisk("top.qcow2: its backing file is missing"))
+        assert machine.coverage.problems == ("top.qcow2: its backing file is missing",)
+
+    def test_disks_that_are_all_unread_are_told_without_their_consequence(self) -> None:
+        machine = machine_of(vda=UnreadDisk("encrypted with LUKS"), vdb=UnreadDisk("gone"))
+        assert machine.coverage.problems == ("vda: encrypted with LUKS", "vdb: gone")
 
     @pytest.mark.parametrize(
         "source", [BytesSource(b""), BytesSource(bytes(512)), BytesSource(b"\xff" * 5000)]

@@ -104,7 +104,7 @@ def _source(group: Sequence[Finding]) -> Spans:
         span(escape(worst.source), Style.HEADING),
         span(escape(worst.installed_version)),
         span(escape(fixed) or "no fix yet", Style.GOOD if fixed else Style.WARNING),
-        span(names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1} more"),
+        span(names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"),
     ]
 
 

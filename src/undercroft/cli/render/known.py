@@ -12,9 +12,9 @@ from undercroft.model.report import StateReport
 
 CATALOG = "kev"
 """The feed of vulnerabilities that are known to be exploited."""
-_TRACKERS = ("debian-tracker", "osv:")
-"""Feeds that also know what is not fixed yet."""
-_RATING = (*_TRACKERS, "cve")
+_TRACKERS = ("debian-tracker", "osv:Debian", "osv:Ubuntu")
+"""Feeds that also know what is not fixed yet; a single OSV record (osv:DSA-1-1) does not."""
+_RATING = ("debian-tracker", "osv:", "cve")
 """Feeds that carry severities."""
 
 
@@ -47,10 +47,8 @@ def advisories_whole(state: StateReport) -> bool:
 
 
 def nothing_read(state: StateReport) -> bool:
-    """Tell whether not even an operating system was found, so that all else follows from that."""
-    return not disk_read(state) and (
-        state.inventory is None or (state.inventory.os is None and not state.inventory.packages)
-    )
+    """Tell whether no package could be read, so that the rest follows from that."""
+    return not disk_read(state) and (state.inventory is None or not state.inventory.packages)
 
 
 def causes(state: StateReport) -> tuple[str, ...]:

@@ -35,9 +35,9 @@ _FEED_COLUMNS = (
     Column("RECORDS", right=True),
     Column("PUBLISHED", right=True),
     Column("FETCHED", right=True),
-    Column("SERIAL", flexible=True),
+    Column("SERIAL", flexible=True, optional=True),
     Column("VALID UNTIL"),
-    Column("SIGNED BY", flexible=True, idle=_NOT_SIGNED),
+    Column("SIGNED BY", flexible=True, optional=True, idle=_NOT_SIGNED),
 )
 _KIND_MODES = {
     "regular": stat.S_IFREG,
@@ -125,8 +125,8 @@ def _feed(status: FeedStatus, now: datetime) -> Spans:
     return [
         span(escape(status.name), Style.HEADING),
         span(f"{status.records:,}"),
-        span(sections.ago(status.published_at, now) or "-"),
-        span(sections.ago(status.fetched_at, now)),
+        span(sections.since(status.published_at, now) or "-"),
+        span(sections.since(status.fetched_at, now)),
         span(escape(status.serial), Style.DIM),
         span(f"{valid} (too old)" if status.stale else valid, Style.BAD if status.stale else Style.PLAIN),
         span(escape(status.signed_by) or _NOT_SIGNED, Style.DIM if status.signed_by else Style.WARNING),

@@ -168,7 +168,7 @@ def _finding_counts(state: StateReport) -> list[Span]:
 
 
 def _coverage(state: StateReport) -> Span:
-    if state.inventory is None or nothing_read(state):
+    if state.inventory is None or (nothing_read(state) and state.inventory.os is None):
         return Span("unread", Style.BAD)
     return Span("complete", Style.GOOD) if disk_read(state) else Span("incomplete", Style.WARNING)
 

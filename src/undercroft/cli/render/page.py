@@ -62,6 +62,7 @@ class Column:
         vital: gives way only when all other flexible columns have.
         whole: a text that is longer than a column that gave way pushes its row instead of being cut.
         idle: what its cells say as a rule; where all of them do and the line is too long, the column goes.
+        optional: goes when the line is too long all the same, the leftmost first.
     """
 
     heading: str
@@ -70,6 +71,7 @@ class Column:
     vital: bool = False
     whole: bool = False
     idle: str = ""
+    optional: bool = False
 
 
 class Page:
@@ -112,11 +114,10 @@ class Page:
     def grid(self, columns: Sequence[Column], rows: Sequence[Spans], indent: int = 0) -> None:
         """Put `rows` below their headings; the flexible columns give way where the width is too small."""
         widths = self._widths(columns, rows)
-        if self._excess(widths, indent) > 0:
-            kept = [n for n, column in enumerate(columns) if not _is_idle(column, n, rows)]
-            columns = [columns[number] for number in kept]
-            rows = [[row[number] for number in kept] for row in rows]
-            widths = [widths[number] for number in kept]
+        kept = self._kept(columns, rows, widths, indent)
+        columns = [columns[number] for number in kept]
+        rows = [[row[number] for number in kept] for row in rows]
+        widths = [widths[number] for number in kept]
         self._narrow(columns, widths, indent)
         if any(column.heading for column in columns):
             self._row(columns, [Span(column.heading, Style.DIM) for column in columns], widths, indent)
@@ -141,10 +142,23 @@ class Page:
             return 0
         return indent + sum(widths) + GAP * (len(widths) - 1) - self.terminal.width
 
+    def _kept(
+        self, columns: Sequence[Column], rows: Sequence[Spans], widths: Sequence[int], indent: int
+    ) -> list[int]:
+        """Return the columns that stay: where the line is too long, what says nothing goes first."""
+        kept = list(range(len(columns)))
+        if self._excess(widths, indent) > 0:
+            kept = [number for number in kept if not _is_idle(columns[number], number, rows)]
+        least = [_least(column, width) for column, width in zip(columns, widths, strict=True)]
+        for number in [number for number in kept if columns[number].optional]:
+            if self._excess([least[other] for other in kept], indent) > 0:
+                kept.remove(number)
+        return kept
+
     def _narrow(self, columns: Sequence[Column], widths: list[int], indent: int) -> None:
         """Take from the widest flexible columns what is too much, down to their headings."""
         excess = self._excess(widths, indent)
-        least = [max(MIN_COLUMN, cell_width(column.heading)) for column in columns]
+        least = [_least(column, width) for column, width in zip(columns, widths, strict=True)]
         for vital in (False, True):
             giving = [n for n, column in enumerate(columns) if column.flexible and column.vital is vital]
             while excess > 0 and (wide := [number for number in giving if widths[number] > least[number]]):
@@ -153,12 +167,20 @@ class Page:
 
     def _row(self, columns: Sequence[Column], row: Spans, widths: Sequence[int], indent: int) -> None:
         cells: list[Span] = []
+        used = start = 0
         for column, (text, style), width in zip(columns, row, widths, strict=True):
             shown = text if column.whole else cut(text, width, self.terminal.ellipsis)
-            padding = Span(" " * (width - cell_width(shown)))
-            cells += (padding, Span(shown, style)) if column.right else (Span(shown, style), padding)
-            cells.append(Span(" " * GAP))
-        self._put(indent, cells[:-1] if columns[-1].right else cells[:-2])
+            gap = max(start - used, GAP if start else 0)  # a text that pushed its row is made up for here
+            left = max(width - cell_width(shown), 0) if column.right else 0
+            cells += (Span(" " * (gap + left)), Span(shown, style))
+            used += gap + left + cell_width(shown)
+            start += width + GAP
+        self._put(indent, cells)
+
+
+def _least(column: Column, width: int) -> int:
+    """Return what is left of a column of `width` that gave way: its heading at least."""
+    return min(width, max(MIN_COLUMN, cell_width(column.heading))) if column.flexible else width
 
 
 def _is_idle(column: Column, number: int, rows: Sequence[Spans]) -> bool:

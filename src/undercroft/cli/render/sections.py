@@ -53,7 +53,7 @@ def systems(page: Page, states: Sequence[Labelled]) -> None:
     read = [
         (label, state, state.inventory)
         for label, state in states
-        if state.inventory and not nothing_read(state)
+        if state.inventory and (state.inventory.os or state.inventory.packages)
     ]
     if not read:
         return
@@ -157,17 +157,19 @@ def feeds(page: Page, statuses: Sequence[FeedStatus], now: datetime) -> None:
     for number, feed in enumerate(statuses):
         style = Style.WARNING if feed.stale else Style.DIM
         too_old = ", too old" if feed.stale else ""
-        age = ago(feed.published_at, now) or f"fetched {ago(feed.fetched_at, now)}"
+        age = (
+            f"{since(feed.published_at, now)} old"
+            if feed.published_at
+            else f"fetched {since(feed.fetched_at, now)} ago"
+        )
         parts.append(span(", " if number else "", Style.DIM))
         parts.append(span(f"{escape(feed.name)} ({age}{too_old})", style))
     page.paragraph(*parts, hang=2)
 
 
-def ago(moment: datetime | None, now: datetime) -> str:
-    """Return how long ago `moment` was: "3 h ago", "" for none."""
-    if moment is None:
-        return ""
-    return f"{words.age((_aware(now) - _aware(moment)).total_seconds())} ago"
+def since(moment: datetime | None, now: datetime) -> str:
+    """Return how long ago `moment` was: "3 h", "" for none."""
+    return words.age((_aware(now) - _aware(moment)).total_seconds()) if moment else ""
 
 
 def _aware(moment: datetime) -> datetime:

@@ -176,7 +176,7 @@ def _lacking(report: ScanReport) -> str:
     disks = all(disk_read(state) for state in report.states)
     advisories = all(advisories_whole(state) or nothing_read(state) for state in report.states)
     if all(nothing_read(state) for state in report.states):
-        return "nothing could be read"
+        return "no package could be read"
     if disks:
         return "the disks were read whole; the advisories are not, so findings may be missing"
     if advisories:
