@@ -25,7 +25,7 @@ def header(serial: str, name: str = NAME) -> FeedHeader:
 
 
 def entry(source: str, version: str) -> ChangelogEntry:
-    return ChangelogEntry(source, version, date(2025, 2, 10), ("CVE-2025-11111",), "A fault")
+    return ChangelogEntry(source, version, date(2025, 2, 10), ("CVE-2025-11111",), "A fault", branch=version)
 
 
 def test_entries_are_added_to_those_that_are_there(database):

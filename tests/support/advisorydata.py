@@ -119,8 +119,13 @@ def listed(
 def entry(
     source: str, version: str, *vulnerabilities: str, dated_on: date = date(2026, 1, 1)
 ) -> ChangelogEntry:
-    """Return one version of a changelog."""
-    return ChangelogEntry(source, version, dated_on, vulnerabilities, f"{source} {version}")
+    """Return a changelog that lists one version only."""
+    return ChangelogEntry(source, version, dated_on, vulnerabilities, f"{source} {version}", version)
+
+
+def changelog(*entries: ChangelogEntry) -> list[ChangelogEntry]:
+    """Return `entries`, newest first, as one changelog."""
+    return [replace(item, branch=entries[0].version) for item in entries]
 
 
 def edition(feed: FeedHeader, records: int = 1, fetched_at: datetime = NOW) -> Edition:

@@ -27,7 +27,7 @@ def moment(now: datetime, as_of: date | None) -> datetime:
 def limited(knowledge: Knowledge, as_of: date | None) -> Knowledge:
     """Return `knowledge` without what is undated or younger than `as_of`; all of it for None.
 
-    Package indexes and changelogs stay: `archive` reads the day from the changelogs.
+    Package indexes and changelogs stay: `history` reads the day from the changelogs.
     """
     if as_of is None:
         return knowledge

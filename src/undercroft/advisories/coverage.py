@@ -5,15 +5,16 @@ no advisories any more. A note tells what a whole answer does not include.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 
 from undercroft.advisories.eol import ENDED, EXTENDED
 from undercroft.advisories.knowledge import Edition, Knowledge
+from undercroft.advisories.records import is_mirror
 from undercroft.model.finding import EndOfLife
 
 UPDATE = "undercroft feeds update"
+UPDATE_MIRROR = f"{UPDATE} --mirror auto"
 _DSA, _DLA = "debian-dsa", "debian-dla"
-_MIRROR = "mirror:"
 _SECURITY_SUITES = ("-security", "/updates")
 
 
@@ -35,7 +36,7 @@ def _covers(edition: Edition, knowledge: Knowledge) -> bool:
     return (
         knowledge.release in edition.header.complete_for
         or name in {_DSA, _DLA}
-        or (name.startswith(_MIRROR) and knowledge.has_index)
+        or (is_mirror(name) and knowledge.has_index)
     )
 
 
@@ -47,13 +48,25 @@ def is_complete(knowledge: Knowledge, at: datetime) -> bool:
     )
 
 
-def problems(knowledge: Knowledge, at: datetime, end_of_life: EndOfLife) -> Iterator[str]:
-    """Yield why the feeds cannot answer for the release at the moment `at`."""
+def problems(
+    knowledge: Knowledge, at: datetime, end_of_life: EndOfLife, as_of: date | None = None
+) -> Iterator[str]:
+    """Yield why the feeds cannot answer for the release at the moment `at`.
+
+    For a day in the past (`as_of`) package indexes cover nothing, since they carry no dates.
+    """
     editions = covering(knowledge)
     if not editions:
         yield f"no advisories for {knowledge.release}: {UPDATE}"
+    elif as_of and all(is_mirror(edition.header.name) for edition in editions):
+        yield (
+            f"package indexes do not tell what {knowledge.release} lacked on {as_of}; --as-of answers from "
+            f"dated records only: {UPDATE}"
+        )
     elif not any(knowledge.release in edition.header.complete_for for edition in editions):
-        yield from _gaps(knowledge.release, {edition.header.name for edition in editions}, end_of_life)
+        names = {edition.header.name for edition in editions}
+        names = {name for name in names if not (as_of and is_mirror(name))}
+        yield from _gaps(knowledge.release, names, end_of_life)
     if end_of_life.state == ENDED:
         ended_on = end_of_life.extended_ends_on or end_of_life.ends_on
         yield (
@@ -70,11 +83,11 @@ def _gaps(release: str, names: set[str], end_of_life: EndOfLife) -> Iterator[str
 
     DSA are for a release's regular support, DLA for its LTS, and in LTS both sorts are needed.
     """
-    if any(name.startswith(_MIRROR) and name.endswith(_SECURITY_SUITES) for name in names):
+    if any(is_mirror(name) and name.endswith(_SECURITY_SUITES) for name in names):
         return
     lists = {_DSA, _DLA} if end_of_life.state == EXTENDED else {_DSA}
     if not names & {_DSA, _DLA}:
-        yield f"the security suite of {release} is not imported from its mirror: {UPDATE}"
+        yield f"the security suite of {release} is not imported from its mirror: {UPDATE_MIRROR}"
     elif lists - names:
         yield f"the advisories of {release} in {', '.join(sorted(lists - names))} are not imported: {UPDATE}"
 
@@ -91,14 +104,15 @@ def notes(knowledge: Knowledge, at: datetime) -> Iterator[str]:
 
 def _stale(edition: Edition, at: datetime) -> str:
     header = edition.header
+    cure = UPDATE_MIRROR if is_mirror(header.name) else UPDATE
     if header.valid_until is not None and edition.known_until == header.valid_until:
         return (
             f"{header.name} was valid until {header.valid_until:%Y-%m-%d}, says its publisher: "
-            f"its answers are unknown: {UPDATE}"
+            f"its answers are unknown: {cure}"
         )
     age = at - (header.published_at or edition.fetched_at)
     limit_days = header.max_age_s / 86400
     return (
         f"{header.name} is {age.days} days old, the limit is {limit_days:.3g}: "
-        f"its answers are unknown: {UPDATE}"
+        f"its answers are unknown: {cure}"
     )

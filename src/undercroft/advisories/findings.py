@@ -7,8 +7,10 @@ Who is believed, with the reasons:
    after its edition count beside it, because it cannot know them. A stale tracker decides nothing.
 2. Where it has none, any feed that says "affected" makes a finding, and the fix is the best that one of
    them offers: one that everybody can have before one that needs a subscription, then the highest.
-3. A fix above everything that the release's own package indexes offer cannot be had yet: unfixed.
-4. A rejected CVE record loses its severity and title, but does not take the distribution's statement away.
+3. A changelog is prose: where a publisher has dated a fix that the installed version has, and no publisher
+   says otherwise, what a newer version's changelog names again counts for nothing.
+4. A fix above everything that the release's own package indexes offer cannot be had yet: unfixed.
+5. A rejected CVE record loses its severity and title, but does not take the distribution's statement away.
 """
 
 import re
@@ -20,9 +22,9 @@ from undercroft.advisories import severity
 from undercroft.advisories.archive import candidate
 from undercroft.advisories.debversion import key
 from undercroft.advisories.knowledge import Edition, Knowledge, grouped
-from undercroft.advisories.records import Advisory
+from undercroft.advisories.records import Advisory, Status, is_mirror
 from undercroft.advisories.sources import Subject
-from undercroft.advisories.verdict import Claim, claim
+from undercroft.advisories.verdict import Claim, affects, claim
 from undercroft.model.finding import Finding, FixState
 from undercroft.model.inventory import Package
 
@@ -146,7 +148,9 @@ class _Judge:
             if decider.header.name in by_feed:
                 break
         else:
-            return _Affected(case, max(claims, key=_best), claims) if claims else None
+            if not claims or (_is_prose(claims) and _is_fixed(statements, version)):
+                return None
+            return _Affected(case, max(claims, key=_best), claims)
         counting = [item for item in claims if _counts(item, decider)]
         if not counting:
             return None
@@ -161,7 +165,8 @@ class _Judge:
         subject = case.installed.subject
         claims = [item for verdict in affected for item in verdict.claims]
         supporting = [statement for item in claims for statement in item.statements]
-        days = [statement.published_on for statement in supporting if statement.published_on]
+        # A changelog's day is the one on which somebody finished the fix.
+        days = [item.published_on for item in supporting if item.published_on and not is_mirror(item.feed)]
         records = self._knowledge.vulnerabilities.get(vulnerability, ())
         level, level_source = severity.choose(statements, records)
         titles = [record.title for record in records if not record.rejected]
@@ -187,6 +192,19 @@ class _Judge:
         )
 
 
+def _is_prose(claims: Iterable[Claim]) -> bool:
+    """Tell whether nothing but changelogs makes these claims."""
+    return all(is_mirror(item.feed) for item in claims)
+
+
+def _is_fixed(statements: Iterable[Advisory], version: str) -> bool:
+    """Tell whether a publisher has dated a fix that `version` has (rule 3)."""
+    return any(
+        statement.status is Status.FIXED and statement.published_on and not affects(statement, version)
+        for statement in statements
+    )
+
+
 def _names_another(title: str, vulnerability: str) -> bool:
     """Tell whether a title is another vulnerability's: a changelog entry has one for all that it fixes."""
     named = _CVE.findall(title)
@@ -194,7 +212,7 @@ def _names_another(title: str, vulnerability: str) -> bool:
 
 
 def _fix(lead: Claim, offered: bytes | None) -> FixState:
-    """Return the claim's own state, or UNFIXED where the archive does not offer its version (rule 3)."""
+    """Return the claim's own state, or UNFIXED where the archive does not offer its version (rule 4)."""
     if lead.fix is FixState.FIXABLE and offered is not None and offered < key(lead.fixed_version):
         return FixState.UNFIXED
     return lead.fix

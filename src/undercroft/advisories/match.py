@@ -66,12 +66,16 @@ def assess(
         inventory.os.codename if inventory.os else "",
     )
     problems = [
-        *coverage.problems(known, at, lifetime),  # 3
+        *coverage.problems(known, at, lifetime, as_of),  # 3
         *_unmatched(installed),
         *boot.problems(inventory),
     ]
-    if comparison.unexplained and (as_of or not coverage.is_complete(known, at)):
-        problems.append(_unexplained([subject.source for subject in comparison.unexplained]))
+    notes = [*coverage.notes(known, at), *boot.notes(inventory)]
+    is_whole = coverage.is_complete(known, at)
+    if comparison.unexplained and (as_of or not is_whole):
+        problems.append(_unexplained([subject.source for subject in comparison.unexplained], as_of))
+    if comparison.uncertain and not is_whole:
+        notes.append(_uncertain([subject.source for subject in comparison.uncertain]))
     if as_of:
         problems += _undated(knowledge, installed, findings, as_of)
     return Assessment(
@@ -81,7 +85,7 @@ def assess(
         end_of_life=lifetime,
         feeds=feeds,
         problems=tuple(problems),
-        notes=(*coverage.notes(known, at), *boot.notes(inventory)),
+        notes=tuple(notes),
         suppressed=applied.suppressed,
     )
 
@@ -90,11 +94,13 @@ def missing_changelogs(inventory: Inventory, knowledge: Knowledge) -> tuple[Subj
     """Return the source versions whose changelogs would tell what the inventory lacks.
 
     They name sources as advisories do, and cover what no index lists any more: an old kernel beside the
-    newest one is behind its source without having a newer version of its own name.
+    newest one is behind its source without having a newer version of its own name. Where a newer version's
+    changelog is there and turns out to be of another branch, the installed version's own is asked for.
     """
     if _unsupported(inventory, knowledge.release):
         return ()
-    return compare(knowledge, _installed(knowledge.release, inventory), None).unexplained
+    comparison = compare(knowledge, _installed(knowledge.release, inventory), None)
+    return comparison.unexplained + comparison.without_own
 
 
 def _unsupported(inventory: Inventory, release: str) -> str:
@@ -144,10 +150,22 @@ def _unmatched(installed: Sequence[Installed]) -> Iterator[str]:
         yield f"{len(names)} packages with a malformed version are not assessed: {_listed(names)}"
 
 
-def _unexplained(sources: Sequence[str]) -> str:
+def _unexplained(sources: Sequence[str], as_of: date | None) -> str:
+    if as_of:
+        return (
+            f"{len(sources)} source packages have newer versions in an index, which has no dates: what was "
+            f"missing on {as_of} is unknown ({_listed(sources)}): --as-of answers from dated records only"
+        )
     return (
         f"{len(sources)} outdated source packages without changelog, what their updates fix is unknown "
-        f"({_listed(sources)}): {coverage.UPDATE}"
+        f"({_listed(sources)}): {coverage.UPDATE_MIRROR} --for IMAGE"
+    )
+
+
+def _uncertain(sources: Sequence[str]) -> str:
+    return (
+        f"{len(sources)} outdated source packages are updated from another branch, and their own changelogs "
+        f"are not at hand: some of their findings may be fixed already ({_listed(sources)})"
     )
 
 

@@ -1,7 +1,8 @@
 """An inventory against the distribution's mirror: what is outdated, what nobody vouches for.
 
 The rules for one package are in `archive` and `history`; this applies them to all and says what the mirror
-does not know. Without a package index of the release there is nothing to compare with, and every part is empty.
+does not know. Without a package index of the release there is nothing to compare with, and every part is
+empty.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

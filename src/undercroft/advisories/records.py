@@ -184,3 +184,8 @@ class FeedHeader:
     releases: tuple[str, ...] = ()
     complete_for: tuple[str, ...] = ()
     signed_by: str = ""
+
+
+def is_mirror(feed: str) -> bool:
+    """Tell whether a feed is a suite of a distribution's mirror ("mirror:debian:12:bookworm-security")."""
+    return feed.startswith("mirror:")

@@ -60,7 +60,7 @@ CROSS JOIN title ON title.feed = advisory.feed AND title.number = advisory.title
 WHERE advisory.feed IN (SELECT value FROM json_each(:feeds))
 """
 
-# Whole: what the versions below the installed one fixed counts too, when the newer ones are of another branch.
+# Whole: what older versions fixed counts too, when the newer ones are of another branch.
 _CHANGELOGS = """
 SELECT entry.source, entry.version, entry.dated_on, entry.vulnerabilities, entry.title, entry.branch
 FROM temp.installed AS installed

@@ -1,12 +1,12 @@
 """What an update or an import of advisories works with: the database, the spool, the journal.
 
 with FeedSession(database) as session:
-results = session.update(publishers)
-results += session.update_from_mirrors(host_sources(), inventories=inventories)
+    results = session.update(publishers)
+    results += session.update_from_mirrors(host_sources(), inventories=inventories)
 """
 
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,15 +17,17 @@ from undercroft.adapters.apt import verifier_for
 from undercroft.adapters.download import SpoolingDownloader
 from undercroft.advisories.feeds.sources_list import AptSource
 from undercroft.advisories.match import missing_changelogs
+from undercroft.advisories.releases import release_key
+from undercroft.errors import UnsupportedError
 from undercroft.model.finding import FeedStatus
 from undercroft.model.inventory import Inventory
 from undercroft.store.database import AdvisoryDatabase
 from undercroft.usecases import feeds
 from undercroft.usecases.assess import knowledge_for
-from undercroft.usecases.changelogs import import_changelogs
-from undercroft.usecases.feedresult import FeedResult, Progress, silent
+from undercroft.usecases.changelogs import SourceVersion, import_changelogs
+from undercroft.usecases.feedresult import FeedResult, Outcome, Progress, silent
 from undercroft.usecases.journal import Journal
-from undercroft.usecases.mirror import Mirrors, import_mirrors
+from undercroft.usecases.mirror import Mirrors, Suite, import_mirrors
 from undercroft.usecases.publishers import Publisher
 
 _DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -91,6 +93,10 @@ class FeedSession:
             sources: suites of mirrors.
             keyrings: keys to trust instead of each source's own.
             inventories: taken once, after the indexes are in.
+
+        Returns:
+            One result per suite, one per inventory that no changelog can be fetched for, and those of
+            `import_changelogs`.
         """
         mirrors = Mirrors(
             self._downloader,
@@ -100,14 +106,32 @@ class FeedSession:
             self._progress,
         )
         results, suites = import_mirrors(self._database, mirrors, sources)
-        missing = {
-            (subject.source, subject.version)
-            for inventory in inventories
-            for subject in missing_changelogs(inventory, knowledge_for(self._database, inventory))
-        }
-        if not missing:
-            return results
-        return results + import_changelogs(self._database, mirrors, suites, missing)
+        releases = {suite.release.release for suite in suites}
+        readable = []
+        for inventory in inventories:
+            if reason := _unserved(inventory, releases):
+                name = inventory.hostname or "changelogs"
+                results += (FeedResult(name, Outcome.REFUSED, detail=reason),)
+            else:
+                readable.append(inventory)
+        return results + self._import_changelogs(mirrors, suites, readable)
+
+    def _import_changelogs(
+        self, mirrors: Mirrors, suites: Sequence[Suite], inventories: Sequence[Inventory]
+    ) -> tuple[FeedResult, ...]:
+        """Fetch the changelogs of newer versions, then of installed ones that those do not continue."""
+        results: tuple[FeedResult, ...] = ()
+        asked: set[SourceVersion] = set()
+        for _ in range(2):
+            missing = {
+                (subject.source, subject.version)
+                for inventory in inventories
+                for subject in missing_changelogs(inventory, knowledge_for(self._database, inventory))
+            }
+            if missing - asked:
+                results += import_changelogs(self._database, mirrors, suites, missing - asked)
+            asked |= missing
+        return results
 
     def remove(self, name: str) -> None:
         """Forget a feed. Raises NotFoundError where there is none of that name."""
@@ -116,3 +140,17 @@ class FeedSession:
     def status(self) -> tuple[FeedStatus, ...]:
         """Return what the database holds now."""
         return feeds.status(self._database, self._now)
+
+
+def _unserved(inventory: Inventory, releases: Collection[str]) -> str:
+    """Return why mirrors of `releases` have no changelogs for a machine, "" when they may have."""
+    if inventory.os is None:
+        return "no operating system could be read in it, so no changelog is fetched"
+    try:
+        release = release_key(inventory.os)
+    except UnsupportedError as error:
+        return str(error)
+    if release in releases:
+        return ""
+    known = ", ".join(sorted(releases)) or "no release"
+    return f"it runs {release}, and the mirror has {known}: name a mirror of {release} with --mirror"

@@ -13,6 +13,7 @@ from advisorydata import (
     NOW,
     TRACKER,
     assessed,
+    changelog,
     entry,
     header,
     inventory,
@@ -80,22 +81,55 @@ def test_what_is_known_of_a_vulnerability_is_what_was_known_then() -> None:
         )
 
 
-def test_the_candidate_is_the_newest_version_that_a_changelog_dates_early_enough() -> None:
-    records = [
-        listed("zlib1g", "1.2-3", "zlib"),
-        entry("zlib", "1.2-1", dated_on=date(2024, 1, 1)),
-        entry("zlib", "1.2-2", "CVE-1", dated_on=DAY),
+ONE_BRANCH = [
+    listed("zlib1g", "1.2-3", "zlib"),
+    *changelog(
         entry("zlib", "1.2-3", "CVE-2", dated_on=DAY + timedelta(days=1)),
-    ]
-    answer = assessed(inventory(ZLIB), (MIRROR, records), as_of=DAY)
-    assert [finding.vulnerability for finding in answer.findings] == ["CVE-1"]
-    assert [item.candidate_version for item in answer.outdated] == ["1.2-2"]
-    answer = assessed(inventory(ZLIB), (MIRROR, records), as_of=DAY - timedelta(days=1))
-    assert answer.findings == ()
+        entry("zlib", "1.2-2", "CVE-1", dated_on=DAY),
+        entry("zlib", "1.2-1", dated_on=date(2024, 1, 1)),
+    ),
+]
+"""What a mirror tells when the candidate continues the installed version."""
+
+
+@pytest.mark.parametrize(("days", "found"), [(-1, set()), (0, {"CVE-1"}), (1, {"CVE-1", "CVE-2"})])
+def test_dated_entries_of_the_same_branch_count_and_what_was_outdated_is_not_told(days: int, found) -> None:
+    day = DAY + timedelta(days=days)
+    old = [statement(DSA, "other", "CVE-9", "1.0", published_on=date(2020, 1, 1))]
+    answer = assessed(inventory(ZLIB), (MIRROR, ONE_BRANCH), (DSA, old), as_of=day)
+    assert {finding.vulnerability for finding in answer.findings} == found
     assert answer.outdated == ()
     assert answer.complete
-    answer = assessed(inventory(ZLIB), (MIRROR, records), as_of=DAY + timedelta(days=1))
-    assert [item.candidate_version for item in answer.outdated] == ["1.2-3"]
+
+
+def test_a_mirror_alone_answers_for_no_day_in_the_past() -> None:
+    answer = assessed(inventory(ZLIB), (MIRROR, ONE_BRANCH), as_of=date(2025, 1, 1))
+    (problem,) = answer.problems
+    assert "--as-of answers from dated records only" in problem
+    assert assessed(inventory(ZLIB), (MIRROR, ONE_BRANCH)).complete, "today it does"
+
+
+def test_nothing_of_another_branch_is_told_of_a_day_in_the_past() -> None:
+    records = [
+        listed("zlib1g", "2.0-0+deb12u1", "zlib"),
+        *changelog(
+            entry("zlib", "2.0-0+deb12u1", "CVE-2", dated_on=DAY),
+            entry("zlib", "1.9-1", "CVE-1", dated_on=date(2024, 6, 1)),
+            entry("zlib", "1.1-1", dated_on=date(2023, 1, 1)),
+        ),
+        *changelog(
+            entry("zlib", "1.2-1", "CVE-1", dated_on=date(2024, 1, 1)),
+            entry("zlib", "1.1-1", dated_on=date(2023, 1, 1)),
+        ),
+    ]
+    answer = assessed(inventory(ZLIB), (MIRROR, records), (DSA, [dsa("CVE-7", DAY)]), as_of=DAY)
+    assert [finding.vulnerability for finding in answer.findings] == ["CVE-7"]
+    assert answer.outdated == ()
+    (problem,) = answer.problems
+    assert "was missing on 2025-06-01 is unknown (zlib): --as-of answers from dated records only" in problem
+    assert [finding.vulnerability for finding in assessed(inventory(ZLIB), (MIRROR, records)).findings] == [
+        "CVE-2"
+    ]
 
 
 def test_an_outdated_package_without_dated_history_is_a_problem_even_beside_a_tracker() -> None:
@@ -106,7 +140,7 @@ def test_an_outdated_package_without_dated_history_is_a_problem_even_beside_a_tr
         as_of=DAY,
     )
     (problem,) = answer.problems
-    assert "1 outdated source packages without changelog" in problem
+    assert "1 source packages have newer versions in an index, which has no dates" in problem
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_the_publishers_own_limit_counts_when_it_comes_first() -> None:
     problems = assessed(MACHINE, (TRACKER, NOTHING_WRONG), (ended, [])).problems
     assert problems == (
         "mirror:debian:12:bookworm-security was valid until 2026-03-07, says its publisher: "
-        "its answers are unknown: undercroft feeds update",
+        "its answers are unknown: undercroft feeds update --mirror auto",
     )
     far = header(
         "debian-tracker", valid_until=NOW + timedelta(days=900), published_at=NOW - timedelta(days=9)

@@ -1,5 +1,6 @@
 """What the database gives back is all that matching needs: the answer is that of plain records."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from advisorydata import (
     OSV,
     TRACKER,
     VEX,
+    changelog,
     entry,
     header,
     inventory,
@@ -77,11 +79,14 @@ RECORDS: dict[FeedHeader, st.SearchStrategy[Record]] = {
     **{feed: statements(feed) for feed in (TRACKER, DSA, OSV)},
     MIRROR: st.builds(listed, SOURCES, VERSIONS, SOURCES, VERSIONS)
     | st.builds(
-        lambda source, version, names, day: entry(source, version, *names, dated_on=day),
+        lambda source, version, names, day, branch: replace(
+            entry(source, version, *names, dated_on=day), branch=branch
+        ),
         SOURCES,
         VERSIONS,
         st.lists(CVE_NUMBERS, max_size=2, unique=True),
         DAYS,
+        VERSIONS,
     ),
     CVES: st.builds(
         lambda number, severity, day, rejected: Vulnerability(
@@ -163,6 +168,18 @@ def test_statements_that_overrule_an_open_one_come_back_with_it(tmp_path: Path) 
     assert set(known.advisories["zlib"]) == {cleared, open_there}
 
 
+def test_a_fix_that_is_installed_comes_back_where_a_newer_changelog_names_its_vulnerability(
+    tmp_path: Path,
+) -> None:
+    fixed = statement(DSA, "zlib", "CVE-1", "1.0-1", published_on=date(2025, 1, 1))
+    unnamed = statement(DSA, "zlib", "CVE-2", "1.0-1", published_on=date(2025, 1, 1))
+    with AdvisoryDatabase(tmp_path / "a.db", writable=True) as database:
+        database.replace_feed(DSA, [fixed, unnamed], NOW)
+        database.replace_feed(MIRROR, [entry("zlib", "1.0-2", "CVE-1")], NOW)
+        known = database.knowledge(BOOKWORM, inventory(package("zlib", "1.0-1")))
+    assert known.advisories == {"zlib": (fixed,)}
+
+
 def test_a_feed_of_another_release_says_nothing_about_this_one(tmp_path: Path) -> None:
     other = header("mirror:jammy", ("ubuntu:22.04",))
     with AdvisoryDatabase(tmp_path / "a.db", writable=True) as database:
@@ -185,12 +202,12 @@ def test_the_oldest_of_several_installed_versions_decides_what_can_matter(tmp_pa
     assert known.advisories == {"linux": (record,)}
 
 
-def test_a_changelog_of_another_release_does_not_hide_where_this_ones_begins(tmp_path: Path) -> None:
+def test_changelogs_come_back_whole_and_in_order_and_only_this_releases(tmp_path: Path) -> None:
     other = header("changelogs:debian:13", ("debian:13",))
     own = header("changelogs:debian:12")
-    reaching_down, candidate = entry("zlib", "1.0-1"), entry("zlib", "1.0-4", "CVE-1")
+    known = changelog(entry("zlib", "1.0-4", "CVE-1"), entry("zlib", "1.0-1"), entry("zlib", "0.9-1"))
     with AdvisoryDatabase(tmp_path / "a.db", writable=True) as database:
-        database.replace_feed(own, [reaching_down, candidate, entry("zlib", "0.9-1")], NOW)
+        database.replace_feed(own, known, NOW)
         database.replace_feed(other, [entry("zlib", "1.0-2")], NOW)
-        known = database.knowledge(BOOKWORM, inventory(package("zlib", "1.0-3")))
-    assert known.changelogs == {"zlib": (reaching_down, candidate)}
+        found = database.knowledge(BOOKWORM, inventory(package("zlib", "1.0-3")))
+    assert found.changelogs == {"zlib": tuple(known)}

@@ -26,12 +26,38 @@ def test_each_version_has_its_date_and_each_cve_number_once():
         title="CVE-2025-11111: a buffer overflow in the parser",
     )
     assert (oldest.version, oldest.vulnerabilities) == ("1.0-1", ())
-    assert oldest.title == "New upstream release."
+    assert oldest.title == "", "says nothing of a fault"
 
 
 def test_numbers_in_lower_case_and_after_other_letters_count():
     text = f"a (1) unstable; urgency=low\n\n  * d/p/cve-2025-33333.patch, fixes CVE-2025-44444)\n\n{TRAILER}"
     assert entries(text)[0].vulnerabilities == ("CVE-2025-33333", "CVE-2025-44444")
+
+
+@pytest.mark.parametrize(
+    ("lines", "title"),
+    [
+        (["  * Fix a crash (CVE-2026-1111)"], "Fix a crash (CVE-2026-1111)"),
+        (
+            ["  * Team upload.", "  * Packages built with the", "    fix for CVE-2026-1111 depend on it."],
+            "Packages built with the fix for CVE-2026-1111 depend on it.",
+        ),
+        (
+            ["  * New:", "    - CVE-2026-1111: a stack", "      overflow", "    - b"],
+            "CVE-2026-1111: a stack overflow",
+        ),
+        (["  [ A Name ]", "  * d/p/CVE-2026-1111.patch: Import patch to fix", "    CVE-2026-1111"], ""),
+        (["  * debian/patches/fix-a-crash.patch (CVE-2026-1111)"], ""),
+        (["  * Fix a leak", "    in x", "  (CVE-2026-2222)."], "Fix a leak in x (CVE-2026-2222)."),
+        (["  * CVE-2026-1111, CVE-2026-2222"], ""),
+        (["  - Security fixes", "  (closes: #1016543, CVE-2026-1111)."], ""),
+        (["  CVE-2026-1111 stands outside of any list"], ""),
+        (["  * Raise the standards version"], "Raise the standards version"),
+    ],
+)
+def test_a_title_is_the_whole_point_that_names_a_number_or_none(lines, title):
+    text = "\n".join(["a (1) unstable; urgency=low", "", *lines, "", TRAILER])
+    assert entries(text)[0].title == title
 
 
 def test_a_date_that_no_calendar_knows_is_the_one_above():
