@@ -66,8 +66,11 @@ FINDINGS = (
 SUPPORTED = EndOfLife(date(2026, 6, 10), date(2028, 6, 30), "supported")
 FEEDS = (
     FeedStatus("debian-tracker", "20250601", datetime(2025, 6, 1, 9, tzinfo=UTC), NOW, NOW, 41_233),
-    FeedStatus("cisa-kev", "2025.05.30", datetime(2025, 5, 30, tzinfo=UTC), NOW, NOW, 1_352, stale=True),
+    FeedStatus("kev", "2025.05.31", datetime(2025, 5, 31, 12, tzinfo=UTC), NOW, NOW, 1_352),
+    FeedStatus("epss", "2025-05-30", datetime(2025, 5, 30, tzinfo=UTC), NOW, NOW, 240_000, stale=True),
 )
+MIRROR = (FeedStatus("mirror:debian:12:bookworm-security", "20250601", None, NOW, NOW, 3_016),)
+"""A mirror alone: no catalog, no tracker, no severities."""
 ROOT = Volume(
     "vda", 1, 1 << 20, 2 << 30, "ext4", "root", "", "", VolumeStatus.READ, ("/",), "journal replayed"
 )

@@ -3,7 +3,8 @@
 A bill describes one moment, so it describes one state: the current one unless another is asked for.
 Coverage is part of it: `compositions` says `incomplete` where something was not read or not assessed,
 and the properties `undercroft:complete` and `undercroft:problem` say why. A bill without findings from
-an incomplete state is no clean bill.
+an incomplete state is no clean bill. `undercroft:note` says what limits a whole answer, and
+`undercroft:feed` which editions of the advisories gave it.
 
 Packages carry a package URL with architecture, distribution and `upstream` (the source package, which
 advisories of Debian and Ubuntu speak of). Negligible severities are `info`, the standard's word for it.
@@ -36,7 +37,8 @@ from packageurl import PackageURL
 
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
-from undercroft.model.finding import Finding, FixState, Severity
+from undercroft.cli.render.sections import all_notes
+from undercroft.model.finding import FeedStatus, Finding, FixState, Severity
 from undercroft.model.inventory import Inventory, OsRelease, Package
 from undercroft.model.report import ScanReport, StateReport
 from undercroft.version import VERSION
@@ -107,6 +109,8 @@ def _metadata(report: ScanReport, state: StateReport) -> BomMetaData:
         Property(name="undercroft:complete", value=str(_complete(state)).lower()),
         Property(name="undercroft:sandboxed", value=str(report.sandboxed).lower()),
         *(Property(name="undercroft:problem", value=harmless(problem)) for problem in state.problems),
+        *(Property(name="undercroft:note", value=harmless(note)) for note in all_notes(state)),
+        *(Property(name="undercroft:feed", value=_feed(feed)) for feed in report.feeds),
     ]
     if report.as_of:
         properties.append(Property(name="undercroft:as-of", value=report.as_of.isoformat()))
@@ -124,6 +128,14 @@ def _metadata(report: ScanReport, state: StateReport) -> BomMetaData:
         Component(type=ComponentType.APPLICATION, name="undercroft", version=VERSION, bom_ref="undercroft")
     )
     return metadata
+
+
+def _feed(feed: FeedStatus) -> str:
+    """Return a feed's edition in words: name, serial, dates, and whether it is too old."""
+    published = f", published {feed.published_at:%Y-%m-%dT%H:%MZ}" if feed.published_at else ""
+    stale = ", too old" if feed.stale else ""
+    fetched = f", fetched {feed.fetched_at:%Y-%m-%dT%H:%MZ}"
+    return f"{escape(feed.name)} {escape(feed.serial)}{published}{fetched}{stale}"
 
 
 def _refs(packages: Iterable[Package]) -> dict[Package, str]:

@@ -18,9 +18,10 @@ from typing import Any
 
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
-from undercroft.cli.render.states import brought_back, findings_of
+from undercroft.cli.render.known import knows_exploited, knows_severities, knows_unfixed
+from undercroft.cli.render.states import brought_back
 from undercroft.model.diff import StateDiff
-from undercroft.model.finding import FeedStatus, Finding, FixState, Severity
+from undercroft.model.finding import Assessment, FeedStatus, Finding, FixState, Severity
 from undercroft.model.inventory import Inventory
 from undercroft.model.job import FileEntry
 from undercroft.model.report import ScanReport, StateReport
@@ -75,18 +76,28 @@ def _derived(report: ScanReport, state: StateReport) -> dict[str, Json]:
     back = brought_back(report, state) if state.ident else None
     return {
         "complete": state.complete,
-        "summary": _summary(findings_of(state)) if state.assessment else None,
+        "summary": _summary(state, state.assessment) if state.assessment else None,
         "brought_back": None if back is None else _names(back),
     }
 
 
-def _summary(found: Sequence[Finding]) -> dict[str, Json]:
+def _summary(state: StateReport, assessment: Assessment) -> dict[str, Json]:
+    """Return the counts; null in place of 0 where no imported source could have told of any."""
+    found = assessment.findings
     severities = Counter(finding.severity for finding in found)
+    exploited = sum(finding.known_exploited_on is not None for finding in found)
+    rated = knows_severities(assessment.feeds)
     return {
         "findings": len(found),
-        "known_exploited": sum(finding.known_exploited_on is not None for finding in found),
+        "known_exploited": exploited if exploited or knows_exploited(assessment.feeds) else None,
         "fixable": sum(finding.fix is FixState.FIXABLE for finding in found),
-        "by_severity": {severity.value: severities[severity] for severity in Severity},
+        "by_severity": {
+            severity.value: severities[severity]
+            if rated or severities[severity] or severity is Severity.UNKNOWN
+            else None
+            for severity in Severity
+        },
+        "whole": state.complete and knows_unfixed(assessment.feeds),
     }
 
 

@@ -3,7 +3,8 @@
 One run for the machine. Each finding of each state is a result; its partial fingerprint is made of
 machine, state, vulnerability and source package, so that the same finding is the same alert in the next
 scan. What was not read is a notification of the invocation (3.20.21), and `executionSuccessful` is false
-then: a run without results is clean only when it is true.
+then: a run without results is clean only when it is true. What limits a whole answer is a notification of
+level `note`, and the invocation's properties name the editions of the advisories.
 """
 
 import hashlib
@@ -11,10 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
+from undercroft.cli.render.known import knows_exploited
+from undercroft.cli.render.sections import all_notes
 from undercroft.cli.render.states import brought_back, findings_of
-from undercroft.model.finding import Finding, FixState, Severity
+from undercroft.model.finding import FeedStatus, Finding, FixState, Severity
 from undercroft.model.report import ScanReport, StateReport
 from undercroft.version import VERSION
 
@@ -62,6 +66,8 @@ def _invocation(report: ScanReport) -> dict[str, Any]:
         for problem in _problems(state)
     ]
     notifications += [_notification("warning", harmless(warning)) for warning in report.warnings]
+    notes = words.grouped((escape(state.name), note) for state in report.states for note in all_notes(state))
+    notifications += [_notification("note", f"{', '.join(names)}: {harmless(note)}") for note, names in notes]
     return {
         "executionSuccessful": report.complete and all(state.assessment for state in report.states),
         "endTimeUtc": report.scanned_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -69,7 +75,19 @@ def _invocation(report: ScanReport) -> dict[str, Any]:
         "properties": {
             "sandboxed": report.sandboxed,
             "asOf": report.as_of.isoformat() if report.as_of else None,
+            "feeds": [_feed(feed) for feed in report.feeds],
         },
+    }
+
+
+def _feed(feed: FeedStatus) -> dict[str, Any]:
+    return {
+        "name": escape(feed.name),
+        "serial": escape(feed.serial),
+        "publishedAt": feed.published_at.isoformat() if feed.published_at else None,
+        "fetchedAt": feed.fetched_at.isoformat(),
+        "validUntil": feed.valid_until.isoformat(),
+        "stale": feed.stale,
     }
 
 
@@ -86,7 +104,9 @@ def _notification(level: str, text: str) -> dict[str, Any]:
 def _results(report: ScanReport, state: StateReport, indexes: dict[str, int]) -> Iterator[dict[str, Any]]:
     known = brought_back(report, state) if state.ident else None
     back = {(finding.vulnerability, finding.source) for finding in known or ()}
+    asked = state.assessment is not None and knows_exploited(state.assessment.feeds)
     for finding in findings_of(state):
+        exploited = finding.known_exploited_on is not None
         yield {
             "ruleId": escape(finding.vulnerability),
             "ruleIndex": indexes[finding.vulnerability],
@@ -101,7 +121,7 @@ def _results(report: ScanReport, state: StateReport, indexes: dict[str, int]) ->
                 "fix": finding.fix.value,
                 "fixedVersion": escape(finding.fixed_version),
                 "advisories": [escape(advisory) for advisory in finding.advisories],
-                "knownExploited": finding.known_exploited_on is not None,
+                "knownExploited": exploited if exploited or asked else None,
                 "exploitProbability": finding.exploit_probability,
                 "broughtBack": None if known is None else (finding.vulnerability, finding.source) in back,
             },

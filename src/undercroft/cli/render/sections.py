@@ -116,6 +116,12 @@ def state_notes(state: StateReport) -> Iterator[str]:
         yield from state.assessment.notes
 
 
+def all_notes(state: StateReport) -> tuple[str, ...]:
+    """Return every note of a state, what the reader did on the way included, each once."""
+    reading = state.inventory.coverage.notes if state.inventory else ()
+    return tuple(dict.fromkeys((*state_notes(state), *reading)))
+
+
 def package_lists(page: Page, states: Sequence[Labelled]) -> None:
     """Put every outdated and every unassessed package; states with the same ones share a list."""
     assessed = [(label, state.assessment) for label, state in states if state.assessment]

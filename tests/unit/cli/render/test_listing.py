@@ -54,7 +54,7 @@ def test_a_time_beyond_the_calendar_is_no_error() -> None:
 def test_feeds_show_age_and_staleness() -> None:
     text = render_feeds(reports.FEEDS, PIPE, datetime(2025, 6, 1, 12, tzinfo=UTC))
     assert "debian-tracker   41,233     3 h" in text
-    assert "(too old)" in text.splitlines()[2]
+    assert "(too old)" in text.splitlines()[3]
     assert "not signed" in text
 
 

@@ -139,7 +139,7 @@ def test_the_end_of_life_is_said_in_words(end: EndOfLife, words: str) -> None:
 
 
 def test_stale_feeds_are_called_too_old() -> None:
-    assert "debian-tracker (3 h old), cisa-kev (2 days, too old)" in shown(report())
+    assert "debian-tracker (3 h old), kev (24 h old), epss (2 days old, too old)" in shown(report())
 
 
 def test_verbose_lists_each_finding_with_its_sources() -> None:
