@@ -19,6 +19,7 @@ with the reasons:
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 
 from undercroft.advisories.archive import candidate
 from undercroft.advisories.debversion import key
@@ -73,44 +74,40 @@ def history(
     leading = _leading_to(offered, changelogs)
     listed = {key(version) for version, _ in leading}
     whole = key(offered) in listed and min(listed) <= installed
-
-    def statement(entry: ChangelogEntry, vulnerability: str, fixed_version: str) -> Advisory:
-        return Advisory(
-            feed=f"mirror:{knowledge.release}:{suite}",
-            release=knowledge.release,
-            source=subject.source,
-            vulnerability=vulnerability,
-            advisory="",
-            status=Status.FIXED,
-            fixed_version=fixed_version,
-            published_on=entry.dated_on,
-            title=entry.title,
-        )
-
+    says = partial(_statement, f"mirror:{knowledge.release}:{suite}", knowledge.release, subject.source)
     above = _above(leading, installed)
-    if above is not None:  # rule 2
+    if above is not None:
         counting = [(version, entry) for version, entry in above if as_of is None or entry.dated_on <= as_of]
         first = {name: (version, entry) for version, entry in counting for name in entry.vulnerabilities}
-        statements = [statement(entry, name, version) for name, (version, entry) in first.items()]
+        statements = [says(name, version, entry) for name, (version, entry) in first.items()]
         return History(tuple(statements), offered, versions, whole)
     own = changelogs.get(installed, ())
     past = own or list(_back_in_time(leading, installed))
-    fixed = {name for _, entry in past for name in entry.vulnerabilities}
-    missing = {
-        name: entry
-        for _, entry in _beyond(leading, past, installed, is_own=bool(own))
-        for name in entry.vulnerabilities
-        if name not in fixed
-    }
-    statements = [statement(entry, name, offered) for name, entry in missing.items()] if not as_of else []
+    missing = _missing(leading, past, installed, is_own=bool(own)) if as_of is None else {}
     return History(
-        tuple(statements),
+        tuple(says(name, offered, entry) for name, entry in missing.items()),
         offered,
         versions,
         whole,
         one_branch=False,
         has_own=bool(own),
-        is_uncertain=bool(statements) and not past,
+        is_uncertain=bool(missing) and not past,
+    )
+
+
+def _statement(
+    feed: str, release: str, source: str, vulnerability: str, fixed_version: str, entry: ChangelogEntry
+) -> Advisory:
+    return Advisory(
+        feed=feed,
+        release=release,
+        source=source,
+        vulnerability=vulnerability,
+        advisory="",
+        status=Status.FIXED,
+        fixed_version=fixed_version,
+        published_on=entry.dated_on,
+        title=entry.title,
     )
 
 
@@ -166,10 +163,10 @@ def _back_in_time(leading: Changelog, installed: bytes) -> Iterator[tuple[str, C
             yield version, entry
 
 
-def _beyond(
+def _missing(
     leading: Changelog, past: Changelog, installed: bytes, *, is_own: bool
-) -> Iterator[tuple[str, ChangelogEntry]]:
-    """Yield the entries on the way to the candidate that the installed version's history does not have.
+) -> Mapping[str, ChangelogEntry]:
+    """Return what another branch fixes and the installed version does not, with the entries that name it.
 
     Args:
         leading: the candidate's changelog.
@@ -178,11 +175,15 @@ def _beyond(
         is_own: `past` is a changelog of its own, so that what it does not list is not there.
     """
     known = {key(version) for version, _ in past}
+    fixed = {name for _, entry in past for name in entry.vulnerabilities}
     oldest = min((entry.dated_on for _, entry in past), default=date.min)
     newest = max((entry.dated_on for _, entry in past), default=date.max)
+    missing: dict[str, ChangelogEntry] = {}
     for version, entry in leading:
         if key(version) in known:
             continue
-        is_later = entry.dated_on >= oldest if is_own else entry.dated_on > newest  # shortened, or misdated
+        # Changelogs are shortened at their old end: what is older than all of `past` was in it once.
+        is_later = entry.dated_on >= oldest if is_own else entry.dated_on > newest
         if is_later or key(version) > installed:
-            yield version, entry
+            missing |= dict.fromkeys(set(entry.vulnerabilities) - fixed, entry)
+    return missing

@@ -139,3 +139,18 @@ def test_a_later_fix_of_the_same_publisher_keeps_the_finding() -> None:
     ]
     answer = assessed(inventory(RSYNC), (MIRROR, [*INDEX, *APART]), (DSA, dsa))
     assert "CVE-BOTH-1" in found(answer)
+
+
+def test_a_fix_below_the_installed_version_in_order_is_missing_where_its_own_history_lacks_it() -> None:
+    late = entry("rsync", "3.2.6-9", "CVE-LATE", dated_on=date(2026, 6, 2))
+    leading = changelog(*OTHER, *OWN, late, *COMMON)
+    for own in ([], OWN_CHANGELOG):
+        assert found(assessed(inventory(RSYNC), (MIRROR, [*INDEX, *leading, *own]))) == {
+            "CVE-LATE": CANDIDATE,
+            **MISSING,
+        }
+
+
+def test_a_shortened_own_changelog_makes_no_finding_of_what_was_fixed_before_it_begins() -> None:
+    answer = assessed(inventory(RSYNC), (MIRROR, [*INDEX, *APART, *changelog(*OWN, COMMON[0])]))
+    assert found(answer) == MISSING

@@ -316,6 +316,23 @@ def test_an_older_database_is_brought_forward_by_an_import_and_by_nothing_else(
     assert vulnerabilities(path) == ["CVE-1"]
 
 
+def test_changelogs_of_the_first_schema_are_dropped_so_that_they_are_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    with monkeypatch.context() as older:
+        older.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        older.setattr(schema, "VERSION", 1)
+        with AdvisoryDatabase(path, writable=True) as database:
+            database.replace_feed(TRACKER, OLD, NOW)
+            database.replace_feed(header("changelogs:debian:12"), [], NOW)
+    with AdvisoryDatabase(path, writable=True) as database:
+        assert [feed.name for feed in database.feeds(NOW)] == ["debian-tracker"]
+        assert database.changelog_versions("changelogs:debian:12") == frozenset()
+        database.add_changelogs(CHANGELOGS, [entry("zlib", "1.0-1")], NOW)
+    assert vulnerabilities(path) == ["CVE-1"]
+
+
 CHANGELOGS = header("changelogs:debian:12", published_at=None, serial="1")
 
 
