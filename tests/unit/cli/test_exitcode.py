@@ -7,7 +7,7 @@ import pytest
 from reports import FEEDS, assessment, finding, state, vulnerable
 from reports import report as plain_report
 
-from undercroft.cli.exitcode import ExitCode, FailOn, exit_code
+from undercroft.cli.exitcode import ExitCode, FailOn, exit_code, why
 from undercroft.model.finding import FixState, Severity
 from undercroft.model.report import ScanReport, StateReport
 
@@ -79,3 +79,21 @@ def test_the_gate_for_known_exploited_needs_a_catalog_that_is_not_stale(catalog)
     scan = plain_report(state(), feeds=catalog)
     assert exit_code(scan, FailOn.KEV) == ExitCode.INCOMPLETE
     assert exit_code(scan, FailOn.ANY) == ExitCode.CLEAN
+
+
+@pytest.mark.parametrize(
+    ("catalog", "reason"), [((), "is not imported"), ((replace(KEV, stale=True),), "is too old")]
+)
+def test_a_gate_that_cannot_be_judged_says_why(catalog, reason) -> None:
+    scan = plain_report(state(), feeds=catalog)
+    assert reason in why(scan, FailOn.KEV)
+    assert "undercroft feeds update kev" in why(scan, FailOn.KEV)
+    assert why(scan, None) == why(scan, FailOn.ANY) == ""
+    assert why(report(), FailOn.KEV) == ""
+
+
+def test_a_gate_that_only_unknown_severities_fail_says_so() -> None:
+    unrated = finding(severity=Severity.UNKNOWN)
+    assert "counts as high" in why(report(state(assessment=assessment(unrated))), FailOn.HIGH)
+    rated = finding(severity=Severity.HIGH)
+    assert why(report(state(assessment=assessment(unrated, rated))), FailOn.HIGH) == ""

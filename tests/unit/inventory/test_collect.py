@@ -4,7 +4,8 @@ import pytest
 from memorymachines import Broken, File, Link, MemoryFileSystem, machine_of, uuid_of
 
 from undercroft.disks.machine import UnreadDisk
-from undercroft.inventory.collect import collect
+from undercroft.errors import InputError
+from undercroft.inventory.collect import _by_cause, collect
 from undercroft.model.inventory import Boot, Inventory, Kernel, Package
 from undercroft.model.schema import decode, encode
 
@@ -96,3 +97,34 @@ def test_a_system_without_any_package_database_says_so() -> None:
     )
     apk = inventory_of(**alpine, **{"lib/apk/db/installed": b""}).coverage.problems
     assert apk == ("/lib/apk/db/installed: apk is not supported yet",)
+
+
+DAMAGE = "ext inode 21: directory block 0: its checksum is 0x1, its bytes give 0x2"
+
+
+class Damaged(MemoryFileSystem):
+    """A filesystem whose directory /var cannot be read, as a flipped bit leaves it."""
+
+    def lookup(self, node: int, name: bytes) -> int | None:
+        if name in {b"lib", b"log"}:
+            raise InputError(DAMAGE)
+        return super().lookup(node, name)
+
+
+def test_one_damaged_block_is_one_problem_that_names_the_volume_what_it_hides_and_the_cure() -> None:
+    found = collect(machine_of(vda=Damaged({**FILES}, uuid=uuid_of(1))))
+    (problem,) = [problem for problem in found.coverage.problems if DAMAGE in problem]
+    assert problem.startswith(f"vda: {DAMAGE}; not read because of it: ")
+    assert "/var/lib/dpkg/status" in problem
+    assert " more; " in problem
+    assert "e2fsck -n" in problem
+
+
+def test_two_damages_stay_two_problems() -> None:
+    volumes = machine_of(vda=MemoryFileSystem(FILES, uuid=uuid_of(1))).coverage.volumes
+    assert [
+        text.split(";")[0]
+        for text in _by_cause(
+            ["a: ext inode 1: x", "b: plain", "c: ext inode 2: y", "d: ext inode 1: x"], volumes
+        )
+    ] == ["vda: ext inode 1: x", "b: plain", "vda: ext inode 2: y"]

@@ -94,3 +94,12 @@ def test_the_same_scan_gives_the_same_bill() -> None:
     assert (
         json.loads(render_cyclonedx(other, other.states[0]))["serialNumber"] != bill(state())["serialNumber"]
     )
+
+
+def test_caveats_and_the_editions_of_the_advisories_are_part_of_the_bill() -> None:
+    noted = state("noted", "7", assessment=assessment(notes=("no security tracker is imported",)))
+    properties = [(entry["name"], entry["value"]) for entry in bill(noted)["metadata"]["properties"]]
+    assert ("undercroft:note", "no security tracker is imported") in properties
+    feeds = [value for name, value in properties if name == "undercroft:feed"]
+    assert feeds[-1] == "kev 2025.05.31, published 2025-05-31T12:00Z, fetched 2025-06-01T12:00Z"
+    assert feeds[1].endswith(", too old")

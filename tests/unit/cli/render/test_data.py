@@ -16,6 +16,7 @@ from reports import assessment, finding, inventory, package, report, state, vuln
 
 from undercroft.cli.render import data
 from undercroft.cli.render.escape import unescape
+from undercroft.model.finding import Severity
 from undercroft.model.job import FileEntry
 from undercroft.model.report import ScanReport
 from undercroft.usecases.diff import diff_states
@@ -68,8 +69,24 @@ def test_counts_and_what_a_revert_brings_back_are_in_it() -> None:
         "known_exploited": 1,
         "fixable": 4,
         "by_severity": {"critical": 1, "high": 1, "medium": 1, "low": 1, "negligible": 0, "unknown": 1},
+        "whole": True,
     }
     assert snapshot["brought_back"][0] == {"vulnerability": "CVE-2023-4911", "source": "glibc"}
+
+
+def test_what_no_imported_source_could_tell_is_null_and_not_zero() -> None:
+    unrated = finding(severity=Severity.UNKNOWN, severity_source="")
+    (document,) = checked(report(state(assessment=assessment(unrated, feeds=reports.MIRROR))))["states"]
+    assert document["summary"] == {
+        "findings": 1,
+        "known_exploited": None,
+        "fixable": 1,
+        "by_severity": {
+            **dict.fromkeys(["critical", "high", "medium", "low", "negligible"]),
+            "unknown": 1,
+        },
+        "whole": False,
+    }
 
 
 def test_what_nobody_knows_is_null_and_not_empty() -> None:
@@ -119,7 +136,7 @@ def test_the_other_documents_name_their_shape_too() -> None:
     files = json.loads(data.render_files([FileEntry("a\udcff", "regular", 0o644, 1, 0, 0, 0)], "json"))
     assert files["files"][0]["name"] == "a\\xFF"
     feeds = json.loads(data.render_feeds(reports.FEEDS, "json"))
-    assert [feed["stale"] for feed in feeds["feeds"]] == [False, True]
+    assert [feed["stale"] for feed in feeds["feeds"]] == [False, False, True]
 
 
 def test_a_finding_is_one_line() -> None:

@@ -43,10 +43,33 @@ def without_colours(text: str) -> str:
     return text.replace("\x1b[0m", "")
 
 
-def test_a_pipe_gets_each_paragraph_on_one_line() -> None:
+def test_a_pipe_gets_sentences_that_a_pager_can_show_and_records_on_one_line() -> None:
     page = Page(Terminal())
     page.paragraph(span("word " * 200))
-    assert len(page.text().splitlines()) == 1
+    assert max(len(line) for line in page.text().splitlines()) <= 120
+    records = Page(Terminal())
+    records.record(span("word " * 200))
+    assert len(records.text().splitlines()) == 1
+
+
+def test_what_is_never_cut_pushes_its_row_and_the_next_columns_make_up_for_it() -> None:
+    page = Page(Terminal(width=40))
+    columns = [Column("FROM", flexible=True, whole=True), Column("TO", flexible=True), Column("N")]
+    page.grid(columns, [[span("1" * 30), span("2"), span("a")], [span("3"), span("4" * 30), span("b")]])
+    _, pushed, other = page.text().splitlines()
+    assert pushed.split() == ["1" * 30, "2", "a"]
+    assert len(other) == 40
+
+
+def test_a_column_that_says_the_same_of_all_goes_only_where_the_line_is_too_long() -> None:
+    columns = [Column("NAME"), Column("STATUS", idle="installed")]
+    shown = {}
+    for width in (40, 80):
+        page = Page(Terminal(width=width))
+        page.grid(columns, [[span("x" * 38), span("installed")]])
+        shown[width] = page.text()
+    assert "STATUS" not in shown[40]
+    assert "STATUS" in shown[80]
 
 
 def test_a_word_that_no_line_can_hold_is_broken() -> None:

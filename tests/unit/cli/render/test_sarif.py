@@ -192,3 +192,27 @@ def test_what_a_revert_brings_back_is_marked() -> None:
     assert marks["current", "CVE-2023-4911"] is None
     assert marks["before-upgrade", "CVE-2023-4911"] is False
     assert marks["before-upgrade", "CVE-2024-5535"] is True
+
+
+def test_what_limits_a_whole_answer_is_a_note_and_the_run_a_success() -> None:
+    note = "no catalog of known exploited vulnerabilities is imported"
+    noted = assessment(finding(), notes=(note,), feeds=reports.MIRROR)
+    log = run(report(state(assessment=noted), state("old", "1", assessment=noted), feeds=reports.MIRROR))
+    (invocation,) = log["invocations"]
+    assert invocation["executionSuccessful"]
+    assert invocation["toolExecutionNotifications"] == [
+        {"level": "note", "message": {"text": f"current, old: {note}"}}
+    ]
+    (feed,) = invocation["properties"]["feeds"]
+    assert (feed["name"], feed["serial"], feed["publishedAt"], feed["stale"]) == (
+        "mirror:debian:12:bookworm-security",
+        "20250601",
+        None,
+        False,
+    )
+    assert log["results"][0]["properties"]["knownExploited"] is None, "nobody was asked"
+
+
+def test_a_catalog_that_was_asked_and_has_no_entry_says_no() -> None:
+    (result,) = run(report(state(assessment=assessment(finding()))))["results"]
+    assert result["properties"]["knownExploited"] is False
