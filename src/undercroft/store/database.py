@@ -1,9 +1,10 @@
 """The file that holds the advisories: opened for reading, or for replacing what a feed says.
 
 Guarantees:
-1. A published file never changes. An import works on a copy and renames it over the old file once it is
-   whole and on the disk: whatever interrupts it (a bad feed, a full disk, kill -9) leaves the old data,
-   and readers never wait.
+1. A published file never changes. Imports work on a copy (see `draft`), each feed in a transaction of its
+   own, and the copy is renamed over the old file once it is whole and on the disk: after a large feed, at
+   the first change after some seconds, on closing. Whatever interrupts an import (a bad feed, a full disk,
+   kill -9) leaves the old data, or that and the feeds before it; readers never wait.
 2. Reading needs read permission on the file and nothing else: no lock, no journal, no writable folder.
 3. One importer at a time: the second is told so.
 4. A feed's serial never goes back, and an edition from the future is refused.
@@ -30,14 +31,12 @@ from undercroft.advisories.records import ChangelogEntry, FeedHeader, Record
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.model.finding import FeedStatus
 from undercroft.model.inventory import Inventory
-from undercroft.store import query, schema
-from undercroft.store.files import check_readable, copy_file, locked, publish, uri_path
+from undercroft.store import draft, query, schema
+from undercroft.store.files import check_readable, locked, uri_path
 from undercroft.store.rows import EDITION_COLUMNS, RowWriter, edition_row
 
 MAX_CLOCK_SKEW = timedelta(days=1)
 """How far a publisher's clock may be ahead of ours."""
-
-_CACHE_KIB = 64 << 10
 
 
 class AdvisoryDatabase:
@@ -59,6 +58,7 @@ class AdvisoryDatabase:
         self.path = os.path.realpath(path)
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
+        self._draft: draft.Draft | None = None
         try:
             if writable:
                 self._lock = locked(self.path)
@@ -78,17 +78,24 @@ class AdvisoryDatabase:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the database."""
+        """Close the database, as `close` does; the feeds that are whole are published after an error too."""
         self.close()
 
     def close(self) -> None:
-        """Close the file and let other importers in. Closing twice does nothing."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Publish what was imported, close the file and let other importers in. Closing twice does nothing.
+
+        Raises:
+            OperationError: the disk failed; the message names the feeds that are lost.
+        """
+        try:
+            self._publish()
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
 
     def feeds(self, now: datetime) -> tuple[FeedStatus, ...]:
         """Return all feeds sorted by name, stale or not at `now`. Raises OperationError."""
@@ -102,6 +109,8 @@ class AdvisoryDatabase:
 
     def replace_feed(self, header: FeedHeader, records: Iterable[Record], fetched_at: datetime) -> bool:
         """Put one edition in place of the one before it, as a whole or not at all.
+
+        Readers see it once it is published, see guarantee 1.
 
         Args:
             header: of the edition; its times have a time zone.
@@ -130,14 +139,15 @@ class AdvisoryDatabase:
         if held is not None and header.serial == held.header.serial:
             return False
 
-        def replace(connection: sqlite3.Connection) -> None:
+        def replace(connection: sqlite3.Connection) -> int:
             _delete(connection, header.name)
             feed = _insert(connection, header, fetched_at)
             writer = RowWriter(connection, feed)
             writer.write(records)
             connection.execute("UPDATE feed SET records = ? WHERE id = ?", (writer.records, feed))
+            return writer.records
 
-        self._rewrite(replace, header.name)
+        self._change(replace, header.name)
         return True
 
     def add_changelogs(
@@ -156,7 +166,7 @@ class AdvisoryDatabase:
         if held is not None and header.serial < held.header.serial:
             raise StateError(f"{header.name}: {header.serial} is older than {held.header.serial}")
 
-        def add(connection: sqlite3.Connection) -> None:
+        def add(connection: sqlite3.Connection) -> int:
             feed = _feed_id(connection, header.name)
             feed = _insert(connection, header, fetched_at) if feed is None else feed
             writer = RowWriter(connection, feed)
@@ -165,20 +175,23 @@ class AdvisoryDatabase:
                 "UPDATE feed SET serial = ?, fetched_at = ?, records = records + ? WHERE id = ?",
                 (header.serial, fetched_at.isoformat(), writer.records, feed),
             )
+            return writer.records
 
-        self._rewrite(add, header.name)
+        self._change(add, header.name)
 
     def confirm_feed(self, name: str, fetched_at: datetime) -> None:
         """Note that the publisher still offers the edition that is here; an age from the import starts anew.
 
         Raises: as `replace_feed`.
         """
-        self._rewrite(
-            lambda connection: connection.execute(
+
+        def confirm(connection: sqlite3.Connection) -> int:
+            connection.execute(
                 "UPDATE feed SET fetched_at = ? WHERE name = ?", (fetched_at.isoformat(), name)
-            ),
-            name,
-        )
+            )
+            return 1
+
+        self._change(confirm, name)
 
     def changelog_versions(self, name: str) -> frozenset[tuple[str, str]]:
         """Return the source versions whose changelogs the feed holds. Raises OperationError."""
@@ -194,20 +207,27 @@ class AdvisoryDatabase:
         """Forget a feed. Raises NotFoundError when it is not there, else as `replace_feed`."""
         if self._edition(name) is None:
             raise NotFoundError(f"{self.path} holds no feed {name}")
-        self._rewrite(lambda connection: _delete(connection, name), name)
+
+        def remove(connection: sqlite3.Connection) -> int:
+            _delete(connection, name)
+            return 1
+
+        self._change(remove, name)
 
     def _edition(self, name: str) -> Edition | None:
         with self._errors():
-            held = query.editions(self._reader).values()
-        return next((edition for edition in held if edition.header.name == name), None)
+            return query.edition_named(self._reader, name)
 
     @property
     def _reader(self) -> sqlite3.Connection:
+        """The draft's connection while there is a draft: an importer sees what it imported."""
         if self._connection is None:
             raise ValueError("the advisory database is closed")
-        return self._connection
+        return self._connection if self._draft is None else self._draft.connection
 
     def _open(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
         check_readable(self.path)
         with self._errors():
             self._connection = _reader(self.path)
@@ -219,40 +239,40 @@ class AdvisoryDatabase:
             )
 
     def _prepare(self) -> None:
-        """Create the file, or bring an older one up to date."""
+        """Sweep up after a killed import; create the file, or bring an older one up to date."""
+        with self._errors():
+            draft.sweep(self.path)
         if os.path.exists(self.path):
             check_readable(self.path)
             with self._errors(), contextlib.closing(_reader(self.path)) as connection:
                 if schema.version_of(connection, self.path) == schema.VERSION:
                     return
-        self._rewrite(lambda _: None, "the database")
+        self._change(lambda _: 0, "the database")
+        self._publish()
 
-    def _rewrite(self, change: Callable[[sqlite3.Connection], object], what: str) -> None:
-        """Apply `change` to a copy of the file and put the copy in its place (guarantee 1)."""
+    def _change(self, change: Callable[[sqlite3.Connection], int], what: str) -> None:
+        """Apply `change`, which returns how many records it wrote, to the draft (guarantee 1)."""
         if self._lock is None:
             raise ValueError("the advisory database was opened for reading")
-        copy = f"{self.path}.new"
         try:
             with self._errors():
-                copy_file(self.path, copy)
-                with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
-                    # A crash discards the copy, so it needs no journal and no waiting for the disk.
-                    connection.execute("PRAGMA journal_mode = OFF")
-                    connection.execute("PRAGMA synchronous = OFF")
-                    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-                    schema.migrate(connection, schema.version_of(connection, self.path))
-                    connection.execute("BEGIN")
-                    change(connection)
-                    connection.execute("COMMIT")
-                publish(copy, self.path)
+                if self._draft is None:
+                    self._draft = draft.Draft(self.path)
+                due = self._draft.apply(change, what)
         except UnicodeEncodeError as error:
             raise InputError(f"{what}: holds a text that is not Unicode; the old data stays") from error
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(copy)
-        if self._connection is not None:
-            self._connection.close()
+            if self._draft is not None and not self._draft.usable:
+                self._draft = None
+        if due:
+            self._publish()
             self._open()
+
+    def _publish(self) -> None:
+        if self._draft is not None:
+            done, self._draft = self._draft, None
+            with self._errors():
+                done.publish()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

@@ -125,6 +125,12 @@ def editions(connection: sqlite3.Connection) -> dict[int, Edition]:
     return {row[0]: edition(row[1:]) for row in rows}
 
 
+def edition_named(connection: sqlite3.Connection, name: str) -> Edition | None:
+    """Return the edition of the feed `name`, None where there is none."""
+    row = connection.execute(f"SELECT {EDITION_COLUMNS} FROM feed WHERE name = ?", (name,)).fetchone()  # noqa: S608 - constant
+    return None if row is None else edition(row)
+
+
 def knowledge(connection: sqlite3.Connection, release: str, inventory: Inventory) -> Knowledge:
     """Return every record that can change the answer for `inventory`. Errors of SQLite pass through."""
     asked = {

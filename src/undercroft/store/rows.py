@@ -44,7 +44,7 @@ class RowWriter:
     """Writes one edition's records. Errors of SQLite pass through.
 
     Args:
-        connection: in a transaction, or one whose whole file is discarded on errors.
+        connection: in a transaction.
         feed: row id of the edition's feed.
     """
 
@@ -52,10 +52,7 @@ class RowWriter:
         self.records = 0
         self._connection = connection
         self._feed = feed
-        self._subjects: dict[tuple[str, str], int] = {
-            (release, source): ident
-            for ident, release, source in connection.execute("SELECT id, release, source FROM subject")
-        }
+        self._subjects: dict[tuple[str, str], int] = {}
         self._titles: dict[str, int] = {}
         self._batches: dict[str, list[Row]] = {table: [] for table in _COLUMNS}
 
@@ -111,12 +108,14 @@ class RowWriter:
         )
 
     def _subject(self, release: str, source: str) -> int:
-        ident = self._subjects.get((release, source))
+        subject = (release, source)
+        ident = self._subjects.get(subject)
         if ident is None:
+            select = "SELECT id FROM subject WHERE release = ? AND source = ?"
             insert = "INSERT INTO subject (release, source) VALUES (?, ?)"
-            ident = self._subjects[release, source] = (
-                self._connection.execute(insert, (release, source)).lastrowid or 0
-            )
+            row = self._connection.execute(select, subject).fetchone()
+            ident = row[0] if row else self._connection.execute(insert, subject).lastrowid or 0
+            self._subjects[subject] = ident
         return ident
 
     def _title(self, title: str) -> int:
