@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -252,12 +253,55 @@ def test_an_image_that_changes_under_the_read_is_marked_unstable(
     writer.start()
     try:
         done = run("scan", image)
+        listed = run("packages", image)
+        content = run("files", "cat", image, "/etc/motd")
     finally:
         stop.set()
         writer.join()
-    assert done.returncode == 4
+    assert (done.returncode, listed.returncode, content.returncode) == (4, 4, 1)
     assert "changed" in done.stdout
+    assert "changed" in listed.stdout
+    assert "changed" in content.stderr
     assert run("scan", image).returncode == 0
+
+
+def test_an_image_that_a_running_qemu_writes_to_is_incomplete_but_its_snapshots_are_not(
+    run: Run, machine: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "busy.qcow2"
+    shutil.copy(machine, image)
+    writer = subprocess.Popen(["qemu-io", image], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while (done := run("scan", image)).returncode == 0 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        snapshot = run("scan", f"{image}@before-upgrade")
+    finally:
+        writer.communicate()
+    assert done.returncode == 4
+    assert "-d NAME" in done.stdout
+    assert snapshot.returncode == 0
+    assert run("scan", image).returncode == 0
+
+
+def test_a_file_whose_name_ends_like_a_state_is_scanned_whole(
+    run: Run, machine: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "web@current"
+    shutil.copy(machine, image)
+    assert "2 states" in run("scan", image).stdout
+
+
+def test_two_snapshots_with_one_id_are_refused(run: Run, machine: Path, tmp_path: Path) -> None:
+    image = tmp_path / "twice.qcow2"
+    shutil.copy(machine, image)
+    command("qemu-img", "snapshot", "-c", "second", image)
+    content = image.read_bytes()
+    assert content.count(b"2second") == 1
+    image.write_bytes(content.replace(b"2second", b"1second"))
+    done = run("packages", f"{image}@second")
+    assert done.returncode in (3, 4)
+    assert "libssl3" not in done.stdout
 
 
 def test_what_a_guest_wrote_is_escaped(run: Run, tmp_path: Path) -> None:
@@ -351,3 +395,16 @@ def test_a_diff_within_one_machine_needs_its_name_once(run: Run, machine: Path) 
     changed = run("diff", f"{machine}@before-upgrade", "@current")
     assert changed.returncode == 0, changed.stderr
     assert "libssl3" in changed.stdout
+
+
+def test_nobody_reading_lets_no_gate_pass(machine: Path, database: Path) -> None:
+    environment = {**os.environ, "UNDERCROFT_DATABASE": str(database)}
+    line = f"{PROGRAM} scan {machine} -f json | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_what_a_usage_error_quotes_is_escaped(run: Run) -> None:
+    done = run("diff", "a\x1b[31mX@s", "a\x1b[31mX@s")
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr

@@ -13,6 +13,7 @@ TYPE_CHECKING = False  # typing's own would be the largest import here
 if TYPE_CHECKING:
     from undercroft.ports.reader import Reader
 
+INTERRUPTED = 130
 _READING = frozenset({"scan", "packages", "diff", "files"})
 _NOT_READING = frozenset({"-h", "--help", "--no-sandbox"})
 
@@ -20,9 +21,11 @@ _NOT_READING = frozenset({"-h", "--help", "--no-sandbox"})
 def main() -> None:
     """Run the command line and exit."""
     arguments = sys.argv[1:]
-    reader = _early_reader(arguments)
-    from undercroft.cli.program import run  # noqa: PLC0415 - only now, see above
-
+    try:
+        reader = _early_reader(arguments)
+        from undercroft.cli.program import run  # noqa: PLC0415 - only now, see above
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     sys.exit(run(arguments, reader))
 
 

@@ -47,12 +47,12 @@ def command(
 
     The second state is the current one of the same machine unless it is named.
     """
-    first, from_state = request(before, dict(options))
+    first, from_state = _named(before, options)
     second, to_state = first, CURRENT
     if after and after.startswith("@"):
         to_state = after[1:] or CURRENT
     elif after:
-        second, to_state = request(after, dict(options))
+        second, to_state = _named(after, options)
     if (second, to_state) == (first, from_state):
         raise click.UsageError(
             f"both are {_names(first, from_state)}; name a state as IMAGE@STATE (undercroft scan lists them)"
@@ -88,6 +88,11 @@ def command(
     else:
         show(data.render_diff(diff, output_format))
     return ExitCode.CLEAN if diff.complete else ExitCode.INCOMPLETE
+
+
+def _named(reference: str, options: dict[str, Any]) -> tuple[Request, str]:
+    asked, state = request(reference, dict(options))
+    return asked, state or CURRENT
 
 
 def _names(asked: Request, state: str) -> str:

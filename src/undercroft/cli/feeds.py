@@ -13,7 +13,9 @@ from undercroft.advisories.feeds.sources_list import AptSource
 from undercroft.cli.exitcode import ExitCode
 from undercroft.cli.options import examples, format_option, opened, screen, show
 from undercroft.cli.render import data, listing
+from undercroft.cli.render.escape import harmless
 from undercroft.cli.render.progress import Progress
+from undercroft.errors import InputError
 from undercroft.model.inventory import Inventory
 from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome
 from undercroft.usecases.paths import own_database, readable_database
@@ -191,7 +193,11 @@ def _inventories(images: Sequence[str], domains: Sequence[str], connect: str) ->
     requests += [Request(domain=domain, connect=connect) for domain in domains]
     for asked in requests:
         with opened(asked, no_sandbox=False) as (machine, _reader):
-            yield from (machine.inventory(state) for state in machine.states)
+            for state in machine.states:
+                try:
+                    yield machine.inventory(state)
+                except InputError as error:
+                    click.echo(harmless(f"{machine.name}@{state.name}: not looked at: {error}"), err=True)
 
 
 def _teller(progress: Progress) -> Any:
@@ -203,8 +209,6 @@ def _teller(progress: Progress) -> Any:
 
 def _tell(results: Sequence[FeedResult]) -> int:
     """Print one line per feed; a refused one makes the exit code 1, since the old data stands."""
-    from undercroft.cli.render.escape import harmless  # noqa: PLC0415 - one line per feed
-
     for result in results:
         imported = result.outcome is Outcome.IMPORTED
         what = f"{result.records:>8} records" if imported else f"{result.outcome:>16}"

@@ -5,8 +5,18 @@ from typing import Any
 
 import click
 
-from undercroft.cli.options import examples, format_option, machine_options, opened, request, screen, show
+from undercroft.cli.options import (
+    examples,
+    format_option,
+    machine_options,
+    opened,
+    request,
+    screen,
+    show,
+    writing,
+)
 from undercroft.cli.render import data, listing
+from undercroft.model.report import CURRENT
 
 
 @click.group(
@@ -53,7 +63,7 @@ def ls(arguments: tuple[str, ...], output_format: str, no_sandbox: bool, **optio
     image, path = _image_and_path(arguments, options)
     asked, state = request(image, options)
     with opened(asked, no_sandbox=no_sandbox) as (machine, _reader):
-        entries = machine.entries(machine.state(state), path)
+        entries = machine.entries(machine.state(state or CURRENT), path)
     if output_format == "table":
         show(listing.render_files(entries, screen()))
     else:
@@ -72,6 +82,8 @@ def cat(arguments: tuple[str, ...], no_sandbox: bool, **options: Any) -> None:
         raise click.UsageError("give the PATH of a file in the guest, such as /etc/os-release")
     asked, state = request(image, options)
     with opened(asked, no_sandbox=no_sandbox) as (machine, _reader):
-        for chunk in machine.content(machine.state(state), path):
-            sys.stdout.buffer.write(chunk)
-    sys.stdout.buffer.flush()
+        for chunk in machine.content(machine.state(state or CURRENT), path):
+            with writing():
+                sys.stdout.buffer.write(chunk)
+        with writing():
+            sys.stdout.buffer.flush()

@@ -1,5 +1,6 @@
 """Options and behaviour that several commands share."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -7,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from undercroft.errors import OperationError
 from undercroft.model.disk import DiskFormat
-from undercroft.model.report import CURRENT
 from undercroft.ports.reader import Reader
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.session import Request, open_machine, start_reader
@@ -16,6 +17,8 @@ from undercroft.usecases.target import split_state
 
 if TYPE_CHECKING:
     from undercroft.cli.render.terminal import Terminal
+
+NOBODY_READS = 128 + 13
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -71,19 +74,21 @@ def format_option(*formats: str) -> Callable[[Command], Command]:
     )
 
 
-def request(image: str | None, options: dict[str, Any]) -> tuple[Request, str]:
-    """Return the request that the machine options make, and the state that IMAGE@STATE names.
+def request(image: str | None, options: dict[str, Any]) -> tuple[Request, str | None]:
+    """Return the request that the machine options make, and the state that IMAGE@STATE names, None for none.
 
     Takes its options out of `options`. Raises UsageError where none or two kinds of machine are named.
     """
     domain, added = options.pop("domain"), options.pop("added")
-    name, state = split_state(image) if image else ("", CURRENT)
+    name, state = split_state(image) if image else ("", None)
     if domain and (added or name):
         raise click.UsageError("name a domain with -d or images, not both; a state of a domain is @STATE")
     images = (name, *added) if name else added
     if not domain and not images:
         raise click.UsageError("name an IMAGE, each disk with -a, or a libvirt domain with -d")
     image_format = options.pop("image_format")
+    if domain and image_format:
+        raise click.UsageError("with -d libvirt says the format; --image-format goes with images")
     asked = Request(
         images=tuple(images),
         domain=domain,
@@ -108,10 +113,30 @@ def opened(asked: Request, *, no_sandbox: bool) -> Iterator[tuple[OpenMachine, R
 
 
 def show(text: str) -> None:
-    """Write a rendered result to stdout."""
+    """Write a rendered result to stdout. Raises as `writing`."""
     from undercroft.cli.render.terminal import write  # noqa: PLC0415 - not needed for --help
 
-    write(text)
+    with writing():
+        write(text)
+        sys.stdout.flush()
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Tell what goes wrong with stdout inside the block from everything else.
+
+    Raises:
+        OperationError: the result could not be written whole.
+        Exit: nobody reads any more (`| head`); the code is a shell's for SIGPIPE, so that no gate passes.
+    """
+    try:
+        yield
+    except OSError as error:
+        # What is still buffered would be tried again at exit, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise click.exceptions.Exit(NOBODY_READS) from None
+        raise OperationError(f"standard output: {error.strerror}; the result is not whole") from error
 
 
 def screen() -> "Terminal":

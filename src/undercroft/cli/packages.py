@@ -7,6 +7,7 @@ import click
 from undercroft.cli.exitcode import ExitCode
 from undercroft.cli.options import examples, format_option, machine_options, opened, request, screen, show
 from undercroft.cli.render import data, listing
+from undercroft.model.report import CURRENT
 
 
 @click.command(
@@ -23,7 +24,7 @@ def command(image: str | None, output_format: str, no_sandbox: bool, **options: 
     """Show the packages of one state (default: the current one) with their sources and versions."""
     asked, state = request(image, options)
     with opened(asked, no_sandbox=no_sandbox) as (machine, _reader):
-        inventory = machine.inventory(machine.state(state))
+        inventory = machine.inventory(machine.state(state or CURRENT))
     if output_format == "table":
         show(listing.render_packages(inventory, screen()))
     else:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from undercroft.cli import INTERRUPTED
+from undercroft.cli.render.escape import harmless
 from undercroft.errors import UndercroftError
 from undercroft.ports.reader import Reader
 from undercroft.version import VERSION
@@ -19,7 +21,6 @@ _COMMANDS = {
     "files": "List or print files of a state.",
     "feeds": "Update, import and show the advisories.",
 }
-INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -64,30 +65,25 @@ def run(arguments: list[str], reader: Reader | None = None) -> int:
     """
     try:
         result: Any = undercroft.main(arguments, prog_name="undercroft", standalone_mode=False, obj=reader)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(
+                f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True
+            )
+        _complain(error.format_message())
         return error.exit_code
     except UndercroftError as error:
         _complain(str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): not an error of ours, and nothing to print.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        # Every other OSError was given its object and cure below: this one is the output's own.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _complain(f"standard output: {error.strerror}; the result is not whole")
-        return 1
     except Exception as error:  # noqa: BLE001 - the edge: logged whole, answered with nothing specific
         if os.environ.get("UNDERCROFT_DEBUG"):
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                click.echo(harmless(line), err=True)
         _complain(
             f"internal error ({type(error).__name__}); UNDERCROFT_DEBUG=1 shows where; please report it"
         )
@@ -98,6 +94,4 @@ def run(arguments: list[str], reader: Reader | None = None) -> int:
 
 
 def _complain(message: str) -> None:
-    from undercroft.cli.render.escape import harmless  # noqa: PLC0415 - only when something went wrong
-
     click.echo(f"undercroft: error: {harmless(message)}", err=True)

@@ -10,7 +10,7 @@ from undercroft.cli.exitcode import FailOn, exit_code
 from undercroft.cli.options import examples, format_option, machine_options, opened, request, screen, show
 from undercroft.cli.render import table
 from undercroft.cli.render.progress import Progress
-from undercroft.model.report import ScanReport
+from undercroft.model.report import CURRENT, ScanReport
 from undercroft.usecases.assess import assessor
 from undercroft.usecases.report import scan_machine
 from undercroft.usecases.session import Request
@@ -65,15 +65,11 @@ def command(
     if as_of and as_of.date() > datetime.now(UTC).date():
         raise click.UsageError(f"--as-of {as_of:%Y-%m-%d} lies in the future")
     day = as_of.date() if as_of else None
-    report = _scan(asked, _wanted(image, state, output_format), day, no_sandbox=no_sandbox, quiet=quiet)
+    if output_format == "cyclonedx":
+        state = state or CURRENT
+    report = _scan(asked, state, day, no_sandbox=no_sandbox, quiet=quiet)
     show(_rendered(report, output_format, verbose=verbose))
     return exit_code(report, FailOn(fail_on) if fail_on else None)
-
-
-def _wanted(image: str | None, state: str, output_format: str) -> str | None:
-    """Return the one state that is asked for, None for all."""
-    named = bool(image) and str(image).endswith(f"@{state}")
-    return state if named or output_format == "cyclonedx" else None
 
 
 def _scan(

@@ -79,9 +79,11 @@ def _integer(value: Any, place: str) -> int:
 
 
 def _real(value: Any, place: str) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if type(value) is int:
+        return float(_integer(value, place))
+    if type(value) is not float or not math.isfinite(value):
         raise _wrong(place, "a finite number", value)
-    return float(value)
+    return value
 
 
 def _flag(value: Any, place: str) -> bool:

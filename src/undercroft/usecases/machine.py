@@ -6,6 +6,7 @@ with OpenMachine(target, reader) as machine:
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
@@ -65,42 +66,62 @@ class OpenMachine:
         return select_state(self.states, wanted, self.name)
 
     def inventory(self, state: State) -> Inventory:
-        """Return what is installed in `state`. Raises InputError where the reader's child died of it."""
-        return self._settled(
+        """Return what is installed in `state`, its files' own problems among those of its coverage.
+
+        Raises InputError where the reader's child died of it.
+        """
+        found = self._settled(
             state, lambda: decode(Inventory, self._call("inventory", state), "the reader's inventory")
         )
+        problems = (*found.coverage.problems, *self._problems(state))
+        return replace(found, coverage=replace(found.coverage, problems=problems))
 
     def entries(self, state: State, path: str) -> tuple[FileEntry, ...]:
         """Return the directory `path` of the guest, or the one file. Raises NotFoundError, InputError."""
-        return self._settled(
+        found = self._settled(
             state,
             lambda: decode_list(FileEntry, self._call("entries", state, path=path), "the reader's listing"),
         )
+        for problem in self._unstable_files(state):
+            raise InputError(problem)
+        return found
 
     def content(self, state: State, path: str) -> Iterator[bytes]:
-        """Yield the bytes of a regular file of the guest. Raises NotFoundError, InputError."""
+        """Yield the bytes of a regular file of the guest.
+
+        Raises NotFoundError, InputError; also at the end, where an image changed meanwhile.
+        """
         with ExitStack() as sockets:
             disks, descriptors = self._inputs(state, sockets)
             yield from self._reader.stream("content", {"disks": disks, "path": path}, descriptors)
-
-    def unstable(self, state: State) -> tuple[str, ...]:
-        """Return the files that changed under both reads of `state`."""
-        changed = {file.path for file in self._files(state)} & self._unstable
-        return tuple(sorted(changed))
+        self._check_live(state)
+        for file in self._changed_files(state):
+            raise InputError(f"{file.path}: changed during the read, so the content may mix two moments")
 
     def disk_reports(self) -> tuple[DiskReport, ...]:
         """Return how each disk was read."""
         return tuple(disk.report(self._unstable) for disk in self._disks)
 
-    def warnings(self) -> tuple[str, ...]:
-        """Return what the user should know of the files: a bare image that a running machine writes to."""
-        return tuple(
-            f"{file.path}: a running machine has it open; scan it with -d NAME for one point in time"
-            for disk in self._disks
-            if not disk.target.live
-            for file in disk.files[:1]
-            if file.in_use
-        )
+    # What the files themselves make uncertain
+
+    def _problems(self, state: State) -> Iterator[str]:
+        """Yield why an answer about `state` may not be the machine's, whatever was read."""
+        yield from self._unstable_files(state)
+        for disk in self._disks if state.is_current else ():
+            if disk.target.live and not disk.layers:
+                yield f"{disk.target.name}: its snapshots could not be listed: {disk.unread}"
+            elif not disk.target.live and any(file.in_use for file in disk.files[:1]):
+                yield (
+                    f"{disk.files[0].path}: a running machine has it open for writing and may hold back what"
+                    " the file lacks; scan it with -d NAME"
+                )
+
+    def _unstable_files(self, state: State) -> Iterator[str]:
+        for path in sorted({file.path for file in self._files(state)} & self._unstable):
+            yield (
+                f"{path}: changed during both reads, so the answer may mix two moments;"
+                " use -d for a running machine"
+            )
 
     # Reading
 

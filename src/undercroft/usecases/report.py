@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 
 from undercroft.errors import InputError
+from undercroft.model.disk import Coverage
 from undercroft.model.finding import Assessment
-from undercroft.model.inventory import Inventory
+from undercroft.model.inventory import Inventory, Package
 from undercroft.model.report import ScanReport, StateReport
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.states import State
@@ -14,6 +16,11 @@ from undercroft.usecases.states import State
 Assess = Callable[[Inventory], Assessment]
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what comes next)."""
+
+MAX_STATES = 256
+"""States of one scan; an image may hold 65,536 snapshots."""
+
+_NO_COVERAGE = Coverage(())
 
 
 def scan_machine(
@@ -28,14 +35,23 @@ def scan_machine(
 ) -> ScanReport:
     """Return the report on `states` of a machine (default: all of them), one after the other.
 
-    A state that cannot be read is reported with its problem; the others go on.
+    A state that cannot be read is reported with its problem; the others go on. Of more than `MAX_STATES`
+    states the oldest snapshots are left out, which is a problem of the current one.
     """
-    wanted = states or machine.states
+    every = states or machine.states
+    wanted = (*every[:1], *every[1:][-(MAX_STATES - 1) :])
+    shared = _Shared(assess)
     reports = []
     for done, state in enumerate(wanted):
         if progress:
             progress(done, len(wanted), f"{machine.name}@{state.name}")
-        reports.append(_state_report(machine, state, assess))
+        reports.append(_state_report(machine, state, shared))
+    if len(wanted) < len(every):
+        left_out = (
+            f"{len(every) - len(wanted)} older snapshots were left out, the limit is {MAX_STATES} states;"
+            " name one of them as @STATE"
+        )
+        reports[0] = replace(reports[0], problems=(*reports[0].problems, left_out))
     if progress:
         progress(len(wanted), len(wanted), machine.name)
     return ScanReport(
@@ -46,27 +62,45 @@ def scan_machine(
         scanned_at=scanned_at,
         as_of=as_of,
         feeds=next((report.assessment.feeds for report in reports if report.assessment), ()),
-        warnings=machine.warnings(),
     )
 
 
-def _state_report(machine: OpenMachine, state: State, assess: Assess) -> StateReport:
+class _Shared:
+    """What states have in common, held once: a hundred snapshots of one machine differ in a few packages."""
+
+    def __init__(self, assess: Assess) -> None:
+        self._assess = assess
+        self._packages: dict[Package, Package] = {}
+        self._lists: dict[tuple[Package, ...], tuple[Package, ...]] = {}
+        self._assessments: dict[Inventory, Assessment] = {}
+
+    def inventory(self, found: Inventory) -> Inventory:
+        """Return an equal inventory whose packages are those of earlier states where they are equal."""
+        known = self._packages
+        packages = tuple([known.setdefault(package, package) for package in found.packages])
+        return replace(found, packages=self._lists.setdefault(packages, packages))
+
+    def assessment(self, inventory: Inventory) -> Assessment:
+        """Assess `inventory`, once for all states with the same content. Coverage plays no part in it."""
+        content = replace(inventory, coverage=_NO_COVERAGE)
+        if content not in self._assessments:
+            self._assessments[content] = self._assess(inventory)
+        return self._assessments[content]
+
+
+def _state_report(machine: OpenMachine, state: State, shared: _Shared) -> StateReport:
     started = time.perf_counter()
     inventory = assessment = None
     problems: list[str] = []
     try:
-        inventory = machine.inventory(state)
+        inventory = shared.inventory(machine.inventory(state))
         problems.extend(inventory.coverage.problems)
     except InputError as error:
         problems.append(str(error))
     read_ms = (time.perf_counter() - started) * 1000
     if inventory is not None:
-        assessment = assess(inventory)
+        assessment = shared.assessment(inventory)
         problems.extend(assessment.problems)
-    problems.extend(
-        f"{path}: changed during both reads, so the answer may mix two moments; use -d for a running machine"
-        for path in machine.unstable(state)
-    )
     return StateReport(
         name=state.name,
         ident=state.ident,

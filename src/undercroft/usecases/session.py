@@ -76,7 +76,8 @@ def _domain_target(request: Request, stack: ExitStack) -> MachineTarget:
     still = stack.enter_context(hypervisor.point_in_time(machine)) if machine.running else None
     disks = tuple(_domain_disk(disk, still) for disk in machine.disks if not disk.removable)
     backing_files = tuple(NamedFile(path) for path in request.backing_files)
-    return MachineTarget(machine.name, disks, backing_files)
+    data_files = tuple(NamedFile(path, DiskFormat.RAW) for path in request.data_files)
+    return MachineTarget(machine.name, disks, backing_files, data_files)
 
 
 def _domain_disk(disk: DomainDisk, still: PointInTime | None) -> DiskTarget:

@@ -28,7 +28,7 @@ class State:
     @property
     def is_current(self) -> bool:
         """True for the state in which the machine is now."""
-        return not self.ident
+        return not self.snapshots
 
 
 def states_of(disks: Sequence[tuple[str, Sequence[Snapshot]]]) -> tuple[State, ...]:
@@ -66,7 +66,7 @@ def select_state(states: Sequence[State], wanted: str, machine: str) -> State:
 
     Raises:
         NotFoundError: there is none; the message lists those that exist.
-        InputError: several snapshots bear the name; the message lists their IDs.
+        InputError: several snapshots bear the name or, on different disks, the ID; the message lists them.
     """
     if wanted == CURRENT:
         return states[0]
@@ -75,7 +75,10 @@ def select_state(states: Sequence[State], wanted: str, machine: str) -> State:
     if len(named) > 1:
         idents = ", ".join(state.ident for state in named)
         raise InputError(f"{machine}: {len(named)} snapshots are called {wanted!r}; use an ID: {idents}")
-    found = named or [state for state in snapshots if state.ident == wanted]
+    found = named or [state for state in snapshots if wanted in state.snapshots.values()]
+    if len(found) > 1:
+        names = ", ".join(repr(state.name) for state in found)
+        raise InputError(f"{machine}: {len(found)} snapshots have the ID {wanted!r}; use a name: {names}")
     if not found:
         existing = ", ".join(f"{state.name!r} (ID {state.ident})" for state in snapshots[:20]) or "none"
         raise NotFoundError(f"{machine}: no snapshot {wanted!r}; it has: {existing}")

@@ -107,12 +107,12 @@ def from_images(
     )
 
 
-def split_state(reference: str) -> tuple[str, str]:
-    """Return (image, state) of "IMAGE@STATE"; the state is "current" where none is named.
+def split_state(reference: str) -> tuple[str, str | None]:
+    """Return (image, state) of "IMAGE@STATE"; the state is None where none is named.
 
     A file whose own name holds an "@" wins over the reading as a reference.
     """
     if os.path.lexists(reference) or "@" not in reference:
-        return reference, CURRENT
+        return reference, None
     image, _, state = reference.rpartition("@")
     return image, state or CURRENT

@@ -108,13 +108,6 @@ def test_a_volume_is_named_by_pool_and_volume_and_has_no_path_yet() -> None:
     assert definition.disks[0].path == ""
 
 
-def test_a_storage_volume_tells_its_backing_image() -> None:
-    volume = "<volume type='file'><name>top</name><target><path>/i/top</path></target>{}</volume>"
-    backing = "<backingStore><path>/i/base</path><format type='raw'/></backingStore>"
-    assert domain_xml.parse_volume_backing(volume.format(backing)) == ChainEntry("/i/base", "raw")
-    assert domain_xml.parse_volume_backing(volume.format("")) is None
-
-
 def test_a_backup_job_names_every_disk_and_escapes_what_it_names() -> None:
     xml = domain_xml.backup_xml("/run/a&b.sock", {"vda": "/s/<vda>"}, ("hda",))
     root = ElementTree.fromstring(xml)

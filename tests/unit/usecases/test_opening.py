@@ -89,11 +89,11 @@ def test_an_image_that_qemu_holds_for_writing_is_noticed(tmp_path: Path) -> None
 def test_a_reference_is_an_image_and_a_state(tmp_path: Path) -> None:
     odd = tmp_path / "we@b.qcow2"
     odd.touch()
-    assert split_state("web01.qcow2") == ("web01.qcow2", "current")
+    assert split_state("web01.qcow2") == ("web01.qcow2", None)
     assert split_state("web01.qcow2@before-upgrade") == ("web01.qcow2", "before-upgrade")
     assert split_state("web01.qcow2@") == ("web01.qcow2", "current")
     assert split_state("@before") == ("", "before")
-    assert split_state(str(odd)) == (str(odd), "current")
+    assert split_state(str(odd)) == (str(odd), None)
     assert split_state(f"{odd}@1") == (str(odd), "1")
 
 

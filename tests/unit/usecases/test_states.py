@@ -37,6 +37,17 @@ def test_a_name_wins_over_an_id_and_a_snapshot_called_current_is_reached_by_its_
     assert select_state(named_current, "9", "web01").name == "current"
 
 
+def test_an_id_that_two_snapshots_of_different_disks_have_is_told_apart_by_name() -> None:
+    states = states_of([("vda", [snapshot("1", "root-snap", 1)]), ("vdb", [snapshot("1", "data-snap", 2)])])
+    with pytest.raises(InputError, match="use a name: 'root-snap', 'data-snap'"):
+        select_state(states, "1", "web01")
+    assert select_state(states, "data-snap", "web01").created_at_s == 2
+
+
+def test_a_snapshot_without_an_id_is_not_taken_for_the_current_state() -> None:
+    assert [state.is_current for state in states_of([("vda", [snapshot("", "odd", 1)])])] == [True, False]
+
+
 def test_an_unknown_state_is_answered_with_those_that_exist() -> None:
     states = states_of([("vda", [snapshot("1", "before-upgrade")])])
     with pytest.raises(NotFoundError, match=r"'before-upgrade' \(ID 1\)"):

@@ -76,16 +76,6 @@ def parse_domain(untrusted_xml: str) -> DomainDefinition:
     return DomainDefinition(name, uuid.lower(), tuple(disks), volumes)
 
 
-def parse_volume_backing(untrusted_xml: str) -> ChainEntry | None:
-    """Return a storage volume's backing image, None for none. Raises InputError as above.
-
-    Its format is a guess where the volume's header does not name it.
-    """
-    root = _parse(untrusted_xml, "volume")
-    path = root.findtext("backingStore/path", "")
-    return ChainEntry(path, _format(root.find("backingStore"))) if path else None
-
-
 def parse_backup_scratch(untrusted_xml: str) -> tuple[str, ...]:
     """Return the scratch files of a running backup job. Raises InputError as `parse_domain` does."""
     root = _parse(untrusted_xml, "domainbackup")

@@ -121,13 +121,10 @@ class LibvirtHypervisor:
         return f"machine {machine!r}: not on {self.uri}; {hint}"
 
     def _resolved(self, disk: DomainDisk, volume: domain_xml.VolumeName | None) -> DomainDisk:
-        """Add what only the storage pools know: a volume's path, a stopped machine's chain."""
+        """Add what only the storage pools know: a volume's path."""
         try:
             if disk.kind is DiskKind.VOLUME and volume is not None:
                 disk = replace(disk, path=volumes.volume_path(self._libvirt, self._reading, volume))
-            if disk.chain is None and disk.path and disk.format == "qcow2":
-                chain = volumes.backing_chain(self._libvirt, self._reading, disk.path)
-                disk = replace(disk, chain=chain)
         except InputError as error:
             return replace(disk, problem=disk.problem or str(error))
         return disk

@@ -54,6 +54,7 @@ def read_snapshots(source: BlockSource, header: Header, name: str) -> Iterator[S
         raise InputError(
             f"{name}: the snapshot table at {header.snapshots_offset} does not start with a cluster; {CURE}"
         )
+    idents: set[str] = set()
     window, window_start, window_end = b"", header.snapshots_offset, header.snapshots_offset
     position = header.snapshots_offset
     for index in range(header.snapshot_count):
@@ -65,6 +66,11 @@ def read_snapshots(source: BlockSource, header: Header, name: str) -> Iterator[S
             window_start, window_end = position, min(position + _WINDOW_BYTES, source.size_bytes)
             window = source.read(window_start, window_end - window_start)
         entry, length = _parse(window, position - window_start, header, f"{name}: snapshot entry {index}")
+        # An ID that stands for two snapshots would show one under the other's name.
+        if not entry.snapshot.ident or entry.snapshot.ident in idents:
+            ident = entry.snapshot.ident
+            raise InputError(f"{name}: snapshot entry {index}: the ID {ident!r} is not its own; {CURE}")
+        idents.add(entry.snapshot.ident)
         yield entry
         position += length
 
