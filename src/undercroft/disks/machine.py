@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from undercroft.disks.detect import open_filesystem
-from undercroft.disks.mounts import MountedTree, assemble, may_hold_software
+from undercroft.disks.mounts import MountedTree, assemble
 from undercroft.disks.rootchoice import RootChoice, choose_root
+from undercroft.disks.softwarepaths import may_hold_software
 from undercroft.disks.source import BlockSource
+from undercroft.disks.text import raw
 from undercroft.disks.tree import GuestTree
 from undercroft.disks.volumes import DiskSet, Opener, OpenVolume, UnreadDisk, open_volumes
 from undercroft.model.disk import Coverage
@@ -49,20 +51,22 @@ def open_machine(
     opened = open_volumes(disks, opener)
     choice = choose_root(opened.volumes)
     if choice.root is None:
-        return Machine(None, _without_root(opened, disks))
+        return Machine(None, _without_root(opened, choice, disks))
     mounted = assemble(choice.root, opened.volumes)
     return Machine(mounted.tree, _coverage(opened, choice, mounted))
 
 
-def _without_root(opened: DiskSet, disks: Sequence[tuple[str, BlockSource | UnreadDisk]]) -> Coverage:
+def _without_root(
+    opened: DiskSet, choice: RootChoice, disks: Sequence[tuple[str, BlockSource | UnreadDisk]]
+) -> Coverage:
     """Return why there is no root: first the disks that could not be opened, which may well hold it."""
     unread = {name: disk.reason for name, disk in disks if isinstance(disk, UnreadDisk)}
-    volumes = tuple(volume.describe() for volume in opened.volumes)
+    volumes = tuple(volume.describe(damage=choice.unreadable.get(volume, "")) for volume in opened.volumes)
     if len(disks) == len(unread) == 1:
         return Coverage(volumes, tuple(unread.values()), opened.notes)
     problems = [f"{name}: {reason}" for name, reason in unread.items()]
     found = [
-        f"{volume.name}: {volume.reason or f'{volume.kind} without a system'}"
+        f"{volume.name}: {_why_no_root(volume, choice)}"
         for volume in opened.volumes
         if volume.disk not in unread
     ]
@@ -71,6 +75,10 @@ def _without_root(opened: DiskSet, disks: Sequence[tuple[str, BlockSource | Unre
         listing = "; ".join(found[:MAX_NAMED_VOLUMES]) or "there is no disk"
         problems.append(f"no root filesystem was found: {listing}{more}")
     return Coverage(volumes, tuple(problems), opened.notes)
+
+
+def _why_no_root(volume: OpenVolume, choice: RootChoice) -> str:
+    return volume.reason or choice.unreadable.get(volume) or f"{volume.kind} without a system"
 
 
 def _coverage(opened: DiskSet, choice: RootChoice, mounted: MountedTree) -> Coverage:
@@ -82,13 +90,14 @@ def _coverage(opened: DiskSet, choice: RootChoice, mounted: MountedTree) -> Cove
         remark = ""
         if volume in choice.others:
             remark = "another system, not in this inventory" if not points else "also looks like a system"
+            notes.append(f"{volume.name}: {remark}")
         elif not points and volume.applicable:
             remark = "not mounted"
-        volumes.append(volume.describe(points, remark))
+        volumes.append(volume.describe(points, remark, choice.unreadable.get(volume, "")))
         if volume.content.note:
             notes.append(f"{volume.name}: {volume.content.note}")
         flaws = _filesystem_problems(volume)
-        uses_it = any(may_hold_software(point.encode("utf-8", "surrogateescape")) for point in points)
+        uses_it = any(may_hold_software(raw(point)) for point in points)
         (problems if uses_it else notes).extend(flaws)
     return Coverage(tuple(volumes), tuple(problems), tuple(notes))
 

@@ -1,13 +1,12 @@
 """A machine's mounts, assembled as the guest would make them, and what their absence means.
 
 Guarantees: every mount that the guest's own files name ends up in the tree, among the problems (it may
-hold software and was not read) or among the notes (it holds none). `may_hold_software` is the one
-definition of that difference. Sources: /etc/fstab, mount units in /etc/systemd/system, and where
-neither names the mount point, the partition types of the Discoverable Partitions Specification as
-systemd-gpt-auto-generator(8) applies them.
+hold software and was not read) or among the notes (it holds none), as `softwarepaths` tells them apart.
+Data that was not read is a problem too where a link or a bind mount shows it as software. Sources:
+/etc/fstab, mount units in /etc/systemd/system, and where neither names the mount point, the partition
+types of the Discoverable Partitions Specification as systemd-gpt-auto-generator(8) applies them.
 """
 
-import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,14 @@ from dataclasses import dataclass, field
 from undercroft.disks.devices import Device, DeviceKind, find_volumes, parse_device
 from undercroft.disks.fstab import MountEntry, MountTable, merge, normalize, parse_fstab
 from undercroft.disks.mountunits import read_mount_units
+from undercroft.disks.softwarepaths import (
+    INVENTORY_FOLDERS,
+    below,
+    canonical,
+    hidden_by,
+    may_hold_software,
+)
+from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.disks.volumes import OpenVolume
 from undercroft.errors import InputError, NotFoundError
@@ -24,10 +31,6 @@ FSTAB = b"/etc/fstab"
 MAX_FSTAB_BYTES = 1 << 20
 MAX_SHOWN_CHARS = 200
 MACHINE_ID_BYTES = 16
-
-_SOFTWARE_ROOTS = (b"/usr", b"/opt", b"/boot", b"/etc", b"/bin", b"/sbin", b"/var/lib", b"/nix", b"/gnu")
-_FIRMWARE_FOLDERS = (b"/boot/efi", b"/boot/EFI", b"/boot/firmware")
-_LIBRARY_FOLDER = re.compile(rb"/lib[a-z0-9]*(?:/|$)")
 
 USR_TYPES = frozenset(
     {
@@ -42,20 +45,6 @@ VAR_TYPE = "4d21b016-b534-45c2-a9fb-5c16e091fd2d"
 EXTENDED_BOOT_TYPE = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
 
 
-def may_hold_software(point: bytes) -> bool:
-    """Return whether installed software, its records or kernels may lie in a mount at `point`.
-
-    /srv, /home, /root and /var outside of /var/lib are data: nothing there is taken into an inventory
-    even where it was read, so nothing is lost where it was not. The firmware's folder below /boot holds
-    copies of what the boot loader's packages installed.
-    """
-    if point in (b"/", b"/var") or _LIBRARY_FOLDER.match(point):
-        return True
-    if _below(point, _FIRMWARE_FOLDERS):
-        return False
-    return _below(point, _SOFTWARE_ROOTS)
-
-
 @dataclass(slots=True)
 class MountedTree:
     """A tree under assembly.
@@ -65,16 +54,27 @@ class MountedTree:
         points: where each volume is mounted.
         problems: mounts that may hold software and were not read.
         notes: mounts that hold none, and oddities.
+        unread: mount points of what was not read.
+        mounted: mount points of what was read.
+        binds: the binds that were made.
     """
 
     tree: GuestTree
     points: dict[OpenVolume, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unread: list[bytes] = field(default_factory=list)
+    mounted: list[bytes] = field(default_factory=list)
+    binds: list[MountEntry] = field(default_factory=list)
 
-    def report(self, text: str, point: bytes) -> None:
-        """Record what was not mounted at `point`, as a problem where software may lie in it."""
-        (self.problems if may_hold_software(point) else self.notes).append(text)
+    def report(self, message: str, point: bytes) -> None:
+        """Record an oddity of the mount at `point`, as a problem where software may lie in it."""
+        (self.problems if may_hold_software(point) else self.notes).append(message)
+
+    def miss(self, message: str, point: bytes) -> None:
+        """Record that what the guest mounts at `point` was not read."""
+        self.unread.append(point)
+        self.report(message, point)
 
 
 def assemble(root: OpenVolume, volumes: Sequence[OpenVolume]) -> MountedTree:
@@ -94,6 +94,8 @@ def assemble(root: OpenVolume, volumes: Sequence[OpenVolume]) -> MountedTree:
     for volume in volumes:
         if volume.disk_order == root.disk_order:
             _mount_by_type(volume, named, mounted)
+    if mounted.unread:
+        _report_hidden(mounted)
     return mounted
 
 
@@ -114,7 +116,7 @@ def in_order(entries: Iterable[MountEntry]) -> list[MountEntry]:
         if entries[position].is_bind:
             needs.append(normalize(entries[position].device) + b"/.")
         for other, entry in enumerate(entries):
-            if other != position and any(_below(path, (entry.point,)) for path in needs):
+            if other != position and any(below(path, (entry.point,)) for path in needs):
                 visit(other)
         ordered.append(entries[position])
 
@@ -134,7 +136,7 @@ def _mount_table(mounted: MountedTree) -> MountTable:
     units = read_mount_units(tree)
     mounted.problems += units.problems
     for unit in units.unread:
-        mounted.report(unit.reason, unit.point)
+        mounted.miss(unit.reason, unit.point)
     return merge(fstab, units.entries)
 
 
@@ -160,12 +162,12 @@ def _mount(entry: MountEntry, root: OpenVolume, volumes: Sequence[OpenVolume], m
     elif entry.is_bind:
         _bind(entry, what, mounted)
     elif entry.fs_type == "overlay":
-        mounted.report(f"{what} is an overlay, which is not supported yet", entry.point)
+        mounted.miss(f"{what} is an overlay, which is not supported yet", entry.point)
     elif device.kind is DeviceKind.PSEUDO:
         if may_hold_software(entry.point) and entry.fs_type in ("tmpfs", "ramfs"):
             mounted.notes.append(f"{what} is empty at boot ({entry.fs_type}): what it covers was read")
     elif device.kind is DeviceKind.NETWORK:
-        mounted.report(f"{what} comes over the network and is on no disk", entry.point)
+        mounted.miss(f"{what} comes over the network and is on no disk", entry.point)
     else:
         _mount_volume(entry, _find(device, root, volumes), volumes, mounted)
 
@@ -187,6 +189,7 @@ def _mount_volume(
             mounted.report(f"{what}, which is on none of the given disks{cure}", entry.point)
         elif may_hold_software(entry.point):
             mounted.notes.append(f"{what}, which is not mounted at boot and on none of the given disks")
+        mounted.unread.append(entry.point)
         return
     volume = found[0]
     if len(found) > 1:
@@ -199,13 +202,15 @@ def _attach(volume: OpenVolume, point: bytes, what: str, mounted: MountedTree) -
     mounted.points.setdefault(volume, []).append(_show(point, None))
     if volume.filesystem is None:
         if not volume.applicable and not may_hold_software(point):
+            mounted.unread.append(point)
             return  # the ESP at /boot/efi, as on most machines
-        mounted.report(f"{what} ({volume.name}), which was not read: {volume.reason}", point)
+        mounted.miss(f"{what} ({volume.name}), which was not read: {volume.reason}", point)
         return
     try:
         mounted.tree.mount(point, volume.filesystem)
+        mounted.mounted.append(point)
     except (InputError, NotFoundError) as error:
-        mounted.report(f"{what} ({volume.name}) and could not be mounted: {error}", point)
+        mounted.miss(f"{what} ({volume.name}) and could not be mounted: {error}", point)
 
 
 def _bind(entry: MountEntry, what: str, mounted: MountedTree) -> None:
@@ -213,8 +218,10 @@ def _bind(entry: MountEntry, what: str, mounted: MountedTree) -> None:
         return  # a mount onto itself only changes flags
     try:
         mounted.tree.bind(entry.point, normalize(entry.device))
+        mounted.mounted.append(entry.point)
+        mounted.binds.append(entry)
     except (InputError, NotFoundError) as error:
-        mounted.report(f"{what} shows {_show(entry.device)}, which could not be read: {error}", entry.point)
+        mounted.miss(f"{what} shows {_show(entry.device)}, which could not be read: {error}", entry.point)
 
 
 def _mount_by_type(volume: OpenVolume, named: set[bytes], mounted: MountedTree) -> None:
@@ -252,6 +259,25 @@ def _is_own_var(volume: OpenVolume, tree: GuestTree) -> bool:
     return volume.part_uuid == str(uuid.UUID(bytes=digest[:16], version=4))
 
 
+def _report_hidden(mounted: MountedTree) -> None:
+    """Report the binds, and the folders that an inventory reads, which lead into an unread mount."""
+    tree = mounted.tree
+    unread = {canonical(tree, point): point for point in mounted.unread}
+    read = {canonical(tree, point) for point in mounted.mounted}
+    for entry in mounted.binds:
+        hidden = hidden_by(tree, normalize(entry.device), unread, read)
+        if hidden is not None:
+            what = f"{entry.place}: {_show(entry.point)} shows {_show(entry.device)}"
+            mounted.miss(f"{what}, which lies on {_show(unread[hidden])}, which was not read", entry.point)
+            unread[canonical(tree, entry.point)] = entry.point
+    for folder in INVENTORY_FOLDERS:
+        hidden = hidden_by(tree, folder, unread, read)
+        if hidden is not None and not may_hold_software(unread[hidden]):
+            mounted.problems.append(
+                f"{_show(folder)} is a link into {_show(unread[hidden])}, which was not read"
+            )
+
+
 def _where_else(volumes: Sequence[OpenVolume]) -> str:
     """Name the unread volumes that a missing filesystem may lie in, "" when there are none."""
     unread = [volume for volume in volumes if volume.filesystem is None and volume.applicable]
@@ -271,10 +297,6 @@ def _is_empty(tree: GuestTree, path: bytes) -> bool:
         return False
 
 
-def _below(path: bytes, folders: Iterable[bytes]) -> bool:
-    return any(path == folder or path.startswith(folder.rstrip(b"/") + b"/") for folder in folders)
-
-
 def _show(raw: bytes, limit: int | None = MAX_SHOWN_CHARS) -> str:
-    text = raw.decode("utf-8", "surrogateescape")
-    return text if limit is None or len(text) <= limit else text[:limit] + "..."
+    shown = text(raw)
+    return shown if limit is None or len(shown) <= limit else shown[:limit] + "..."

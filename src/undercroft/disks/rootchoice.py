@@ -1,7 +1,9 @@
 """Which of a machine's filesystems is its root.
 
 Guarantees: a choice between several systems is never silent. Every filesystem that looks like a system
-is named in the answer, and a choice that nothing on the disks decides is a problem.
+is named in the answer. A problem is: a choice that nothing on the disks decides, a filesystem that is
+too damaged to tell whether it holds a system, and a boot menu or a partition type that speaks of
+another root than the chosen one, readable or not.
 
 The steps, each of which may narrow the candidates down but never empties them:
 1. a candidate has /etc with an os-release, an fstab or an older release file;
@@ -11,24 +13,20 @@ The steps, each of which may narrow the candidates down but never empties them:
 5. the first in the order of disks and partitions, with a problem.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from undercroft.disks.bootroot import RootArgument, read_menus
 from undercroft.disks.devices import find_volumes, parse_device
+from undercroft.disks.filesystem import FileSystem
 from undercroft.disks.fstab import parse_fstab
-from undercroft.disks.grub import (
-    MAX_CONFIG_BYTES,
-    MAX_ENVIRONMENT_BYTES,
-    default_entry,
-    parse_config,
-    parse_environment,
-)
+from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.disks.volumes import OpenVolume
 from undercroft.errors import InputError, NotFoundError
 
 MAX_FSTAB_BYTES = 1 << 20
-MAX_GRUB_MENUS = 4
+MAX_SHOWN_CHARS = 200
 
 ROOT_TYPES = frozenset(
     {
@@ -48,36 +46,66 @@ _SYSTEM_MARKS = (
     b"etc/redhat-release",
     b"etc/alpine-release",
 )
-_GRUB_FOLDERS = (b"/boot/grub", b"/boot/grub2", b"/grub", b"/grub2")
 
 
 @dataclass(frozen=True, slots=True)
 class RootChoice:
-    """The chosen root, what else looks like a system, and why the choice is doubtful."""
+    """The chosen root and why it may be the wrong one.
+
+    Attributes:
+        root: the chosen one, None where no readable filesystem looks like a system.
+        others: what else looks like a system and could be read.
+        unreadable: filesystems too damaged to tell what they are to the machine, with the reason.
+        problems: why the choice is doubtful; one for each of `unreadable`.
+    """
 
     root: OpenVolume | None
     others: tuple[OpenVolume, ...] = ()
+    unreadable: Mapping[OpenVolume, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
 def choose_root(volumes: Sequence[OpenVolume]) -> RootChoice:
-    """Return the root among `volumes`. Malformed files on one of them only take away its say."""
-    candidates = [volume for volume in volumes if _is_system(volume)]
+    """Return the root among `volumes`. Raises for no content: what is malformed is in the problems."""
+    unreadable: dict[OpenVolume, str] = {}
+    candidates = _keep(_is_system, volumes, unreadable)
     if not candidates:
-        return RootChoice(None)
-    remaining = _narrow(candidates, [volume for volume in candidates if _names_itself_root(volume, volumes)])
+        return RootChoice(None, (), unreadable, tuple(_unreadable_problems(unreadable)))
+    by_fstab = _keep(lambda volume: _names_itself_root(volume, volumes), candidates, unreadable)
+    remaining = _narrow(candidates, by_fstab)
+    menus = read_menus(volumes)
+    started = [volume for root in menus.roots for volume in _named_by(root, volumes)]
     if len(remaining) > 1:
-        remaining = _narrow(remaining, _started_by_grub(volumes))
+        remaining = _narrow(remaining, started)
     if len(remaining) > 1:
         remaining = _narrow(remaining, [volume for volume in remaining if volume.type_id in ROOT_TYPES])
     root = remaining[0]
-    problems: tuple[str, ...] = ()
+    unreadable.pop(root, None)  # its fstab cannot be read: whoever mounts it says so
+    problems = [*_unreadable_problems(unreadable), *menus.problems]
     if len(remaining) > 1:
         names = ", ".join(volume.name for volume in remaining)
-        problems = (
-            f"several systems ({names}) and nothing that says which one starts: {root.name} was read",
+        problems.append(
+            f"several systems ({names}) and nothing that says which one starts: {root.name} was read"
         )
-    return RootChoice(root, tuple(volume for volume in candidates if volume is not root), problems)
+    problems += _contradictions(root, menus.roots, volumes)
+    others = tuple(volume for volume in candidates if volume is not root and volume not in unreadable)
+    return RootChoice(root, others, unreadable, tuple(problems))
+
+
+def _keep(
+    question: Callable[[OpenVolume], bool],
+    volumes: Sequence[OpenVolume],
+    unreadable: dict[OpenVolume, str],
+) -> list[OpenVolume]:
+    """Return the volumes that answer yes; those that cannot be asked end up in `unreadable`."""
+    kept: list[OpenVolume] = []
+    for volume in volumes:
+        try:
+            if question(volume):
+                kept.append(volume)
+        except InputError as error:
+            unreadable[volume] = str(error)
+    return kept
 
 
 def _narrow(volumes: list[OpenVolume], preferred: Sequence[OpenVolume]) -> list[OpenVolume]:
@@ -85,55 +113,71 @@ def _narrow(volumes: list[OpenVolume], preferred: Sequence[OpenVolume]) -> list[
 
 
 def _is_system(volume: OpenVolume) -> bool:
-    """Whether a release file or an fstab lies in it; a dangling link counts (a separate /usr)."""
-    filesystem = volume.filesystem
-    if filesystem is None:
+    """Return whether a release file or an fstab lies in it; a dangling link counts (a separate /usr).
+
+    Raises:
+        InputError: none was found, and a directory that may hold one is malformed.
+    """
+    if volume.filesystem is None:
         return False
-    try:
-        for path in _SYSTEM_MARKS:
-            node: int | None = filesystem.root
-            for name in path.split(b"/"):
-                node = None if node is None else filesystem.lookup(node, name)
-            if node is not None:
+    damage: InputError | None = None
+    for path in _SYSTEM_MARKS:
+        try:
+            if _holds(volume.filesystem, path):
                 return True
-    except InputError:
-        return False
+        except InputError as error:
+            damage = damage or error
+    if damage:
+        raise damage
     return False
 
 
+def _holds(filesystem: FileSystem, path: bytes) -> bool:
+    """Return whether `path` is there, its own link not followed. Raises InputError as lookups do."""
+    node: int | None = filesystem.root
+    for name in path.split(b"/"):
+        node = None if node is None else filesystem.lookup(node, name)
+    return node is not None
+
+
 def _names_itself_root(volume: OpenVolume, volumes: Sequence[OpenVolume]) -> bool:
-    text = _read(volume, b"/etc/fstab", MAX_FSTAB_BYTES)
-    roots = [entry for entry in parse_fstab(text).entries if entry.point == b"/"]
+    """Return whether its fstab names it as "/". Raises InputError where the fstab cannot be read."""
+    if volume.filesystem is None:
+        return False
+    try:
+        fstab = GuestTree(volume.filesystem).read(b"/etc/fstab", MAX_FSTAB_BYTES)
+    except NotFoundError:
+        return False
+    roots = [entry for entry in parse_fstab(fstab).entries if entry.point == b"/"]
     return bool(roots) and volume in find_volumes(parse_device(roots[0].device), volumes)
 
 
-def _started_by_grub(volumes: Sequence[OpenVolume]) -> list[OpenVolume]:
-    """Return the volumes that the default entries of all readable GRUB menus name as root."""
-    started: list[OpenVolume] = []
-    menus = 0
+def _named_by(argument: RootArgument, volumes: Sequence[OpenVolume]) -> list[OpenVolume]:
+    return find_volumes(parse_device(argument.device), volumes)
+
+
+def _unreadable_problems(unreadable: Mapping[OpenVolume, str]) -> Iterator[str]:
+    for volume, reason in unreadable.items():
+        yield f"{volume.name}: too damaged to tell whether it holds the system that starts: {reason}"
+
+
+def _contradictions(
+    root: OpenVolume, arguments: Sequence[RootArgument], volumes: Sequence[OpenVolume]
+) -> Iterator[str]:
+    """Yield what says that another root than the chosen one starts."""
+    for argument in arguments:
+        named = _named_by(argument, volumes)
+        if root in named or argument.device == b"/dev/root":
+            continue
+        found = ", ".join(map(_describe, named)) or "which is on none of the volumes that were read"
+        shown = text(argument.device)[:MAX_SHOWN_CHARS]
+        yield f"{argument.menu}: starts {shown} ({found}), and the system on {root.name} was read"
     for volume in volumes:
-        for folder in _GRUB_FOLDERS:
-            text = _read(volume, folder + b"/grub.cfg", MAX_CONFIG_BYTES)
-            if text and menus < MAX_GRUB_MENUS:
-                menus += 1
-                started += find_volumes(parse_device(_root_argument(text, volume, folder)), volumes)
-    return started
+        is_typed = volume.type_id in ROOT_TYPES and volume.applicable and volume is not root
+        if is_typed and (volume.filesystem is None or root.type_id not in ROOT_TYPES):
+            typed = f"{_describe(volume)} is a root by its partition type"
+            yield f"{typed}, and the system on {root.name} was read"
 
 
-def _root_argument(config: bytes, volume: OpenVolume, folder: bytes) -> bytes:
-    """Return what the menu's default entry passes as `root=`, b"" where it cannot be told."""
-    try:
-        block = _read(volume, folder + b"/grubenv", MAX_ENVIRONMENT_BYTES)
-        entry = default_entry(parse_config(config), parse_environment(block) if block else {})
-    except InputError:
-        return b""
-    return entry.root.encode("utf-8", "surrogateescape") if entry else b""
-
-
-def _read(volume: OpenVolume, path: bytes, limit: int) -> bytes:
-    if volume.filesystem is None:
-        return b""
-    try:
-        return GuestTree(volume.filesystem).read(path, limit)
-    except (InputError, NotFoundError):
-        return b""
+def _describe(volume: OpenVolume) -> str:
+    return volume.name if volume.filesystem else f"{volume.name}, not read: {volume.reason[:MAX_SHOWN_CHARS]}"

@@ -87,9 +87,9 @@ class OpenVolume:
         """The filesystem's own name once it is open ("ext4"), else what its magic says."""
         return self.filesystem.content if self.filesystem else self.content.kind
 
-    def describe(self, mounts: Sequence[str] = (), remark: str = "") -> Volume:
-        """Return the value that a report shows."""
-        status = VolumeStatus.READ if self.filesystem else VolumeStatus.UNREAD
+    def describe(self, mounts: Sequence[str] = (), remark: str = "", damage: str = "") -> Volume:
+        """Return the value that a report shows; one with `damage` counts as unread though it is open."""
+        status = VolumeStatus.READ if self.filesystem and not damage else VolumeStatus.UNREAD
         if not self.applicable:
             status = VolumeStatus.NOT_APPLICABLE
         notes = self.filesystem.notes if self.filesystem else ()
@@ -105,7 +105,7 @@ class OpenVolume:
             part_uuid=self.part_uuid,
             status=status,
             mounts=tuple(mounts),
-            reason="; ".join(part for part in (self.reason, remark, *notes, self.content.note, also) if part),
+            reason="; ".join(filter(None, (self.reason, damage, remark, *notes, self.content.note, also))),
         )
 
 

@@ -2,12 +2,13 @@
 
 Guarantees: counts regular files with an execute bit that no dpkg file list owns. Symlinks are not
 counted (alternatives, and links to files that are counted where they lie). Passing the walk's limit is
-a problem, and the count is then a lower bound.
+a problem, and the count is then a lower bound; so is a folder that is a link to nothing.
 """
 
 from dataclasses import dataclass
 
 from undercroft.disks.filesystem import FileKind
+from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree, WalkLimits
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory.owners import find_owners
@@ -40,13 +41,23 @@ def find_unowned(tree: GuestTree, limits: WalkLimits = WALK_LIMITS) -> UnownedEx
                 stat = tree.stat_entry(entry)
                 if stat.kind is FileKind.REGULAR and stat.mode & _EXECUTE_BITS:
                     executables.add(path)
-        except NotFoundError:
-            continue
+        except NotFoundError as error:
+            if _is_there(tree, folder):
+                problems.append(f"executables below {folder.decode()} are not counted: {error}")
         except InputError as error:
             problems.append(f"executables below {folder.decode()} are not all counted: {error}")
     if not executables:
         return UnownedExecutables(problems=tuple(problems))
     owners = find_owners(tree, executables)
     unowned = sorted(executables - owners.packages.keys())
-    examples = tuple(path.decode("utf-8", "surrogateescape") for path in unowned[:MAX_EXAMPLES])
+    examples = tuple(text(path) for path in unowned[:MAX_EXAMPLES])
     return UnownedExecutables(len(unowned), examples, (*problems, *owners.problems))
+
+
+def _is_there(tree: GuestTree, folder: bytes) -> bool:
+    """Return whether the folder's own name exists, if only as a link that leads nowhere."""
+    try:
+        tree.stat(folder, follow=False)
+    except (InputError, NotFoundError):
+        return False
+    return True

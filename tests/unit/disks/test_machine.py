@@ -3,10 +3,16 @@
 import pytest
 from memorymachines import Broken, Link, MemoryFileSystem, disk_of, machine_of, uuid_of
 
+from undercroft.disks.bootroot import MAX_GRUB_MENUS
+from undercroft.disks.detect import Content
 from undercroft.disks.fstab import MountEntry
 from undercroft.disks.machine import Machine, UnreadDisk, open_machine
-from undercroft.disks.mounts import in_order, may_hold_software
+from undercroft.disks.mounts import in_order
+from undercroft.disks.partitions import Partition
+from undercroft.disks.rootchoice import choose_root
+from undercroft.disks.softwarepaths import may_hold_software
 from undercroft.disks.source import BytesSource
+from undercroft.disks.volumes import OpenVolume
 from undercroft.errors import InputError
 from undercroft.model.disk import VolumeStatus
 
@@ -256,13 +262,162 @@ class TestRoot:
         split = MemoryFileSystem({"etc/os-release": Link(b"../usr/lib/os-release"), "usr/": b""}, uuid=ROOT)
         assert machine_of(vda=split).tree is not None
 
-    def test_a_broken_filesystem_beside_the_root_takes_nothing_away(self) -> None:
-        class Rotten(MemoryFileSystem):
-            def lookup(self, directory: int, name: bytes) -> int | None:
-                raise InputError("directory block 7: checksum")
+    @pytest.mark.parametrize("name", ["vda", "vdb"])
+    def test_a_damaged_filesystem_beside_a_system_may_be_the_root_that_starts(self, name: str) -> None:
+        rotten, old = Rotten({}, uuid=VAR), root_with("", mark=b"old")
+        machine = machine_of(vda=rotten, vdb=old) if name == "vda" else machine_of(vda=old, vdb=rotten)
+        damage = "directory block 7: checksum"
+        assert mark(machine, b"") == b"old"
+        assert machine.coverage.problems[0] == (
+            f"{name}: too damaged to tell whether it holds the system that starts: {damage}"
+        )
+        found = next(volume for volume in machine.coverage.volumes if volume.disk == name)
+        assert (found.status, found.reason) == (VolumeStatus.UNREAD, f"{damage}; not mounted")
 
-        machine = machine_of(vda=Rotten({}, uuid=VAR), vdb=root_with(""))
-        assert machine.tree is not None
+    def test_a_machine_whose_only_filesystem_is_damaged_says_what_is_damaged(self) -> None:
+        coverage = machine_of(vda=Rotten({}, uuid=VAR)).coverage
+        assert coverage.problems == ("no root filesystem was found: vda: directory block 7: checksum",)
+        assert coverage.volumes[0].status is VolumeStatus.UNREAD
+
+    def test_a_system_whose_fstab_is_damaged_is_not_passed_over_in_silence(self) -> None:
+        damaged = MemoryFileSystem({**RELEASE, "etc/fstab": Broken()}, uuid=VAR)
+        coverage = machine_of(vda=damaged, vdb=root_with("")).coverage
+        assert coverage.problems[0].startswith("vda: too damaged to tell whether it holds the system")
+
+    def test_another_readable_system_is_noted(self) -> None:
+        stale = MemoryFileSystem({**RELEASE, "etc/fstab": b"UUID=9 / ext4\n"}, uuid=VAR)
+        coverage = machine_of(vda=stale, vdb=root_with("")).coverage
+        assert coverage.complete
+        assert coverage.notes == ("vda: another system, not in this inventory",)
+
+
+def menu(root: str) -> bytes:
+    return f"set default=0\nmenuentry a {{\n linux /vmlinuz-1 root={root} ro\n}}\n".encode()
+
+
+class TestWhatStarts:
+    """One old system is readable, and something else says that another one starts."""
+
+    @pytest.mark.parametrize("folder", ["boot/grub", "boot/grub2", "grub", "grub2"])
+    @pytest.mark.parametrize(
+        ("root", "found"),
+        [
+            ("/dev/mapper/vg-root", "which is on none of the volumes that were read"),
+            (f"UUID={OTHER}", "which is on none of the volumes that were read"),
+            ("/dev/vdb", "vdb, not read: xfs is not supported yet"),
+        ],
+    )
+    def test_grub_starts_a_root_that_was_not_read(self, folder: str, root: str, found: str) -> None:
+        machine = machine_of(vda=root_with("", **{f"{folder}/grub.cfg": menu(root)}), vdb=XFS)
+        assert machine.coverage.problems == (
+            f"/{folder}/grub.cfg on vda: starts {root} ({found}), and the system on vda was read",
+        )
+
+    @pytest.mark.parametrize("root", [f"UUID={ROOT}", "/dev/vda", "/dev/sda", "/dev/root"])
+    def test_grub_that_starts_the_chosen_root_is_no_problem(self, root: str) -> None:
+        machine = machine_of(vda=root_with("", **{"boot/grub/grub.cfg": menu(root)}), vdb=XFS)
+        assert machine.coverage.complete
+
+    def test_grub_starts_another_readable_system_than_the_one_that_names_itself(self) -> None:
+        stale = MemoryFileSystem({**RELEASE, "etc/fstab": b"UUID=9 / ext4\n"}, uuid=VAR)
+        root = root_with("", **{"boot/grub/grub.cfg": menu(f"UUID={VAR}")})
+        coverage = machine_of(vda=stale, vdb=root).coverage
+        assert coverage.problems == (
+            f"/boot/grub/grub.cfg on vdb: starts UUID={VAR} (vda), and the system on vdb was read",
+        )
+
+    def test_entries_of_the_boot_loader_specification_name_the_root_too(self) -> None:
+        boot = MemoryFileSystem(
+            {
+                "grub2/grub.cfg": b"blscfg\n",
+                "loader/entries/a.conf": b"linux /vmlinuz-1\noptions root=/dev/mapper/luks-1 ro\n",
+            },
+            uuid=OTHER,
+        )
+        coverage = machine_of(vda=root_with(""), vdb=boot).coverage
+        assert "starts /dev/mapper/luks-1" in coverage.problems[0]
+
+    def test_a_menu_that_cannot_be_read_is_a_problem(self) -> None:
+        for broken in (Broken(), b"#" * (1 << 20), b"menuentry a {\n" * 100):
+            boot = MemoryFileSystem({"grub/grub.cfg": broken}, uuid=OTHER)
+            coverage = machine_of(vda=root_with(""), vdb=boot).coverage
+            assert coverage.problems[0].startswith("/grub/grub.cfg on vdb: which system it starts could not")
+
+    def test_menus_beyond_the_limit_are_problems(self) -> None:
+        files = {f"{folder}/grub.cfg": menu(f"UUID={ROOT}") for folder in ("boot/grub", "boot/grub2", "grub")}
+        disks = {f"vd{letter}": other(number, **files) for number, letter in enumerate("bcdefg", 10)}
+        coverage = machine_of(vda=root_with(""), **disks).coverage
+        assert len(coverage.problems) == 3 * 6 - MAX_GRUB_MENUS
+
+    def test_an_unread_partition_of_a_root_type_is_a_problem(self) -> None:
+        def volume(number: int, type_id: str, filesystem: MemoryFileSystem | None) -> OpenVolume:
+            partition = Partition(number, 0, 1 << 20, type_id, "", "")
+            reason = "" if filesystem else "xfs is not supported yet"
+            return OpenVolume("vda", 0, partition, 1 << 20, Content("x"), filesystem, True, reason)
+
+        x86 = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
+        old = volume(1, "0fc63daf-8483-4772-8e79-3d69d8477de4", root_with(""))
+        assert choose_root([old, volume(2, x86, None)]).problems == (
+            "vda2, not read: xfs is not supported yet is a root by its partition type, "
+            "and the system on vda1 was read",
+        )
+        data = volume(2, "0fc63daf-8483-4772-8e79-3d69d8477de4", None)
+        assert not choose_root([volume(1, x86, root_with("")), data]).problems
+
+
+class TestHiddenSoftware:
+    """/srv is data, and its disk was not read; a link or a bind mount makes it software."""
+
+    SRV = f"UUID={OTHER} /srv ext4 defaults 0 2"
+
+    @pytest.mark.parametrize("left", [{}, {"srv/apps/": b""}], ids=["nothing below", "an empty folder below"])
+    @pytest.mark.parametrize(
+        "fstab", [SRV, "/dev/vdb /srv xfs", "nas:/srv /srv nfs", "overlay /srv overlay lowerdir=/a"]
+    )
+    @pytest.mark.parametrize("link", [b"srv/apps", b"/srv/apps", b"/mnt/../srv/./apps", b"data/apps"])
+    def test_a_link_in_place_of_a_software_folder(
+        self, link: bytes, fstab: str, left: dict[str, bytes]
+    ) -> None:
+        root = root_with(fstab, **left)
+        plain = machine_of(vda=root, vdb=XFS)
+        assert plain.coverage.complete
+        files = {"opt": Link(link), "data": Link(b"/srv"), "mnt/": b"", **left}
+        lines = f"UUID={ROOT} / ext4\n{fstab}\n".encode()
+        linked = MemoryFileSystem({"srv/": b"", **files, **RELEASE, "etc/fstab": lines}, uuid=ROOT)
+        coverage = machine_of(vda=linked, vdb=XFS).coverage
+        assert coverage.problems == ("/opt is a link into /srv, which was not read",)
+
+    @pytest.mark.parametrize(
+        "lines", [f"{SRV}\n/srv/apps /opt none bind", f"/data/apps /opt none bind\n{SRV}"]
+    )
+    def test_a_bind_of_what_was_left_below_the_mount(self, lines: str) -> None:
+        files: dict[str, bytes | Link] = {"srv/apps/": b"", "opt/": b"", "data": Link(b"srv"), **RELEASE}
+        fstab = f"UUID={ROOT} / ext4\n{lines}\n".encode()
+        coverage = machine_of(vda=MemoryFileSystem({**files, "etc/fstab": fstab}, uuid=ROOT)).coverage
+        assert len(coverage.problems) == 1
+        assert "/apps, which lies on /srv, which was not read" in coverage.problems[0]
+
+    def test_a_bind_of_unread_data_as_data_is_a_note(self) -> None:
+        coverage = machine_of(vda=root_with(f"{self.SRV}\n/srv/a /mnt none bind", **{"srv/a/": b""})).coverage
+        assert coverage.complete
+        assert len(coverage.notes) == 2
+
+    def test_a_read_mount_inside_of_an_unread_one_is_read(self) -> None:
+        lines = f"UUID={ROOT} / ext4\n{self.SRV}\nUUID={VAR} /srv/apps ext4\n".encode()
+        files = {"opt": Link(b"srv/apps"), "srv/apps/": b"", **RELEASE, "etc/fstab": lines}
+        assert machine_of(vda=MemoryFileSystem(files, uuid=ROOT), vdb=other(2)).coverage.complete
+
+    def test_links_in_a_circle_end(self) -> None:
+        lines = f"UUID={ROOT} / ext4\n{self.SRV}\n".encode()
+        files = {"opt": Link(b"lib"), "lib": Link(b"opt"), "srv/": b"", **RELEASE, "etc/fstab": lines}
+        assert machine_of(vda=MemoryFileSystem(files, uuid=ROOT)).tree is not None
+
+
+class Rotten(MemoryFileSystem):
+    """A filesystem whose directories cannot be read."""
+
+    def lookup(self, directory: int, name: bytes) -> int | None:
+        raise InputError("directory block 7: checksum")
 
 
 def entry(point: bytes, device: bytes = b"/dev/x", *options: str) -> MountEntry:

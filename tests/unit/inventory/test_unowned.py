@@ -52,3 +52,9 @@ def test_a_broken_file_is_a_problem() -> None:
     found = find_unowned(tree_of({"opt/bad": Broken(), "usr/local/x": EXECUTABLE}))
     assert found.count == 1
     assert "checksum" in found.problems[0]
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_a_problem_and_a_missing_one_is_none() -> None:
+    assert find_unowned(tree_of({"etc/x": b""})) == UnownedExecutables()
+    found = find_unowned(tree_of({"opt": Link(b"srv/apps"), "srv/": b""}))
+    assert found.problems == ("executables below /opt are not counted: /opt: no such file, apps is missing",)
