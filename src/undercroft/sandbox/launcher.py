@@ -1,7 +1,7 @@
 """Starts the sandbox.
 
     >>> with launcher.start() as reader:            # returns at once; go on importing
-    ...     answer = reader.call("inspect", {"format": "qcow2"}, [descriptor])
+    ...     answer = reader.call("inspect", {"image": encode(layer)}, [descriptor])
 
 Importing this module and starting takes a few milliseconds; the warm process needs some 40 more, which
 pass while the caller loads the rest of itself. Call `start` early.

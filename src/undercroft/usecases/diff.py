@@ -23,9 +23,6 @@ def diff_states(
         after: the state to arrive at.
         from_name: what the user calls `before`, its own name by default.
         to_name: what the user calls `after`, its own name by default.
-
-    Raises:
-        InputError: a version in an inventory is no Debian version.
     """
     from_name, to_name = from_name or before.name, to_name or after.name
     old, new = _versions(before), _versions(after)

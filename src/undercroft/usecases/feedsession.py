@@ -1,8 +1,8 @@
 """What an update or an import of advisories works with: the database, the spool, the journal.
 
-with FeedSession(database) as session:
-    results = session.update(publishers)
-    results += session.update_from_mirrors(host_sources(), inventories=inventories)
+    with FeedSession(database) as session:
+        results = session.update(publishers)
+        results += session.update_from_mirrors(host_sources(), inventories=inventories)
 """
 
 import platform
@@ -19,7 +19,6 @@ from undercroft.advisories.feeds.sources_list import AptSource
 from undercroft.advisories.match import missing_changelogs
 from undercroft.advisories.releases import release_key
 from undercroft.errors import UnsupportedError
-from undercroft.model.finding import FeedStatus
 from undercroft.model.inventory import Inventory
 from undercroft.store.database import AdvisoryDatabase
 from undercroft.usecases import feeds
@@ -136,10 +135,6 @@ class FeedSession:
     def remove(self, name: str) -> None:
         """Forget a feed. Raises NotFoundError where there is none of that name."""
         self._database.remove_feed(name)
-
-    def status(self) -> tuple[FeedStatus, ...]:
-        """Return what the database holds now."""
-        return feeds.status(self._database, self._now)
 
 
 def _unserved(inventory: Inventory, releases: Collection[str]) -> str:
