@@ -1,8 +1,8 @@
 """What an update or an import of advisories works with: the database, the spool, the journal.
 
-    with FeedSession(database) as session:
-        results = session.update(publishers)
-        results += session.update_from_mirrors(host_sources(), inventories=inventories)
+with FeedSession(database) as session:
+    results = session.update(publishers)
+    results += session.update_from_mirrors(host_sources(), inventories=inventories)
 """
 
 import platform
