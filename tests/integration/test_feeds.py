@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +18,7 @@ from undercroft.errors import NotFoundError
 from undercroft.model.finding import FeedStatus
 from undercroft.store.database import AdvisoryDatabase
 from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome
-from undercroft.usecases.feeds import import_paths, status, update
+from undercroft.usecases.feeds import import_paths, update
 from undercroft.usecases.journal import Journal
 from undercroft.usecases.publishers import PUBLISHERS, Publisher, select
 
@@ -71,7 +72,7 @@ class Site:
 
     def feeds(self) -> dict[str, FeedStatus]:
         with AdvisoryDatabase(self.folder / "db") as database:
-            return {found.name: found for found in status(database, self.now)}
+            return {found.name: found for found in database.feeds(self.now)}
 
     def _database(self) -> AdvisoryDatabase:
         return AdvisoryDatabase(self.folder / "db", writable=True)
@@ -248,15 +249,105 @@ def test_a_folder_of_cve_records_is_one_feed(tmp_path):
     site = Site(tmp_path)
     folder = tmp_path / "cvelist" / "cves" / "2022"
     folder.mkdir(parents=True)
-    (tmp_path / "cvelist" / "delta.json").write_text("[]")
     (folder / "a.json").write_bytes(document("cve.json"))
     (folder / "b.json").write_bytes(document("cve.json").replace(b"CVE-2022-0847", b"CVE-2022-0848"))
     (result,) = site.take(tmp_path / "cvelist")
     assert (result.name, result.records) == ("cve", 2)
-    (folder / "b.json").write_bytes(b"{")
+    (folder / "b.json").write_bytes(document("cve.json")[:-20])
     (result,) = site.take(tmp_path / "cvelist")
     assert result.outcome is Outcome.REFUSED
     assert "b.json" in result.detail
+
+
+def test_every_file_beside_cve_records_has_its_own_line(tmp_path):
+    site = Site(tmp_path)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(12):  # more than the first few are looked at
+        (folder / f"0{number:02}.json").write_bytes(
+            document("openvex.json").replace(b"web01", b"w%d" % number)
+        )
+    (folder / "delta.json").write_text("[]")
+    (folder / "dsa").write_bytes(document("dsa.list"))
+    (folder / "kev.json").write_bytes(KEV)
+    (folder / "record.txt").write_bytes(document("cve.json"))
+    (folder / "zz.json").write_text("{")
+    results = site.take(folder)
+    assert len(results) == 12 + 5
+    told = {result.name: result.outcome for result in results}
+    assert told["cve"] is told["debian-dsa"] is told["kev"] is Outcome.IMPORTED
+    assert told[f"{folder}/delta.json"] is Outcome.SKIPPED
+    assert told[f"{folder}/zz.json"] is Outcome.REFUSED
+    assert {"cve", "debian-dsa", "kev"} < site.feeds().keys()
+
+
+def test_many_small_feeds_are_one_copy_of_the_database(tmp_path):
+    site = Site(tmp_path)
+    site.take()
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(300):
+        record = document("osv-debian.json").replace(b"DSA-5863-1", b"DSA-9%03d-1" % number)
+        (folder / f"{number}.json").write_bytes(record)
+    before = (tmp_path / "db").stat().st_ino
+    seen = []
+
+    def look(step: FeedProgress) -> None:
+        if step.stage == "import":
+            seen.append((tmp_path / "db").stat().st_ino)
+
+    with site._database() as database:
+        results = import_paths(database, [folder], site._journal(), now=NOW, progress=look)
+    assert {result.outcome for result in results} == {Outcome.IMPORTED}
+    assert len(seen) == 300
+    assert set(seen) == {before}
+    assert len(site.feeds()) == 300
+    assert {result.outcome for result in site.take(folder)} == {Outcome.UNCHANGED}
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """Somebody whom permissions bind."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+def test_a_path_that_cannot_be_read_keeps_no_other_back(ordinary_user):
+    with tempfile.TemporaryDirectory() as name:
+        site = Site(Path(name))
+        folder = Path(name, "in")
+        closed = folder / "closed"
+        closed.mkdir(parents=True)
+        (closed / "kev.json").write_bytes(KEV)
+        (folder / "tracker.json").write_bytes(TRACKER)
+        closed.chmod(0)
+        try:
+            results = site.take(closed / "kev.json", closed, folder, folder / "tracker.json" / "x")
+        finally:
+            closed.chmod(0o700)
+    assert [(result.name, result.outcome) for result in results] == [
+        (str(closed / "kev.json"), Outcome.REFUSED),
+        (str(closed), Outcome.REFUSED),
+        (str(closed), Outcome.REFUSED),
+        ("debian-tracker", Outcome.IMPORTED),
+        (str(folder / "tracker.json" / "x"), Outcome.REFUSED),
+    ]
+    for result in results:
+        assert result.outcome is Outcome.IMPORTED or result.detail.startswith(f"{result.name}: ")
+
+
+def test_a_journal_that_cannot_be_written_has_its_own_line(tmp_path):
+    site = Site(tmp_path)
+    (tmp_path / "journal.json").mkdir()
+    (tmp_path / "kev.json").write_bytes(KEV)
+    imported, journal = site.take(tmp_path / "kev.json")
+    assert imported.outcome is Outcome.IMPORTED
+    assert journal.outcome is Outcome.REFUSED
+    assert journal.detail.startswith(f"{tmp_path}/journal.json: cannot be written")
 
 
 def test_each_bad_path_has_its_own_line_and_the_good_ones_are_imported(tmp_path):

@@ -14,7 +14,8 @@ from undercroft.ports.downloader import BytesProgress, Download, Wanted
 class SpoolingDownloader:
     """Fetches into one spool folder, by the address's scheme. A context manager.
 
-    What lies in the spool unused for two weeks is removed first.
+    What lies in the spool unused for two weeks is removed first. Raises OperationError when the folder cannot
+    be made, read or tidied up.
     """
 
     def __init__(self, folder: Path) -> None:

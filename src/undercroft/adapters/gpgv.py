@@ -12,9 +12,11 @@ import contextlib
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -32,6 +34,8 @@ DISTRIBUTION_KEYRINGS = (
     Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg"),
 )
 
+_PREFIX = "undercroft-gpgv-"
+_ABANDONED_S = 3600.0  # gpgv runs for TIMEOUT_S at most
 _ARMORED = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 _STRONG_DIGESTS = {"8", "9", "10"}  # SHA256, SHA384, SHA512: RFC 4880, section 9.4
 _DOCUMENT_SIGNATURES = {"00", "01"}  # of a binary document, of a text: RFC 4880, section 5.2.1
@@ -80,14 +84,14 @@ class SignatureVerifier:
 
         Raises:
             SignatureError: not rightly signed.
-            OperationError: gpgv or the keyrings are missing.
+            OperationError: gpgv or the keyrings are missing, or the temporary folder is full.
         """
         if not data.startswith(CLEARSIGNED) or len(data) > MAX_SIGNED_BYTES:
             raise SignatureError(f"{what}: is not signed (it does not start as a clearsigned text)")
-        with tempfile.TemporaryDirectory(prefix="undercroft-gpgv-") as folder:
-            message, text = Path(folder, "message"), Path(folder, "text")
+        with _workplace(what) as folder:
+            message, text = folder / "message", folder / "text"
             message.write_bytes(data)
-            fingerprint = self._verify(["--output", str(text), str(message)], Path(folder), what)
+            fingerprint = self._verify(["--output", str(text), str(message)], folder, what)
             return Signed(text.read_bytes(), fingerprint)
 
     def detached(self, data: bytes, signature: bytes, what: str) -> Signed:
@@ -95,15 +99,15 @@ class SignatureVerifier:
 
         Raises:
             SignatureError: not rightly signed.
-            OperationError: gpgv or the keyrings are missing.
+            OperationError: gpgv or the keyrings are missing, or the temporary folder is full.
         """
         if max(len(data), len(signature)) > MAX_SIGNED_BYTES:
             raise SignatureError(f"{what}: larger than the limit of {MAX_SIGNED_BYTES} bytes")
-        with tempfile.TemporaryDirectory(prefix="undercroft-gpgv-") as folder:
-            message, signed = Path(folder, "signature"), Path(folder, "text")
+        with _workplace(what) as folder:
+            message, signed = folder / "signature", folder / "text"
             message.write_bytes(signature)
             signed.write_bytes(data)
-            return Signed(data, self._verify([str(message), str(signed)], Path(folder), what))
+            return Signed(data, self._verify([str(message), str(signed)], folder, what))
 
     def _verify(self, arguments: list[str], folder: Path, what: str) -> str:
         """Run gpgv and return the fingerprint of a key that counts."""
@@ -180,6 +184,30 @@ class SignatureVerifier:
         if self._fingerprints and not self._fingerprints & {primary, signature[0]}:
             return ""
         return primary
+
+
+@contextlib.contextmanager
+def _workplace(what: str) -> Iterator[Path]:
+    """Yield a temporary folder, alone to this user. Raises OperationError when the disk fails in it."""
+    try:
+        _sweep(Path(tempfile.gettempdir()))
+        with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
+            yield Path(folder)
+    except OSError as error:
+        place = error.filename or os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - a name in a message
+        raise OperationError(
+            f"{what}: its signature cannot be verified: {place}: {error.strerror}; "
+            "make room there, or name another folder with TMPDIR"
+        ) from error
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what this user's killed runs left in `parent`, where others may write: own folders only."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):
+            found = folder.lstat()
+            if found.st_uid == os.geteuid() and time.time() - found.st_mtime > _ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)  # does not follow symlinks, by file descriptors
 
 
 def _signatures(status: str) -> Iterator[tuple[str, list[str]]]:

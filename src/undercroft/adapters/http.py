@@ -46,10 +46,13 @@ class HttpDownloader:
     Args:
         folder: the spool; made if need be, for this user alone.
         sleep: waits between attempts, in seconds.
+
+    Raises:
+        OperationError: the spool cannot be made.
     """
 
     def __init__(self, folder: Path, sleep: Callable[[float], None] = time.sleep) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spool.make(folder)
         self._folder = folder
         self._sleep = sleep
         self._client = httpx.Client(timeout=TIMEOUT_S, headers=HEADERS)
@@ -68,13 +71,11 @@ class HttpDownloader:
     def download(self, wanted: Wanted, progress: BytesProgress) -> Download | None:
         """See `Downloader.download`."""
         spooled = SpooledFile(self._folder, wanted)
-        if existing := spooled.existing():
-            return existing
         attempts = 0
         while True:
             attempts += 1
             try:
-                return self._attempt(wanted, spooled, progress)
+                return spooled.existing() or self._attempt(wanted, spooled, progress)
             except (_TransientError, httpx.TransportError) as error:
                 # No name, no route, nobody listening: that rarely changes within seconds.
                 if attempts >= (UNREACHABLE_ATTEMPTS if isinstance(error, httpx.ConnectError) else ATTEMPTS):

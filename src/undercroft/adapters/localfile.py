@@ -12,19 +12,22 @@ _CHUNK_BYTES = 1 << 20
 
 
 class LocalDownloader:
-    """Copies files into a spool folder, which is made if need be, for this user alone."""
+    """Copies files into a spool folder, which is made if need be, for this user alone.
+
+    Raises OperationError when it cannot be made.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spool.make(folder)
         self._folder = folder
 
     def download(self, wanted: Wanted, progress: BytesProgress) -> Download | None:
         """See `Downloader.download`; a local file is always fetched."""
         spooled = SpooledFile(self._folder, wanted)
-        if existing := spooled.existing():
-            return existing
         path = _path(wanted.url)
         try:
+            if existing := spooled.existing():
+                return existing
             spooled.forget_part()
             with path.open("rb") as source, spooled.growing() as part:
                 total, size_bytes = path.stat().st_size, 0

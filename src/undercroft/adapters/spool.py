@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -123,11 +123,31 @@ def too_large(wanted: Wanted) -> InputError:
     return InputError(f"{wanted.url}: too large: {whose} {wanted.limit_bytes} bytes")
 
 
+def make(folder: Path) -> None:
+    """Make the spool if need be, for this user alone. Raises OperationError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OperationError(
+            f"{folder}: cannot be the folder for downloads: {error.strerror}; move away what is in its place"
+        ) from error
+
+
 def prune(folder: Path, now_s: float) -> None:
-    """Remove what nobody has asked for in `MAX_UNUSED_S`: superseded indexes, abandoned parts."""
-    for path in folder.iterdir():
-        if path.is_file() and now_s - path.stat().st_mtime > MAX_UNUSED_S:
-            path.unlink(missing_ok=True)
+    """Remove what nobody has asked for in `MAX_UNUSED_S`: superseded indexes, abandoned parts.
+
+    Raises:
+        OperationError: the folder cannot be read, or a file in it not be removed.
+    """
+    try:
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # another update prunes, or uses up, the same file
+                if path.is_file() and now_s - path.stat().st_mtime > MAX_UNUSED_S:
+                    path.unlink()
+    except OSError as error:
+        raise OperationError(
+            f"{error.filename or folder}: the folder for downloads cannot be tidied up: {error.strerror}"
+        ) from error
 
 
 def discard(download: Download) -> None:

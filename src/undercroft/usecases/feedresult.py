@@ -11,7 +11,7 @@ class Outcome(StrEnum):
     IMPORTED = "imported"
     UNCHANGED = "unchanged"
     REFUSED = "refused"
-    SKIPPED = "skipped"  # rightly signed, but of an archive that is not read
+    SKIPPED = "skipped"  # rightly told or signed, but of a kind or an archive that is not read
 
 
 @dataclass(frozen=True, slots=True)

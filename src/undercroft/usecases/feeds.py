@@ -1,8 +1,9 @@
 """Advisories into the local database: from their publishers, from mirrors, from files.
 
 Guarantees: each feed is imported whole or not at all, and one that fails leaves what the database had and
-does not keep the others back. Work that was done stays done: every feed is committed by itself, what was
-downloaded waits in the spool, an edition that the publisher says is unchanged is not fetched again.
+does not keep the others back. Work that was done stays done: every feed is committed by itself (and on the
+disk within seconds), what was downloaded waits in the spool, an edition that the publisher says is unchanged
+is not fetched again. No file that is named, or lies in a folder that is named, is passed over in silence.
 
 An edition without a date of its own (the Debian tracker) is not made younger by being fetched once more:
 unchanged content keeps its age, so a frozen mirror goes stale.
@@ -25,7 +26,6 @@ from undercroft.advisories.feeds.archives import MAX_MEMBER_BYTES
 from undercroft.advisories.feeds.feed import FeedInput
 from undercroft.advisories.feeds.registry import is_cve_record, parse_any
 from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, StateError
-from undercroft.model.finding import FeedStatus
 from undercroft.ports.downloader import Download, Downloader, Wanted
 from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
 from undercroft.usecases.ingest import AdvisoryStore, Ingest, refusals, watched
@@ -34,7 +34,8 @@ from undercroft.usecases.publishers import Publisher
 
 MAX_FILES = 1_000_000
 
-_PEEKED_FILES = 10
+_CHANGE_LOGS = frozenset({"delta.json", "deltaLog.json"})
+"""Of the CVE list, https://github.com/CVEProject/cvelistV5: which records changed, and none of them."""
 
 
 def update(
@@ -95,6 +96,7 @@ def _update_one(ingest: Ingest, downloader: Downloader, publisher: Publisher, jo
         result.name,
         Imported(result.serial, publisher.url, download.sha256, download.etag, download.last_modified),
     )
+    journal.save()
     downloader.discard(download)
     return result
 
@@ -116,25 +118,24 @@ def import_paths(
     now: datetime,
     progress: Progress = silent,
 ) -> tuple[FeedResult, ...]:
-    """Import files of any accepted format, and folders of them; a folder of CVE records is one feed.
+    """Import files of any accepted format, and folders of them; a folder's CVE records are one feed.
 
     Returns:
         One result per feed; a file that is refused is named by its path.
     """
     results: list[FeedResult] = []
     ingest = Ingest(database, now, progress)
-    for path in paths:
-        with refusals(results, str(path)):
-            if path.is_dir():
-                _import_folder(ingest, path, journal, results)
-            else:
-                results.append(_import_file(ingest, path, journal))
+    try:
+        for path in paths:
+            with refusals(results, str(path)):
+                if path.is_dir():
+                    _import_folder(ingest, path, journal, results)
+                else:
+                    results.append(_import_file(ingest, path, journal))
+    finally:
+        with refusals(results, str(journal.path)):
+            journal.save()
     return tuple(results)
-
-
-def status(database: AdvisoryStore, now: datetime) -> tuple[FeedStatus, ...]:
-    """Return the feeds that the database holds, with their age judged at `now`."""
-    return database.feeds(now)
 
 
 def _import_file(ingest: Ingest, path: Path, journal: Journal) -> FeedResult:
@@ -153,34 +154,48 @@ def _import_file(ingest: Ingest, path: Path, journal: Journal) -> FeedResult:
 
 
 def _import_folder(ingest: Ingest, folder: Path, journal: Journal, results: list[FeedResult]) -> None:
-    files = list(_files(folder))
-    if not files:
-        raise InputError(f"{folder}: holds no file")
-    if any(_holds_cve_record(path) for path in files[:_PEEKED_FILES]):
-        documents = ((str(path), _content(path)) for path in files if path.suffix == ".json")
-        results.append(ingest.replace(cve.parse_documents(documents, str(folder), ingest.now)))
-        return
-    for path in files:
+    """Import the CVE records below `folder` as one feed, and each other file by itself."""
+    cve_records: list[Path] = []
+    others: list[Path] = []
+    for path in _files(folder, results):
         with refusals(results, str(path)):
-            results.append(_import_file(ingest, path, journal))
+            (cve_records if is_cve_record(_content(path), str(path)) else others).append(path)
+    if cve_records:
+        with refusals(results, str(folder)):
+            documents = ((str(path), _content(path)) for path in cve_records)
+            results.append(ingest.replace(cve.parse_documents(documents, str(folder), ingest.now)))
+    for path in others:
+        with refusals(results, str(path)):
+            if cve_records and path.name in _CHANGE_LOGS:
+                results.append(FeedResult(str(path), Outcome.SKIPPED, detail="a log of changes, no record"))
+            else:
+                results.append(_import_file(ingest, path, journal))
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield the regular files below `folder`, sorted; symlinks are not followed."""
-    count = 0
-    for parent, folders, names in os.walk(folder):
+def _files(folder: Path, results: list[FeedResult]) -> list[Path]:
+    """Return the regular files below `folder`, sorted; symlinks are not followed.
+
+    Folders and files that cannot be read become results. Raises InputError for no file, or too many.
+    """
+
+    def refuse(error: OSError) -> None:
+        with refusals(results, str(error.filename)):
+            raise error
+
+    found: list[Path] = []
+    refused_before = len(results)
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
         for name in sorted(names):
             path = Path(parent, name)
-            if stat.S_ISREG(path.lstat().st_mode):
-                count += 1
-                if count > MAX_FILES:
-                    raise InputError(f"{folder}: more than {MAX_FILES} files")
-                yield path
-
-
-def _holds_cve_record(path: Path) -> bool:
-    return path.suffix == ".json" and is_cve_record(_content(path), str(path))
+            with refusals(results, str(path)):
+                if stat.S_ISREG(path.lstat().st_mode):
+                    found.append(path)
+        if len(found) > MAX_FILES:
+            raise InputError(f"{folder}: more than {MAX_FILES} files")
+    if not found and len(results) == refused_before:
+        raise InputError(f"{folder}: holds no file")
+    return found
 
 
 def _content(path: Path) -> bytes:

@@ -3,13 +3,13 @@
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO, Protocol
 
 from undercroft.advisories.feeds.feed import Feed
 from undercroft.advisories.records import ChangelogEntry, FeedHeader, Record
-from undercroft.errors import UndercroftError
+from undercroft.errors import OperationError, UndercroftError
 from undercroft.model.finding import FeedStatus
 from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome, Progress
 
@@ -54,18 +54,25 @@ class Ingest:
     database: AdvisoryStore
     now: datetime
     progress: Progress
+    _serials: dict[str, str] | None = field(default=None, init=False)
 
     def replace(self, feed: Feed) -> FeedResult:
         """Store an edition. Raises what the parser and the store raise; then the former edition stays."""
         header = feed.header
         counted = _Counted(feed.records, header.name, self.progress)
+        serials, self._serials = self.serials(), None  # asked for anew after an error
         if not self.database.replace_feed(header, counted, self.now):
+            self._serials = serials
             return FeedResult(header.name, Outcome.UNCHANGED, serial=header.serial)
+        serials[header.name] = header.serial
+        self._serials = serials
         return FeedResult(header.name, Outcome.IMPORTED, counted.count, serial=header.serial)
 
     def serials(self) -> dict[str, str]:
         """Return the serials of the stored editions by feed name."""
-        return {status.name: status.serial for status in self.database.feeds(self.now)}
+        if self._serials is None:
+            self._serials = {status.name: status.serial for status in self.database.feeds(self.now)}
+        return self._serials
 
 
 class _Counted:
@@ -137,8 +144,14 @@ def watched(file: BinaryIO, name: str, progress: Progress) -> BinaryIO:
 
 @contextmanager
 def refusals(results: list[FeedResult], name: str) -> Iterator[None]:
-    """Turn an error about one feed into its result, so that the others go on."""
+    """Turn an error about one feed into its result, so that the others go on.
+
+    What the system refuses counts as an OperationError that names the path.
+    """
     try:
-        yield
+        try:
+            yield
+        except OSError as error:
+            raise OperationError(f"{error.filename or name}: {error.strerror or error}") from error
     except UndercroftError as error:
         results.append(FeedResult(name, Outcome.REFUSED, detail=str(error)))

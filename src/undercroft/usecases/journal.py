@@ -1,7 +1,7 @@
 """Which edition of each feed was last imported from where, so that an unchanged one is not taken again.
 
-A small JSON file beside the spool. Losing it costs a download; what it says counts only while the database
-holds the serial that it names.
+A JSON file beside the spool, written by `save` only. Losing it costs a download; what it says counts only
+while the database holds the serial that it names.
 """
 
 import json
@@ -31,7 +31,7 @@ class Journal:
     """The editions imported so far, by feed name; kept in `path`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._editions = _load(path)
 
     def known(self, name: str, stored_serials: Mapping[str, str]) -> Imported:
@@ -42,21 +42,24 @@ class Journal:
     def holder(self, sha256: str, stored_serials: Mapping[str, str]) -> str | None:
         """Return the name of the feed that was imported from a file of this digest, None for none."""
         for name in self._editions:
-            if self.known(name, stored_serials).sha256 == sha256:
+            if self._editions[name].sha256 == sha256 and self.known(name, stored_serials).sha256:
                 return name
         return None
 
     def remember(self, name: str, edition: Imported) -> None:
-        """Note an import. Raises OperationError when the file cannot be written."""
+        """Note an import."""
         self._editions[name] = edition
+
+    def save(self) -> None:
+        """Write the file. Raises OperationError when it cannot be written."""
         text = json.dumps({feed: asdict(known) for feed, known in self._editions.items()}, indent=1)
-        draft = self._path.with_suffix(".new")
+        draft = self.path.with_suffix(".new")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft.write_text(text, "utf-8")
-            os.replace(draft, self._path)
+            os.replace(draft, self.path)
         except OSError as error:
-            raise OperationError(f"{self._path}: cannot be written: {error}") from error
+            raise OperationError(f"{self.path}: cannot be written: {error}") from error
 
 
 def _load(path: Path) -> dict[str, Imported]:

@@ -1,5 +1,12 @@
 import base64
+import errno
+import os
+import resource
+import signal
+import tempfile
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from feedfixtures import Signer, gpg
@@ -204,3 +211,39 @@ def test_only_a_good_signature_with_a_strong_digest_of_a_document_counts(keys, t
         return
     with pytest.raises(SignatureError):
         verifier.detached(TEXT, b"signature", "Release")
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def test_a_full_temporary_folder_is_named_with_the_cure(keys, verifier, temporary):
+    message = keys["archive"].clearsign(TEXT)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))  # the kernel refuses to let a file grow further
+    try:
+        with pytest.raises(OperationError) as refused:
+            verifier.clearsigned(message, "InRelease")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    expected = f"InRelease: its signature cannot be verified: {temporary}: {os.strerror(errno.EFBIG)}"
+    assert str(refused.value).startswith(expected)
+    assert verifier.clearsigned(message, "InRelease").text == TEXT, "without the limit it is verified"
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_younger(keys, verifier, temporary):
+    old, young, other = (temporary / name for name in ("undercroft-gpgv-a", "undercroft-gpgv-b", "else"))
+    for folder in (old, young, other):
+        folder.mkdir()
+        (folder / "message").touch()
+    yesterday = time.time() - 86_400
+    os.utime(old, (yesterday, yesterday))
+    os.utime(other, (yesterday, yesterday))
+    verifier.clearsigned(keys["archive"].clearsign(TEXT), "InRelease")
+    assert sorted(temporary.iterdir()) == sorted([young, other])

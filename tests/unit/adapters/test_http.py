@@ -7,6 +7,7 @@ import pytest
 from feedserver import FeedServer, Resource, serving
 
 from undercroft.adapters import http
+from undercroft.adapters.download import SpoolingDownloader
 from undercroft.adapters.http import HttpDownloader
 from undercroft.adapters.spool import SpooledFile, prune
 from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError
@@ -256,3 +257,21 @@ def test_what_nobody_asked_for_in_two_weeks_is_removed(server, fetch):
     assert path.exists()
     prune(fetch.spool, now + 15 * 86_400)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("place", ["spool", "spool/inner"])
+def test_a_spool_that_is_a_file_is_named(tmp_path, place):
+    (tmp_path / "spool").write_text("")
+    with pytest.raises(OperationError, match="cannot be the folder for downloads") as refused:
+        SpoolingDownloader(tmp_path / place)
+    assert str(refused.value).startswith(f"{tmp_path / place}: ")
+
+
+def test_a_place_in_the_spool_that_is_a_folder_is_an_error_of_that_download(server, fetch):
+    wanted = Wanted(f"{server.url}/a", LIMIT, sha256=SHA256)
+    server.files["/a"] = Resource(DATA)
+    fetch.spool.mkdir()
+    place = SpooledFile(fetch.spool, wanted).path
+    place.with_name(f"{place.name}.part").mkdir()
+    with pytest.raises(OperationError, match="cannot be stored in"):
+        fetch(wanted.url, sha256=SHA256)
