@@ -265,13 +265,3 @@ def test_a_spool_that_is_a_file_is_named(tmp_path, place):
     with pytest.raises(OperationError, match="cannot be the folder for downloads") as refused:
         SpoolingDownloader(tmp_path / place)
     assert str(refused.value).startswith(f"{tmp_path / place}: ")
-
-
-def test_a_place_in_the_spool_that_is_a_folder_is_an_error_of_that_download(server, fetch):
-    wanted = Wanted(f"{server.url}/a", LIMIT, sha256=SHA256)
-    server.files["/a"] = Resource(DATA)
-    fetch.spool.mkdir()
-    place = SpooledFile(fetch.spool, wanted).path
-    place.with_name(f"{place.name}.part").mkdir()
-    with pytest.raises(OperationError, match="cannot be stored in"):
-        fetch(wanted.url, sha256=SHA256)
