@@ -11,6 +11,7 @@ comments only at the start of a line; of several mounts at one point the one tha
 import re
 from dataclasses import dataclass
 
+from undercroft.disks.text import text
 from undercroft.errors import InputError
 
 MAX_ENTRIES = 256
@@ -88,7 +89,7 @@ def merge(fstab: MountTable, units: tuple[MountEntry, ...]) -> MountTable:
         if not entry.point:
             continue
         if entry.point in merged:
-            notes.append(f"{entry.place}: {_text(entry.point)} is mounted by {merged[entry.point].place}")
+            notes.append(f"{entry.place}: {text(entry.point)} is mounted by {merged[entry.point].place}")
             continue
         unit = by_point.pop(entry.point, None)
         if unit and entry.automatic:
@@ -120,12 +121,12 @@ def _parse_line(line: bytes, place: str) -> MountEntry:
     if max(map(len, fields[:4])) > MAX_FIELD_BYTES:
         raise InputError(f"{place}: a field of more than {MAX_FIELD_BYTES} bytes")
     device, point = _unescape(fields[0]), _unescape(fields[1])
-    fs_type = _text(fields[2]).lower() if len(fields) > 2 else "auto"
-    options = tuple(_text(fields[3]).split(",")) if len(fields) > 3 else ()
+    fs_type = text(fields[2]).lower() if len(fields) > 2 else "auto"
+    options = tuple(text(fields[3]).split(",")) if len(fields) > 3 else ()
     if fs_type == "swap" or point in (b"none", b"swap"):
         point = b""
     elif not point.startswith(b"/"):
-        raise InputError(f"{place}: the mount point {_text(point)} is not an absolute path")
+        raise InputError(f"{place}: the mount point {text(point)} is not an absolute path")
     on_demand = "x-systemd.automount" in options
     return MountEntry(
         device,
@@ -139,7 +140,3 @@ def _parse_line(line: bytes, place: str) -> MountEntry:
 
 def _unescape(field: bytes) -> bytes:
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from undercroft.disks.fstab import MAX_FIELD_BYTES, MountEntry, normalize
+from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 
@@ -55,12 +56,12 @@ def read_mount_units(tree: GuestTree) -> MountUnits:
     for unit in units[:MAX_UNITS]:
         path = UNITS + b"/" + unit
         try:
-            entries.append(parse_mount_unit(tree.read(path, MAX_UNIT_BYTES), _text(path), unit in wanted))
+            entries.append(parse_mount_unit(tree.read(path, MAX_UNIT_BYTES), text(path), unit in wanted))
         except NotFoundError:
             continue  # a mask, or a link whose target is gone
         except InputError as error:
             unread.append(UnreadUnit(str(error), unit_point(unit)))
-    problems = (f"{_text(UNITS)}: more than {MAX_UNITS} mount units",) if len(units) > MAX_UNITS else ()
+    problems = (f"{text(UNITS)}: more than {MAX_UNITS} mount units",) if len(units) > MAX_UNITS else ()
     return MountUnits(tuple(entries), tuple(unread), problems)
 
 
@@ -85,11 +86,11 @@ def parse_mount_unit(untrusted: bytes, place: str, automatic: bool) -> MountEntr
         raise InputError(f"{place}: needs What= and an absolute Where= without specifiers")
     if len(device) > MAX_FIELD_BYTES or len(point) > MAX_FIELD_BYTES:
         raise InputError(f"{place}: a field of more than {MAX_FIELD_BYTES} bytes")
-    options = _text(values.get(b"Options", b"")).split(",")
+    options = text(values.get(b"Options", b"")).split(",")
     return MountEntry(
         device=device.replace(b"%%", b"%"),
         point=normalize(point.replace(b"%%", b"%")),
-        fs_type=_text(values.get(b"Type", b"auto"))[:64].lower(),
+        fs_type=text(values.get(b"Type", b"auto"))[:64].lower(),
         options=tuple(option for option in options if option),
         place=place,
         automatic=automatic,
@@ -113,13 +114,9 @@ def _unit_names(tree: GuestTree) -> tuple[list[bytes], set[bytes]]:
         for entry in tree.entries(folder):
             seen += 1
             if seen > MAX_FILES:
-                raise InputError(f"{_text(UNITS)}: more than {MAX_FILES} files")
+                raise InputError(f"{text(UNITS)}: more than {MAX_FILES} files")
             if entry.name.endswith(b".mount"):
                 (units.append if folder == UNITS else wanted.add)(entry.name)
             elif folder == UNITS and entry.name.endswith((b".wants", b".requires")):
                 folders.append(UNITS + b"/" + entry.name)
     return sorted(units), wanted
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

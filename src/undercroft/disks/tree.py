@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from undercroft.disks.filesystem import FileKind, FileStat, FileSystem
+from undercroft.disks.text import text
 from undercroft.errors import InputError, NotFoundError
 
 MAX_SYMLINKS = 40
@@ -98,7 +99,7 @@ class GuestTree:
         """
         place = self._resolve(source)[-1][1]
         if self._stat(place).kind is not FileKind.DIRECTORY:
-            raise InputError(f"{_show(source)} is not a directory and cannot be mounted")
+            raise InputError(f"{text(source)} is not a directory and cannot be mounted")
         self._attach(path, _Mount(self._mounts[place.mount].filesystem, place.node))
 
     def filesystem_at(self, path: bytes) -> FileSystem:
@@ -129,7 +130,7 @@ class GuestTree:
         """Return the target of the symlink at `path`. Raises InputError where it is none."""
         place = self._resolve(path, follow=False)[-1][1]
         if self._stat(place).kind is not FileKind.SYMLINK:
-            raise InputError(f"{_show(path)} is not a symlink")
+            raise InputError(f"{text(path)} is not a symlink")
         return self._mounts[place.mount].filesystem.readlink(place.node)
 
     def read(self, path: bytes, limit: int) -> bytes:
@@ -142,12 +143,12 @@ class GuestTree:
         try:
             return self._mounts[place.mount].filesystem.read(place.node, limit)
         except InputError as error:
-            raise type(error)(f"{_show(path)}: {error}") from error
+            raise type(error)(f"{text(path)}: {error}") from error
 
     def read_entry(self, entry: Entry, limit: int) -> bytes:
         """Return the content of the regular file that `entry` names. Raises as `read` does."""
         if entry.kind not in (FileKind.REGULAR, FileKind.UNKNOWN) or not self._is_regular(entry.place):
-            raise InputError(f"{_show(entry.name)} is not a regular file")
+            raise InputError(f"{text(entry.name)} is not a regular file")
         return self._mounts[entry.place.mount].filesystem.read(entry.place.node, limit)
 
     def chunks(self, path: bytes, start: int = 0) -> Iterator[bytes]:
@@ -168,7 +169,7 @@ class GuestTree:
         """
         place = self._resolve(path)[-1][1]
         if self._stat(place).kind is not FileKind.DIRECTORY:
-            raise NotFoundError(f"{_show(path)} is not a directory")
+            raise NotFoundError(f"{text(path)} is not a directory")
         return self._entries(place)
 
     def walk(self, path: bytes, limits: WalkLimits | None = None) -> Iterator[tuple[bytes, Entry]]:
@@ -194,19 +195,19 @@ class GuestTree:
                 continue
             count += 1
             if count > limits.entries:
-                raise InputError(f"{_show(path)}: more than {limits.entries} files, the walk's limit")
+                raise InputError(f"{text(path)}: more than {limits.entries} files, the walk's limit")
             entry_path = base + b"/" + entry.name
             yield entry_path, entry
             if not self._is_directory(entry) or entry.place in seen:
                 continue
             if depth + 1 >= limits.depth:
-                raise InputError(f"{_show(entry_path)}: deeper than {limits.depth}, the walk's limit")
+                raise InputError(f"{text(entry_path)}: deeper than {limits.depth}, the walk's limit")
             seen.add(entry.place)
             pending.append((entry_path, self._entries(entry.place), depth + 1))
 
     def _attach(self, path: bytes, mount: _Mount) -> None:
         if len(self._mounts) >= MAX_MOUNTS:
-            raise InputError(f"{_show(path)}: more than {MAX_MOUNTS} mounts")
+            raise InputError(f"{text(path)}: more than {MAX_MOUNTS} mounts")
         # The guest's kernel follows links to the mount point; the last name may not exist yet.
         parent, name = _split(self.realpath(path) if self.exists(path) else path)
         if not name:
@@ -243,7 +244,7 @@ class GuestTree:
     def _regular(self, path: bytes) -> Place:
         place = self._resolve(path)[-1][1]
         if not self._is_regular(place):
-            raise InputError(f"{_show(path)} is not a regular file")
+            raise InputError(f"{text(path)} is not a regular file")
         return place
 
     def _child(self, directory: Place, name: bytes) -> Place | None:
@@ -256,7 +257,7 @@ class GuestTree:
     def _resolve(self, path: bytes, follow: bool = True) -> _Trail:
         """Return the trail to `path`; the parent directory's trail comes from the cache where it can."""
         if len(path) > MAX_PATH_BYTES:
-            raise NotFoundError(f"{_show(path[:64])}...: a path of {len(path)} bytes")
+            raise NotFoundError(f"{text(path[:64])}...: a path of {len(path)} bytes")
         parent, name = _split(path)
         if name in (b"", b".", b".."):
             return self._follow(path, follow)
@@ -264,7 +265,7 @@ class GuestTree:
         if trail is None:
             trail = self._follow(parent, follow=True)
             if self._stat(trail[-1][1]).kind is not FileKind.DIRECTORY:
-                raise NotFoundError(f"{_show(path)}: {_show(parent)} is not a directory")
+                raise NotFoundError(f"{text(path)}: {text(parent)} is not a directory")
             if len(self._directories) < MAX_CACHED_DIRECTORIES:
                 self._directories[parent] = trail
         return self._follow(path, follow, trail, [name])
@@ -289,21 +290,21 @@ class GuestTree:
             if stat.kind is FileKind.SYMLINK and (follow or any(part for part in pending)):
                 links += 1
                 if links > MAX_SYMLINKS:
-                    raise NotFoundError(f"{_show(path)}: more than {MAX_SYMLINKS} links on the way")
+                    raise NotFoundError(f"{text(path)}: more than {MAX_SYMLINKS} links on the way")
                 target = self._mounts[place.mount].filesystem.readlink(place.node)
                 if target.startswith(b"/"):
                     del trail[1:]
                 pending.extend(reversed(target.split(b"/")))
                 continue
             if stat.kind is not FileKind.DIRECTORY and pending:
-                raise NotFoundError(f"{_show(path)}: {_show(name)} is not a directory")
+                raise NotFoundError(f"{text(path)}: {text(name)} is not a directory")
             trail.append((name, place))
         return tuple(trail)
 
     def _step(self, trail: list[tuple[bytes, Place]], name: bytes, path: bytes) -> Place:
         place = self._child(trail[-1][1], name)
         if place is None:
-            raise NotFoundError(f"{_show(path)}: no such file, {_show(name)} is missing")
+            raise NotFoundError(f"{text(path)}: no such file, {text(name)} is missing")
         return place
 
 
@@ -311,7 +312,3 @@ def _split(path: bytes) -> tuple[bytes, bytes]:
     """Return (directory, last name) of a path; trailing slashes do not count."""
     directory, _, name = path.rstrip(b"/").rpartition(b"/")
     return directory or b"/", name
-
-
-def _show(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")

@@ -21,6 +21,7 @@ from undercroft.disks.grub import (
     parse_config,
     parse_environment,
 )
+from undercroft.disks.text import raw, text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory.owners import find_owners
@@ -68,11 +69,11 @@ def read_kernels(tree: GuestTree, packages: Collection[str]) -> Kernels:
     if len(releases) > MAX_KERNELS:
         problems.append(f"more than {MAX_KERNELS} kernels, the rest was not read")
     kept = sorted(releases)[:MAX_KERNELS]
-    owners = {release: _by_name(_text(release), packages) for release in kept}
+    owners = {release: _by_name(text(release), packages) for release in kept}
     unknown = [release for release in kept if not owners[release]]
     if unknown:
         problems += _ask_lists(tree, unknown, images, owners)
-    kernels = [Kernel(_text(name), _text(images.get(name, b"")), owners[name]) for name in kept]
+    kernels = [Kernel(text(name), text(images.get(name, b"")), owners[name]) for name in kept]
     return Kernels(tuple(kernels), tuple(problems))
 
 
@@ -92,7 +93,7 @@ def read_default(tree: GuestTree) -> DefaultKernel:
         if config.uses_bls and (entry is None or not entry.kernel):
             return _default_bls(tree, environment.get("saved_entry", ""))
         if entry and entry.kernel:
-            return DefaultKernel(_release(tree, entry.kernel), _text(folder + b"/grub.cfg"))
+            return DefaultKernel(_release(tree, entry.kernel), text(folder + b"/grub.cfg"))
     return _default_bls(tree, "")
 
 
@@ -108,7 +109,7 @@ def _names(tree: GuestTree, folder: bytes, kind: FileKind, problems: list[str]) 
     except NotFoundError:
         pass
     except InputError as error:
-        problems.append(f"kernels: {_text(folder)} could not be read: {error}")
+        problems.append(f"kernels: {text(folder)} could not be read: {error}")
     return names
 
 
@@ -140,10 +141,10 @@ def _release(tree: GuestTree, kernel: str) -> str:
     """Return the release by the kernel's file name; GRUB's path starts at its own partition's root."""
     if release := kernel_release(kernel):
         return release
-    path = kernel.encode("utf-8", "surrogateescape")
+    path = raw(kernel)
     for candidate in (BOOT + b"/" + path.lstrip(b"/"), b"/" + path.lstrip(b"/")):
         try:
-            return kernel_release(_text(tree.realpath(candidate)))
+            return kernel_release(text(tree.realpath(candidate)))
         except NotFoundError:
             continue
     return ""
@@ -154,24 +155,20 @@ def _default_bls(tree: GuestTree, saved: str) -> DefaultKernel:
     try:
         for count, entry in enumerate(tree.entries(BLS_ENTRIES)):
             if count >= MAX_KERNELS:
-                raise InputError(f"{_text(BLS_ENTRIES)}: more than {MAX_KERNELS} entries")
+                raise InputError(f"{text(BLS_ENTRIES)}: more than {MAX_KERNELS} entries")
             if entry.name.endswith(b".conf"):
-                text = tree.read_entry(entry, MAX_ENVIRONMENT_BYTES)
-                entries.append(parse_bls_entry(text, _text(entry.name[: -len(b".conf")])))
+                content = tree.read_entry(entry, MAX_ENVIRONMENT_BYTES)
+                entries.append(parse_bls_entry(content, text(entry.name[: -len(b".conf")])))
     except NotFoundError:
         return DefaultKernel()
     if not entries:
         return DefaultKernel()
     newest = max(entries, key=lambda entry: _version_key(entry.ident))
     chosen = next((entry for entry in entries if entry.ident == saved), newest)
-    return DefaultKernel(_release(tree, chosen.kernel), f"{_text(BLS_ENTRIES)}/{chosen.ident}.conf")
+    return DefaultKernel(_release(tree, chosen.kernel), f"{text(BLS_ENTRIES)}/{chosen.ident}.conf")
 
 
 def _version_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort names by their numbers as numbers, as boot loaders sort their entries."""
     parts = re.findall(r"[0-9]+|[^0-9]+", text)
     return tuple((1, int(part[:18]), "") if part[0] in "0123456789" else (0, 0, part) for part in parts)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

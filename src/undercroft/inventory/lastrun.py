@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from undercroft.disks.filesystem import FileStat
+from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree, WalkLimits
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory.journal import kernel_starts
@@ -70,7 +71,7 @@ def find_last_run(tree: GuestTree) -> LastRunAnswer:
         except NotFoundError:
             continue
         except InputError as error:
-            notes.append(f"{_text(path)} was not searched for the last kernel: {error}")
+            notes.append(f"{text(path)} was not searched for the last kernel: {error}")
     return LastRunAnswer(max(found, key=lambda run: run.at_s, default=None), tuple(notes))
 
 
@@ -112,7 +113,7 @@ def _wtmp(tree: GuestTree, path: bytes) -> Iterator[LastRun]:
     start = max(0, size - size % UTMP_RECORD_BYTES - MAX_WTMP_BYTES)
     found = parse_wtmp(_bounded(tree, path, start, MAX_WTMP_BYTES + UTMP_RECORD_BYTES))
     if found:
-        yield LastRun(_text(found[0]), found[1], _text(path))
+        yield LastRun(text(found[0]), found[1], text(path))
 
 
 def _text_log(tree: GuestTree, path: bytes) -> Iterator[LastRun]:
@@ -120,13 +121,13 @@ def _text_log(tree: GuestTree, path: bytes) -> Iterator[LastRun]:
     start = max(0, stat.size_bytes - MAX_LOG_BYTES)
     found = parse_log(_bounded(tree, path, start, MAX_LOG_BYTES), stat.modified_at_s)
     if found:
-        yield LastRun(_text(found[0]), found[1], _text(path))
+        yield LastRun(text(found[0]), found[1], text(path))
 
 
 def _journal(tree: GuestTree, path: bytes) -> Iterator[LastRun]:
     for start in kernel_starts(_bounded(tree, path, 0, MAX_JOURNAL_BYTES)):
         if _RELEASE.fullmatch(start.release):
-            yield LastRun(_text(start.release), start.at_s, _text(path))
+            yield LastRun(text(start.release), start.at_s, text(path))
 
 
 def _newest_journals(tree: GuestTree, notes: list[str]) -> list[bytes]:
@@ -139,11 +140,11 @@ def _newest_journals(tree: GuestTree, notes: list[str]) -> list[bytes]:
     except NotFoundError:
         pass
     except InputError as error:
-        notes.append(f"{_text(JOURNALS)} was not searched whole for the last kernel: {error}")
+        notes.append(f"{text(JOURNALS)} was not searched whole for the last kernel: {error}")
     found.sort(key=lambda journal: journal[0].modified_at_s, reverse=True)
     for stat, path in found[:MAX_JOURNALS_READ]:
         if stat.size_bytes > MAX_JOURNAL_BYTES:
-            notes.append(f"{_text(path)}: only its first {MAX_JOURNAL_BYTES} bytes were searched for kernels")
+            notes.append(f"{text(path)}: only its first {MAX_JOURNAL_BYTES} bytes were searched for kernels")
     return [path for _, path in found[:MAX_JOURNALS_READ]]
 
 
@@ -181,7 +182,3 @@ def _in_year(before: str, year: int) -> datetime:
         raise ValueError(before)
     month, day, hour, minute, second = match.groups()
     return datetime(year, _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

@@ -8,6 +8,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from io import BytesIO
 
+from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 
@@ -43,23 +44,19 @@ def find_owners(tree: GuestTree, wanted: Set[bytes]) -> Owners:
             try:
                 paths = tree.read_entry(entry, MAX_LIST_BYTES)
             except InputError as error:
-                _add_problem(owners, f"{_text(LISTS + b'/' + entry.name)} could not be read: {error}")
+                _add_problem(owners, f"{text(LISTS + b'/' + entry.name)} could not be read: {error}")
                 continue
             total += len(paths)
-            package = _text(entry.name[: -len(b".list")].partition(b":")[0])
+            package = text(entry.name[: -len(b".list")].partition(b":")[0])
             for line in wanted_lines.intersection(BytesIO(paths)):  # by lines, and never all of them at once
                 owners.packages.setdefault(line[:-1], package)
     except NotFoundError:
         pass
     except InputError as error:
-        _add_problem(owners, f"{_text(LISTS)}: {error}")
+        _add_problem(owners, f"{text(LISTS)}: {error}")
     return owners
 
 
 def _add_problem(owners: Owners, text: str) -> None:
     if len(owners.problems) < MAX_PROBLEMS:
         owners.problems.append(text)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memorymachines import Broken, tree_of
 
-from undercroft.inventory.dpkg import MAX_PROBLEMS, DpkgDatabase, parse_status, read_database
+from undercroft.inventory.dpkg import DpkgDatabase, read_database
+from undercroft.inventory.dpkgstatus import MAX_PROBLEMS
 from undercroft.model.inventory import Package
 
 FORMAT = "${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\t${Status}\n"
@@ -232,28 +233,36 @@ def test_no_database_is_not_an_empty_one() -> None:
     assert empty.problems == ("/var/lib/dpkg/status is empty (0 bytes): the packages are unknown",)
 
 
+def database_of(status: bytes) -> DpkgDatabase:
+    """Return the database that consists of this status file."""
+    return read_database(tree_of({"var/lib/dpkg/status": status}))
+
+
 class TestCorrupt:
     def test_a_file_of_zeros_after_a_crash_is_a_problem(self) -> None:
-        database = parse_status(bytes(4096), "status")
-        assert database.problems == ("status is empty (4096 bytes): the packages are unknown",)
+        database = database_of(bytes(4096))
+        assert database.problems == ("/var/lib/dpkg/status is empty (4096 bytes): the packages are unknown",)
 
     def test_every_truncation_but_one_between_two_packages_is_told(self) -> None:
         for length in range(len(STATUS) - 1):
             cut = STATUS[:length]
-            assert parse_status(cut, "status").problems or cut.endswith(b"\n\n"), f"cut at {length}"
+            assert database_of(cut).problems or cut.endswith(b"\n\n"), f"cut at {length}"
 
     def test_a_cut_file_still_gives_what_lies_before_the_cut(self) -> None:
-        database = parse_status(STATUS[: STATUS.index(b"Package: multi")], "status")
-        cut = parse_status(STATUS[: STATUS.index(b"Package: multi") + 18], "status")
+        database = database_of(STATUS[: STATUS.index(b"Package: multi")])
+        cut = database_of(STATUS[: STATUS.index(b"Package: multi") + 18])
         assert [package.name for package in cut.packages] == [package.name for package in database.packages]
-        assert cut.problems[0] == "status line 29: the end lacks dpkg's blank line, the file may be cut off"
+        assert (
+            cut.problems[0]
+            == "/var/lib/dpkg/status line 29: the end lacks dpkg's blank line, the file may be cut off"
+        )
 
     def test_missing_fields_are_told_with_their_line(self) -> None:
         text = (
             STATUS
             + b"Status: install ok installed\nVersion: 1\n\nPackage: x\nVersion: 1\n\nPackage: y\nStatus: install ok installed\n\n"
         )
-        database = parse_status(text, "/var/lib/dpkg/status")
+        database = database_of(text)
         line = STATUS.count(b"\n") + 1
         assert database.problems == (
             f"/var/lib/dpkg/status line {line}: a package without the field Package was left out",
@@ -264,14 +273,14 @@ class TestCorrupt:
 
     def test_a_package_recorded_twice_where_dpkg_refuses_is_told_and_the_later_one_counts(self) -> None:
         again = STATUS + b"Package: plain\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2\n\n"
-        database = parse_status(again, "status")
+        database = database_of(again)
         line = STATUS.count(b"\n") + 1
         assert [package.version for package in database.packages if package.name == "plain"] == ["2"]
-        assert database.problems == (f"status line {line}: plain is recorded twice",)
+        assert database.problems == (f"/var/lib/dpkg/status line {line}: plain is recorded twice",)
 
     def test_nul_bytes_and_odd_characters_are_told_and_kept(self) -> None:
         text = b"Package: a\0b\nStatus: install ok installed\nVersion: 1\n\nPackage: c\nStatus: install ok installed\nVersion: 1\xff2\n\n"
-        database = parse_status(text, "status")
+        database = database_of(text)
         assert [(package.name, package.version) for package in database.packages] == [
             ("a\0b", "1"),
             ("c", "1\udcff2"),
@@ -279,12 +288,12 @@ class TestCorrupt:
         assert len(database.problems) == 2
 
     def test_an_unknown_state_counts_as_present_and_is_told(self) -> None:
-        database = parse_status(b"Package: a\nStatus: install ok flying\nVersion: 1\n\n", "status")
+        database = database_of(b"Package: a\nStatus: install ok flying\nVersion: 1\n\n")
         assert [package.status for package in database.packages] == ["flying"]
         assert "unknown state 'flying'" in database.problems[0]
 
     def test_problems_are_bounded_and_counted(self) -> None:
-        database = parse_status(b"Package: a\n\n" * 1000, "status")
+        database = database_of(b"Package: a\n\n" * 1000)
         assert len(database.problems) == MAX_PROBLEMS + 1
         assert database.problems[-1] == f"dpkg: {1000 - MAX_PROBLEMS} more problems of this kind"
 
@@ -295,15 +304,13 @@ class TestCorrupt:
         assert database.problems[0].startswith("/var/lib/dpkg/status could not be read: ")
 
     def test_a_field_without_end_is_cut(self) -> None:
-        database = parse_status(
-            b"Package: a\nStatus: install ok installed\nVersion: " + b"1" * 9999 + b"\n\n", "s"
-        )
+        database = database_of(b"Package: a\nStatus: install ok installed\nVersion: " + b"1" * 9999 + b"\n\n")
         assert len(database.packages[0].version) == 1024
         assert "a version of 9999 bytes was cut" in database.problems[0]
 
 
 def test_a_flipped_byte_never_loses_a_package_silently() -> None:
-    whole = parse_status(STATUS, "status")
+    whole = database_of(STATUS)
     names = {(package.name, package.architecture) for package in whole.packages}
     rolls = random.Random(7)
     silent = 0
@@ -311,7 +318,7 @@ def test_a_flipped_byte_never_loses_a_package_silently() -> None:
         position = rolls.randrange(len(STATUS))
         flipped = bytearray(STATUS)
         flipped[position] ^= 1 << rolls.randrange(8)
-        database = parse_status(bytes(flipped), "status")
+        database = database_of(bytes(flipped))
         left = {(package.name, package.architecture) for package in database.packages}
         silent += len(left) < len(names) and not database.problems
     assert silent < 20  # a state or a separator that became another valid one cannot be told
@@ -324,7 +331,7 @@ def test_a_big_database_is_read_in_milliseconds() -> None:
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        assert len(parse_status(text, "status").packages) == 500
+        assert len(database_of(text).packages) == 500
         times.append(time.perf_counter() - start)
     assert min(times) < 0.060  # 6 ms on an idle machine
 
@@ -339,7 +346,7 @@ LINES = st.sampled_from(
 
 @given(st.binary(max_size=300) | st.lists(LINES, max_size=30).map(b"\n".join))
 def test_any_bytes_give_packages_and_problems(untrusted: bytes) -> None:
-    database = parse_status(untrusted, "status")
+    database = database_of(untrusted)
     assert all(isinstance(package, Package) and package.name for package in database.packages)
     assert database.packages or database.problems or b"config-files" in untrusted
 
