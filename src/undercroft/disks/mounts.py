@@ -14,13 +14,7 @@ from dataclasses import dataclass, field
 from undercroft.disks.devices import Device, DeviceKind, find_volumes, parse_device
 from undercroft.disks.fstab import MountEntry, MountTable, merge, normalize, parse_fstab
 from undercroft.disks.mountunits import read_mount_units
-from undercroft.disks.softwarepaths import (
-    INVENTORY_FOLDERS,
-    below,
-    canonical,
-    hidden_by,
-    may_hold_software,
-)
+from undercroft.disks.softwarepaths import INVENTORY_FOLDERS, below, canonical, hidden_by, may_hold_software
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.disks.volumes import OpenVolume
@@ -270,12 +264,13 @@ def _report_hidden(mounted: MountedTree) -> None:
             what = f"{entry.place}: {_show(entry.point)} shows {_show(entry.device)}"
             mounted.miss(f"{what}, which lies on {_show(unread[hidden])}, which was not read", entry.point)
             unread[canonical(tree, entry.point)] = entry.point
+    told: list[bytes] = []
     for folder in INVENTORY_FOLDERS:
         hidden = hidden_by(tree, folder, unread, read)
-        if hidden is not None and not may_hold_software(unread[hidden]):
-            mounted.problems.append(
-                f"{_show(folder)} is a link into {_show(unread[hidden])}, which was not read"
-            )
+        if hidden is None or may_hold_software(unread[hidden]) or below(folder, told):
+            continue  # nothing is hidden, or it was told with its mount or the folder above
+        told.append(folder)
+        mounted.problems.append(f"{_show(folder)} is a link into {_show(unread[hidden])}, which was not read")
 
 
 def _where_else(volumes: Sequence[OpenVolume]) -> str:

@@ -9,7 +9,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 
 from undercroft.disks.filesystem import FileKind
-from undercroft.disks.tree import MAX_SYMLINKS, GuestTree
+from undercroft.disks.namespace import MAX_SYMLINKS
+from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 
 INVENTORY_FOLDERS = (

@@ -407,6 +407,12 @@ class TestHiddenSoftware:
         files = {"opt": Link(b"srv/apps"), "srv/apps/": b"", **RELEASE, "etc/fstab": lines}
         assert machine_of(vda=MemoryFileSystem(files, uuid=ROOT), vdb=other(2)).coverage.complete
 
+    def test_a_linked_folder_is_told_once_and_not_again_for_the_folders_in_it(self) -> None:
+        lines = f"UUID={ROOT} / ext4\n{self.SRV}\n".encode()
+        files = {"var/lib": Link(b"/srv/lib"), "srv/": b"", **RELEASE, "etc/fstab": lines}
+        coverage = machine_of(vda=MemoryFileSystem(files, uuid=ROOT)).coverage
+        assert coverage.problems == ("/var/lib is a link into /srv, which was not read",)
+
     def test_links_in_a_circle_end(self) -> None:
         lines = f"UUID={ROOT} / ext4\n{self.SRV}\n".encode()
         files = {"opt": Link(b"lib"), "lib": Link(b"opt"), "srv/": b"", **RELEASE, "etc/fstab": lines}

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from memorymachines import Broken, Link, MemoryFileSystem, tree_of
 
 from undercroft.disks.filesystem import FileKind
-from undercroft.disks.tree import MAX_MOUNTS, GuestTree, WalkLimits
+from undercroft.disks.namespace import MAX_MOUNTS
+from undercroft.disks.tree import GuestTree, WalkLimits
 from undercroft.errors import InputError, NotFoundError
 
 
