@@ -264,7 +264,7 @@ def test_a_file_that_fails_its_checksum_makes_the_answer_incomplete(tree: Path, 
         file.write(b"\xff\xff")
     found = inventory_of([("vda", image)])
     assert found.packages == ()
-    assert any(f"{STATUS} could not be read" in problem for problem in found.coverage.problems)
+    assert any(f"not read because of it: {STATUS}" in problem for problem in found.coverage.problems)
 
 
 def _block_bytes(image: Path) -> int:
