@@ -94,7 +94,8 @@ def _memory(image, environment):
         huge = Path(folder) / "huge.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", huge, "16T"], check=True)
         for name, path in (("benchmark guest", image), ("empty 16 TiB qcow2", huge)):
-            print(f"| {name} | {_peak_mib([UNDERCROFT, 'scan', '--no-sandbox', str(path)], environment):.0f} |")
+            command = [UNDERCROFT, "scan", "--no-sandbox", str(path)]
+            print(f"| {name} | {_peak_mib(command, environment):.0f} |")
     print()
 
 
