@@ -24,9 +24,10 @@ def command(image: str | None, output_format: str, no_sandbox: bool, **options: 
     """Show the packages of one state (default: the current one) with their sources and versions."""
     asked, state = request(image, options)
     with opened(asked, no_sandbox=no_sandbox) as (machine, _reader):
-        inventory = machine.inventory(machine.state(state or CURRENT))
+        wanted = machine.state(state or CURRENT)
+        inventory = machine.inventory(wanted)
     if output_format == "table":
-        show(listing.render_packages(inventory, screen()))
+        show(listing.render_packages(inventory, screen(), title=f"{machine.name}@{wanted.name}"))
     else:
         show(data.render_packages(inventory, output_format))
     return ExitCode.CLEAN if inventory.coverage.complete else ExitCode.INCOMPLETE

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from undercroft.cli.exitcode import FailOn, exit_code
+from undercroft.cli.exitcode import FailOn, exit_code, why
 from undercroft.cli.options import examples, format_option, machine_options, opened, request, screen, show
 from undercroft.cli.render import table
+from undercroft.cli.render.escape import harmless
 from undercroft.cli.render.progress import Progress
 from undercroft.model.report import CURRENT, ScanReport
 from undercroft.usecases.assess import assessor
@@ -69,7 +70,10 @@ def command(
         state = state or CURRENT
     report = _scan(asked, state, day, no_sandbox=no_sandbox, quiet=quiet)
     show(_rendered(report, output_format, verbose=verbose))
-    return exit_code(report, FailOn(fail_on) if fail_on else None)
+    gate = FailOn(fail_on) if fail_on else None
+    if reason := why(report, gate):
+        click.echo(harmless(f"undercroft: {reason}"), err=True)
+    return exit_code(report, gate)
 
 
 def _scan(

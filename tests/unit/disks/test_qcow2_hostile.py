@@ -107,7 +107,7 @@ def test_the_sound_images_read(images: dict[str, bytes]) -> None:
         ({COMPRESSION: b"\x01"}, "compression type 1 contradicts its feature bit"),
         ({INCOMPATIBLE: u64(16)}, "extended L2 entries need clusters of 16 KiB or more"),
         ({SNAPSHOTS: u32(0xFFFFFFFF)}, "4294967295 snapshots are over the limit of 65536"),
-        ({SNAPSHOTS: u32(65_536)}, "snapshot entry .* (lies beyond|are over the limit)"),
+        ({SNAPSHOTS: u32(65_536)}, "snapshot entry .* (lies beyond|are over the limit|is not its own)"),
         ({SNAPSHOTS_OFFSET: u64(8)}, "snapshot table at 8 does not start with a cluster"),
         ({SNAPSHOTS_OFFSET: u64(1 << 60)}, "beyond"),
     ],
@@ -312,10 +312,23 @@ def test_65536_snapshots_are_listed_in_linear_time(sound: bytes) -> None:
     assert (len(snapshots), snapshots[-1].ident, snapshots[-1].name) == (65_536, "65535", "name")
 
 
+@pytest.mark.parametrize("idents", [(b"1", b"1"), (b"", b"2")])
+def test_an_id_that_is_not_one_snapshots_own_is_refused(sound: bytes, idents: tuple[bytes, bytes]) -> None:
+    padded = sound.ljust(-(-len(sound) // CLUSTER) * CLUSTER, b"\0")
+    entries = [
+        struct.pack(">QIHHIIQII", 0, 1, len(ident), 4, 1, 0, 0, 0, 0) + ident + b"name" for ident in idents
+    ]
+    table = b"".join(entry.ljust(-(-len(entry) // 8) * 8, b"\0") for entry in entries)
+    source = patched(padded + table, {SNAPSHOTS: u32(2), SNAPSHOTS_OFFSET: u64(len(padded))})
+    with pytest.raises(InputError, match="is not its own"):
+        qcow2.inspect(source)
+
+
 def test_a_snapshot_table_of_huge_names_is_refused(sound: bytes) -> None:
     entry = struct.pack(">QIHHIIQII", 0, 1, 0xFFFF, 0xFFFF, 1, 0, 0, 0, 0)
     padded = sound.ljust(-(-len(sound) // CLUSTER) * CLUSTER, b"\0")
-    table = entry.ljust(len(entry) + 2 * 0xFFFF + 2, b"x") * 100
+    names = [b"%03d" % number for number in range(100)]
+    table = b"".join((entry + name).ljust(len(entry) + 2 * 0xFFFF + 2, b"x") for name in names)
     source = patched(padded + table, {SNAPSHOTS: u32(100), SNAPSHOTS_OFFSET: u64(len(padded))})
     with pytest.raises(InputError, match="snapshot table is over the limit of 8388608 bytes"):
         qcow2.inspect(source)
