@@ -1,5 +1,6 @@
 """The backup job of a scan: it yields to others, and is ended however the scan ends."""
 
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import libvirtd
 import libvirthost
 import pytest
 from libvirthost import NAME, Host, wait_until
+from program import PROGRAM
 
 from undercroft.adapters.libvirt import ScratchLimits
 from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY
@@ -149,6 +151,22 @@ def test_on_a_host_of_its_own_a_machine_is_held_without_any_option(host: Host) -
     command = [*host.daemon.inside, sys.executable, "-c", AT_HOME]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("qemu:///system NBDMAGIC\n", "")
+    assert host.is_clean()
+
+
+def test_the_program_scans_a_running_machine_by_name_through_the_sandbox(host: Host) -> None:
+    done = subprocess.run(
+        [*host.daemon.inside, PROGRAM, "scan", "-d", "writer01", "-f", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr  # it is a machine of two data disks, without a system
+    report = json.loads(done.stdout)
+    assert report["sandboxed"] is True
+    assert {disk["format_source"] for disk in report["disks"]} == {"libvirt"}
+    volumes = {volume["disk"]: volume for volume in report["states"][0]["inventory"]["coverage"]["volumes"]}
+    assert (volumes["vda"]["content"], volumes["vda"]["status"]) == ("ext4", "read")
     assert host.is_clean()
 
 
