@@ -39,7 +39,8 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/run.py
 
 soak: $(VENV)/dev.stamp
-	$(BIN)/pytest -m soak -q --timeout 3600
+	$(BIN)/pytest -m soak -q --timeout 7200
+	UNDERCROFT_EXT_MUTANTS=1000 $(BIN)/pytest --hypothesis-profile soak -q --timeout 7200 tests/unit
 
 $(VENV)/run.stamp: pyproject.toml requirements/run.lock
 	@sh tools/apt-install $(RUN_PACKAGES)

@@ -4,8 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+# make soak: property tests with twenty times the examples.
+settings.register_profile("soak", max_examples=2000, deadline=None)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
