@@ -186,7 +186,10 @@ def test_libvirts_apparmor_profile_lets_qemu_make_the_socket_and_write_the_scrat
 
 
 def test_a_machine_that_stops_while_it_is_held_leaves_nothing_behind(host: Host) -> None:
-    boot, images = guests.boot_files(), host.daemon.images
+    images = host.daemon.images
+    folder = images / "short-boot"
+    folder.mkdir()
+    boot = guests.with_workload(guests.boot_files(), "while :; do sleep 1; done", folder)
     disk = guests.ext4_image(images / "short.qcow2", 16)
     xml = libvirtd.domain_xml("short01", boot, images / "short", [libvirtd.disk_xml(disk, "vda")])
     domain = host.connection.createXML(xml)
