@@ -18,7 +18,6 @@ _VERSION_FORMS = {
     "debian": re.compile(r"([0-9]{1,3})(?:\.[0-9]+)*"),  # /etc/debian_version gives the point release
     "ubuntu": re.compile(r"([0-9]{1,3}\.[0-9]{2})(?:\.[0-9]+)?"),
 }
-_CODENAME = re.compile(r"[a-z]{1,32}")
 
 
 def release_key(os: OsRelease) -> str:

@@ -19,7 +19,6 @@ read-only compatible features, UUID, label. From offset 0."""
 JOURNAL_INODE = Struct("<16s I I")
 """UUID of the journal device, journal inode, journal device number."""
 JOURNAL_INODE_OFFSET = 208
-DESCRIPTOR_SIZE = Struct("<H")
 DESCRIPTOR_SIZE_OFFSET = 254
 FIRST_META_GROUP_OFFSET = 260
 BLOCKS_HIGH_OFFSET = 336
@@ -120,7 +119,6 @@ EXTENT_INITIALIZED_MAX = 32768
 
 DIRECTORY_ENTRY = Struct("<I H B B")
 """inode, record length, name length, file type (bits above the fourth: Lustre's dirdata)."""
-DIRECTORY_ENTRY_BYTES = 8
 DIRECTORY_TAIL = Struct("<I H B B I")
 """zero, 12, zero, 0xDE, checksum: the last entry of a checksummed block."""
 DIRECTORY_TAIL_BYTES = 12
