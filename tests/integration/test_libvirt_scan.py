@@ -16,7 +16,7 @@ from undercroft.disks import ext4, qcow2
 from undercroft.disks.nbd import NbdSource
 from undercroft.disks.source import BlockSource, DescriptorSource
 from undercroft.errors import NotFoundError, OperationError
-from undercroft.ports.hypervisor import ChainEntry
+from undercroft.model.domain import ChainEntry
 
 MISSING = libvirthost.missing()
 pytestmark = [pytest.mark.libvirt, pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run")]

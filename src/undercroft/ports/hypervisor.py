@@ -8,73 +8,9 @@ import socket
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
-
-class DiskKind(StrEnum):
-    """Where a disk's bytes lie. A storage volume is resolved to its path and stays a `VOLUME`."""
-
-    FILE = "file"
-    BLOCK = "block"
-    VOLUME = "volume"
-    NETWORK = "network"
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class ChainEntry:
-    """One backing image.
-
-    Attributes:
-        path: absolute path on this host.
-        format: "raw", "qcow2", ... as the hypervisor names it; "" where it does not say or only guesses.
-            Then the format is what the header of the image above names, and where that names none the
-            chain is unread: probing would believe bytes that a guest may have written.
-        data_file: the external data file's path, "" for none.
-    """
-
-    path: str
-    format: str
-    data_file: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DomainDisk:
-    """One disk of a machine.
-
-    Attributes:
-        target: the guest's name for it ("vda"), unique in the machine.
-        device: "disk", "lun", "cdrom" or "floppy"; only the first two hold a machine's own software.
-        kind: where the bytes lie.
-        path: the top image's absolute path on this host, "" for none.
-        format: the top image's format; the hypervisor's word, never probed.
-        chain: backing images below the top, nearest first; () for none; None when the hypervisor does not
-            say, which happens to stopped machines whose images lie in no storage pool.
-        data_file: the top image's external data file, "" for none or not said.
-        readonly: the guest cannot write it.
-        shareable: other machines may write it at the same time.
-        encrypted: the hypervisor holds a key for it.
-        problem: why the files cannot be read as named, "" when they can. A running machine's
-            `PointInTime` may serve the disk all the same.
-    """
-
-    target: str
-    device: str
-    kind: DiskKind
-    path: str
-    format: str
-    chain: tuple[ChainEntry, ...] | None = ()
-    data_file: str = ""
-    readonly: bool = False
-    shareable: bool = False
-    encrypted: bool = False
-    problem: str = ""
-
-    @property
-    def removable(self) -> bool:
-        """True for a CD-ROM or floppy drive, which a scan lists and skips."""
-        return self.device in {"cdrom", "floppy"}
+from undercroft.model.domain import DomainDisk
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from undercroft.model.disk import DiskFormat
-from undercroft.ports.hypervisor import DomainDisk, PointInTime
+from undercroft.model.domain import DomainDisk
+from undercroft.ports.hypervisor import PointInTime
 from undercroft.ports.reader import Reader
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.target import DiskTarget, LiveExport, MachineTarget, NamedFile, from_images

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from undercroft.adapters.libvirt import domain_xml
 from undercroft.errors import InputError
-from undercroft.ports.hypervisor import ChainEntry, DiskKind, DomainDisk
+from undercroft.model.domain import ChainEntry, DiskKind, DomainDisk
 
 UUID = "c08c3190-d01e-45b2-a350-6f30e14c6b6b"
 

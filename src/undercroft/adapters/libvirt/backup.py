@@ -25,7 +25,8 @@ from undercroft.adapters.libvirt.endpoint import Endpoint
 from undercroft.adapters.libvirt.guard import Guard
 from undercroft.adapters.libvirt.termination import OrderlyTermination
 from undercroft.errors import NotFoundError, OperationError
-from undercroft.ports.hypervisor import DomainDisk, MachineDisks
+from undercroft.model.domain import DomainDisk
+from undercroft.ports.hypervisor import MachineDisks
 
 SOCKET_NAME = "undercroft.sock"
 MAX_SOCKET_PATH_BYTES = 107

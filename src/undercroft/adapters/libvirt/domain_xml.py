@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from undercroft.errors import InputError
-from undercroft.ports.hypervisor import ChainEntry, DiskKind, DomainDisk
+from undercroft.model.domain import ChainEntry, DiskKind, DomainDisk
 
 MAX_XML_CHARACTERS = 8 << 20
 """A domain with 1,000 disks has less than 1 MiB; libvirt's own limit for a message is 32 MiB."""

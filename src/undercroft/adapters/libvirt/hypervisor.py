@@ -14,7 +14,8 @@ from undercroft.adapters.libvirt.backup import Backup
 from undercroft.adapters.libvirt.bindings import Connection, Domain, Libvirt, code, load, message
 from undercroft.adapters.libvirt.scratch import ScratchLimits
 from undercroft.errors import InputError, NotFoundError, OperationError
-from undercroft.ports.hypervisor import DiskKind, DomainDisk, MachineDisks
+from undercroft.model.domain import DiskKind, DomainDisk
+from undercroft.ports.hypervisor import MachineDisks
 
 SYSTEM_STATE_DIRECTORY = Path("/var/lib/libvirt/qemu")
 """Where the system instance of libvirt keeps one folder per running domain, owned by its QEMU process."""

@@ -1,0 +1,248 @@
+"""The record of the fleet: what is known, what was decided, and the log that proves it.
+
+    with records.transaction() as record:
+        if record.take_event(event):
+            record.put_execution(execution)
+            record.log("execution", uuid, {"eid": eid}, at)
+
+A transaction is whole or not at all, and durable when its block has ended: what is on record then survives
+`kill -9` and a power cut. Transactions that write run one after the other, whatever process they are of.
+All methods raise OperationError when the database fails; nothing of the transaction is then on record.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from undercroft.model.audit import AuditEntry
+from undercroft.model.credentials import Credentials
+from undercroft.model.domain import PoolVolume, Survey
+from undercroft.model.execution import Execution, HookEvent, RecordedState
+from undercroft.model.finding import Assessment
+from undercroft.model.fleet import FileIdentity, Floor, Hold, Intent, MachineRecord, ReadSet, Scan
+from undercroft.model.inventory import Inventory
+from undercroft.model.schema import Json
+from undercroft.model.verdict import Decision, Judgement, Subject
+
+
+class Record(Protocol):
+    """One transaction."""
+
+    # Machines and volumes, as surveyed
+
+    def put_survey(self, survey: Survey) -> None:
+        """Take over all machines and volumes of `survey.host`; machines that it lacks are gone since."""
+        ...
+
+    def machines(self, host: str = "", *, gone: bool = False) -> tuple[MachineRecord, ...]:
+        """Return the machines, sorted by name and host; also the gone ones where asked for."""
+        ...
+
+    def find_machines(self, name: str) -> tuple[MachineRecord, ...]:
+        """Return the machines of that UUID or name, those that are there before gone ones, latest first."""
+        ...
+
+    def volumes(self, host: str) -> tuple[PoolVolume, ...]:
+        """Return the volumes of a host's last survey, sorted by path."""
+        ...
+
+    # What was read
+
+    def put_subject(self, subject: Subject) -> None:
+        """Add or replace a subject."""
+        ...
+
+    def drop_subjects(self, keys: Iterable[str]) -> None:
+        """Remove subjects, their scans and judgements; the log keeps what was said of them."""
+        ...
+
+    def subjects(self, machine: str = "") -> tuple[Subject, ...]:
+        """Return all subjects, or one machine's, sorted by kind and name."""
+        ...
+
+    def put_inventory(self, inventory: Inventory, reads: ReadSet | None) -> tuple[str, str]:
+        """Keep an inventory once, whoever has it, and the read set that proves it.
+
+        Returns:
+            Its digest (`Scan.inventory`), and that of the part that advisories match (`Scan.software`).
+        """
+        ...
+
+    def inventory(self, digest: str) -> Inventory:
+        """Return an inventory. Raises NotFoundError."""
+        ...
+
+    def software(self, digest: str) -> Inventory:
+        """Return any one inventory with that software digest. Raises NotFoundError."""
+        ...
+
+    def put_credentials(self, credentials: Credentials) -> str:
+        """Keep them once and return their digest."""
+        ...
+
+    def credentials(self, digest: str) -> Credentials:
+        """Return credentials. Raises NotFoundError."""
+        ...
+
+    def put_scan(self, scan: Scan) -> None:
+        """Replace what is known of a subject."""
+        ...
+
+    def scans(self, machine: str = "") -> Mapping[str, Scan]:
+        """Return the scans by subject key: all, or those of one machine's subjects."""
+        ...
+
+    def scan(self, subject: str) -> Scan | None:
+        """Return one subject's scan, None for none."""
+        ...
+
+    def candidates(self, base: FileIdentity, limit: int) -> tuple[tuple[str, ReadSet], ...]:
+        """Return (inventory digest, read set) of the latest different answers that rest on this file.
+
+        It is compared by device, inode, size and times. The latest comes first.
+        """
+        ...
+
+    def put_assessment(self, software: str, advisories: str, assessment: Assessment) -> None:
+        """Keep what one state of the advisories says of one software digest; older ones are dropped."""
+        ...
+
+    def assessments(self, advisories: str) -> Mapping[str, Assessment]:
+        """Return what that state of the advisories says, by software digest."""
+        ...
+
+    def assessment(self, software: str, advisories: str = "") -> Assessment | None:
+        """Return one assessment: of that state of the advisories, or the latest. None for none."""
+        ...
+
+    # Judged and decided
+
+    def put_judgements(self, judgements: Sequence[Judgement]) -> None:
+        """Replace the judgements of these subjects; a verdict or action that differs goes into the log."""
+        ...
+
+    def judgements(self) -> Mapping[str, Judgement]:
+        """Return all, by subject key."""
+        ...
+
+    def judgement(self, subject: str) -> Judgement | None:
+        """Return one subject's, None for none."""
+        ...
+
+    def put_decision(self, decision: Decision) -> bool:
+        """Record and log a decision; False where one with its ident is on record already."""
+        ...
+
+    def decision(self, ident: str) -> Decision | None:
+        """Return a decision by its ident."""
+        ...
+
+    def decisions(self, machine: str = "", limit: int = 100) -> tuple[Decision, ...]:
+        """Return the latest decisions, latest first."""
+        ...
+
+    def put_hold(self, hold: Hold) -> None:
+        """Record and log that a machine's network is closed; replaces the machine's earlier hold."""
+        ...
+
+    def drop_hold(self, machine: str, reason: str, at: datetime) -> None:
+        """Record and log that it is open again; nothing where there was no hold."""
+        ...
+
+    def holds(self) -> tuple[Hold, ...]:
+        """Return all holds, sorted by machine."""
+        ...
+
+    def put_floor(self, floor: Floor) -> None:
+        """Replace a machine's patch floor."""
+        ...
+
+    def floor(self, machine: str) -> Floor:
+        """Return a machine's patch floor, an empty one where it has none."""
+        ...
+
+    def put_intent(self, intent: Intent) -> None:
+        """Record and log an administrator's decision."""
+        ...
+
+    def intent(self, machine: str, kind: str, at: datetime) -> Intent | None:
+        """Return the latest one of that kind that counts at that time."""
+        ...
+
+    def end_intent(self, machine: str, kind: str, at: datetime) -> None:
+        """Let it count no more: it was carried out, or given up."""
+        ...
+
+    def seen_fixes(
+        self, fixes: Iterable[tuple[str, str, str]], at: datetime
+    ) -> Mapping[tuple[str, str, str], datetime]:
+        """Return when each (release, source, vulnerability) was first seen as fixable; new ones: `at`."""
+        ...
+
+    # Lineage
+
+    def take_event(self, event: HookEvent) -> bool:
+        """Record a hook event; False where its ident is on record already."""
+        ...
+
+    def put_execution(self, execution: Execution) -> None:
+        """Add or replace an execution, and log what changed."""
+        ...
+
+    def execution(self, eid: str) -> Execution | None:
+        """Return an execution."""
+        ...
+
+    def executions(self, machine: str = "") -> tuple[Execution, ...]:
+        """Return all executions, or a machine's with all that are related to it by parents.
+
+        In order of their start.
+        """
+        ...
+
+    def live_executions(self) -> tuple[Execution, ...]:
+        """Return those without an end."""
+        ...
+
+    def put_state(self, state: RecordedState) -> None:
+        """Add or replace a recorded state."""
+        ...
+
+    def states(self, machine: str = "") -> tuple[RecordedState, ...]:
+        """Return all recorded states or one machine's, oldest first."""
+        ...
+
+    def states_like(self, *, fingerprint: str = "", sample: str = "") -> tuple[RecordedState, ...]:
+        """Return the states of any machine with that fingerprint or that sample, latest first."""
+        ...
+
+    # The log
+
+    def log(self, kind: str, subject: str, body: Mapping[str, Json], at: datetime) -> AuditEntry:
+        """Append one entry to the audit log."""
+        ...
+
+    def log_entries(self, after: int = 0, limit: int = 1000, subject: str = "") -> tuple[AuditEntry, ...]:
+        """Return entries with a number above `after`, in order; those of one subject where it is given."""
+        ...
+
+    def log_head(self) -> tuple[str, int, str]:
+        """Return the log's identity, the last entry's number and its digest (0 and zeros when empty)."""
+        ...
+
+
+class Records(Protocol):
+    """The database."""
+
+    def transaction(self) -> AbstractContextManager[Record]:
+        """Begin one that may write. It waits for others' to end, at most 30 s, then raises OperationError."""
+        ...
+
+    def reading(self) -> AbstractContextManager[Record]:
+        """Begin one that only reads: one consistent moment, and it waits for nobody."""
+        ...
+
+    def close(self) -> None:
+        """Give the connections back."""
+        ...
