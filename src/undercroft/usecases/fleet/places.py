@@ -1,0 +1,96 @@
+"""Where the fleet's files lie on this host.
+
+places = Places.default()
+records = open_records(places.database_url)
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+STATE_VARIABLE = "UNDERCROFT_STATE"
+RUN_VARIABLE = "UNDERCROFT_RUN"
+ETC_VARIABLE = "UNDERCROFT_ETC"
+DATABASE_VARIABLE = "UNDERCROFT_FLEET_DATABASE"
+
+STATE_FOLDER = Path("/var/lib/undercroft")
+RUN_FOLDER = Path("/run/undercroft")
+ETC_FOLDER = Path("/etc/undercroft")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders, and the files in them.
+
+    Attributes:
+        state: what has to survive a power cut.
+        run: what goes with a reboot.
+        etc: what the administrator writes.
+        database: the record's URL or path where the administrator names one, "" for `STATE/fleet.db`.
+    """
+
+    state: Path
+    run: Path
+    etc: Path
+    database: str = ""
+
+    @classmethod
+    def default(cls, environment: Mapping[str, str] | None = None) -> "Places":
+        """Return the places that the environment names, and the system's for the rest.
+
+        Args:
+            environment: variables by name, None for the process's own. An empty one counts as missing.
+        """
+        variables = os.environ if environment is None else environment
+        return cls(
+            Path(variables.get(STATE_VARIABLE) or STATE_FOLDER),
+            Path(variables.get(RUN_VARIABLE) or RUN_FOLDER),
+            Path(variables.get(ETC_VARIABLE) or ETC_FOLDER),
+            variables.get(DATABASE_VARIABLE) or "",
+        )
+
+    @property
+    def database_url(self) -> str:
+        """What `open_records` opens: a path (SQLite) or a `postgresql://` URL."""
+        return self.database or str(self.state / "fleet.db")
+
+    @property
+    def spool(self) -> Path:
+        """The folder of hook events that are not on record yet."""
+        return self.state / "spool"
+
+    @property
+    def decisions(self) -> Path:
+        """The folder of the agent's last answers, by machine, for when it is away."""
+        return self.state / "decisions"
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder of what the hook knows of each running machine."""
+        return self.state / "run"
+
+    @property
+    def hook_key(self) -> Path:
+        """The key that authenticates the last answers."""
+        return self.state / "hook.key"
+
+    @property
+    def audit_key(self) -> Path:
+        """The Ed25519 key that signs the log's heads."""
+        return self.state / "audit.key"
+
+    @property
+    def heads(self) -> Path:
+        """The signed heads, one JSON line each."""
+        return self.state / "heads.jsonl"
+
+    @property
+    def admission_socket(self) -> Path:
+        """The socket on which the agent answers the hook."""
+        return self.run / "admission.sock"
+
+    @property
+    def policy(self) -> Path:
+        """The policy file."""
+        return self.etc / "policy.yaml"
