@@ -1,4 +1,4 @@
-"""What all tests share: the folder of test support modules and the optional checkout-only data."""
+"""What all tests share: the folders of test support modules and fakes, and the optional checkout-only data."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+sys.path.insert(0, str(Path(__file__).parent / "fakes"))
 
 # make soak: property tests with twenty times the examples.
 settings.register_profile("soak", max_examples=2000, deadline=None)
