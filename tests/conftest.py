@@ -1,4 +1,4 @@
-"""What all tests share: the folders of test support modules and fakes, and the optional checkout-only data."""
+"""What all tests share: folders of support modules and fakes, and the optional checkout-only data."""
 
 import sys
 from pathlib import Path
