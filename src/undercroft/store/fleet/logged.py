@@ -1,0 +1,91 @@
+"""What the audit log says of each change to the record; the same for every database.
+
+Bodies are small: what stands in the record in full is named here by what identifies it.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple, cast
+
+from undercroft.model.execution import Execution
+from undercroft.model.fleet import Hold, Intent
+from undercroft.model.schema import Json, encode
+from undercroft.model.verdict import Decision, Judgement
+
+
+class Line(NamedTuple):
+    """The arguments of `Record.log`."""
+
+    kind: str
+    subject: str
+    body: Mapping[str, Json]
+    at: datetime
+
+
+def decision_line(decision: Decision) -> Line:
+    """Return what is logged of a decision."""
+    return Line("decision", decision.machine, _without(decision, "machine", "at"), decision.at)
+
+
+def judgement_line(before: Judgement | None, after: Judgement) -> Line | None:
+    """Return what is logged of a judgement, None where verdict and action stay as they were."""
+    if before is not None and (before.verdict, before.action) == (after.verdict, after.action):
+        return None
+    body: dict[str, Json] = {
+        "verdict": after.verdict.value,
+        "action": after.action.value,
+        "why": after.why,
+        "policy": after.policy,
+        "advisories": after.advisories,
+        "before": None if before is None else [before.verdict.value, before.action.value],
+    }
+    return Line("verdict", after.subject, body, after.judged_at)
+
+
+def execution_lines(before: Execution | None, after: Execution, now: datetime) -> tuple[Line, ...]:
+    """Return what is logged of an execution: its beginning, its end, and what was concluded anew.
+
+    Args:
+        before: what was on record, None for nothing.
+        after: what is now.
+        now: when a conclusion changed; beginnings and ends have their own times.
+    """
+    lines: list[Line] = []
+    if before is None:
+        body = _without(after, "machine", "started_at", "ended_at", "ending")
+        lines.append(Line("execution", after.machine, body, after.started_at))
+    if after.ended_at is not None and (before is None or before.ended_at is None):
+        body = {"eid": after.eid, "ending": after.ending}
+        lines.append(Line("ending", after.machine, body, after.ended_at))
+    if before is not None:
+        changed = _changes(before, after)
+        if changed:
+            lines.append(Line("execution", after.machine, {"eid": after.eid, "changed": changed}, now))
+    return tuple(lines)
+
+
+def hold_line(hold: Hold) -> Line:
+    """Return what is logged of a network that was closed."""
+    return Line("hold", hold.machine, {"held": True, **_without(hold, "machine", "since")}, hold.since)
+
+
+def open_line(hold: Hold, reason: str, at: datetime) -> Line:
+    """Return what is logged of a network that is open again."""
+    return Line("hold", hold.machine, {"held": False, "eid": hold.eid, "reason": reason}, at)
+
+
+def intent_line(intent: Intent) -> Line:
+    """Return what is logged of an administrator's decision."""
+    return Line(intent.kind, intent.machine, _without(intent, "machine", "kind", "at"), intent.at)
+
+
+def _changes(before: Execution, after: Execution) -> dict[str, Json]:
+    """Return the fields that differ, with their new values; an end that is new has a line of its own."""
+    old, new = _without(before), _without(after)
+    ends = {"ended_at", "ending"} if before.ended_at is None else set()
+    return {name: new[name] for name in new if new[name] != old[name] and name not in ends}
+
+
+def _without(value: object, *names: str) -> dict[str, Json]:
+    fields = cast("dict[str, Json]", encode(value))
+    return {name: fields[name] for name in fields if name not in names}
