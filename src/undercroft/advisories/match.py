@@ -52,11 +52,11 @@ def assess(
     if unsupported:  # 1
         return Assessment((), (), (), lifetime, feeds, problems=(unsupported,))
     known = asof.limited(knowledge, as_of)  # 2
-    installed = _installed(known.release, inventory)
-    comparison = compare(known, installed, as_of)  # 4
-    findings = find(known, installed, comparison.changelogs, at)  # 5
+    present = installed(known.release, inventory)
+    comparison = compare(known, present, as_of)  # 4
+    findings = find(known, present, comparison.changelogs, at)  # 5
     by_name = grouped(
-        ((item.subject.source, package.name), package) for item in installed for package in item.packages
+        ((item.subject.source, package.name), package) for item in present for package in item.packages
     )
     applied = vex.apply(  # 6
         findings,
@@ -67,7 +67,7 @@ def assess(
     )
     problems = [
         *coverage.problems(known, at, lifetime, as_of),  # 3
-        *_unmatched(installed),
+        *_unmatched(present),
         *boot.problems(inventory),
     ]
     notes = [*coverage.notes(known, at), *boot.notes(inventory)]
@@ -77,7 +77,7 @@ def assess(
     if comparison.uncertain and not is_whole:
         notes.append(_uncertain([subject.source for subject in comparison.uncertain]))
     if as_of:
-        problems += _undated(knowledge, installed, findings, as_of)
+        problems += _undated(knowledge, present, findings, as_of)
     return Assessment(
         findings=applied.findings,
         outdated=comparison.outdated,
@@ -99,7 +99,7 @@ def missing_changelogs(inventory: Inventory, knowledge: Knowledge) -> tuple[Subj
     """
     if _unsupported(inventory, knowledge.release):
         return ()
-    comparison = compare(knowledge, _installed(knowledge.release, inventory), None)
+    comparison = compare(knowledge, installed(knowledge.release, inventory), None)
     return comparison.unexplained + comparison.without_own
 
 
@@ -116,8 +116,11 @@ def _unsupported(inventory: Inventory, release: str) -> str:
     return ""
 
 
-def _installed(release: str, inventory: Inventory) -> list[Installed]:
-    """Return each source package and version once, with the binary packages that are present from it."""
+def installed(release: str, inventory: Inventory) -> list[Installed]:
+    """Return each source package and version once, with the binary packages that are present from it.
+
+    Source and version are as advisories of `release` speak of them, and untrusted.
+    """
     by_subject: dict[Subject, list[Package]] = {}
     for package in inventory.packages:
         if package.status not in _ABSENT:

@@ -41,6 +41,11 @@ class Claim:
     statements: tuple[Advisory, ...]
 
 
+def is_extended(version: str) -> bool:
+    """Tell whether a version is of an extended stream (rule 3)."""
+    return _EXTENDED.search(version) is not None
+
+
 def affects(statement: Advisory, version: str) -> bool:
     """Return whether `statement`, taken alone, leaves `version` affected."""
     if statement.status is Status.NOT_AFFECTED:
@@ -76,7 +81,7 @@ def _claim_of_streams(
     plain = [statement for statement in statements if not statement.stream]
     plain_affecting = [statement for statement in affecting if not statement.stream]
     extended_affecting = [statement for statement in affecting if statement.stream]
-    if not plain or _EXTENDED.search(version):
+    if not plain or is_extended(version):
         is_fixed = any(statement.status is Status.FIXED for statement in plain) and not plain_affecting
         if is_fixed or not extended_affecting:
             return None

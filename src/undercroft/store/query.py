@@ -37,6 +37,7 @@ CREATE TEMP TABLE IF NOT EXISTS named (
 DELETE FROM temp.named;
 """
 
+# A statement whose fix is just what is installed leaves nothing open; it vouches for the version.
 # CROSS JOIN fixes the order of the loops: left alone, the planner starts with every source of the release.
 _ADVISORIES = """
 SELECT open.source, advisory.feed, advisory.vulnerability, advisory.advisory, advisory.status,
@@ -49,7 +50,7 @@ FROM (
     CROSS JOIN advisory ON advisory.subject = subject.id
     WHERE advisory.status NOT IN ('not-affected', 'fixed')
         OR advisory.status = 'fixed'
-            AND (advisory.fixed_version = '' OR advisory.fixed_key > installed.version_key)
+            AND (advisory.fixed_version = '' OR advisory.fixed_key >= installed.version_key)
     UNION
     SELECT named.source, subject.id, named.vulnerability
     FROM temp.named AS named
