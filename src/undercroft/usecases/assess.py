@@ -34,7 +34,7 @@ def assessor(*, now: datetime, as_of: date | None = None, database: str = "") ->
         advisories = AdvisoryDatabase(path)
     except NotFoundError as error:
         problem = str(error)
-        yield lambda inventory: _unassessed(inventory, problem, as_of or now.date())
+        yield lambda inventory: unassessed(inventory, problem, as_of or now.date())
         return
     with advisories:
         yield lambda inventory: assess(inventory, knowledge_for(advisories, inventory), now=now, as_of=as_of)
@@ -55,6 +55,7 @@ def _release(inventory: Inventory) -> str:
         return ""
 
 
-def _unassessed(inventory: Inventory, problem: str, on: date) -> Assessment:
+def unassessed(inventory: Inventory, problem: str, on: date) -> Assessment:
+    """Return an assessment that says why there is none."""
     lifetime = end_of_life(inventory.os, on)
     return Assessment((), (), (), lifetime, (), problems=(problem,))

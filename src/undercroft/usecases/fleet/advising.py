@@ -1,0 +1,91 @@
+"""What the advisories say of everything on record, asked once for each different software.
+
+A thousand clones of one machine are one question. An answer holds for one *mark*: the editions of the feeds,
+which of them are stale, and the day (on which a release may end).
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from undercroft.advisories.knowledge import Knowledge
+from undercroft.advisories.match import assess
+from undercroft.errors import NotFoundError
+from undercroft.model.finding import Assessment, FeedStatus
+from undercroft.model.inventory import Inventory
+from undercroft.ports.records import Records
+from undercroft.store.database import AdvisoryDatabase
+from undercroft.usecases.assess import knowledge_for, unassessed
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The advisories at one time.
+
+    Attributes:
+        mark: of what they hold; equal marks give equal answers.
+        assess: says what they know of an inventory.
+        knowledge: returns the records that bear on an inventory, None where there are no advisories.
+    """
+
+    mark: str
+    assess: Callable[[Inventory], Assessment]
+    knowledge: Callable[[Inventory], Knowledge | None]
+
+
+@contextmanager
+def advice(database: str, now: datetime) -> Iterator[Advice]:
+    """Open the advisories; without a database every assessment is a problem that says so.
+
+    Args:
+        database: path of the advisory database.
+        now: with a time zone.
+
+    Raises:
+        StateError, OperationError: there is a database and it cannot be used.
+    """
+    try:
+        advisories = AdvisoryDatabase(database)
+    except NotFoundError as error:
+        problem = str(error)
+        mark = advisories_mark((), now)
+        yield Advice(mark, lambda inventory: unassessed(inventory, problem, now.date()), lambda _: None)
+        return
+    with advisories:
+        yield Advice(
+            advisories_mark(advisories.feeds(now), now),
+            lambda inventory: assess(inventory, knowledge_for(advisories, inventory), now=now),
+            lambda inventory: knowledge_for(advisories, inventory),
+        )
+
+
+def advisories_mark(feeds: Iterable[FeedStatus], now: datetime) -> str:
+    """Return what changes whenever an assessment may: the editions, their staleness, the day."""
+    digest = hashlib.sha256()
+    for feed in feeds:
+        digest.update(f"{feed.name}\0{feed.serial}\0{feed.fetched_at.isoformat()}\0{feed.stale}\n".encode())
+    return f"{digest.hexdigest()[:24]}@{now:%Y-%m-%d}"
+
+
+def assess_all(records: Records, advised: Advice, software: Iterable[str]) -> Mapping[str, Assessment]:
+    """Return an assessment for each software digest; those that are not on record yet are made and put there.
+
+    Digests that the record no longer knows are left out.
+    """
+    wanted = {digest for digest in software if digest}
+    with records.reading() as record:
+        known = dict(record.assessments(advised.mark))
+        missing = {}
+        for digest in wanted - known.keys():
+            try:
+                missing[digest] = record.software(digest)
+            except NotFoundError:
+                continue  # dropped by somebody else since
+    made = {digest: advised.assess(inventory) for digest, inventory in missing.items()}
+    if made:
+        with records.transaction() as record:
+            for digest, assessment in made.items():
+                record.put_assessment(digest, advised.mark, assessment)
+    return {digest: found for digest, found in {**known, **made}.items() if digest in wanted}
