@@ -53,6 +53,7 @@ KEV = finding(
     advisories=("DSA-5514-1",),
     title="dynamic loader: buffer overflow in processing GLIBC_TUNABLES (Looney Tunables)",
     published_on=date(2023, 10, 3),
+    fixed_on=date(2023, 10, 3),
     known_exploited_on=date(2023, 11, 21),
     exploit_probability=0.712,
 )

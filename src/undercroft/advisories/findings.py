@@ -16,11 +16,12 @@ Who is believed, with the reasons:
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from undercroft.advisories import severity
 from undercroft.advisories.archive import candidate
 from undercroft.advisories.debversion import key
+from undercroft.advisories.fixday import ADVISORY_IDS, changelog_days, fixed_on
 from undercroft.advisories.knowledge import Edition, Knowledge, grouped
 from undercroft.advisories.records import Advisory, Status, is_mirror
 from undercroft.advisories.sources import Subject
@@ -30,7 +31,6 @@ from undercroft.model.inventory import Package
 
 _FIX_RANK = {FixState.FIXABLE: 0, FixState.NEEDS_SUBSCRIPTION: 1, FixState.UNFIXED: 2}
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}")
-_ADVISORY_IDS = ("DSA-", "DLA-", "USN-")
 UNDETERMINED = "undetermined: "
 """What stands before the title where the publisher has not said whether the version is affected."""
 
@@ -60,11 +60,13 @@ class _Case:
         installed: the version.
         newer: what the changelogs of newer versions say, by vulnerability.
         offered: key of the newest version that the release's indexes list, None when they do not tell.
+        version_days: when each version of the source package was finished, where a changelog tells.
     """
 
     installed: Installed
     newer: Mapping[str, Sequence[Advisory]]
     offered: bytes | None
+    version_days: Mapping[str, date]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,12 @@ class _Judge:
         subject = installed.subject
         listed = self._knowledge.archive.get(subject.source, ()) if self._knows_archive else ()
         offered = key(candidate(listed, subject.version)[1]) if listed else None
-        return _Case(installed, grouped((record.vulnerability, record) for record in newer), offered)
+        return _Case(
+            installed,
+            grouped((record.vulnerability, record) for record in newer),
+            offered,
+            changelog_days(self._knowledge.changelogs.get(subject.source, ())) if newer else {},
+        )
 
     def affected(
         self, case: _Case, statements: Sequence[Advisory], newer: Sequence[Advisory]
@@ -172,6 +179,7 @@ class _Judge:
         titles = [record.title for record in records if not record.rejected]
         titles += [statement.title for statement in supporting]
         title = next((text for text in titles if text and not _names_another(text, vulnerability)), "")
+        fix = _fix(lead, case.offered)
         exploited = self._knowledge.known_exploited.get(vulnerability)
         probability = self._knowledge.exploit_probabilities.get(vulnerability)
         return Finding(
@@ -180,13 +188,14 @@ class _Judge:
             source=subject.source,
             installed_version=subject.version,
             fixed_version=lead.fixed_version,
-            fix=_fix(lead, case.offered),
+            fix=fix,
             severity=level,
             severity_source=level_source,
             advisories=_ids(supporting),
             feeds=tuple(dict.fromkeys([lead.feed, *sorted([item.feed for item in claims])])),
             title=UNDETERMINED + title if lead.undetermined else title,
             published_on=min(days, default=None),
+            fixed_on=None if fix is FixState.UNFIXED else fixed_on(supporting, case.version_days),
             known_exploited_on=exploited.added_on if exploited else None,
             exploit_probability=probability.probability if probability else None,
         )
@@ -234,7 +243,7 @@ def _best(item: Claim) -> tuple[int, bytes, bool]:
 def _ids(statements: Iterable[Advisory]) -> tuple[str, ...]:
     """Return the advisories' ids, the distribution's own first."""
     names = {statement.advisory for statement in statements if statement.advisory}
-    return tuple(sorted(names, key=lambda name: (not name.startswith(_ADVISORY_IDS), name)))
+    return tuple(sorted(names, key=lambda name: (not name.startswith(ADVISORY_IDS), name)))
 
 
 def _order(finding: Finding) -> tuple[bool, int, str, str]:

@@ -41,6 +41,7 @@ class Finding:
         feeds: names of the feeds that said so ("debian-dsa", "mirror").
         title: one line, "" for none. Untrusted text.
         published_on: first dated record, None for none.
+        fixed_on: day since when the release offers a fix, None where there is none or nobody dates it.
         known_exploited_on: date of entry in CISA's KEV, None when not listed.
         exploit_probability: EPSS, 0 to 1, None when not listed.
     """
@@ -57,6 +58,7 @@ class Finding:
     feeds: tuple[str, ...]
     title: str = ""
     published_on: date | None = None
+    fixed_on: date | None = None
     known_exploited_on: date | None = None
     exploit_probability: float | None = None
 

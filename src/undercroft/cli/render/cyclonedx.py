@@ -237,6 +237,8 @@ def _recommendation(finding: Finding) -> str | None:
 def _finding_properties(finding: Finding) -> Iterator[Property]:
     yield Property(name="undercroft:fix", value=finding.fix.value)
     yield Property(name="undercroft:fixed-version", value=escape(finding.fixed_version))
+    if finding.fixed_on:
+        yield Property(name="undercroft:fixed-on", value=finding.fixed_on.isoformat())
     if finding.known_exploited_on:
         yield Property(name="undercroft:known-exploited-on", value=finding.known_exploited_on.isoformat())
     if finding.exploit_probability is not None:

@@ -138,5 +138,7 @@ def _first_line(finding: Finding) -> Iterator[Span]:
         facts.append(f"EPSS {finding.exploit_probability:.1%}")
     if finding.published_on is not None:
         facts.append(str(finding.published_on))
+    if finding.fixed_on is not None:
+        facts.append(f"fixed since {finding.fixed_on}")
     if facts:
         yield span("  " + ", ".join(facts), Style.DIM)

@@ -120,6 +120,7 @@ def _results(report: ScanReport, state: StateReport, indexes: dict[str, int]) ->
                 "severitySource": escape(finding.severity_source),
                 "fix": finding.fix.value,
                 "fixedVersion": escape(finding.fixed_version),
+                "fixedOn": finding.fixed_on.isoformat() if finding.fixed_on else None,
                 "advisories": [escape(advisory) for advisory in finding.advisories],
                 "knownExploited": exploited if exploited or asked else None,
                 "exploitProbability": finding.exploit_probability,
