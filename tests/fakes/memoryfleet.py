@@ -1,13 +1,14 @@
 """A hypervisor in memory that implements `ports.hypervisor.FleetHypervisor`, for tests of what lies above it.
 
     fleet = MemoryFleet()
-    fleet.define(domain)                  # DEFINED
-    fleet.start(domain.uuid)              # STARTED booted
-    fleet.take_snapshot(uuid, "s1")       # no event, as with libvirt
-    fleet.revert(uuid, "s1")              # STOPPED from-snapshot, STARTED from-snapshot
+    fleet.define(domain)                  # DEFINED added
+    fleet.start(domain.uuid)              # RESUMED unpaused, STARTED booted
+    fleet.take_snapshot(uuid, "s1")       # SUSPENDED paused, RESUMED unpaused
+    fleet.revert(uuid, "s1")              # STOPPED, STARTED, RESUMED, DEFINED; all from-snapshot
     fleet.fail("no libvirtd here"); fleet.mend()
 
-It keeps no images: a revert changes the power and the current snapshot only. `on_start` stands for the hook.
+The events are those that libvirt 9.0 sends (ADR 3), in its order. It keeps no images: a revert changes the
+power and the current snapshot only. `on_start` stands for the hook.
 """
 
 import asyncio
@@ -87,6 +88,7 @@ class MemoryFleet:
             if found.state in {"running", "paused"}:
                 power = Power.PAUSED if paused or found.state == "paused" else Power.RUNNING
                 self._started(domain, "from-snapshot", power)
+            self.emit(Happening.DEFINED, "from-snapshot", domain)
 
     def start(self, uuid: str) -> None:
         with self._asked():
@@ -143,13 +145,14 @@ class MemoryFleet:
     def define(self, domain: Domain) -> None:
         """Define or redefine a machine: DEFINED."""
         with self._lock:
+            detail = "updated" if domain.uuid in self._domains else "added"
             self._put(domain)
-            self.emit(Happening.DEFINED, "", domain)
+            self.emit(Happening.DEFINED, detail, domain)
 
     def undefine(self, uuid: str) -> None:
         """Remove a machine: UNDEFINED."""
         with self._lock:
-            self.emit(Happening.UNDEFINED, "", self._domains.pop(uuid))
+            self.emit(Happening.UNDEFINED, "removed", self._domains.pop(uuid))
 
     def change(self, domain: Domain) -> None:
         """Replace a machine's facts without an event: what happens behind libvirt's back."""
@@ -173,7 +176,7 @@ class MemoryFleet:
             self._started(self._domains[uuid], "restored", Power.RUNNING)
 
     def take_snapshot(self, uuid: str, name: str, *, state: str = "", memory: str = "") -> None:
-        """Take an internal snapshot, the new current one. libvirt tells no event of it."""
+        """Take an internal snapshot, the new current one: SUSPENDED, RESUMED where it runs."""
         with self._lock:
             domain = self._domains[uuid]
             live = domain.power in _LIVE
@@ -186,6 +189,18 @@ class MemoryFleet:
                 memory or ("internal" if live else "no"),
             )
             self._put(replace(domain, snapshots=_with_current((*domain.snapshots, taken), name)))
+            if live:
+                self.emit(Happening.SUSPENDED, "paused", domain)
+                self.emit(Happening.RESUMED, "unpaused", domain)
+
+    def load_in_process(self, uuid: str) -> None:
+        """Load a snapshot through QEMU's monitor: SUSPENDED, RESUMED, and a taint."""
+        with self._lock:
+            domain = self._domains[uuid]
+            marks = tuple(sorted({*domain.tainted, "custom-monitor"}))
+            self._put(replace(domain, tainted=marks))
+            self.emit(Happening.SUSPENDED, "paused", domain)
+            self.emit(Happening.RESUMED, "unpaused", domain)
 
     def emit(self, happening: Happening, detail: str, domain: Domain | None = None) -> None:
         """Send an event to whoever listens, even one that the domains do not bear out."""
@@ -223,7 +238,12 @@ class MemoryFleet:
         self.on_start(domain, way)
         self._next_id += 1
         domain = self._put(replace(domain, power=power, libvirt_id=self._next_id, managed_save=""))
+        if way == "booted":
+            self.emit(Happening.RESUMED, "unpaused", domain)
         self.emit(Happening.STARTED, way, domain)
+        if way != "booted":
+            paused = power is Power.PAUSED
+            self.emit(Happening.SUSPENDED if paused else Happening.RESUMED, "from-snapshot", domain)
 
     def _stopped(self, domain: Domain, detail: str) -> Domain:
         domain = replace(domain, power=Power.OFF, libvirt_id=0, tainted=())
