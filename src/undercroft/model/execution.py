@@ -46,7 +46,7 @@ class Execution:
         started_at: with a time zone.
         ended_at: None while it lives, or when its end was not seen.
         ending: "stopped", "saved", "crashed", "migrated", "superseded", "lost" (its end was
-            not seen), "" while it lives.
+            not seen), "failed" (it was prepared and never ran), "" while it lives.
         evidence: what the origin was concluded from, one sentence each.
         certain: False where the evidence leaves another origin possible.
     """
@@ -91,7 +91,8 @@ class RecordedState:
         eid: the execution in which it was taken, "" where that is unknown.
         taken_at: with a time zone.
         fingerprint: `Fingerprint.digest` of its disks, "" where they were not read.
-        sample: `SaveImage.sample`, "" for all but save images.
+        sample: tells the thing itself: `SaveImage.sample`; of an END, a digest of its image files'
+            identities, "" where these prove nothing; "" for all others.
         gone_at: when it was found missing, None while it is there.
     """
 
