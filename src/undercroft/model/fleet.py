@@ -54,7 +54,8 @@ class ReadSet:
     Attributes:
         reads: in the order in which they were made; ranges that join are one.
         sizes: size of each disk in bytes, -1 for one that could not be opened.
-        digest: SHA-256 over the sizes and all bytes read, in order, in hexadecimal.
+        digest: SHA-256 over the disks' names and sizes, why some are unread, the reader's version, and all
+            bytes read, in order, in hexadecimal.
     """
 
     reads: tuple[DiskRead, ...]
@@ -76,6 +77,8 @@ class Scan:
         files: the files that the answer rests on, top images first.
         problems: why it is not whole, without the advisories' problems.
         scanned_at: when its bytes were read or found to be the same.
+        inputs: digest of how the disks were given to the reader (names, formats, chain), "" where nothing
+            is proven: `files` prove the answer for these only.
     """
 
     subject: str
@@ -87,6 +90,7 @@ class Scan:
     files: tuple[FileIdentity, ...]
     problems: tuple[str, ...]
     scanned_at: datetime
+    inputs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
