@@ -1,0 +1,254 @@
+"""The socket on which the agent answers the hook, and the spool behind it.
+
+Guarantees:
+- every file of the spool reaches the handler, those of one machine in order and one at a time;
+- a file is removed after the handler has returned, and only then: what the agent dies over comes again;
+- whoever asks for a file gets the answer that was made for it, also when it was taken from the spool before;
+- a malformed file is moved aside and reported, and keeps no other back.
+
+Only root and the agent's own user are answered.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import stat
+import struct
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from undercroft.adapters.hookfiles import (
+    checked_event_name,
+    read_event,
+    remove_event,
+    set_aside,
+    spooled,
+)
+from undercroft.errors import InputError, NotFoundError, OperationError, StateError, UndercroftError
+from undercroft.model.execution import HookEvent
+from undercroft.model.verdict import Action
+
+MAX_NAME_BYTES = 128
+NAME_TIMEOUT_S = 5.0
+DRAIN_EVERY_S = 3.0
+MAX_CONNECTIONS = 512
+KEPT_ANSWERS = 4096
+"""Answers that are kept for hooks that ask after their file was taken; a hook asks at once or never."""
+_CREDENTIALS = struct.Struct("3i")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a start gets.
+
+    Attributes:
+        action: what happens.
+        hold: with ALLOW: its taps stay closed until the agent has seen how it began.
+        reason: one sentence; virsh shows it where the start is refused.
+    """
+
+    action: Action
+    hold: bool
+    reason: str
+
+
+Handler = Callable[[HookEvent], Awaitable[Answer | None]]
+Report = Callable[[str], None]
+
+
+class AdmissionServer:
+    """One spool and one socket.
+
+    async with AdmissionServer(places.state, places.admission_socket, handler, report):
+        ...
+    """
+
+    def __init__(self, state: Path, address: Path, handler: Handler, report: Report) -> None:
+        """Nothing is done before `start`.
+
+        Args:
+            state: the folder that holds `spool`.
+            address: the socket's path, at most 107 bytes.
+            handler: takes an event, records it and returns the answer, None where nothing waits for one. It
+                gets an event again when it raised, or when the agent died before the file was removed.
+            report: takes a message for the log.
+        """
+        self._state = state
+        self._address = address
+        self._handler = handler
+        self._report = report
+        self._taken: OrderedDict[str, asyncio.Task[Answer | None]] = OrderedDict()
+        self._order: dict[str, asyncio.Task[Answer | None]] = {}
+        self._connections = 0
+        self._server: asyncio.AbstractServer | None = None
+        self._drainer: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "AdmissionServer":
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.close()
+
+    async def start(self) -> None:
+        """Take what waits in the spool, in order, then listen. Raises OperationError, StateError."""
+        await self.drain()
+        listener = _listen(self._address)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_NAME_BYTES)
+        self._drainer = asyncio.create_task(self._drain_for_ever())
+
+    async def close(self) -> None:
+        """Stop listening, and let the handlers that run come to their end."""
+        if self._drainer is not None:
+            self._drainer.cancel()
+        if self._server is not None:
+            self._server.close()
+        self._address.unlink(missing_ok=True)
+        await asyncio.gather(*self._running(), return_exceptions=True)
+
+    async def drain(self) -> int:
+        """Take all that waits in the spool, in order, and return how many files that were."""
+        names = await asyncio.to_thread(spooled, self._state)
+        for name in names:
+            with suppress(Exception):  # reported where it was raised; the file stays
+                await self._take(name)
+        return len(names)
+
+    def _running(self) -> list[asyncio.Task[Answer | None]]:
+        return [task for task in self._taken.values() if not task.done()]
+
+    async def _drain_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(DRAIN_EVERY_S)
+            self._forget_failures()
+            try:
+                await self.drain()
+            except OperationError as error:
+                self._report(str(error))
+
+    def _forget_failures(self) -> None:
+        failed = [name for name, task in self._taken.items() if task.done() and task.exception()]
+        for name in failed:
+            del self._taken[name]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        try:
+            if self._connections <= MAX_CONNECTIONS and _is_trusted(writer.get_extra_info("socket")):
+                await self._answer(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+            pass  # the hook went away or sent no name: it decides alone
+        except Exception as error:  # noqa: BLE001 - the edge: told, answered with nothing
+            self._report(f"admission: {type(error).__name__}: {error}")
+        finally:
+            self._connections -= 1
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(NAME_TIMEOUT_S):
+            untrusted_line = await reader.readuntil(b"\n")
+        name = checked_event_name(untrusted_line[:-1].decode("ascii", "replace"))
+        self._take_older(name)
+        answer = await asyncio.shield(self._take(name))
+        if answer is not None:
+            line = {"action": answer.action.value, "hold": answer.hold, "reason": answer.reason}
+            writer.write(json.dumps(line).encode() + b"\n")
+            await writer.drain()
+
+    def _take_older(self, name: str) -> None:
+        """Take what lies in the spool from before, so that a machine's events keep their order."""
+        for older in spooled(self._state):
+            if older >= name:
+                break
+            self._take(older)
+
+    def _take(self, name: str) -> asyncio.Task[Answer | None]:
+        """Return the one task that handles a file."""
+        task = self._taken.get(name)
+        if task is None:
+            task = asyncio.create_task(self._handle(name))
+            # An exception that nobody asks for any more is no news: it was reported.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._taken[name] = task
+            while len(self._taken) > KEPT_ANSWERS and next(iter(self._taken.values())).done():
+                self._taken.popitem(last=False)
+        return task
+
+    async def _handle(self, name: str) -> Answer | None:
+        """Handle one file. Nothing is awaited before it has its place behind its machine's earlier ones."""
+        event = self._read(name)
+        if event is None:
+            return None
+        earlier = self._order.get(event.uuid)
+        current = asyncio.current_task()
+        assert current is not None
+        self._order[event.uuid] = current
+        try:
+            if earlier is not None:
+                await asyncio.wait([earlier])
+            answer = await self._handler(event)
+            await asyncio.to_thread(remove_event, self._state, name)
+        except Exception as error:
+            self._report(f"{name}: {event.operation} of {event.name}: {type(error).__name__}: {error}")
+            raise
+        finally:
+            if self._order.get(event.uuid) is current:
+                del self._order[event.uuid]
+        return answer
+
+    def _read(self, name: str) -> HookEvent | None:
+        try:
+            return read_event(self._state, name)
+        except NotFoundError:
+            return None  # it was taken before, and its answer is forgotten
+        except InputError as error:
+            try:
+                self._report(f"{error}; moved to {set_aside(self._state, name)}")
+            except UndercroftError as moving:
+                self._report(f"{error}; and it cannot be moved aside: {moving}")
+            return None
+
+
+def _listen(address: Path) -> socket.socket:
+    """Return a listening socket that only root and its own user reach; a stale one is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        address.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        address.parent.chmod(0o700)
+        _remove_stale(address)
+        listener.bind(str(address))
+        address.chmod(0o600)
+        listener.listen(MAX_CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        raise OperationError(f"{address}: {error.strerror or error}") from error
+    except StateError:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(address: Path) -> None:
+    try:
+        found = address.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise StateError(f"{address}: is there and is no socket: move it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        if probe.connect_ex(str(address)) == 0:
+            raise StateError(f"{address}: another agent answers there: stop it first")
+    address.unlink()
+
+
+def _is_trusted(peer: socket.socket) -> bool:
+    size = _CREDENTIALS.size
+    _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return uid in {0, os.geteuid()}
