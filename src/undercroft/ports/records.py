@@ -73,6 +73,10 @@ class Record(Protocol):
         """Return an inventory. Raises NotFoundError."""
         ...
 
+    def reads(self, inventory: str) -> ReadSet | None:
+        """Return the read set that was kept last with an inventory of that digest, None for none."""
+        ...
+
     def software(self, digest: str) -> Inventory:
         """Return any one inventory with that software digest. Raises NotFoundError."""
         ...
