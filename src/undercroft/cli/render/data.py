@@ -13,6 +13,7 @@ the list of the originals in the same order. Messages of Undercroft itself have 
 import base64
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -26,8 +27,10 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.job import FileEntry
 from undercroft.model.report import ScanReport, StateReport
 from undercroft.model.schema import Json, encode
+from undercroft.model.verdict import SubjectKind, Verdict
+from undercroft.usecases.fleet.views import FleetRow, FleetView, MachineView
 
-_MESSAGES = frozenset({"problems", "notes", "warnings", "reason"})
+_MESSAGES = frozenset({"problems", "problem", "notes", "warnings", "reason", "why", "alarms", "evidence"})
 """Members that hold Undercroft's own words; what they quote of a guest is made harmless in place."""
 
 
@@ -69,6 +72,30 @@ def render_feeds(statuses: Sequence[FeedStatus], data_format: DataFormat | str) 
     return _text(
         {"schema": "undercroft/feeds/1", "feeds": [_object(status) for status in statuses]}, data_format
     )
+
+
+def render_fleet(view: FleetView, rows: Sequence[FleetRow], data_format: DataFormat | str) -> str:
+    """Return the wanted rows of the fleet ("undercroft/fleet/1"); `summary` counts all of them."""
+    document: dict[str, Any] = {
+        "schema": "undercroft/fleet/1",
+        "complete": all(row.complete and row.verdict is not Verdict.UNKNOWN for row in rows),
+        "behind": view.behind,
+        **_object(replace(view, rows=())),
+        "summary": {kind.value: _verdicts(view, kind) for kind in SubjectKind},
+        "rows": [_object(row) for row in rows],
+    }
+    return _text(document, data_format)
+
+
+def render_machine(view: MachineView, data_format: DataFormat | str) -> str:
+    """Return what is on record of one machine ("undercroft/machine/1")."""
+    complete = all(state.row.complete for state in view.states) and not view.problems
+    return _text({"schema": "undercroft/machine/1", "complete": complete, **_object(view)}, data_format)
+
+
+def _verdicts(view: FleetView, kind: SubjectKind) -> dict[str, Json]:
+    counts = Counter(row.verdict for row in view.rows if row.kind is kind)
+    return {verdict.value: counts[verdict] for verdict in Verdict}
 
 
 def _derived(report: ScanReport, state: StateReport) -> dict[str, Json]:

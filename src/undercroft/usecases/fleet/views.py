@@ -1,0 +1,229 @@
+"""What people and programs see of the fleet: values without any text for people.
+
+`fleetview.fleet_view` and `machineview.machine_view` build them from a record. What is not known is None or
+`Verdict.UNKNOWN`, never a zero or an empty list that would read as "nothing found".
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+from undercroft.model.domain import Interface, Power
+from undercroft.model.execution import Execution
+from undercroft.model.finding import EndOfLife, Finding
+from undercroft.model.fleet import Hold
+from undercroft.model.verdict import Action, Decision, RuleResult, SubjectKind, Verdict
+
+QUIET = timedelta(minutes=5)
+"""Past this without a word of the agent the record may be behind."""
+
+
+class Network(StrEnum):
+    """Whether packets pass. PENDING: not until it is seen how the machine began. NONE: none could pass."""
+
+    OPEN = "open"
+    PENDING = "pending"
+    CLOSED = "closed"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRow:
+    """One machine, snapshot, template or image.
+
+    Attributes:
+        subject: its key, as in `model.verdict.Subject`.
+        kind: what it is.
+        name: what people call it; untrusted where a guest's image names it.
+        host: where it lies.
+        machine: UUID of its machine, "" for an image.
+        state: "current" or the snapshot's name.
+        verdict: UNKNOWN where it was not judged yet.
+        why: the first reason that stands against it, "" when it is steady.
+        since: since when the verdict is this one, None before the first.
+        action: what a start would meet, None before the first verdict.
+        owner, labels, expires_on: its machine's.
+        power: None for all but machines and templates that are machines.
+        network: whether packets pass.
+        scanned_at: when it was last read, None for never.
+        complete: False where something that matters was not read.
+        brought_back: for a snapshot: how many findings it has that the current state lacks; None where
+            nobody knows, and for all others.
+        alarms: what must not be so: two live executions of one machine.
+    """
+
+    subject: str
+    kind: SubjectKind
+    name: str
+    host: str
+    machine: str
+    state: str
+    verdict: Verdict
+    why: str
+    since: datetime | None
+    action: Action | None
+    owner: str = ""
+    labels: tuple[str, ...] = ()
+    expires_on: date | None = None
+    power: Power | None = None
+    network: Network = Network.NONE
+    scanned_at: datetime | None = None
+    complete: bool = False
+    brought_back: int | None = None
+    alarms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """The whole fleet at one time.
+
+    Attributes:
+        taken_at: when the record was asked.
+        as_of: when the host that was surveyed longest ago was surveyed, None for an empty record.
+        agent_heard_at: the agent's last word in the log, None where the log's end has none.
+        hosts: sorted.
+        rows: worst first: machines, templates, images; each with its snapshots behind it.
+    """
+
+    taken_at: datetime
+    as_of: datetime | None
+    agent_heard_at: datetime | None
+    hosts: tuple[str, ...]
+    rows: tuple[FleetRow, ...]
+
+    @property
+    def behind(self) -> bool:
+        """True where neither a survey nor the agent was heard of for `QUIET`."""
+        heard = max((moment for moment in (self.as_of, self.agent_heard_at) if moment), default=None)
+        return heard is None or self.taken_at - heard > QUIET
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Findings of one state. `whole` is False where the numbers are lower bounds."""
+
+    findings: int
+    known_exploited: int
+    fixable: int
+    critical: int
+    high: int
+    medium: int
+    low: int
+    negligible: int
+    unknown: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StateView:
+    """One state of one machine.
+
+    Attributes:
+        row: what the fleet's table says of it.
+        taken_at: of a snapshot.
+        counts: None where it was not assessed.
+        secrets: files with private keys, tokens or passwords; None where they were not looked for.
+        problems: why it was not read whole.
+    """
+
+    row: FleetRow
+    taken_at: datetime | None
+    counts: Counts | None
+    secrets: int | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsView:
+    """How many ways lead into a machine; `whole` is False where some may have been missed."""
+
+    accounts: int
+    logins: int
+    authorized_keys: int
+    host_keys: int
+    certificates: int
+    secrets: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """Something that is not as it should be, and the command that helps."""
+
+    problem: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskView:
+    """One disk: where its top image lies, what is below it, and why it cannot be read, "" when it can."""
+
+    target: str
+    path: str
+    format: str
+    chain: tuple[str, ...]
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceView:
+    """One interface, and whether its port is held."""
+
+    interface: Interface
+    network: Network
+
+
+@dataclass(frozen=True, slots=True)
+class MachineView:
+    """One machine with all that is on record of it.
+
+    Attributes:
+        taken_at: when the record was asked.
+        uuid, name, host: its identity.
+        gone_at: when it was no longer defined nor running, None while it is there.
+        system: name of its operating system, "" where nobody knows. Untrusted.
+        support: of that system, None where it was not assessed.
+        persistent, autostart, genid, tainted: as in `model.domain.Domain`.
+        first_seen, last_seen: of the record.
+        disks, interfaces: in the order of the definition.
+        hold: why its network is closed, None while it is open.
+        states: the current one first, then snapshots as libvirt lists them.
+        rules: every rule that was asked about the current state.
+        findings: of the current state, worst first; () where it was not assessed (`states[0].counts`).
+        executions, decisions: latest first.
+        credentials: of the current state, None where they were not read.
+        floor: source packages in its patch floor.
+        problems: why something about it is not known.
+        mends: what to do.
+    """
+
+    taken_at: datetime
+    uuid: str
+    name: str
+    host: str
+    gone_at: datetime | None
+    system: str
+    support: EndOfLife | None
+    persistent: bool
+    autostart: bool
+    genid: bool
+    tainted: tuple[str, ...]
+    first_seen: datetime
+    last_seen: datetime
+    disks: tuple[DiskView, ...]
+    interfaces: tuple[InterfaceView, ...]
+    hold: Hold | None
+    states: tuple[StateView, ...]
+    rules: tuple[RuleResult, ...]
+    findings: tuple[Finding, ...] = ()
+    executions: tuple[Execution, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    credentials: CredentialsView | None = None
+    floor: int = 0
+    problems: tuple[str, ...] = ()
+    mends: tuple[Mend, ...] = ()
+
+    @property
+    def current(self) -> FleetRow:
+        """What the fleet's table says of the machine itself."""
+        return self.states[0].row
