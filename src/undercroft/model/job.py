@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from undercroft.model.disk import DiskFormat
+from undercroft.model.execution import Fingerprint
+from undercroft.model.inventory import Inventory
 
 
 class Transport(StrEnum):
@@ -63,3 +65,37 @@ class FileEntry:
     gid: int
     modified_at_s: int
     target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenReads:
+    """A `ReadSet` as it travels: disk, offset and length of each read, one after the other."""
+
+    numbers: tuple[int, ...]
+    sizes: tuple[int, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenInventory:
+    """An inventory with what it rests on.
+
+    `reads` is None where it cannot be proven by reading the same bytes again; `fingerprint` is None where
+    no disk could be read.
+    """
+
+    inventory: Inventory
+    reads: ProvenReads | None
+    fingerprint: Fingerprint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of reading recorded ranges again.
+
+    `digests` has one for each set that was tried, in order, "" where it could not be read; the first set
+    whose digest is the expected one ends the trial.
+    """
+
+    digests: tuple[str, ...]
+    fingerprint: Fingerprint | None

@@ -5,6 +5,8 @@ and gives JSON that the host checks against `model` again. Paths in a guest trav
 
     inspect    {image: LayerInput}                         -> ImageInfo
     inventory  {disks: [DiskInput]}                        -> Inventory
+    reading    {disks: [DiskInput]}                        -> ProvenInventory
+    replay     {disks: [DiskInput], sets: [ProvenReads]} -> Replayed
     entries    {disks: [DiskInput], path}                  -> [FileEntry]
     content    {disks: [DiskInput], path}                  -> stream of the file's bytes
 """
@@ -18,14 +20,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from undercroft.disks import ext4, nbd, qcow2  # noqa: F401
 from undercroft.disks.filesystem import FileKind, FileStat
+from undercroft.disks.fingerprint import fingerprint
 from undercroft.disks.machine import UnreadDisk, open_machine
 from undercroft.disks.probe import probe_format
+from undercroft.disks.readset import Recorder, replay_sets
 from undercroft.disks.source import BlockSource, DescriptorSource
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError, UnsupportedError
 from undercroft.inventory.collect import collect
 from undercroft.model.disk import DiskFormat, ImageInfo
-from undercroft.model.job import DiskInput, FileEntry, LayerInput, Transport
+from undercroft.model.job import (
+    DiskInput,
+    FileEntry,
+    LayerInput,
+    ProvenInventory,
+    ProvenReads,
+    Replayed,
+    Transport,
+)
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.sandbox.context import JobContext
 
@@ -45,6 +57,21 @@ def inspect(context: JobContext) -> Json:
 def inventory(context: JobContext) -> Json:
     """Return the Inventory of one state of a machine."""
     return encode(collect(open_machine(_disks(context))))
+
+
+def reading(context: JobContext) -> Json:
+    """Return the Inventory of one state of a machine with what proves it, and the disks' fingerprint."""
+    disks = _disks(context)
+    recorder = Recorder(disks)
+    found = collect(open_machine(recorder.disks))
+    return encode(ProvenInventory(found, recorder.finish(), fingerprint(disks)))
+
+
+def replay(context: JobContext) -> Json:
+    """Read recorded ranges of a machine again, until one set is found to be what it was."""
+    disks = _disks(context)
+    sets = decode_list(ProvenReads, context.arguments.get("sets"), "sets")
+    return encode(Replayed(replay_sets(disks, sets), fingerprint(disks)))
 
 
 def entries(context: JobContext) -> Json:
@@ -158,6 +185,8 @@ def prepare(arguments: Mapping[str, Json]) -> None:
 JOBS: Mapping[str, Callable[[JobContext], Json]] = {
     "inspect": inspect,
     "inventory": inventory,
+    "reading": reading,
+    "replay": replay,
     "entries": entries,
 }
 STREAMS: Mapping[str, Callable[[JobContext], Iterator[bytes]]] = {"content": content}

@@ -25,7 +25,9 @@ ANSWER, DATA, END, FAILURE = b"A", b"D", b"Z", b"F"
 HEADER = struct.Struct(">cI")
 STATUS = struct.Struct("=i")
 
-MAX_REQUEST_BYTES = 64 << 10
+MAX_REQUEST_BYTES = 128 << 10
+"""Room for the largest set of reads that is replayed; below what a socket takes at once by default."""
+
 MAX_DESCRIPTORS = 64
 MAX_DATA_BYTES = 1 << 20
 MAX_FAILURE_BYTES = 4 << 10

@@ -4,23 +4,31 @@ with OpenMachine(target, reader) as machine:
     inventory = machine.inventory(machine.state("before-upgrade"))
 """
 
-from collections.abc import Callable, Iterator
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
 from undercroft.errors import InputError
-from undercroft.model.disk import DiskFormat
+from undercroft.model.credentials import Credentials
+from undercroft.model.disk import Snapshot
+from undercroft.model.fleet import FileIdentity
 from undercroft.model.inventory import Inventory
-from undercroft.model.job import DiskInput, FileEntry, LayerInput, Transport
+from undercroft.model.job import FileEntry, ProvenInventory, ProvenReads, Replayed
 from undercroft.model.report import DiskReport
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.ports.reader import Reader
-from undercroft.usecases.opendisk import DiskOpener, Layer, OpenDisk
+from undercroft.usecases.identity import Inspections, identify
+from undercroft.usecases.jobinputs import disk_inputs, file_input
+from undercroft.usecases.opendisk import DiskOpener
 from undercroft.usecases.opening import OpenFile
 from undercroft.usecases.states import State, select_state, states_of
-from undercroft.usecases.target import LiveExport, MachineTarget
+from undercroft.usecases.target import MachineTarget
+from undercroft.version import VERSION
 
 Answer = TypeVar("Answer")
 
@@ -31,14 +39,19 @@ class OpenMachine:
     Args:
         target: disks and the files that may be opened.
         reader: whoever parses what is in them.
+        inspections: as in `DiskOpener`.
+
+    Attributes:
+        begun_at_ns: a time before the first file was opened, nanoseconds since the epoch.
 
     Raises what `DiskOpener.open` raises.
     """
 
-    def __init__(self, target: MachineTarget, reader: Reader) -> None:
+    def __init__(self, target: MachineTarget, reader: Reader, inspections: Inspections | None = None) -> None:
         self.name = target.name
+        self.begun_at_ns = time.time_ns()
         self._reader = reader
-        self._opener = DiskOpener(target, reader)
+        self._opener = DiskOpener(target, reader, inspections)
         self._unstable: set[str] = set()
         try:
             self._disks = [self._opener.open(disk) for disk in target.disks]
@@ -76,6 +89,70 @@ class OpenMachine:
         problems = (*found.coverage.problems, *self._problems(state))
         return replace(found, coverage=replace(found.coverage, problems=problems))
 
+    def proven_inventory(self, state: State) -> ProvenInventory:
+        """Return what the reader itself says of `state`, without the files' own problems (`problems`).
+
+        Raises InputError where the reader's child died of it.
+        """
+        return self._settled(
+            state, lambda: decode(ProvenInventory, self._call("reading", state), "the reader's inventory")
+        )
+
+    def replay(self, state: State, sets: Sequence[ProvenReads]) -> Replayed:
+        """Read recorded ranges of `state` again, one set after the other until one is as it was.
+
+        Raises InputError where the reader's child died of it, or the sets are too many for one request.
+        """
+        untrusted = self._settled(
+            state,
+            lambda: decode(Replayed, self._call("replay", state, sets=encode(list(sets))), "replayed reads"),
+        )
+        if len(untrusted.digests) > len(sets):
+            raise InputError(f"{self.name}: the reader answered for more sets of reads than it was given")
+        return untrusted
+
+    def credentials(self, state: State) -> Credentials:
+        """Return who may get into `state`, its files' own problems among its problems.
+
+        Raises InputError where the reader's child died of it.
+        """
+        found = self._settled(
+            state, lambda: decode(Credentials, self._call("credentials", state), "the reader's credentials")
+        )
+        return replace(found, problems=(*found.problems, *self.problems(state)))
+
+    def problems(self, state: State) -> tuple[str, ...]:
+        """Return why an answer about `state` may not be the machine's, whatever was read."""
+        return tuple(self._problems(state))
+
+    def identities(self, state: State) -> tuple[FileIdentity, ...]:
+        """Return the files of all chains, top images first; the answers about `state` rest on them.
+
+        A running machine's top image proves nothing of its current state, which is not read from there.
+        """
+        tops: list[FileIdentity] = []
+        below: list[FileIdentity] = []
+        for disk in self._disks:
+            is_live = state.is_current and disk.target.live is not None
+            for depth, file in enumerate(disk.files):
+                identity = identify(file, self.begun_at_ns, live=is_live and depth == 0)
+                (below if depth else tops).append(identity)
+        return (*tops, *below)
+
+    def inputs(self, state: State) -> str:
+        """Return a digest of what the reader is given beside the files' bytes: names, formats, chains.
+
+        "" for the current state of a running machine, which is read from elsewhere.
+        """
+        if state.is_current and any(disk.target.live for disk in self._disks):
+            return ""
+        given = [encode(file_input(disk, state, [])) for disk in self._disks]
+        return hashlib.sha256(json.dumps([VERSION, given]).encode("ascii")).hexdigest()
+
+    def image_snapshots(self) -> tuple[tuple[str, tuple[Snapshot, ...]], ...]:
+        """Return what each disk's top image lists as its snapshots: (disk, snapshots)."""
+        return tuple((disk.target.name, disk.layers[0].info.snapshots) for disk in self._disks if disk.layers)
+
     def entries(self, state: State, path: str) -> tuple[FileEntry, ...]:
         """Return the directory `path` of the guest, or the one file. Raises NotFoundError, InputError."""
         found = self._settled(
@@ -92,7 +169,7 @@ class OpenMachine:
         Raises NotFoundError, InputError; also at the end, where an image changed meanwhile.
         """
         with ExitStack() as sockets:
-            disks, descriptors = self._inputs(state, sockets)
+            disks, descriptors = disk_inputs(self._disks, state, sockets)
             yield from self._reader.stream("content", {"disks": disks, "path": path}, descriptors)
         self._check_live(state)
         for file in self._changed_files(state):
@@ -127,39 +204,8 @@ class OpenMachine:
 
     def _call(self, job: str, state: State, **arguments: Json) -> Json:
         with ExitStack() as sockets:
-            disks, descriptors = self._inputs(state, sockets)
+            disks, descriptors = disk_inputs(self._disks, state, sockets)
             return self._reader.call(job, {"disks": disks, **arguments}, descriptors)
-
-    def _inputs(self, state: State, sockets: ExitStack) -> tuple[Json, list[int]]:
-        """Return the disks of a state as the reader takes them, and the descriptors that they refer to.
-
-        A live disk is spoken to over a socket of this job's own, which `sockets` closes.
-        """
-        inputs: list[Json] = []
-        descriptors: list[int] = []
-        for disk in self._disks:
-            live = disk.target.live
-            if state.is_current and live:
-                descriptors.append(sockets.enter_context(live.connect()).fileno())
-                inputs.append(encode(_live_input(disk.target.name, live, len(descriptors) - 1)))
-            else:
-                inputs.append(encode(self._file_input(disk, state, descriptors)))
-        return inputs, descriptors
-
-    def _file_input(self, disk: OpenDisk, state: State, descriptors: list[int]) -> DiskInput:
-        name = disk.target.name
-        if not disk.layers:
-            return DiskInput(name, (), unread=disk.unread)
-        if not state.is_current and name not in state.snapshots:
-            return DiskInput(name, (), unread=f"it has no snapshot {state.name!r}")
-        first = len(descriptors)
-        descriptors.extend(file.descriptor for file in disk.files)
-        layers = tuple(_layer_input(layer, first + depth) for depth, layer in enumerate(disk.layers))
-        data_file = None
-        if disk.data_file:
-            file = disk.data_file
-            data_file = LayerInput(file.path, len(descriptors) - 1, file.size_bytes, DiskFormat.RAW)
-        return DiskInput(name, layers, data_file, state.snapshots.get(name))
 
     # Files that change under the read
 
@@ -214,14 +260,3 @@ class OpenMachine:
     def _refresh(self) -> None:
         """Take the files' sizes and signatures anew; their tables are read anew by every job."""
         self._disks = [disk.refreshed() for disk in self._disks]
-
-
-def _layer_input(layer: Layer, descriptor: int) -> LayerInput:
-    zstd = "zstd" in layer.info.features
-    file = layer.file
-    return LayerInput(file.path, descriptor, file.size_bytes, layer.info.format, zstd=zstd)
-
-
-def _live_input(name: str, live: LiveExport, descriptor: int) -> DiskInput:
-    layer = LayerInput(name, descriptor, 0, DiskFormat.RAW, Transport.NBD, live.export)
-    return DiskInput(name, (layer,))

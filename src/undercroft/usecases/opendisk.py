@@ -6,6 +6,7 @@ picks among the named files.
 
 import os
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -17,6 +18,7 @@ from undercroft.model.report import DiskReport
 from undercroft.model.schema import decode, encode
 from undercroft.ports.reader import Reader
 from undercroft.usecases.chain import MAX_CHAIN_LENGTH, UnreadError, pick
+from undercroft.usecases.identity import Inspections, identify
 from undercroft.usecases.opening import OpenFile, open_file
 from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile
 
@@ -72,11 +74,14 @@ class DiskOpener:
     Args:
         target: the disks, and the files that their chains may draw on.
         reader: whoever looks into the files.
+        inspections: what unwritten files are known to say of themselves; None to look into all.
     """
 
-    def __init__(self, target: MachineTarget, reader: Reader) -> None:
+    def __init__(self, target: MachineTarget, reader: Reader, inspections: Inspections | None = None) -> None:
         self._target = target
         self._reader = reader
+        self._inspections = inspections
+        self._begun_at_ns = time.time_ns()
         self._descriptors: list[int] = []
 
     def close(self) -> None:
@@ -126,7 +131,7 @@ class DiskOpener:
                 )
             below = disk.chain[len(layers) - 1]
         else:
-            below = self._pick(top, top.info.backing_name, self._target.backing_files, "--backing")
+            below = self._pick_backing(top)
         if below.format:
             return below
         if not top.info.backing_format:
@@ -149,6 +154,15 @@ class DiskOpener:
             disk, self._pick(top, top.info.data_file_name, self._target.data_files, "--data-file")
         )
 
+    def _pick_backing(self, layer: Layer) -> NamedFile:
+        find = self._target.find_backing
+        if find is None:
+            return self._pick(layer, layer.info.backing_name, self._target.backing_files, "--backing")
+        try:
+            return find(layer.info.backing_name, layer.file.path)
+        except UnreadError as error:
+            raise UnreadError(f"{layer.file.path}: {error}") from None
+
     def _pick(self, layer: Layer, name: str, allowed: Sequence[NamedFile], option: str) -> NamedFile:
         try:
             return pick(name, layer.file.path, allowed, option)
@@ -158,9 +172,20 @@ class DiskOpener:
     def _open_layer(self, disk: DiskTarget, named: NamedFile) -> Layer:
         file = self._open(disk, named)
         try:
-            return Layer(file, self.inspect(file, named.format))
+            return Layer(file, self._known_or_inspected(file, named.format))
         except InputError as error:
             raise UnreadError(_about(file.path, error)) from error
+
+    def _known_or_inspected(self, file: OpenFile, image_format: DiskFormat | None) -> ImageInfo:
+        if self._inspections is None:
+            return self.inspect(file, image_format)
+        identity = identify(file, self._begun_at_ns)
+        known = self._inspections.find(identity, image_format)
+        if known is None:
+            known = self.inspect(file, image_format)
+            if not file.changed():
+                self._inspections.keep(identity, image_format, known)
+        return known
 
     def inspect(self, file: OpenFile, image_format: DiskFormat | None) -> ImageInfo:
         """Return a file's account of itself. Raises InputError."""

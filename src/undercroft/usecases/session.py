@@ -5,11 +5,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from undercroft.model.disk import DiskFormat
-from undercroft.model.domain import DomainDisk
-from undercroft.ports.hypervisor import PointInTime
 from undercroft.ports.reader import Reader
+from undercroft.usecases.domaintarget import domain_target
 from undercroft.usecases.machine import OpenMachine
-from undercroft.usecases.target import DiskTarget, LiveExport, MachineTarget, NamedFile, from_images
+from undercroft.usecases.target import MachineTarget, NamedFile, from_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,35 +74,10 @@ def _domain_target(request: Request, stack: ExitStack) -> MachineTarget:
     hypervisor = stack.enter_context(LibvirtHypervisor(request.connect))
     machine = hypervisor.find(request.domain)
     still = stack.enter_context(hypervisor.point_in_time(machine)) if machine.running else None
-    disks = tuple(_domain_disk(disk, still) for disk in machine.disks if not disk.removable)
-    backing_files = tuple(NamedFile(path) for path in request.backing_files)
-    data_files = tuple(NamedFile(path, DiskFormat.RAW) for path in request.data_files)
-    return MachineTarget(machine.name, disks, backing_files, data_files)
-
-
-def _domain_disk(disk: DomainDisk, still: PointInTime | None) -> DiskTarget:
-    """Return a domain's disk as a target: libvirt's files, and the live export where there is one."""
-    live = None
-    if still is not None and disk.target in still.targets:
-        target = disk.target
-        live = LiveExport(target, lambda: still.connect(target), still.check)
-    unread = disk.problem
-    if still is not None and live is None:
-        unread = unread or still.unavailable.get(disk.target, "not part of the point in time")
-    try:
-        image = NamedFile(disk.path, DiskFormat(disk.format)) if disk.path and not unread else None
-        chain = tuple(
-            NamedFile(entry.path, DiskFormat(entry.format) if entry.format else None)
-            for entry in disk.chain or ()
-        )
-    except ValueError:
-        image, chain, unread = None, (), f"format {disk.format!r} or one of its chain is unsupported"
-    return DiskTarget(
-        name=disk.target,
-        image=image,
-        chain=None if disk.chain is None else chain,
-        data_file=NamedFile(disk.data_file, DiskFormat.RAW) if disk.data_file else None,
-        format_source="libvirt",
-        live=live,
-        unread=unread,
+    return domain_target(
+        machine.name,
+        machine.disks,
+        still,
+        backing_files=tuple(NamedFile(path) for path in request.backing_files),
+        data_files=tuple(NamedFile(path, DiskFormat.RAW) for path in request.data_files),
     )

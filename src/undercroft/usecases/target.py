@@ -63,12 +63,17 @@ class DiskTarget:
 
 @dataclass(frozen=True, slots=True)
 class MachineTarget:
-    """One machine: its disks in the guest's order, and the files that its chains may draw on."""
+    """One machine: its disks in the guest's order, and the files that its chains may draw on.
+
+    `find_backing` stands in place of `backing_files` where they are too many to be listed: it gets the name
+    in a header, which it compares and never opens, and the image's path, and raises `chain.UnreadError`.
+    """
 
     name: str
     disks: tuple[DiskTarget, ...]
     backing_files: tuple[NamedFile, ...] = ()
     data_files: tuple[NamedFile, ...] = ()
+    find_backing: Callable[[str, str], NamedFile] | None = None
 
 
 def from_images(

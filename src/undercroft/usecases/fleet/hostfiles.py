@@ -1,0 +1,128 @@
+"""Which files of a host may lie below a machine's image, where libvirt does not say.
+
+libvirt knows the chain of a running machine, and of a stopped one whose images lie in a pool. For others only
+the image's header names what is below, and the header is the guest's to write (a raw disk's wholly, a qcow2
+file's where a flaw in the monitor lets it). Guarantees: a header picks among the volumes of pools, the
+backing images of other machines and the files that the administrator named, and never gets the disk that a
+machine writes: not another's, nor a second one of its own. It means exactly the path that QEMU would open;
+a file of the same name elsewhere is not it. A template's disk may be a base: it is never started.
+
+    files = HostFiles(survey, extra=("/srv/bases/*.qcow2",))
+    reading = layers.read(files.target_for(domain), "current")
+"""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from undercroft.model.domain import Domain, PoolVolume, Survey
+from undercroft.ports.hypervisor import PointInTime
+from undercroft.usecases.chain import UnreadError
+from undercroft.usecases.domaintarget import domain_target
+from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile
+
+MAX_EXTRA_FILES = 100_000
+
+
+class HostFiles:
+    """The files of one survey, looked up by the path that a header resolves to.
+
+    Args:
+        survey: all machines and volumes of this host.
+        extra: glob patterns of further files that may be bases, from the administrator's settings.
+    """
+
+    def __init__(self, survey: Survey, extra: Sequence[str] = ()) -> None:
+        self._allowed: dict[str, NamedFile] = {}
+        self._written: dict[str, str] = {}
+        self._written_inodes: dict[tuple[int, int], str] = {}
+        for domain in survey.domains:
+            if not domain.ownership.template:
+                for path in _written_by(domain):
+                    self._forbid(path, domain.name)
+        paths = [volume.path for volume in survey.volumes]
+        paths += [path for domain in survey.domains for path in _below(domain)]
+        paths += [
+            disk.path for domain in survey.domains if domain.ownership.template for disk in domain.disks
+        ]
+        for path in filter(None, (*paths, *_matching(extra))):
+            self._allowed.setdefault(os.path.realpath(path), NamedFile(path))
+
+    def target_for(self, domain: Domain, still: PointInTime | None = None) -> MachineTarget:
+        """Return a machine as it may be read; `still` holds a running one at a point in time."""
+        return domain_target(domain.name, domain.disks, still, find_backing=self.find)
+
+    def target_for_image(self, volume: PoolVolume) -> MachineTarget:
+        """Return an image of no machine; its format is told from its bytes, as nobody else says it."""
+        disk = DiskTarget("disk0", NamedFile(volume.path))
+        return MachineTarget(volume.name, (disk,), find_backing=self.find)
+
+    def find(self, untrusted_name: str, image_path: str) -> NamedFile:
+        """Return the file that an image's header means.
+
+        Args:
+            untrusted_name: the header's text; compared, never opened.
+            image_path: the image whose header it is.
+
+        Raises:
+            UnreadError: it may not be read for this machine, or is not among the host's images.
+        """
+        name = untrusted_name.removeprefix("file:").split("\0")[0]
+        path = os.path.realpath(os.path.join(os.path.dirname(image_path), name))
+        writer = self._writer(path)
+        if writer:
+            raise UnreadError(
+                f"its header names {untrusted_name!r}, which is the disk that machine {writer} writes, and is"
+                " not read for another; make that machine a template if it is one"
+            )
+        found = self._allowed.get(path)
+        if found is None:
+            raise UnreadError(
+                f"its header names {untrusted_name!r}, which is in no storage pool and below no other"
+                " machine; make a pool of its folder, or say the chain with <backingStore> in the XML"
+            )
+        return found
+
+    def _forbid(self, path: str, machine: str) -> None:
+        self._written[os.path.realpath(path)] = machine
+        if inode := _inode(path):
+            self._written_inodes[inode] = machine
+
+    def _writer(self, path: str) -> str:
+        """Return the machine that writes the file, by this or another name (a hard link), "" for none."""
+        if path in self._written:
+            return self._written[path]
+        inode = _inode(path)
+        return self._written_inodes.get(inode, "") if inode else ""
+
+
+def _written_by(domain: Domain) -> Iterator[str]:
+    """Yield the files that a machine writes or may be made to write: tops, their data, snapshots' files."""
+    for disk in domain.disks:
+        if not disk.readonly and not disk.removable:
+            yield from filter(None, (disk.path, disk.data_file))
+    below = set(_below(domain))
+    for snapshot in domain.snapshots:
+        paths = (snapshot.memory_path, *(disk.path for disk in snapshot.disks))
+        yield from (path for path in paths if path and path not in below)
+    if domain.managed_save:
+        yield domain.managed_save
+
+
+def _below(domain: Domain) -> Iterator[str]:
+    for disk in domain.disks:
+        for entry in disk.chain or ():
+            yield entry.path
+
+
+def _matching(patterns: Iterable[str]) -> list[str]:
+    found = [path for pattern in patterns for path in glob.iglob(pattern)]
+    return sorted(path for path in found[:MAX_EXTRA_FILES] if os.path.isfile(path))
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,56 @@
+"""Opened disks as a job takes them: descriptors, and which of them make up which disk in which state."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from undercroft.model.disk import DiskFormat
+from undercroft.model.job import DiskInput, LayerInput, Transport
+from undercroft.model.schema import Json, encode
+from undercroft.usecases.opendisk import Layer, OpenDisk
+from undercroft.usecases.states import State
+from undercroft.usecases.target import LiveExport
+
+
+def disk_inputs(disks: Sequence[OpenDisk], state: State, sockets: ExitStack) -> tuple[Json, list[int]]:
+    """Return the disks of a state as the reader takes them, and the descriptors that they refer to.
+
+    A live disk is spoken to over a socket of this job's own, which `sockets` closes.
+    """
+    inputs: list[Json] = []
+    descriptors: list[int] = []
+    for disk in disks:
+        live = disk.target.live
+        if state.is_current and live:
+            descriptors.append(sockets.enter_context(live.connect()).fileno())
+            inputs.append(encode(_live_input(disk.target.name, live, len(descriptors) - 1)))
+        else:
+            inputs.append(encode(file_input(disk, state, descriptors)))
+    return inputs, descriptors
+
+
+def file_input(disk: OpenDisk, state: State, descriptors: list[int]) -> DiskInput:
+    """Return one disk that is read from its files; their descriptors are added to `descriptors`."""
+    name = disk.target.name
+    if not disk.layers:
+        return DiskInput(name, (), unread=disk.unread)
+    if not state.is_current and name not in state.snapshots:
+        return DiskInput(name, (), unread=f"it has no snapshot {state.name!r}")
+    first = len(descriptors)
+    descriptors.extend(file.descriptor for file in disk.files)
+    layers = tuple(_layer_input(layer, first + depth) for depth, layer in enumerate(disk.layers))
+    data_file = None
+    if disk.data_file:
+        file = disk.data_file
+        data_file = LayerInput(file.path, len(descriptors) - 1, file.size_bytes, DiskFormat.RAW)
+    return DiskInput(name, layers, data_file, state.snapshots.get(name))
+
+
+def _layer_input(layer: Layer, descriptor: int) -> LayerInput:
+    zstd = "zstd" in layer.info.features
+    file = layer.file
+    return LayerInput(file.path, descriptor, file.size_bytes, layer.info.format, zstd=zstd)
+
+
+def _live_input(name: str, live: LiveExport, descriptor: int) -> DiskInput:
+    layer = LayerInput(name, descriptor, 0, DiskFormat.RAW, Transport.NBD, live.export)
+    return DiskInput(name, (layer,))
