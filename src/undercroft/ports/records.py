@@ -77,6 +77,10 @@ class Record(Protocol):
         """Return the read set that was kept last with an inventory of that digest, None for none."""
         ...
 
+    def software_of(self, inventory: str) -> str:
+        """Return the software digest of an inventory on record. Raises NotFoundError."""
+        ...
+
     def software(self, digest: str) -> Inventory:
         """Return any one inventory with that software digest. Raises NotFoundError."""
         ...

@@ -131,9 +131,9 @@ def _scan(record: Record, scanned: Scanned, before: Scan | None) -> Scan:
         inventory, software = record.put_inventory(reading.inventory, reading.reads)
         problems = reading.inventory.coverage.problems
     else:
-        known = record.inventory(reading.inventory_digest)
-        inventory, software = record.put_inventory(known, None)
-        problems = known.coverage.problems
+        inventory = reading.inventory_digest
+        software = record.software_of(inventory)
+        problems = record.inventory(inventory).coverage.problems
     unchanged = before if before and before.inventory == inventory and reading.fingerprint is None else None
     credentials = unchanged.credentials if unchanged else ""
     if scanned.credentials is not None:
