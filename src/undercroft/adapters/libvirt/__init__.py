@@ -6,8 +6,16 @@
             with hypervisor.point_in_time(machine) as moment:
                 connection = moment.connect("vda")   # NBD export "vda"
 
-`find` needs a read-only connection; `point_in_time` needs one that may write. No method changes a machine's
-definition or its disks, and none opens an image.
+The fleet's side is imported by itself, as it loads asyncio, which a scan does without:
+
+    from undercroft.adapters.libvirt.fleet import LibvirtFleet
+
+    with LibvirtFleet() as fleet:
+        survey = fleet.survey()
+        async for event in fleet.events(): ...
+
+`find` needs a read-only connection; `point_in_time` needs one that may write. No method of
+`LibvirtHypervisor` changes a machine's definition or its disks, and nothing here opens an image.
 """
 
 from undercroft.adapters.libvirt.hypervisor import LibvirtHypervisor, default_uri

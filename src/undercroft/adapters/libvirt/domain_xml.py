@@ -59,7 +59,11 @@ def parse_domain(untrusted_xml: str) -> DomainDefinition:
 
     Raises InputError where the XML is malformed, lacks a name or UUID, or passes a limit.
     """
-    root = _parse(untrusted_xml, "domain")
+    return definition(parse_root(untrusted_xml, "domain"))
+
+
+def definition(root: ElementTree.Element) -> DomainDefinition:
+    """Return a domain's disks from its parsed XML. Raises InputError as `parse_domain` does."""
     disks: list[DomainDisk] = []
     volumes: dict[str, VolumeName] = {}
     for element in root.iterfind("devices/disk"):
@@ -78,7 +82,7 @@ def parse_domain(untrusted_xml: str) -> DomainDefinition:
 
 def parse_backup_scratch(untrusted_xml: str) -> tuple[str, ...]:
     """Return the scratch files of a running backup job. Raises InputError as `parse_domain` does."""
-    root = _parse(untrusted_xml, "domainbackup")
+    root = parse_root(untrusted_xml, "domainbackup")
     paths = (scratch.get("file", "") for scratch in root.iterfind("disks/disk/scratch"))
     return tuple(path for path in paths if path)
 
@@ -105,7 +109,11 @@ def backup_xml(socket_path: str, scratch_files: dict[str, str], left_out: tuple[
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _parse(untrusted_xml: str, expected: str) -> ElementTree.Element:
+def parse_root(untrusted_xml: str, expected: str) -> ElementTree.Element:
+    """Return the root of libvirt's XML, which is `<expected>`.
+
+    Raises InputError where it is malformed, another element, over the limit, or declares a document type.
+    """
     if len(untrusted_xml) > MAX_XML_CHARACTERS:
         raise InputError(
             f"libvirt's {expected} XML: {len(untrusted_xml)} characters, the limit is {MAX_XML_CHARACTERS}"
@@ -113,12 +121,12 @@ def _parse(untrusted_xml: str, expected: str) -> ElementTree.Element:
     parser = ElementTree.XMLParser(target=_NoDoctype())  # noqa: S314 - DTDs are refused, the size is bounded
     try:
         parser.feed(untrusted_xml)
-        root: object = parser.close()
+        untrusted_root: object = parser.close()
     except (ElementTree.ParseError, UnicodeEncodeError) as error:
         raise InputError(f"libvirt's {expected} XML is malformed: {error}") from error
-    if not isinstance(root, ElementTree.Element) or root.tag != expected:
+    if not isinstance(untrusted_root, ElementTree.Element) or untrusted_root.tag != expected:
         raise InputError(f"libvirt's XML: <{expected}> expected, found something else")
-    return root
+    return untrusted_root
 
 
 def _disk(element: ElementTree.Element) -> DomainDisk:

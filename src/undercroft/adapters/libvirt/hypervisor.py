@@ -53,7 +53,7 @@ class LibvirtHypervisor:
         self.uri = uri or default_uri()
         self._limits = limits or ScratchLimits()
         self._state_directory = state_directory
-        _require_local(self.uri)
+        require_local(self.uri)
         self._libvirt: Libvirt = load()
         self._reading = self._open(self._libvirt.openReadOnly)
         self._writing: Connection | None = None
@@ -140,7 +140,7 @@ class LibvirtHypervisor:
             ) from error
 
 
-def _require_local(uri: str) -> None:
+def require_local(uri: str) -> None:
     """Raise OperationError for a URI of another host: its paths and sockets mean nothing here."""
     parts = urlsplit(uri)
     transport = parts.scheme.partition("+")[2]

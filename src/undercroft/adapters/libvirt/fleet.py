@@ -1,0 +1,188 @@
+"""libvirt as the fleet's hypervisor: everything that it has, what happens to it, and a few commands."""
+
+import difflib
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from undercroft.adapters.libvirt import machine_xml, ownership_xml, watch
+from undercroft.adapters.libvirt.bindings import Connection, Libvirt, Snapshot, code, load, message
+from undercroft.adapters.libvirt.bindings import Domain as Handle
+from undercroft.adapters.libvirt.connections import Connections, is_alive
+from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY, default_uri, require_local
+from undercroft.adapters.libvirt.survey import Surveyor
+from undercroft.errors import NotFoundError, OperationError
+from undercroft.model.domain import Domain, Survey
+from undercroft.ports.fleet import MachineEvent
+
+EXTERNAL_CURE = (
+    "this libvirt cannot do it for external snapshots; libvirt 9.9 and newer can, and by hand: virsh"
+    " blockcommit, then virsh snapshot-delete --metadata"
+)
+
+
+class LibvirtFleet:
+    """`ports.fleet.FleetHypervisor` over one libvirt connection URI. Use as a context manager.
+
+    Nothing is connected until it is needed, and a connection that died is made anew: it may be made before
+    libvirt runs, and outlives its restarts.
+
+    Args:
+        uri: a libvirt connection URI of this host; "" for `default_uri`.
+        save_directory: where managed save images lie; None for libvirt's own place.
+
+    Raises:
+        OperationError: libvirt-python is missing, or the URI names another host, whose images cannot be
+            opened from here.
+    """
+
+    def __init__(self, uri: str = "", save_directory: Path | None = None) -> None:
+        self.uri = uri or default_uri()
+        require_local(self.uri)
+        self._libvirt: Libvirt = load()
+        self._save_directory = save_directory or _save_directory(self.uri)
+        self._connections = Connections(self._libvirt, self.uri)
+
+    def __enter__(self) -> "LibvirtFleet":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._connections.close()
+
+    def survey(self) -> Survey:
+        """Return everything. See `FleetHypervisor.survey`."""
+        with self._connections.reading() as connection:
+            return Surveyor(self._libvirt, connection, self._save_directory).survey(self.uri)
+
+    def domain(self, uuid: str) -> Domain:
+        """Return one machine. See `FleetHypervisor.domain`."""
+        with self._connections.reading() as connection:
+            handle = self._handle(connection, uuid)
+            found = Surveyor(self._libvirt, connection, self._save_directory).domain(handle)
+        if found is None:
+            raise NotFoundError(self._not_found(uuid))
+        return found
+
+    def events(self) -> AsyncIterator[MachineEvent]:
+        """Yield events for ever. See `FleetHypervisor.events`."""
+        return watch.watch(self._libvirt, self._connections)
+
+    def revert(self, uuid: str, snapshot: str, *, paused: bool = False) -> None:
+        """Revert a machine to a snapshot. See `FleetHypervisor.revert`.
+
+        libvirt's --force is never used: where libvirt calls a revert risky, its words are the answer.
+        """
+        flags = self._libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED if paused else 0
+        with self._handled(uuid, f"revert to {snapshot!r}", EXTERNAL_CURE) as handle:
+            handle.revertToSnapshot(self._snapshot(handle, snapshot), flags)
+
+    def start(self, uuid: str) -> None:
+        """Start a machine that is off. See `FleetHypervisor.start`."""
+        with self._handled(uuid, "start") as handle:
+            handle.create()
+
+    def destroy(self, uuid: str) -> None:
+        """Stop a machine at once. See `FleetHypervisor.destroy`."""
+        with self._handled(uuid, "destroy") as handle:
+            try:
+                handle.destroy()
+            except self._libvirt.libvirtError as error:
+                if code(error) != self._libvirt.VIR_ERR_OPERATION_INVALID or handle.isActive():
+                    raise
+
+    def enable_genid(self, uuid: str) -> None:
+        """Add `<genid/>` to a machine's definition. See `FleetHypervisor.enable_genid`.
+
+        Raises InputError where the definition cannot be read.
+        """
+        what = "define with <genid/>"
+        with self._connections.commanding() as connection, self._told(connection, uuid, what):
+            handle = self._handle(connection, uuid)
+            if not handle.isPersistent():
+                raise OperationError(
+                    f"machine {handle.name()}: transient, it has no definition to change; add <genid/> to the"
+                    " XML that it is created from"
+                )
+            flags = self._libvirt.VIR_DOMAIN_XML_INACTIVE | self._libvirt.VIR_DOMAIN_XML_SECURE
+            before = handle.XMLDesc(flags)
+            after = machine_xml.with_genid(before)
+            if after != before:
+                connection.defineXML(after)
+
+    def set_ownership(
+        self, uuid: str, *, owner: str, labels: Sequence[str], expires_on: str, template: bool
+    ) -> None:
+        """Write a machine's metadata element. See `FleetHypervisor.set_ownership`.
+
+        Raises InputError for a value that the element cannot hold.
+        """
+        element = ownership_xml.ownership_xml(owner, labels, expires_on, template=template)
+        with self._handled(uuid, "set metadata") as handle:
+            flags = self._libvirt.VIR_DOMAIN_AFFECT_CONFIG if handle.isPersistent() else 0
+            if handle.isActive():
+                flags |= self._libvirt.VIR_DOMAIN_AFFECT_LIVE
+            kind = self._libvirt.VIR_DOMAIN_METADATA_ELEMENT
+            handle.setMetadata(kind, element, ownership_xml.PREFIX, ownership_xml.NAMESPACE, flags)
+
+    def delete_snapshot(self, uuid: str, snapshot: str) -> None:
+        """Delete one snapshot. See `FleetHypervisor.delete_snapshot`."""
+        with self._handled(uuid, f"delete snapshot {snapshot!r}", EXTERNAL_CURE) as handle:
+            self._snapshot(handle, snapshot).delete()
+
+    @contextmanager
+    def _handled(self, uuid: str, what: str, cure: str = "") -> Iterator[Handle]:
+        """Give a machine for one command; libvirt's error becomes one that names machine and command."""
+        with self._connections.commanding() as connection, self._told(connection, uuid, what, cure):
+            yield self._handle(connection, uuid)
+
+    @contextmanager
+    def _told(self, connection: Connection, uuid: str, what: str, cure: str = "") -> Iterator[None]:
+        try:
+            yield
+        except self._libvirt.libvirtError as error:
+            if not is_alive(self._libvirt, connection):
+                raise
+            if code(error) == self._libvirt.VIR_ERR_NO_DOMAIN:
+                raise NotFoundError(self._not_found(uuid)) from error
+            unsupported = code(error) in {
+                self._libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+                self._libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
+            }
+            hint = f"; {cure}" if cure and unsupported else ""
+            raise OperationError(f"machine {uuid}: {what}: {message(error)}{hint}") from error
+
+    def _handle(self, connection: Connection, uuid: str) -> Handle:
+        try:
+            return connection.lookupByUUIDString(uuid)
+        except self._libvirt.libvirtError as error:
+            if not is_alive(self._libvirt, connection):
+                raise
+            raise NotFoundError(self._not_found(uuid)) from error
+
+    def _snapshot(self, handle: Handle, name: str) -> Snapshot:
+        try:
+            return handle.snapshotLookupByName(name)
+        except self._libvirt.libvirtError as error:
+            if code(error) != self._libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
+                raise
+            names = [snapshot.getName() for snapshot in handle.listAllSnapshots()]
+            near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(near)}?" if near else f"it has {len(names)}: virsh snapshot-list"
+            raise NotFoundError(f"machine {handle.name()}: no snapshot {name!r}; {hint}") from error
+
+    def _not_found(self, uuid: str) -> str:
+        return f"machine {uuid!r}: not on {self.uri}; virsh list --all --uuid"
+
+
+def _save_directory(uri: str) -> Path:
+    """Return where libvirt puts managed save images: of the system instance, or of the user's own."""
+    if urlsplit(uri).path == "/session":
+        config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+        return Path(config) / "libvirt" / "qemu" / "save"
+    return SYSTEM_STATE_DIRECTORY / "save"

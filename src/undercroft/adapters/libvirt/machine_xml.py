@@ -1,0 +1,192 @@
+"""libvirt's XML as values beyond a domain's disks: interfaces, snapshots, volumes, pools. Pure; no I/O.
+
+Follows libvirt's "Domain XML format", "Snapshot XML format" and "Storage pool and volume XML format". Limits
+and trust as in `domain_xml`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from undercroft.adapters.libvirt import domain_xml
+from undercroft.adapters.libvirt.domain_xml import DomainDefinition, parse_root
+from undercroft.adapters.libvirt.ownership_xml import parse_ownership
+from undercroft.errors import InputError
+from undercroft.model.domain import DomainSnapshot, Interface, Ownership, PoolVolume, SnapshotDisk
+
+MAX_INTERFACES = 1024
+MAX_ID = 2**31 - 1
+MAX_SECONDS = 2**40
+
+_SOURCE_ATTRIBUTES = {"network": "network", "bridge": "bridge"}
+_HOST_VOLUMES = frozenset({"file", "block"})
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDefinition:
+    """What a domain's XML says of it, with `disks` as in `DomainDefinition`."""
+
+    disks: DomainDefinition
+    libvirt_id: int
+    genid: bool
+    interfaces: tuple[Interface, ...]
+    ownership: Ownership
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDefinition:
+    """A storage pool: `kind` is libvirt's type ("dir", "logical", ...), `path` its target folder or ""."""
+
+    name: str
+    kind: str
+    path: str
+
+
+def parse_machine(untrusted_xml: str) -> MachineDefinition:
+    """Return a domain's definition. Raises InputError as `domain_xml.parse_domain` does."""
+    root = parse_root(untrusted_xml, "domain")
+    interfaces = root.findall("devices/interface")
+    if len(interfaces) > MAX_INTERFACES:
+        raise InputError(f"libvirt's domain XML: more than {MAX_INTERFACES} interfaces")
+    libvirt_id = _number(root.get("id", "0"), MAX_ID)
+    return MachineDefinition(
+        disks=domain_xml.definition(root),
+        libvirt_id=libvirt_id,
+        genid=root.find("genid") is not None,
+        interfaces=tuple(_interface(element, live=libvirt_id > 0) for element in interfaces),
+        ownership=parse_ownership(root),
+    )
+
+
+def parse_snapshot(untrusted_xml: str, *, current: bool) -> DomainSnapshot:
+    """Return one snapshot. Raises InputError where the XML is malformed, nameless, or over a limit."""
+    root = parse_root(untrusted_xml, "domainsnapshot")
+    name = root.findtext("name")
+    if not name:
+        raise InputError("libvirt's snapshot XML: no <name>")
+    disks = root.findall("disks/disk")
+    if len(disks) > domain_xml.MAX_DISKS:
+        raise InputError(f"snapshot {name!r}: more than {domain_xml.MAX_DISKS} disks")
+    memory = root.find("memory")
+    return DomainSnapshot(
+        name=name,
+        parent=root.findtext("parent/name") or "",
+        created_at_s=_number(root.findtext("creationTime") or "0", MAX_SECONDS),
+        state=root.findtext("state") or "",
+        memory=memory.get("snapshot", "no") if memory is not None else "no",
+        memory_path=memory.get("file", "") if memory is not None else "",
+        disks=tuple(_snapshot_disk(disk) for disk in disks),
+        current=current,
+    )
+
+
+def parents_first(snapshots: Sequence[DomainSnapshot]) -> tuple[DomainSnapshot, ...]:
+    """Return the snapshots with each parent before its children, siblings in the order of their making.
+
+    One whose parent is not there, or that descends from itself, comes with the roots.
+    """
+    names = {snapshot.name for snapshot in snapshots}
+    children: dict[str, list[DomainSnapshot]] = {}
+    for snapshot in sorted(snapshots, key=lambda snapshot: (snapshot.created_at_s, snapshot.name)):
+        children.setdefault(snapshot.parent if snapshot.parent in names else "", []).append(snapshot)
+    ordered: dict[str, DomainSnapshot] = {}
+    waiting = children.pop("", [])
+    while waiting or children:
+        if not waiting:  # only a circle is left: broken anywhere
+            waiting = children.pop(next(iter(children)))
+        for snapshot in waiting:
+            ordered[snapshot.name] = snapshot
+        waiting = [child for snapshot in waiting for child in children.pop(snapshot.name, [])]
+    return tuple(ordered.values())
+
+
+def parse_pool(untrusted_xml: str) -> PoolDefinition:
+    """Return a storage pool's definition. Raises InputError where the XML is malformed or nameless."""
+    root = parse_root(untrusted_xml, "pool")
+    name = root.findtext("name")
+    if not name:
+        raise InputError("libvirt's pool XML: no <name>")
+    return PoolDefinition(name, root.get("type", ""), root.findtext("target/path") or "")
+
+
+def parse_volume(untrusted_xml: str, pool: str) -> PoolVolume | None:
+    """Return one volume, None when it is no file or block device of this host. Raises InputError."""
+    root = parse_root(untrusted_xml, "volume")
+    name, path = root.findtext("name"), root.findtext("target/path")
+    if root.get("type", "file") not in _HOST_VOLUMES:
+        return None
+    if not name or not path:
+        raise InputError("libvirt's volume XML: no <name> or no <path>")
+    image_format = root.find("target/format")
+    size = root.findtext("physical") or root.findtext("capacity") or "0"
+    return PoolVolume(
+        pool=pool,
+        name=name,
+        path=path,
+        format=image_format.get("type", "") if image_format is not None else "",
+        size_bytes=_number(size, 2**63),
+    )
+
+
+def with_genid(definition_xml: str) -> str:
+    """Return a domain's XML with `<genid/>`, all else byte for byte as it was; unchanged if it has one.
+
+    Put in as text: a parser that writes the XML anew renames the prefixes of namespaces, and libvirt drops
+    what it does not know by its own ("qemu:commandline").
+
+    Raises InputError where the XML is malformed or has no <uuid> to put it after.
+    """
+    if parse_root(definition_xml, "domain").find("genid") is not None:
+        return definition_xml
+    data = definition_xml.encode()
+    depth, place = 0, -1
+    parser = expat.ParserCreate("utf-8")
+
+    def start(_name: str, _attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+
+    def end(name: str) -> None:
+        nonlocal depth, place
+        depth -= 1
+        if depth == 1 and name == "uuid":
+            place = data.index(b">", parser.CurrentByteIndex) + 1
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.Parse(data, True)
+    if place < 0:
+        raise InputError("libvirt's domain XML: no <uuid>")
+    return (data[:place] + b"\n  <genid/>" + data[place:]).decode()
+
+
+def _interface(element: ElementTree.Element, *, live: bool) -> Interface:
+    """Return one interface; a definition may name a tap that is not there while the machine is off."""
+    kind = element.get("type", "")
+    source, mac, target = element.find("source"), element.find("mac"), element.find("target")
+    attribute = _SOURCE_ATTRIBUTES.get(kind)
+    return Interface(
+        mac=mac.get("address", "").lower() if mac is not None else "",
+        kind=kind,
+        source=source.get(attribute, "") if source is not None and attribute else "",
+        bridge=source.get("bridge", "") if source is not None and attribute else "",
+        tap=target.get("dev", "") if live and target is not None else "",
+    )
+
+
+def _snapshot_disk(element: ElementTree.Element) -> SnapshotDisk:
+    kind = element.get("snapshot", "no")
+    source = element.find("source")
+    path = ""
+    if kind == "external" and source is not None:
+        path = source.get("file", "") or source.get("dev", "")
+    return SnapshotDisk(element.get("name", ""), kind, path)
+
+
+def _number(untrusted_text: str, maximum: int) -> int:
+    if not (untrusted_text.isascii() and untrusted_text.isdigit() and len(untrusted_text) <= 20):
+        raise InputError(f"libvirt's XML: a number expected, found {untrusted_text[:40]!r}")
+    number = int(untrusted_text)
+    if number > maximum:
+        raise InputError(f"libvirt's XML: number {number}, at most {maximum} is possible")
+    return number
