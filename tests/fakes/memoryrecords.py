@@ -164,6 +164,13 @@ class MemoryRecord:
     def inventory(self, digest: str) -> Inventory:
         return _found(self._draft.inventories, digest, "inventory")
 
+    def reads(self, inventory: str) -> ReadSet | None:
+        found = [reads for owner, reads in self._draft.reads.values() if owner == inventory]
+        return found[-1] if found else None
+
+    def software_of(self, inventory: str) -> str:
+        return software_digest(self.inventory(inventory))
+
     def software(self, digest: str) -> Inventory:
         return self.inventory(_found(self._draft.software, digest, "inventory of software"))
 
@@ -218,7 +225,9 @@ class MemoryRecord:
 
     def put_judgements(self, judgements: Sequence[Judgement]) -> None:
         for judgement in judgements:
-            line = logged.judgement_line(self._draft.judgements.get(judgement.subject), judgement)
+            known = self._draft.judgements.get(judgement.subject)
+            before = None if known is None else (known.verdict.value, known.action.value)
+            line = logged.judgement_line(before, judgement)
             self._written.judgements[judgement.subject] = judgement
             if line is not None:
                 self.log(*line)

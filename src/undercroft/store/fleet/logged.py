@@ -27,9 +27,14 @@ def decision_line(decision: Decision) -> Line:
     return Line("decision", decision.machine, _without(decision, "machine", "at"), decision.at)
 
 
-def judgement_line(before: Judgement | None, after: Judgement) -> Line | None:
-    """Return what is logged of a judgement, None where verdict and action stay as they were."""
-    if before is not None and (before.verdict, before.action) == (after.verdict, after.action):
+def judgement_line(before: tuple[str, str] | None, after: Judgement) -> Line | None:
+    """Return what is logged of a judgement, None where it stays as it was.
+
+    Args:
+        before: verdict and action as they were, None for a new subject.
+        after: what is now.
+    """
+    if before == (after.verdict, after.action):
         return None
     body: dict[str, Json] = {
         "verdict": after.verdict.value,
@@ -37,7 +42,7 @@ def judgement_line(before: Judgement | None, after: Judgement) -> Line | None:
         "why": after.why,
         "policy": after.policy,
         "advisories": after.advisories,
-        "before": None if before is None else [before.verdict.value, before.action.value],
+        "before": None if before is None else list(before),
     }
     return Line("verdict", after.subject, body, after.judged_at)
 

@@ -1,0 +1,206 @@
+"""A record's assessments, judgements, decisions, holds, floors, intents and fixes."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import select
+
+from undercroft.model.finding import Assessment
+from undercroft.model.fleet import Floor, Hold, Intent
+from undercroft.model.verdict import Decision, Judgement
+from undercroft.store.fleet import logged, tables
+from undercroft.store.fleet.codec import from_text, from_texts
+from undercroft.store.fleet.digests import text_digest, to_text
+from undercroft.store.fleet.logpart import LogPart
+from undercroft.store.fleet.session import Fields, bodies_of, chunks
+from undercroft.store.fleet.tables import key_text, micros, moment
+
+Fix = tuple[str, str, str]
+
+
+class JudgePart(LogPart):
+    """The methods of what is judged and decided."""
+
+    def put_assessment(self, software: str, advisories: str, assessment: Assessment) -> None:
+        """See `ports.records.Record.put_assessment`."""
+        text = to_text(assessment)
+        digest = text_digest(text)
+        row = {"software": software, "advisories": advisories, "digest": digest, "body": text}
+        self._put(tables.assessment, [row])
+        self._remember_later(Assessment, digest, assessment, len(text))
+
+    def assessments(self, advisories: str) -> Mapping[str, Assessment]:
+        """See `ports.records.Record.assessments`."""
+        columns = select(tables.assessment.c.software, tables.assessment.c.digest)
+        rows = self._all(columns.where(tables.assessment.c.advisories == advisories))
+        return {software: self._document(tables.assessment, Assessment, digest) for software, digest in rows}
+
+    def assessment(self, software: str, advisories: str = "") -> Assessment | None:
+        """See `ports.records.Record.assessment`."""
+        statement = select(tables.assessment.c.digest).where(tables.assessment.c.software == software)
+        if advisories:
+            statement = statement.where(tables.assessment.c.advisories == advisories)
+        digests = self._bodies(statement)
+        return self._document(tables.assessment, Assessment, digests[0]) if digests else None
+
+    def put_judgements(self, judgements: Sequence[Judgement]) -> None:
+        """See `ports.records.Record.put_judgements`."""
+        latest = {value.subject: value for value in judgements}
+        before: dict[str, tuple[str, str]] = {}
+        columns = select(tables.judgement.c.subject, tables.judgement.c.verdict, tables.judgement.c.action)
+        for some in chunks(latest):
+            rows = self._all(columns.where(tables.judgement.c.subject.in_(some)))
+            before |= {key: (verdict, action) for key, verdict, action in rows}
+        self._put(tables.judgement, [_judgement_row(value) for value in latest.values()])
+        lines = [
+            logged.judgement_line(before.get(key_text(value.subject)), value) for value in latest.values()
+        ]
+        self._append([line for line in lines if line is not None])
+
+    def judgements(self) -> Mapping[str, Judgement]:
+        """See `ports.records.Record.judgements`."""
+        found = from_texts(Judgement, self._bodies(select(tables.judgement.c.body)), "judgement")
+        return {value.subject: value for value in found}
+
+    def judgement(self, subject: str) -> Judgement | None:
+        """See `ports.records.Record.judgement`."""
+        bodies = self._bodies(bodies_of(tables.judgement, tables.judgement.c.subject, subject))
+        return from_text(Judgement, bodies[0], f"judgement of {subject}") if bodies else None
+
+    def put_decision(self, decision: Decision) -> bool:
+        """See `ports.records.Record.put_decision`."""
+        row = {
+            "ident": decision.ident,
+            "machine": decision.machine,
+            "at": micros(decision.at),
+            "body": to_text(decision),
+        }
+        is_new = self._add(tables.decision, row, "ident")
+        if is_new:
+            self._append([logged.decision_line(decision)])
+        return is_new
+
+    def decision(self, ident: str) -> Decision | None:
+        """See `ports.records.Record.decision`."""
+        bodies = self._bodies(select(tables.decision.c.body).where(tables.decision.c.ident == ident))
+        return from_text(Decision, bodies[0], f"decision {ident}") if bodies else None
+
+    def decisions(self, machine: str = "", limit: int = 100) -> tuple[Decision, ...]:
+        """See `ports.records.Record.decisions`."""
+        statement = bodies_of(tables.decision, tables.decision.c.machine, machine)
+        statement = statement.order_by(tables.decision.c.at.desc(), tables.decision.c.number.desc()).limit(
+            limit
+        )
+        return tuple(from_texts(Decision, self._bodies(statement), "decision"))
+
+    def put_hold(self, hold: Hold) -> None:
+        """See `ports.records.Record.put_hold`; the same once more is nothing new."""
+        text = to_text(hold)
+        self._may_write()
+        if self._bodies(select(tables.hold.c.body).where(tables.hold.c.machine == hold.machine)) == [text]:
+            return
+        self._put(tables.hold, [{"machine": hold.machine, "body": text}])
+        self._append([logged.hold_line(hold)])
+
+    def drop_hold(self, machine: str, reason: str, at: datetime) -> None:
+        """See `ports.records.Record.drop_hold`."""
+        bodies = self._bodies(select(tables.hold.c.body).where(tables.hold.c.machine == machine))
+        if self._write(tables.hold.delete().where(tables.hold.c.machine == machine)):
+            held = from_text(Hold, bodies[0], f"hold of {machine}")
+            self._append([logged.open_line(held, reason, at)])
+
+    def holds(self) -> tuple[Hold, ...]:
+        """See `ports.records.Record.holds`."""
+        found = from_texts(Hold, self._bodies(select(tables.hold.c.body)), "hold")
+        return tuple(sorted(found, key=lambda value: value.machine))
+
+    def put_floor(self, floor: Floor) -> None:
+        """See `ports.records.Record.put_floor`."""
+        self._put(tables.floor, [{"machine": floor.machine, "body": to_text(floor)}])
+
+    def floor(self, machine: str) -> Floor:
+        """See `ports.records.Record.floor`."""
+        bodies = self._bodies(select(tables.floor.c.body).where(tables.floor.c.machine == machine))
+        return from_text(Floor, bodies[0], f"floor of {machine}") if bodies else Floor(machine)
+
+    def put_intent(self, intent: Intent) -> None:
+        """See `ports.records.Record.put_intent`."""
+        row = {
+            "machine": intent.machine,
+            "kind": intent.kind,
+            "at": micros(intent.at),
+            "until": micros(intent.until),
+            "body": to_text(intent),
+        }
+        self._insert(tables.intent, [row])
+        self._append([logged.intent_line(intent)])
+
+    def intent(self, machine: str, kind: str, at: datetime) -> Intent | None:
+        """See `ports.records.Record.intent`."""
+        when = micros(at)
+        statement = (
+            select(tables.intent.c.body)
+            .where(
+                tables.intent.c.machine == machine,
+                tables.intent.c.kind == kind,
+                tables.intent.c.ended_at.is_(None),
+            )
+            .where(tables.intent.c.at <= when, tables.intent.c.until >= when)
+            .order_by(tables.intent.c.at.desc(), tables.intent.c.number.desc())
+            .limit(1)
+        )
+        bodies = self._bodies(statement)
+        return from_text(Intent, bodies[0], f"{kind} of {machine}") if bodies else None
+
+    def end_intent(self, machine: str, kind: str, at: datetime) -> None:
+        """See `ports.records.Record.end_intent`. An ended one never counts again, whatever the clock says."""
+        live = (
+            tables.intent.c.machine == machine,
+            tables.intent.c.kind == kind,
+            tables.intent.c.ended_at.is_(None),
+        )
+        self._write(tables.intent.update().where(*live).values(ended_at=micros(at)))
+
+    def seen_fixes(self, fixes: Iterable[Fix], at: datetime) -> Mapping[Fix, datetime]:
+        """See `ports.records.Record.seen_fixes`; a transaction that only reads keeps no new ones."""
+        wanted: dict[Fix, datetime] = dict.fromkeys(fixes, at)
+        sources: dict[str, set[str]] = defaultdict(set)
+        for release, source, _ in wanted:
+            sources[release].add(source)
+        known = {
+            row[:3]: moment(row[3]) for release in sources for row in self._fixes(release, sources[release])
+        }
+        seen = {value: known.get(_keys(value)) for value in wanted}
+        new = [value for value in wanted if seen[value] is None]
+        if self.writable:
+            self._insert(tables.fix, [_fix_row(value, at) for value in new])
+        return {value: found or at for value, found in seen.items()}
+
+    def _fixes(self, release: str, sources: Iterable[str]) -> Iterable[tuple[str, str, str, int]]:
+        columns = select(
+            tables.fix.c.release, tables.fix.c.source, tables.fix.c.vulnerability, tables.fix.c.seen_at
+        )
+        for some in chunks(sources):
+            for row in self._all(
+                columns.where(tables.fix.c.release == release, tables.fix.c.source.in_(some))
+            ):
+                yield row[0], row[1], row[2], row[3]
+
+
+def _judgement_row(value: Judgement) -> Fields:
+    return {
+        "subject": value.subject,
+        "verdict": value.verdict.value,
+        "action": value.action.value,
+        "body": to_text(value),
+    }
+
+
+def _keys(value: Fix) -> Fix:
+    return key_text(value[0]), key_text(value[1]), key_text(value[2])
+
+
+def _fix_row(value: Fix, at: datetime) -> Fields:
+    release, source, vulnerability = value
+    return {"release": release, "source": source, "vulnerability": vulnerability, "seen_at": micros(at)}

@@ -1,0 +1,99 @@
+"""A record's machines and volumes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, Text, or_, select, type_coerce
+
+from undercroft.model.domain import Domain, PoolVolume, Survey
+from undercroft.model.fleet import MachineRecord
+from undercroft.store.fleet import tables
+from undercroft.store.fleet.codec import from_texts, list_from_text
+from undercroft.store.fleet.digests import to_text
+from undercroft.store.fleet.session import Fields, Session, chunks
+from undercroft.store.fleet.tables import key_text, micros, moment
+
+_COLUMNS = (
+    tables.machine.c.body,
+    tables.machine.c.host,
+    tables.machine.c.first_seen,
+    tables.machine.c.last_seen,
+    tables.machine.c.gone_at,
+)
+
+
+class MachinePart(Session):
+    """The methods of machines and volumes."""
+
+    def put_survey(self, survey: Survey) -> None:
+        """See `ports.records.Record.put_survey`. Rows that say the same already are left alone."""
+        taken_at = micros(survey.taken_at)
+        here = tables.machine.c.host == survey.host
+        columns = (
+            tables.machine.c.uuid,
+            tables.machine.c.body,
+            tables.machine.c.first_seen,
+            tables.machine.c.gone_at,
+        )
+        known = {row[0]: row for row in self._all(select(*columns).where(here))}
+        rows: list[Fields] = []
+        for domain in survey.domains:
+            _, body, first_seen, gone_at = known.pop(key_text(domain.uuid), ("", "", taken_at, None))
+            text = to_text(domain)
+            if text != body or gone_at is not None:
+                rows.append(_machine_row(survey.host, domain, text, first_seen, taken_at))
+        self._put(tables.machine, rows)
+        for keys in chunks(uuid for uuid, row in known.items() if row[3] is None):
+            missing = type_coerce(tables.machine.c.uuid, Text).in_(keys)
+            self._write(tables.machine.update().where(here, missing).values(gone_at=taken_at))
+        self._write(
+            tables.machine.update().where(here, tables.machine.c.gone_at.is_(None)).values(last_seen=taken_at)
+        )
+        self._put_volumes(survey)
+
+    def machines(self, host: str = "", *, gone: bool = False) -> tuple[MachineRecord, ...]:
+        """See `ports.records.Record.machines`."""
+        statement = select(*_COLUMNS)
+        if host:
+            statement = statement.where(tables.machine.c.host == host)
+        if not gone:
+            statement = statement.where(tables.machine.c.gone_at.is_(None))
+        records = _machine_records(self._all(statement))
+        return tuple(sorted(records, key=lambda record: (record.domain.name, record.host)))
+
+    def find_machines(self, name: str) -> tuple[MachineRecord, ...]:
+        """See `ports.records.Record.find_machines`."""
+        statement = select(*_COLUMNS).where(or_(tables.machine.c.uuid == name, tables.machine.c.name == name))
+        records = _machine_records(self._all(statement))
+        records.sort(key=lambda record: (record.last_seen, record.first_seen), reverse=True)
+        return tuple(sorted(records, key=lambda record: record.gone_at is not None))
+
+    def volumes(self, host: str) -> tuple[PoolVolume, ...]:
+        """See `ports.records.Record.volumes`."""
+        bodies = self._bodies(select(tables.volumes.c.body).where(tables.volumes.c.host == host))
+        return list_from_text(PoolVolume, bodies[0], f"volumes of {host}") if bodies else ()
+
+    def _put_volumes(self, survey: Survey) -> None:
+        text = to_text(sorted(survey.volumes, key=lambda volume: volume.path))
+        if self._bodies(select(tables.volumes.c.body).where(tables.volumes.c.host == survey.host)) != [text]:
+            self._put(tables.volumes, [{"host": survey.host, "body": text}])
+
+
+def _machine_row(host: str, domain: Domain, text: str, first_seen: int, taken_at: int) -> Fields:
+    return {
+        "host": host,
+        "uuid": domain.uuid,
+        "name": domain.name,
+        "first_seen": first_seen,
+        "last_seen": taken_at,
+        "gone_at": None,
+        "body": text,
+    }
+
+
+def _machine_records(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[MachineRecord]:
+    domains = from_texts(Domain, [row[0] for row in rows], "machine")
+    return [
+        MachineRecord(host, domain, moment(first), moment(last), None if gone is None else moment(gone))
+        for domain, (_, host, first, last, gone) in zip(domains, rows, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""The record's schema as Alembic keeps it: `env` runs the revisions in `versions`."""

@@ -1,0 +1,1 @@
+"""One module per revision of the schema, oldest first. A revision that was released never changes."""
