@@ -1,0 +1,179 @@
+"""The history as libvirt's events tell of it: what the hook could not see, and what no hook saw.
+
+    machine_event(record, event, domain, host)       # every event of libvirt, with the domain as it is now
+
+An event is matched with the execution that the hook announced: the earliest that has not been heard of. Each
+leaves its sentence in the evidence, by which its double is known.
+"""
+
+import secrets
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from undercroft.lineage.origin import MAY_BE_REVERT
+from undercroft.lineage.start import StartFacts
+from undercroft.model.domain import Domain
+from undercroft.model.execution import Execution, Origin
+from undercroft.ports.fleet import Happening, MachineEvent
+from undercroft.ports.records import Record
+from undercroft.usecases.fleet.historyfacts import ENDINGS, RAN, concluded, end, own, put, reverted_to
+from undercroft.usecases.fleet.historystates import snapshots_listed
+
+_LATE = timedelta(minutes=2)
+"""How long after its hook an event of libvirt may arrive."""
+_ROUGH = frozenset({"", "stopped", "superseded", "lost"})
+"""Endings that say less than libvirt's event does."""
+_FROM_RAM = frozenset({Origin.RESTORE, Origin.FORK, Origin.CLONE, Origin.REVERT})
+_MONITOR = "custom-monitor"
+
+
+def machine_event(record: Record, event: MachineEvent, domain: Domain | None, host: str) -> Execution | None:
+    """Take one of libvirt's events into the history.
+
+    Args:
+        record: a transaction.
+        event: of a machine; those of the connection change nothing.
+        domain: the machine as it is now, None where it is gone.
+        host: this host's name.
+
+    Returns:
+        The execution that was begun, changed or ended, None where nothing was.
+    """
+    if domain is not None and event.happening in {Happening.STARTED, Happening.RESUMED}:
+        snapshots_listed(record, domain, event.at)
+    match event.happening:
+        case Happening.STARTED:
+            return _started(record, event, domain, host)
+        case Happening.STOPPED:
+            return _ended(record, event, host)
+        case Happening.RESUMED:
+            return _resumed(record, event, domain, host)
+    return None
+
+
+def _started(record: Record, event: MachineEvent, domain: Domain | None, host: str) -> Execution | None:
+    said = _said(event)
+    here = [known for known in own(record, event.uuid) if known.host == host]
+    if heard := [known for known in here if said in known.evidence]:
+        return heard[-1]
+    waiting = [
+        known
+        for known in here
+        if known.started_at <= event.at
+        and (known.live or event.at - known.started_at <= _LATE)
+        and known.ending != "failed"
+        and not _heard(known, Happening.STARTED)
+    ]
+    if waiting:
+        return put(record, _refined(record, waiting[0], event, domain))
+    for known in here:
+        if known.live:
+            end(record, known, "superseded", event.at)
+    facts = _event_facts(event, domain, host)
+    return put(record, concluded(record, facts, RAN, said, "no hook saw it begin"))
+
+
+def _refined(record: Record, execution: Execution, event: MachineEvent, domain: Domain | None) -> Execution:
+    """Return what libvirt's word makes of an execution that the hook announced."""
+    facts = replace(_event_facts(event, domain, execution.host), eid=execution.eid, at=execution.started_at)
+    agrees = {
+        "restored": execution.origin in _FROM_RAM,
+        "migrated": execution.origin is Origin.MIGRATE,
+        "booted": execution.origin not in {Origin.RESTORE, Origin.FORK, Origin.MIGRATE},
+        "from-snapshot": False,
+    }.get(event.detail, True)
+    heard = tuple(dict.fromkeys((*execution.evidence, RAN, _said(event))))
+    if not agrees:
+        anew = concluded(record, facts, RAN, _said(event))
+        return replace(anew, ended_at=execution.ended_at, ending=execution.ending)
+    if event.detail == "booted" and MAY_BE_REVERT in execution.evidence:
+        heard = tuple(sentence for sentence in heard if sentence != MAY_BE_REVERT)
+        return replace(execution, evidence=heard, certain=True)
+    return replace(execution, evidence=heard)
+
+
+def _event_facts(event: MachineEvent, domain: Domain | None, host: str) -> StartFacts:
+    reverting = event.detail == "from-snapshot"
+    return StartFacts(
+        event.uuid,
+        event.name,
+        host,
+        event.at,
+        secrets.token_hex(16),
+        restoring=event.detail == "restored",
+        migrating=event.detail == "migrated",
+        reverting=reverting,
+        snapshot=reverted_to(domain, event.at) if domain and reverting else "",
+        booted=event.detail == "booted",
+    )
+
+
+def _ended(record: Record, event: MachineEvent, host: str) -> Execution | None:
+    """End the execution that stopped, or say better how it ended where the hook was first."""
+    here = [known for known in own(record, event.uuid) if known.host == host and known.started_at <= event.at]
+    if heard := [known for known in here if _said(event) in known.evidence]:
+        return heard[-1]
+    waiting = [
+        known
+        for known in here
+        if known.ended_at and abs(event.at - known.ended_at) <= _LATE and not _heard(known, Happening.STOPPED)
+    ]
+    live = [known for known in here if known.live]
+    execution = next(iter((*waiting, *live[-1:])), None)
+    if execution is None:
+        return None
+    ending = execution.ending
+    if ending in _ROUGH or (ending == "failed" and event.detail in {"saved", "crashed", "migrated"}):
+        ending = ENDINGS.get(event.detail, "stopped")
+    evidence = (*execution.evidence, _said(event))
+    ended_at = execution.ended_at or event.at
+    return put(record, replace(execution, ended_at=ended_at, ending=ending, evidence=evidence))
+
+
+def _resumed(record: Record, event: MachineEvent, domain: Domain | None, host: str) -> Execution | None:
+    executions = own(record, event.uuid)
+    live = [known for known in executions if known.live and known.host == host]
+    if not live or _said(event) in live[-1].evidence:
+        return live[-1] if live else None
+    execution = live[-1]
+    if event.detail == "migrated":
+        for other in executions:
+            if other.live and other.host != host:
+                end(record, other, "migrated", event.at)
+        return execution
+    if domain is None:
+        return None
+    facts = replace(_event_facts(event, domain, host), restoring=False, migrating=False)
+    if event.detail == "from-snapshot":
+        fresh = execution.origin is Origin.REVERT and event.at - execution.started_at <= _LATE
+        return execution if fresh else _inside(record, execution, facts, event)
+    if _MONITOR in domain.tainted and not _snapshot_taken(domain, event.at):
+        return _inside(record, execution, replace(facts, loaded=True), event)
+    return None
+
+
+def _inside(record: Record, execution: Execution, facts: StartFacts, event: MachineEvent) -> Execution:
+    """Begin an execution inside a running process."""
+    begun = concluded(record, facts, RAN, _said(event))
+    end(record, execution, "superseded", event.at)
+    return put(record, begun)
+
+
+def _snapshot_taken(domain: Domain, at: datetime) -> bool:
+    """Whether the pause was that of a snapshot with RAM, which ends as the machine goes on."""
+    return any(
+        abs(at.timestamp() - snapshot.created_at_s) <= _LATE.total_seconds() and snapshot.memory != "no"
+        for snapshot in domain.snapshots
+        if snapshot.current
+    )
+
+
+def _said(event: MachineEvent) -> str:
+    return f"libvirt said at {event.at.isoformat()}: {event.happening.value} {event.detail}".rstrip()
+
+
+def _heard(execution: Execution, happening: Happening) -> bool:
+    return any(
+        sentence.startswith("libvirt said at ") and f": {happening.value}" in sentence
+        for sentence in execution.evidence
+    )
