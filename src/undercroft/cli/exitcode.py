@@ -7,7 +7,7 @@ there may be more that nobody could see.
 
 from enum import IntEnum, StrEnum
 
-from undercroft.cli.render.known import CATALOG, knows_exploited
+from undercroft.advisories.asked import CATALOG, knows_exploited
 from undercroft.model.finding import Assessment, Finding, FixState, Severity
 from undercroft.model.report import ScanReport
 

@@ -17,9 +17,9 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
+from undercroft.advisories.asked import knows_exploited, knows_severities, knows_unfixed
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
-from undercroft.cli.render.known import knows_exploited, knows_severities, knows_unfixed
 from undercroft.cli.render.states import brought_back
 from undercroft.model.diff import StateDiff
 from undercroft.model.finding import Assessment, FeedStatus, Finding, FixState, Severity

@@ -4,9 +4,8 @@ The order is that of urgency. Everything a guest or an image wrote is escaped.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
-from undercroft.cli.render import findings, fleetcells, words
+from undercroft.cli.render import findings, fleetcells, machinefacts, words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.overview import SEVERITY_STYLES
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
@@ -37,7 +36,6 @@ _STATE_COLUMNS = (
     Column("ALL", right=True),
     Column("BACK", right=True, idle="-"),
     Column("SECRETS", right=True, optional=True),
-    Column("READ", right=True, optional=True),
 )
 _EXECUTION_COLUMNS = (
     Column("EXECUTION"),
@@ -65,25 +63,23 @@ def render_machine(view: MachineView, terminal: Terminal, *, verbose: bool = Fal
     _findings(page, view, verbose=verbose)
     _executions(page, view, verbose=verbose)
     _decisions(page, view, verbose=verbose)
-    _facts(page, view)
-    _mends(page, view)
+    machinefacts.facts(page, view)
+    machinefacts.mends(page, view)
     return page.text()
 
 
 def _headline(page: Page, view: MachineView) -> None:
     row = view.current
-    words_of = [row.power.value if row.power else "", *(row.labels and [", ".join(map(escape, row.labels))])]
-    facts = [f"on {escape(view.host)}", *filter(None, words_of)]
-    if row.owner:
-        facts.append(f"owner {escape(row.owner)}")
+    facts = [f"{row.power.value if row.power else 'seen'} on {escape(view.host)}"]
+    facts.append(f"owner {escape(row.owner)}" if row.owner else "nobody owns it")
+    if row.labels:
+        facts.append(f"labels {', '.join(map(escape, row.labels))}")
     if row.expires_on:
         facts.append(f"expires {row.expires_on}")
-    page.paragraph(
-        span(escape(view.name), Style.HEADING), span(f"  {view.uuid}  {', '.join(facts)}", Style.DIM), hang=2
-    )
+    page.paragraph(span(escape(view.name), Style.HEADING), span(f"  {'; '.join(facts)}", Style.DIM), hang=2)
     if view.gone_at is not None:
         page.paragraph(
-            span("gone ", Style.WARNING), span(f"since {view.gone_at:%Y-%m-%d %H:%M}: the record remains")
+            span("gone ", Style.WARNING), span(f"since {words.minute(view.gone_at)}: only its record remains")
         )
 
 
@@ -129,15 +125,15 @@ def _problems(page: Page, view: MachineView) -> None:
 
 def _states(page: Page, view: MachineView) -> None:
     page.blank()
-    page.grid(_STATE_COLUMNS, [_state(state, view) for state in view.states])
+    page.grid(_STATE_COLUMNS, [_state(state, current=not number) for number, state in enumerate(view.states)])
     bringing = [state.row for state in view.states[1:]]
     if bringing:
         page.paragraph(fleetcells.bringing_back(bringing, page.terminal))
 
 
-def _state(state: StateView, view: MachineView) -> Spans:
+def _state(state: StateView, *, current: bool) -> Spans:
     row = state.row
-    back = span("-" if row.brought_back is None and row is view.current else "?", Style.DIM)
+    back = span("-" if current else "?", Style.DIM)
     if row.brought_back is not None:
         plus = "" if row.complete else "+"
         back = span(f"{row.brought_back:,}{plus}", Style.BAD if row.brought_back else Style.DIM)
@@ -149,7 +145,6 @@ def _state(state: StateView, view: MachineView) -> Spans:
         *_counts(state.counts),
         back,
         span("?" if state.secrets is None else f"{state.secrets:,}", Style.DIM),
-        fleetcells.age(row.scanned_at, view.taken_at),
     ]
 
 
@@ -167,8 +162,8 @@ def _counts(counts: Counts | None) -> Spans:
     return [_number(number, style, whole=counts.whole) for number, style in numbers]
 
 
-def _number(number: int, style: Style, *, whole: bool) -> Span:
-    if whole:
+def _number(number: int | None, style: Style, *, whole: bool) -> Span:
+    if whole and number is not None:
         return span(f"{number:,}", style if number else Style.DIM)
     return span(f"{number:,}+", style) if number else span("?", Style.WARNING)
 
@@ -193,19 +188,19 @@ def _executions(page: Page, view: MachineView, *, verbose: bool) -> None:
     shown = view.executions[: None if verbose else LISTED]
     page.grid(_EXECUTION_COLUMNS, [_execution(one) for one in shown], indent=2)
     _more(page, len(view.executions) - len(shown))
-    if verbose:
-        for one in shown:
-            for sentence in one.evidence:
-                page.paragraph(
-                    span(f"{one.eid[:_EID_CHARACTERS]}: ", Style.DIM), span(harmless(sentence)), indent=2
-                )
+    for one in shown if verbose else ():
+        for sentence in one.evidence:
+            eid = span(f"{one.eid[:_EID_CHARACTERS]}: ", Style.DIM)
+            page.paragraph(eid, span(harmless(sentence)), indent=2, hang=2)
 
 
 def _execution(one: Execution) -> Spans:
-    ended = span("lives", Style.GOOD) if one.live else span(f"{_minute(one.ended_at)} {escape(one.ending)}")
+    ended = (
+        span("lives", Style.GOOD) if one.live else span(f"{words.minute(one.ended_at)} {escape(one.ending)}")
+    )
     return [
         span(one.eid[:_EID_CHARACTERS], Style.HEADING),
-        span(_minute(one.started_at)),
+        span(words.minute(one.started_at)),
         span(one.origin.value + ("" if one.certain else "?"), Style.PLAIN if one.certain else Style.WARNING),
         ended,
         span(escape(one.host), Style.DIM),
@@ -223,75 +218,13 @@ def _decisions(page: Page, view: MachineView, *, verbose: bool) -> None:
 
 def _decision(one: Decision) -> Spans:
     return [
-        span(_minute(one.at)),
+        span(words.minute(one.at)),
         span(one.action.value, fleetcells.ACTION_STYLES[one.action]),
         span(escape(one.by), Style.DIM),
         span(harmless(one.reason)),
     ]
 
 
-def _facts(page: Page, view: MachineView) -> None:
-    """Put what the machine is: system, disks, interfaces, ways in, patch floor."""
-    page.heading(span("MACHINE", Style.HEADING))
-    for name, text in _named_facts(view):
-        page.paragraph(span(f"{name:<12}", Style.DIM), span(text), indent=2, hang=12)
-
-
-def _named_facts(view: MachineView) -> Iterator[tuple[str, str]]:
-    yield "system", escape(view.system) or "unknown"
-    for disk in view.disks:
-        chain = "".join(f" on {escape(path)}" for path in disk.chain)
-        yield escape(disk.target), f"{escape(disk.path) or 'no file'} ({escape(disk.format) or '?'}){chain}"
-    for one in view.interfaces:
-        interface = one.interface
-        where = " ".join(filter(None, (interface.kind, interface.source, interface.tap)))
-        holdable = "" if interface.holdable else ", cannot be held off its network"
-        yield (
-            "interface",
-            f"{escape(interface.mac) or 'no MAC'} {escape(where)}: {one.network.value}{holdable}",
-        )
-    if view.credentials is not None:
-        ways = view.credentials
-        yield (
-            "ways in",
-            (
-                f"{'' if ways.whole else 'at least '}{words.count(ways.logins, 'account')} with a shell, "
-                f"{words.count(ways.authorized_keys, 'authorized key')}, {words.count(ways.host_keys, 'host key')}, "
-                f"{words.count(ways.certificates, 'certificate')}, {words.count(ways.secrets, 'file')} with secrets"
-            ),
-        )
-    else:
-        yield "ways in", "not read yet"
-    yield "patch floor", words.count(view.floor, "source package") if view.floor else "none yet"
-    marks = [text for text, holds in _marks(view) if holds]
-    if view.tainted:
-        marks.append(f"tainted: {', '.join(map(escape, view.tainted))}")
-    yield "definition", ", ".join(marks)
-    yield "on record", f"since {_minute(view.first_seen)}, last surveyed {_minute(view.last_seen)}"
-
-
-def _marks(view: MachineView) -> Iterator[tuple[str, bool]]:
-    yield "transient", not view.persistent
-    yield "persistent", view.persistent
-    yield "autostart", view.autostart
-    yield "genid", view.genid
-    yield "no genid", not view.genid
-
-
-def _mends(page: Page, view: MachineView) -> None:
-    if not view.mends:
-        return
-    page.heading(span("WHAT HELPS", Style.HEADING))
-    for mend in view.mends:
-        page.paragraph(
-            span(harmless(mend.problem)), span(f"  {escape(mend.command)}", Style.NAME), indent=2, hang=4
-        )
-
-
 def _more(page: Page, number: int) -> None:
     if number > 0:
         page.paragraph(span(f"and {number:,} more; -v lists all", Style.DIM), indent=2)
-
-
-def _minute(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}" if moment else "?"

@@ -9,14 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from undercroft.advisories.asked import knows_exploited, knows_severities, knows_unfixed
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import cell_width
 from undercroft.cli.render.known import (
     advisories_whole,
     disk_read,
-    knows_exploited,
-    knows_severities,
-    knows_unfixed,
     nothing_read,
 )
 from undercroft.cli.render.page import GAP, Column, Page, Span

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from undercroft.advisories.asked import knows_exploited
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
-from undercroft.cli.render.known import knows_exploited
 from undercroft.cli.render.sections import all_notes
 from undercroft.cli.render.states import brought_back, findings_of
 from undercroft.model.finding import FeedStatus, Finding, FixState, Severity

@@ -7,13 +7,13 @@ systems without support, packages. Where nothing could be read at all, the cause
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from undercroft.advisories.asked import knows_unfixed
 from undercroft.cli.render import findings, sections, words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.known import (
     advisories_whole,
     causes,
     disk_read,
-    knows_unfixed,
     nothing_read,
 )
 from undercroft.cli.render.overview import overview

@@ -40,6 +40,11 @@ def moment(seconds: int, *, day_only: bool = False) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d" if day_only else "%Y-%m-%d %H:%M")
 
 
+def minute(at: datetime | None) -> str:
+    """Return a time to the minute in UTC, "?" for none."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M") if at else "?"
+
+
 def listed(items: Sequence[str], limit: int | None = None) -> str:
     """Return the items with commas; past `limit` only how many more there are."""
     if limit is None or len(items) <= limit + 1:  # "and 1 more" is no shorter than the item

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from undercroft.advisories.asked import knows_exploited, knows_severities, knows_unfixed
 from undercroft.errors import InputError, NotFoundError
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain
@@ -151,18 +152,25 @@ def _state(record: Record, row: FleetRow, scan: Scan | None, created_at_s: int |
 
 
 def _counts(assessment: Assessment, *, whole: bool) -> Counts:
-    severities = Counter(finding.severity for finding in assessment.findings)
+    found, feeds = assessment.findings, assessment.feeds
+    severities = Counter(finding.severity for finding in found)
+    exploited = sum(finding.known_exploited_on is not None for finding in found)
+    rated = knows_severities(feeds)
+
+    def known(severity: Severity) -> int | None:
+        return severities[severity] if rated or severities[severity] else None
+
     return Counts(
-        findings=len(assessment.findings),
-        known_exploited=sum(finding.known_exploited_on is not None for finding in assessment.findings),
-        fixable=sum(finding.fix is FixState.FIXABLE for finding in assessment.findings),
-        critical=severities[Severity.CRITICAL],
-        high=severities[Severity.HIGH],
-        medium=severities[Severity.MEDIUM],
-        low=severities[Severity.LOW],
-        negligible=severities[Severity.NEGLIGIBLE],
+        findings=len(found),
+        fixable=sum(finding.fix is FixState.FIXABLE for finding in found),
+        known_exploited=exploited if exploited or knows_exploited(feeds) else None,
+        critical=known(Severity.CRITICAL),
+        high=known(Severity.HIGH),
+        medium=known(Severity.MEDIUM),
+        low=known(Severity.LOW),
+        negligible=known(Severity.NEGLIGIBLE),
         unknown=severities[Severity.UNKNOWN],
-        whole=whole and assessment.complete,
+        whole=whole and assessment.complete and knows_unfixed(feeds),
     )
 
 

@@ -100,16 +100,20 @@ class FleetView:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Findings of one state. `whole` is False where the numbers are lower bounds."""
+    """Findings of one state.
+
+    Those by severity and `known_exploited` are None in place of 0 where no source could have told of any.
+    `whole` is False where all numbers are lower bounds.
+    """
 
     findings: int
-    known_exploited: int
     fixable: int
-    critical: int
-    high: int
-    medium: int
-    low: int
-    negligible: int
+    known_exploited: int | None
+    critical: int | None
+    high: int | None
+    medium: int | None
+    low: int | None
+    negligible: int | None
     unknown: int
     whole: bool
 
