@@ -118,8 +118,6 @@ def _was_fixed(finding: Finding, floor_version: str) -> bool:
     """Tell whether a machine at its floor was without `finding` (rules 4 and 5)."""
     if not finding.fixed_version or key(floor_version) < key(finding.fixed_version):
         return False
-    if key(finding.installed_version) >= key(floor_version):  # what the floor itself has was never fixed
-        return False
     return not is_extended(finding.fixed_version) or is_extended(floor_version)
 
 

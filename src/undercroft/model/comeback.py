@@ -5,6 +5,7 @@ from datetime import date, datetime
 from enum import StrEnum
 
 from undercroft.model.finding import Severity
+from undercroft.model.fleet import Hold
 from undercroft.model.verdict import Action, Judgement
 
 
@@ -130,5 +131,30 @@ class Comeback:
     judgement: Judgement
     action: Action
     reasons: tuple[str, ...]
+    problems: tuple[str, ...]
+    checked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a machine may leave its quarantine.
+
+    Attributes:
+        machine: UUID.
+        name: the machine's name.
+        hold: as it is on record.
+        returning: what it lacks of its own patch floor.
+        judgement: of what runs now.
+        against: what stands against a release, one sentence each; () when nothing does.
+        problems: why the look at it was not whole.
+        checked_at: when.
+    """
+
+    machine: str
+    name: str
+    hold: Hold
+    returning: tuple[Returning, ...]
+    judgement: Judgement
+    against: tuple[str, ...]
     problems: tuple[str, ...]
     checked_at: datetime

@@ -1,0 +1,151 @@
+"""Out of quarantine: a fresh look at what runs now, and the network opens where nothing stands against it.
+
+The agent calls the same two functions by itself after each new scan of a held machine, and an administrator
+by command; both leave the same lines in the log.
+
+    standing = check(records, machine, examiner=examiner, now=now)
+    carry_out(records, taps, standing, Order(by="alice", at=now, reason="patched"), state=places.state)
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from undercroft.errors import DeniedError, InputError, OperationError, StateError
+from undercroft.model.comeback import Standing
+from undercroft.model.fleet import Hold, Intent, MachineRecord
+from undercroft.model.report import CURRENT
+from undercroft.model.schema import Json
+from undercroft.model.verdict import Action
+from undercroft.ports.records import Record, Records
+from undercroft.ports.taps import Taps
+from undercroft.usecases.fleet.examine import (
+    INTENT_VALID,
+    Examiner,
+    Order,
+    against_floor,
+    below_sentence,
+    keep_floor,
+    looked,
+    stands_below,
+    unproven_sentence,
+)
+from undercroft.usecases.fleet.network import reopen
+
+KIND = "release"
+_REASONS_SHOWN = 3
+
+
+def check(
+    records: Records, machine: MachineRecord, *, examiner: Examiner, now: Callable[[], datetime]
+) -> Standing:
+    """Return what stands against opening a machine's network. Nothing is changed but its floor.
+
+    Raises:
+        StateError: the machine is not held.
+    """
+    domain = machine.domain
+    with records.reading() as record:
+        hold = held(record, machine)
+    look, problems = looked(examiner, machine, CURRENT)
+    with records.reading() as record:
+        floor = record.floor(domain.uuid)
+    if look is not None and look.inventory is not None:
+        knowledge = examiner.knowledge(look.inventory)
+        floor = keep_floor(records, domain.uuid, look.inventory, knowledge, look.looked_at)
+    below, above = against_floor(floor, look)
+    judgement = examiner.judge(machine, CURRENT, look, below)
+    against = []
+    if below and stands_below(judgement):
+        against.append(f"it is below its patch floor: {below_sentence(below, 'it has')}")
+    against += [unproven_sentence(source) for source in above]
+    if judgement.action is not Action.ALLOW:
+        against.append(judgement.why or f"the policy answers {judgement.action}")
+    if look is None or examiner.refuses_unknown(machine):
+        against += problems
+    return Standing(
+        machine=domain.uuid,
+        name=domain.name,
+        hold=hold,
+        returning=below,
+        judgement=judgement,
+        against=tuple(dict.fromkeys(against)),
+        problems=problems,
+        checked_at=now(),
+    )
+
+
+def carry_out(records: Records, taps: Taps, standing: Standing, order: Order, *, state: Path) -> None:
+    """Open a machine's network, or raise and leave it closed. The order and its outcome are on record.
+
+    Args:
+        records: the record; no transaction is open.
+        taps: the host's devices.
+        standing: what `check` said, not older than a moment.
+        order: whose, and whether what stands against it is overridden.
+        state: the agent's folder, for the hook's note.
+
+    Raises:
+        DeniedError: something stands against it, and the order does not override it.
+        InputError: the order gives no reason.
+        StateError: the hold is gone, or is another one by now.
+        OperationError: a tap could not be opened; the hold stays.
+    """
+    if not order.reason.strip():
+        raise InputError(f"{standing.name}: a release goes on record with a reason only: --reason TEXT")
+    if standing.against and not order.anyway:
+        _log(records, standing, order, "refused")
+        raise DeniedError(_refusal(standing))
+    try:
+        with records.transaction() as record:
+            hold = next((one for one in record.holds() if one.machine == standing.machine), None)
+            if hold is None or (hold.eid, hold.since) != (standing.hold.eid, standing.hold.since):
+                raise StateError(f"{standing.name}: its hold is another since it was checked: check again")
+            record.put_intent(
+                Intent(
+                    machine=standing.machine,
+                    kind=KIND,
+                    state="",
+                    by=order.by,
+                    reason=order.reason,
+                    at=order.at,
+                    until=order.at + INTENT_VALID,
+                    overrides=bool(standing.against),
+                )
+            )
+            reopen(record, taps, hold, f"released by {order.by}: {order.reason}", order.at, state)
+    except OperationError as error:
+        _log(records, standing, order, "failed", str(error))
+        raise
+    _log(records, standing, order, "done")
+
+
+def held(record: Record, machine: MachineRecord) -> Hold:
+    """Return a machine's hold. Raises StateError where there is none."""
+    for hold in record.holds():
+        if hold.machine == machine.domain.uuid:
+            return hold
+    raise StateError(f"{machine.domain.name}: it is not in quarantine, so there is nothing to release")
+
+
+def _refusal(standing: Standing) -> str:
+    shown = "; ".join(standing.against[:_REASONS_SHOWN])
+    more = len(standing.against) - _REASONS_SHOWN
+    also = f"; and {more} more" if more > 0 else ""
+    return (
+        f"{standing.name}: stays in quarantine: {shown}{also}; patch it from inside, write an exception into "
+        "the policy, or give --anyway, which goes on record"
+    )
+
+
+def _log(records: Records, standing: Standing, order: Order, outcome: str, detail: str = "") -> None:
+    body: dict[str, Json] = {
+        "outcome": outcome,
+        "against": list(standing.against),
+        "overrides": bool(standing.against) and order.anyway,
+        "by": order.by,
+        "reason": order.reason,
+        "detail": detail,
+    }
+    with records.transaction() as record:
+        record.log(KIND, standing.machine, body, order.at)

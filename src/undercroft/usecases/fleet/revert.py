@@ -1,0 +1,236 @@
+"""A guarded revert: first what would come back, then the decision, and only then the revert.
+
+libvirt kills the running guest before its hook is asked, so a hook cannot keep a guest alive that a refused
+revert would end. This decides before libvirt is spoken to at all:
+
+1. The present state is read, so that what was fixed an hour ago counts.
+2. The snapshot's state is read from its own bytes and compared with the patch floor.
+3. It is judged by the policy, as a start from it would be.
+4. What brings back a fixed vulnerability is refused, whatever a start would meet; an administrator may
+   override it, and both is on record before libvirt is asked.
+
+    comeback = check(records, machine, "before-upgrade", examiner=examiner, now=now)
+    carry_out(records, hypervisor, comeback, Order(by="alice", at=now))
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from undercroft.errors import DeniedError, InputError, NotFoundError, StateError, UndercroftError
+from undercroft.lineage.credentialdiff import coming_back
+from undercroft.model.comeback import Comeback, CredentialsBack, FindingsBack, Returning
+from undercroft.model.domain import Domain, DomainSnapshot
+from undercroft.model.finding import Assessment, Finding, FixState
+from undercroft.model.fleet import Intent, MachineRecord
+from undercroft.model.report import CURRENT
+from undercroft.model.schema import Json
+from undercroft.model.verdict import Action, Judgement
+from undercroft.ports.fleet import FleetHypervisor
+from undercroft.ports.records import Records
+from undercroft.usecases.fleet.examine import (
+    INTENT_VALID,
+    Examiner,
+    Look,
+    Order,
+    against_floor,
+    below_sentence,
+    keep_floor,
+    looked,
+    stands_below,
+    unproven_sentence,
+)
+
+KIND = "revert"
+_REASONS_SHOWN = 3
+_STRENGTH = {Action.ALLOW: 0, Action.QUARANTINE: 1, Action.REFUSE: 2}
+
+
+def check(
+    records: Records,
+    machine: MachineRecord,
+    snapshot: str,
+    *,
+    examiner: Examiner,
+    now: Callable[[], datetime],
+) -> Comeback:
+    """Return what a revert to a snapshot would bring back, and what it meets; it changes only the floor.
+
+    Raises:
+        NotFoundError: libvirt knows no such snapshot; the message lists those that it knows.
+    """
+    taken = named_snapshot(machine.domain, snapshot)
+    present, notes = _present(records, machine, examiner)
+    then, problems = looked(examiner, machine, snapshot)
+    with records.reading() as record:
+        floor = record.floor(machine.domain.uuid)
+    if not floor.entries and (present is None or present.inventory is None):
+        problems += ("what the machine has fixed is unknown: its present state was never read",)
+    below, above = against_floor(floor, then)
+    judgement = examiner.judge(machine, snapshot, then, below)
+    problems += tuple(map(unproven_sentence, above))
+    action, reasons = _decide(judgement, below, problems, refuses_unknown=examiner.refuses_unknown(machine))
+    return Comeback(
+        machine=machine.domain.uuid,
+        name=machine.domain.name,
+        snapshot=snapshot,
+        created_at_s=taken.created_at_s,
+        returning=below,
+        unproven=above,
+        findings=_findings(present, then),
+        credentials=_credentials(present, then),
+        judgement=judgement,
+        action=action,
+        reasons=reasons,
+        problems=(*problems, *notes),
+        checked_at=now(),
+    )
+
+
+def carry_out(
+    records: Records, hypervisor: FleetHypervisor, comeback: Comeback, order: Order, *, paused: bool = False
+) -> None:
+    """Revert as `comeback` decided, or raise before anything has happened to the running guest.
+
+    The order and its outcome are on record. Where the decision is a quarantine the revert is carried out;
+    the agent closes the network at the start that follows.
+
+    Args:
+        records: the record; no transaction is open.
+        hypervisor: libvirt.
+        comeback: what `check` said, not older than a moment.
+        order: whose, and whether a refusal is overridden.
+        paused: leave the machine paused after it.
+
+    Raises:
+        DeniedError: it is refused, and the order does not override it.
+        InputError: the order overrides without a reason.
+        StateError: the snapshot is not the one that was checked.
+        NotFoundError: the machine or the snapshot is gone.
+        OperationError: libvirt failed; the message has its words.
+    """
+    refused = comeback.action is Action.REFUSE
+    if refused and not order.anyway:
+        _log(records, comeback, order, "refused")
+        raise DeniedError(_refusal(comeback))
+    if refused and not order.reason.strip():
+        raise InputError(f"{comeback.name}: a refusal is overridden with a reason only: --reason TEXT")
+    taken = named_snapshot(hypervisor.domain(comeback.machine), comeback.snapshot)
+    if taken.created_at_s != comeback.created_at_s:
+        raise StateError(
+            f"{comeback.name}: snapshot {comeback.snapshot!r} is another since it was checked: check again"
+        )
+    with records.transaction() as record:
+        record.put_intent(
+            Intent(
+                machine=comeback.machine,
+                kind=KIND,
+                state=comeback.snapshot,
+                by=order.by,
+                reason=order.reason,
+                at=order.at,
+                until=order.at + INTENT_VALID,
+                overrides=refused,
+            )
+        )
+    try:
+        hypervisor.revert(comeback.machine, comeback.snapshot, paused=paused)
+    except UndercroftError as error:
+        with records.transaction() as record:
+            record.end_intent(comeback.machine, KIND, order.at)
+        _log(records, comeback, order, "failed", str(error))
+        raise
+    _log(records, comeback, order, "done")
+
+
+def named_snapshot(domain: Domain, name: str) -> DomainSnapshot:
+    """Return a machine's snapshot. Raises NotFoundError; the message lists those that there are."""
+    for snapshot in domain.snapshots:
+        if snapshot.name == name:
+            return snapshot
+    existing = ", ".join(repr(snapshot.name) for snapshot in domain.snapshots) or "none"
+    raise NotFoundError(f"{domain.name}: libvirt has no snapshot {name!r} of it; it has: {existing}")
+
+
+def _present(
+    records: Records, machine: MachineRecord, examiner: Examiner
+) -> tuple[Look | None, tuple[str, ...]]:
+    """Return what the machine holds now, its floor raised to it, and why that may be missing.
+
+    A machine whose present state cannot be read any more is what snapshots are kept for: then the floor
+    on record stands.
+    """
+    look, problems = looked(examiner, machine, CURRENT)
+    if look is not None and look.inventory is not None:
+        knowledge = examiner.knowledge(look.inventory)
+        keep_floor(records, machine.domain.uuid, look.inventory, knowledge, look.looked_at)
+    return look, tuple(f"the present state: {problem}" for problem in problems)
+
+
+def _decide(
+    judgement: Judgement, below: tuple[Returning, ...], problems: tuple[str, ...], *, refuses_unknown: bool
+) -> tuple[Action, tuple[str, ...]]:
+    """Return the strongest answer, and every reason for one that is not to allow it."""
+    answers: list[tuple[Action, str]] = []
+    if below and stands_below(judgement):
+        answers.append((Action.REFUSE, below_sentence(below, "it would bring back")))
+    if problems and refuses_unknown:
+        answers.append((Action.REFUSE, f"it cannot be judged: {problems[0]}"))
+    if judgement.action is not Action.ALLOW:
+        answers.append((judgement.action, judgement.why or f"the policy answers {judgement.action}"))
+    action = max(
+        (answer for answer, _ in answers), key=lambda answer: _STRENGTH[answer], default=Action.ALLOW
+    )
+    return action, tuple(dict.fromkeys(reason for _, reason in answers if reason))
+
+
+def _refusal(comeback: Comeback) -> str:
+    reasons = "; ".join(comeback.reasons[:_REASONS_SHOWN])
+    return (
+        f"{comeback.name}: not reverted to {comeback.snapshot!r}: {reasons}; "
+        "patch and take a new snapshot, or give --anyway --reason TEXT, which goes on record"
+    )
+
+
+def _findings(present: Look | None, then: Look | None) -> FindingsBack | None:
+    """Return how the findings differ, None where one side was not assessed."""
+    if present is None or then is None or present.assessment is None or then.assessment is None:
+        return None
+    old, new = _identities(then.assessment), _identities(present.assessment)
+    back = [finding for name, finding in old.items() if name not in new]
+    return FindingsBack(
+        total=len(old),
+        back=len(back),
+        gone=len(new.keys() - old.keys()),
+        exploited=tuple(sorted({item.vulnerability for item in back if item.known_exploited_on is not None})),
+        fixable=sum(finding.fix is FixState.FIXABLE for finding in back),
+    )
+
+
+def _identities(assessment: Assessment) -> dict[tuple[str, str], Finding]:
+    return {(finding.vulnerability, finding.source): finding for finding in assessment.findings}
+
+
+def _credentials(present: Look | None, then: Look | None) -> CredentialsBack:
+    now = present.credentials if present else None
+    old = then.credentials if then else None
+    if now is None or old is None:
+        side = "then" if old is None else "now"
+        return CredentialsBack(problems=(f"{side}: accounts and keys could not be read",))
+    return coming_back(now, old)
+
+
+def _log(records: Records, comeback: Comeback, order: Order, outcome: str, detail: str = "") -> None:
+    body: dict[str, Json] = {
+        "snapshot": comeback.snapshot,
+        "outcome": outcome,
+        "action": comeback.action.value,
+        "reasons": list(comeback.reasons),
+        "returning": len(comeback.returning),
+        "credentials": len(comeback.credentials.returning),
+        "overrides": comeback.action is Action.REFUSE and order.anyway,
+        "by": order.by,
+        "reason": order.reason,
+        "detail": detail,
+    }
+    with records.transaction() as record:
+        record.log(KIND, comeback.machine, body, order.at)
