@@ -1,7 +1,7 @@
 """Undercroft: the security layer beneath virtual machines.
 
-`scan`, `packages`, `diff`, `assess` and `open` are in `undercroft.api`; they are loaded when first used, so
-that importing a part of the package stays quick.
+`scan`, `packages`, `diff`, `assess`, `open`, `fleet` and `machine` are in `undercroft.api`; they are loaded
+when first used, so that importing a part of the package stays quick.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 from undercroft.version import VERSION
 
 if TYPE_CHECKING:
-    from undercroft.api import assess, diff, open, packages, scan  # noqa: A004 - undercroft.open
+    from undercroft.api import (
+        assess,
+        diff,
+        fleet,
+        machine,
+        open,  # noqa: A004 - undercroft.open
+        packages,
+        scan,
+    )
 
-__all__ = ["VERSION", "assess", "diff", "open", "packages", "scan"]
+__all__ = ["VERSION", "assess", "diff", "fleet", "machine", "open", "packages", "scan"]
 
 
 def __getattr__(name: str) -> Any:

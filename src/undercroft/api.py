@@ -12,6 +12,10 @@
 
     undercroft.assess(inventory)                            # again, without reading a disk
 
+    for row in undercroft.fleet().rows:                     # what `undercroft up` has on record
+        print(row.name, row.verdict, row.why)
+    undercroft.machine("web01").executions
+
 Every function raises the errors of `undercroft.errors`; what could not be read is in the result's
 problems, never missing from it.
 """
@@ -27,6 +31,10 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT, ScanReport
 from undercroft.usecases.assess import assessor
 from undercroft.usecases.diff import diff_states
+from undercroft.usecases.fleet.existing import existing_records
+from undercroft.usecases.fleet.fleetview import fleet_view
+from undercroft.usecases.fleet.machineview import machine_view
+from undercroft.usecases.fleet.views import FleetView, MachineView
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.report import scan_machine
 from undercroft.usecases.session import Request, open_machine, start_reader
@@ -147,3 +155,31 @@ def assess(inventory: Inventory, *, as_of: date | None = None, database: str = "
     """
     with assessor(now=datetime.now(UTC), as_of=as_of, database=database) as assess_one:
         return assess_one(inventory)
+
+
+def fleet(database: str = "") -> FleetView:
+    """Return every machine in every state with its verdict, as `undercroft up` keeps it on record.
+
+    Args:
+        database: path (SQLite) or URL of the record, "" for this host's.
+
+    Raises:
+        NotFoundError: there is no record yet.
+        InputError, DeniedError, StateError, OperationError: it cannot be read.
+    """
+    with existing_records(database) as records, records.reading() as record:
+        return fleet_view(record, datetime.now(UTC))
+
+
+def machine(name: str, database: str = "") -> MachineView:
+    """Return what is on record of one machine: its states, findings, executions and decisions.
+
+    Args:
+        name: its name or UUID.
+        database: see `fleet`.
+
+    Raises what `fleet` raises, NotFoundError for a machine that is not on record, and InputError where
+    several have that name.
+    """
+    with existing_records(database) as records, records.reading() as record:
+        return machine_view(record, name, datetime.now(UTC))

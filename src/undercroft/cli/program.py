@@ -15,6 +15,9 @@ from undercroft.ports.reader import Reader
 from undercroft.version import VERSION
 
 _COMMANDS = {
+    "fleet": "Every machine in every state, with its verdict.",
+    "machine": "One machine: states, findings, executions, decisions.",
+    "watch": "Live events and decisions.",
     "scan": "What is installed and unpatched in every state of a machine.",
     "packages": "The packages of one state.",
     "diff": "What changed between two states, and what a revert brings back.",
