@@ -170,6 +170,10 @@ class Record(Protocol):
         """Return a machine's patch floor, an empty one where it has none."""
         ...
 
+    def floors(self) -> Mapping[str, Floor]:
+        """Return the patch floors of all machines that have one, by UUID."""
+        ...
+
     def put_intent(self, intent: Intent) -> None:
         """Record and log an administrator's decision."""
         ...
