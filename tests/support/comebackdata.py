@@ -15,10 +15,10 @@ from memoryrecords import MemoryRecords
 
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.errors import UndercroftError
-from undercroft.model.comeback import Comeback, Returning
+from undercroft.model.comeback import Comeback
 from undercroft.model.credentials import Account, Credentials, Key
 from undercroft.model.domain import Domain, DomainSnapshot, Interface, Power, Survey
-from undercroft.model.fleet import HeldTap, Hold, MachineRecord
+from undercroft.model.fleet import Floor, HeldTap, Hold, MachineRecord
 from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Judgement, RuleResult, Verdict
@@ -66,7 +66,7 @@ class FakeExaminer:
     action: Action = Action.ALLOW
     verdict: Verdict = Verdict.STEADY
     results: tuple[RuleResult, ...] = ()
-    strict: bool = True
+    unknown: Action = Action.REFUSE
     seen: list[str] = field(default_factory=list)
 
     def look(self, machine: MachineRecord, state: str) -> Look:
@@ -80,12 +80,13 @@ class FakeExaminer:
         return advisorydata.knowledge(*FEEDS)
 
     def judge(
-        self, machine: MachineRecord, state: str, look: Look | None, below: tuple[Returning, ...]
-    ) -> Judgement:
-        return Judgement(state, self.verdict, self.action, self.results, "5e", "a", NOW, NOW)
+        self, machine: MachineRecord, state: str, look: Look | None, floor: Floor
+    ) -> tuple[Judgement, str]:
+        found = Judgement(state, self.verdict, self.action, self.results, "5e", "a", NOW, NOW)
+        return found, found.why
 
-    def refuses_unknown(self, machine: MachineRecord) -> bool:
-        return self.strict
+    def unknown_action(self, machine: MachineRecord) -> Action:
+        return self.unknown
 
 
 @dataclass

@@ -16,7 +16,7 @@ from undercroft.model.credentials import Credentials
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import Floor, MachineRecord
 from undercroft.model.inventory import Inventory
-from undercroft.model.verdict import Judgement, Outcome
+from undercroft.model.verdict import Action, Judgement, Outcome
 from undercroft.ports.records import Records
 from undercroft.store.fleet.digests import text_digest, to_text
 
@@ -77,20 +77,24 @@ class Examiner(Protocol):
         ...
 
     def judge(
-        self, machine: MachineRecord, state: str, look: Look | None, below: tuple[Returning, ...]
-    ) -> Judgement:
-        """Return what the policy says of a state; it is not put on record.
+        self,
+        machine: MachineRecord,
+        state: str,
+        look: Look | None,
+        floor: Floor,
+    ) -> tuple[Judgement, str]:
+        """Return what the policy says of a state, and the reason for its action; nothing is put on record.
 
         Args:
             machine: the machine.
             state: "current" or a snapshot's name.
             look: what was seen of it, None where nothing could be.
-            below: what the state lacks of the machine's patch floor.
+            floor: the machine's.
         """
         ...
 
-    def refuses_unknown(self, machine: MachineRecord) -> bool:
-        """Tell whether a revert to what could not be judged is refused; it is unless the policy says else."""
+    def unknown_action(self, machine: MachineRecord) -> Action:
+        """Return what is done where a state cannot be judged; REFUSE unless the policy names another."""
         ...
 
 

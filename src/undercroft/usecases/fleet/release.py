@@ -54,14 +54,14 @@ def check(
         knowledge = examiner.knowledge(look.inventory)
         floor = keep_floor(records, domain.uuid, look.inventory, knowledge, look.looked_at)
     below, above = against_floor(floor, look)
-    judgement = examiner.judge(machine, CURRENT, look, below)
+    judgement, reason = examiner.judge(machine, CURRENT, look, floor)
     against = []
     if below and stands_below(judgement):
         against.append(f"it is below its patch floor: {below_sentence(below, 'it has')}")
     against += [unproven_sentence(source) for source in above]
     if judgement.action is not Action.ALLOW:
-        against.append(judgement.why or f"the policy answers {judgement.action}")
-    if look is None or examiner.refuses_unknown(machine):
+        against.append(reason or f"the policy answers {judgement.action}")
+    if look is None or examiner.unknown_action(machine) is not Action.ALLOW:
         against += problems
     return Standing(
         machine=domain.uuid,

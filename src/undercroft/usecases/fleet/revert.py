@@ -13,20 +13,21 @@ revert would end. This decides before libvirt is spoken to at all:
     carry_out(records, hypervisor, comeback, Order(by="alice", at=now))
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from undercroft.errors import DeniedError, InputError, NotFoundError, StateError, UndercroftError
 from undercroft.lineage.credentialdiff import coming_back
-from undercroft.model.comeback import Comeback, CredentialsBack, FindingsBack, Returning
+from undercroft.model.comeback import Comeback, CredentialsBack, FindingsBack
 from undercroft.model.domain import Domain, DomainSnapshot
 from undercroft.model.finding import Assessment, Finding, FixState
 from undercroft.model.fleet import Intent, MachineRecord
 from undercroft.model.report import CURRENT
 from undercroft.model.schema import Json
-from undercroft.model.verdict import Action, Judgement
+from undercroft.model.verdict import Action
 from undercroft.ports.fleet import FleetHypervisor
 from undercroft.ports.records import Records
+from undercroft.steady.judge import strongest
 from undercroft.usecases.fleet.examine import (
     INTENT_VALID,
     Examiner,
@@ -42,7 +43,6 @@ from undercroft.usecases.fleet.examine import (
 
 KIND = "revert"
 _REASONS_SHOWN = 3
-_STRENGTH = {Action.ALLOW: 0, Action.QUARANTINE: 1, Action.REFUSE: 2}
 
 
 def check(
@@ -66,9 +66,14 @@ def check(
     if not floor.entries and (present is None or present.inventory is None):
         problems += ("what the machine has fixed is unknown: its present state was never read",)
     below, above = against_floor(floor, then)
-    judgement = examiner.judge(machine, snapshot, then, below)
     problems += tuple(map(unproven_sentence, above))
-    action, reasons = _decide(judgement, below, problems, refuses_unknown=examiner.refuses_unknown(machine))
+    judgement, reason = examiner.judge(machine, snapshot, then, floor)
+    answers = [(judgement.action, reason)]
+    if below and stands_below(judgement):
+        answers.insert(0, (Action.REFUSE, below_sentence(below, "it would bring back")))
+    if problems:
+        answers.append((examiner.unknown_action(machine), f"it cannot be judged: {problems[0]}"))
+    action, reasons = _decide(answers)
     return Comeback(
         machine=machine.domain.uuid,
         name=machine.domain.name,
@@ -166,21 +171,12 @@ def _present(
     return look, tuple(f"the present state: {problem}" for problem in problems)
 
 
-def _decide(
-    judgement: Judgement, below: tuple[Returning, ...], problems: tuple[str, ...], *, refuses_unknown: bool
-) -> tuple[Action, tuple[str, ...]]:
+def _decide(answers: Sequence[tuple[Action, str]]) -> tuple[Action, tuple[str, ...]]:
     """Return the strongest answer, and every reason for one that is not to allow it."""
-    answers: list[tuple[Action, str]] = []
-    if below and stands_below(judgement):
-        answers.append((Action.REFUSE, below_sentence(below, "it would bring back")))
-    if problems and refuses_unknown:
-        answers.append((Action.REFUSE, f"it cannot be judged: {problems[0]}"))
-    if judgement.action is not Action.ALLOW:
-        answers.append((judgement.action, judgement.why or f"the policy answers {judgement.action}"))
-    action = max(
-        (answer for answer, _ in answers), key=lambda answer: _STRENGTH[answer], default=Action.ALLOW
-    )
-    return action, tuple(dict.fromkeys(reason for _, reason in answers if reason))
+    reasons = [
+        reason or f"the policy answers {action}" for action, reason in answers if action is not Action.ALLOW
+    ]
+    return strongest([action for action, _ in answers]), tuple(dict.fromkeys(reasons))
 
 
 def _refusal(comeback: Comeback) -> str:
