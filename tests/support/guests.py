@@ -20,7 +20,9 @@ CACHE = Path(__file__).parents[2] / ".cache" / "guests"
 APT_PACKAGES = ("qemu-system-x86", "qemu-utils", "busybox-static", "kmod", "cpio", "e2fsprogs")
 """What a machine needs to make and run the guests."""
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
-MODULES = ("virtio_pci", "virtio_blk", "ext4")
+MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4")
+_EDITION = 2
+"""To be counted up with any change of what is in the initrd: the cache keeps one by this number."""
 MEMORY_MIB = 96
 
 _COMMANDS = (
@@ -66,7 +68,7 @@ def missing() -> str:
 def boot_files() -> BootFiles:
     """Return the kernel and the initrd; the first call on a machine makes them in about 5 s."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    files = BootFiles(CACHE / "vmlinuz", CACHE / "initrd")
+    files = BootFiles(CACHE / "vmlinuz", CACHE / f"initrd-{_EDITION}")
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (files.kernel.exists() and files.initrd.exists()):

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,11 @@ class Libvirtd:
     inside: tuple[str, ...]
 
     @property
+    def inside_network(self) -> tuple[str, ...]:
+        """The same as `inside`, in libvirt's network namespace, where its bridges and taps are."""
+        return (*self.inside, "--net")
+
+    @property
     def state_directory(self) -> Path:
         """The folder that libvirtd calls /var/lib/libvirt/qemu."""
         return self.root / "lib" / "qemu"
@@ -88,8 +93,11 @@ def missing() -> str:
 
 
 @contextmanager
-def running() -> Iterator[Libvirtd]:
-    """Run a libvirtd; it and all its QEMUs are gone when the block ends."""
+def running(prepare: Callable[[Path], object] = Path.exists) -> Iterator[Libvirtd]:
+    """Run a libvirtd; it and all its QEMUs are gone when the block ends.
+
+    `prepare` gets the root of its private folders before it starts: hooks that lie in etc/hooks are seen.
+    """
     root = Path(tempfile.mkdtemp(prefix="libvirtd-"))  # short: the sockets' paths have 107 bytes
     root.chmod(0o755)
     images = root / "images"
@@ -97,7 +105,12 @@ def running() -> Iterator[Libvirtd]:
         (root / name).mkdir(mode=0o755)
     (root / "etc" / "libvirtd.conf").write_text(_LIBVIRTD_CONF.format(host_uuid=uuid.uuid4()))
     (root / "etc" / "qemu.conf").write_text(_QEMU_CONF)
+    prepare(root)
     mounts = [f"mount --bind {root / name} {path}" for name, path in _PRIVATE.items()]
+    if Path("/dev/kvm").exists():
+        # Where it is there but of no use, libvirt takes its knowledge of QEMU for outdated at every call.
+        (root / "no-kvm").touch()
+        mounts += [f"mount --bind {root}/no-kvm /dev/kvm", "mount -o remount,bind,ro /dev/kvm"]
     script = " && ".join(
         ["mkdir -p " + " ".join(_PRIVATE.values()), *mounts, f"exec {sys.executable} -c '{_REAPER}'"]
     )
@@ -130,13 +143,14 @@ def domain_xml(
     disks: Sequence[str],
     *,
     memory_mib: int = guests.MEMORY_MIB,
+    extra: str = "",
 ) -> str:
-    """Return a small domain's XML; `disks` are whole <disk> elements."""
+    """Return a small domain's XML; `disks` are whole <disk> elements, `extra` any other devices."""
     return f"""<domain type='qemu'><name>{name}</name><memory unit='MiB'>{memory_mib}</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type><kernel>{boot.kernel}</kernel><initrd>{boot.initrd}</initrd>
 <cmdline>console=ttyS0 quiet</cmdline></os><features><acpi/></features>
 <on_reboot>destroy</on_reboot><on_crash>destroy</on_crash>
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{"".join(disks)}
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{"".join(disks)}{extra}
 <serial type='file'><source path='{serial}'/></serial><memballoon model='none'/></devices></domain>"""
 
 

@@ -40,7 +40,7 @@ HOLDABLE = ("network", "bridge")
 
 RTM_GETLINK, RTM_SETLINK = 18, 19
 NLM_F_REQUEST, NLM_F_ACK, NLMSG_ERROR = 1, 4, 2
-IFLA_IFNAME, IFLA_MASTER = 3, 10
+IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 10, 18, 1
 IFF_UP = 1
 
 
@@ -624,13 +624,11 @@ def hold_taps(call: Call, note: dict[str, object]) -> None:
         found = []
         for interface in call.machine.interfaces:
             name = interface.tap
-            if (
-                not 0 < len(name.encode()) < 16
-                or "/" in name
-                or not os.path.exists(f"/sys/class/net/{name}/tun_flags")
-            ):
-                raise Refusal(f"unenforceable: the interface {interface.mac} has no tap on this host")
-            index, _, master = get_link(links, name, 0)
+            if not 0 < len(name.encode()) < 16:
+                raise Refusal(f"unenforceable: the interface {interface.mac} has no tap")
+            index, _, master, kind = get_link(links, name, 0)
+            if kind != b"tun":
+                raise Refusal(f"unenforceable: {name} is no tap")
             bridge = get_link_name(links, master) if master else known.get(name) or interface.bridge
             if not bridge:
                 raise Refusal(f"unenforceable: the tap {name} is on no bridge")
@@ -644,26 +642,22 @@ def hold_taps(call: Call, note: dict[str, object]) -> None:
         links.close()
 
 
-def is_tap(name: str) -> bool:
-    """Return whether there is a tap of that name, which comes from the XML."""
-    proper = 0 < len(name.encode()) < 16 and "/" not in name
-    return proper and os.path.exists(f"/sys/class/net/{name}/tun_flags")
-
-
 def close_link(links: _socket.socket, name: str, index: int) -> None:
     """Set a link down and without a master, and see that it is. Raises OSError, Refusal."""
     request(links, RTM_SETLINK, NLM_F_ACK, index, IFF_UP, attribute(IFLA_MASTER, bytes(4)))
-    _, flags, master = get_link(links, name, 0)
+    _, flags, master, _ = get_link(links, name, 0)
     if master or flags & IFF_UP:
         raise Refusal(f"the tap {name} is still open after the kernel said that it is closed")
 
 
-def get_link(links: _socket.socket, name: str, index: int) -> tuple[int, int, int]:
-    """Return (index, flags, master's index or 0) of a link by name, or by index where there is none."""
+def get_link(links: _socket.socket, name: str, index: int) -> tuple[int, int, int, bytes]:
+    """Return (index, flags, master's index or 0, driver) of a link, by its name or, for "", its index."""
     wanted = attribute(IFLA_IFNAME, name.encode() + b"\0") if name else b""
     reply = request(links, RTM_GETLINK, 0, index, 0, wanted)
     found = int.from_bytes(reply[4:8], sys.byteorder), int.from_bytes(reply[8:12], sys.byteorder)
-    return *found, int.from_bytes(attributes(reply[16:]).get(IFLA_MASTER, b""), sys.byteorder)
+    values = attributes(reply[16:])
+    kind = attributes(values.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"").rstrip(b"\0")
+    return *found, int.from_bytes(values.get(IFLA_MASTER, b""), sys.byteorder), kind
 
 
 def get_link_name(links: _socket.socket, index: int) -> str:
