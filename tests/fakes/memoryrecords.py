@@ -273,6 +273,9 @@ class MemoryRecord:
     def floor(self, machine: str) -> Floor:
         return self._draft.floors.get(machine, Floor(machine))
 
+    def floors(self) -> Mapping[str, Floor]:
+        return dict(self._draft.floors)
+
     def put_intent(self, intent: Intent) -> None:
         self._written.intents.append(intent)
         self.log(*logged.intent_line(intent))

@@ -18,6 +18,7 @@ _COMMANDS = {
     "fleet": "Every machine in every state, with its verdict.",
     "machine": "One machine: states, findings, executions, decisions.",
     "watch": "Live events and decisions.",
+    "audit": "Verify and export the log of decisions.",
     "scan": "What is installed and unpatched in every state of a machine.",
     "packages": "The packages of one state.",
     "diff": "What changed between two states, and what a revert brings back.",

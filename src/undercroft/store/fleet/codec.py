@@ -31,7 +31,7 @@ def from_text(cls: type[Value], text: str, row: str) -> Value:
     """
     try:
         return decode(cls, json.loads(text), row)
-    except (ValueError, RecursionError, InputError) as error:
+    except (ValueError, TypeError, RecursionError, InputError) as error:
         raise _damaged(row, error) from error
 
 
@@ -39,7 +39,7 @@ def list_from_text(cls: type[Value], text: str, row: str) -> tuple[Value, ...]:
     """Return the values of a row that holds a list; as `from_text`."""
     try:
         return decode_list(cls, json.loads(text), row)
-    except (ValueError, RecursionError, InputError) as error:
+    except (ValueError, TypeError, RecursionError, InputError) as error:
         raise _damaged(row, error) from error
 
 
@@ -49,7 +49,7 @@ def from_texts(cls: type[Value], texts: Sequence[str], table: str) -> list[Value
         documents = json.loads(f"[{','.join(texts)}]")
         if len(documents) == len(texts):
             return [decode(cls, document, table) for document in documents]
-    except (ValueError, RecursionError, InputError):
+    except (ValueError, TypeError, RecursionError, InputError):
         pass
     return [from_text(cls, text, f"row {index} of {table}") for index, text in enumerate(texts)]
 

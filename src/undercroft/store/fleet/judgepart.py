@@ -124,6 +124,11 @@ class JudgePart(LogPart):
         bodies = self._bodies(select(tables.floor.c.body).where(tables.floor.c.machine == machine))
         return from_text(Floor, bodies[0], f"floor of {machine}") if bodies else Floor(machine)
 
+    def floors(self) -> Mapping[str, Floor]:
+        """See `ports.records.Record.floors`."""
+        found = from_texts(Floor, self._bodies(select(tables.floor.c.body)), "floor")
+        return {value.machine: value for value in found}
+
     def put_intent(self, intent: Intent) -> None:
         """See `ports.records.Record.put_intent`."""
         row = {

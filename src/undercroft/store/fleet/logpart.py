@@ -50,10 +50,15 @@ class LogPart(Session):
         statement = select(*_COLUMNS).where(_ENTRY.number > after).order_by(_ENTRY.number).limit(limit)
         if subject:
             statement = statement.where(_ENTRY.about == subject)
-        return tuple(
-            AuditEntry(number, tables.moment(at), kind, name, body, previous, digest)
-            for number, at, kind, name, body, previous, digest in self._all(statement)
-        )
+        try:
+            return tuple(
+                AuditEntry(number, tables.moment(at), kind, name, body, previous, digest)
+                for number, at, kind, name, body, previous, digest in self._all(statement)
+            )
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:  # SQLite takes any type
+            raise OperationError(
+                f"{self._shared.where}: an entry of the audit log above {after} was edited: {error}"
+            ) from error
 
     def log_head(self) -> tuple[str, int, str]:
         """See `ports.records.Record.log_head`."""
