@@ -12,7 +12,7 @@ import re
 
 from undercroft.advisories.feeds.releases import DEBIAN_CODENAMES
 from undercroft.errors import UnsupportedError
-from undercroft.model.inventory import OsRelease
+from undercroft.model.inventory import Inventory, OsRelease
 
 _VERSION_FORMS = {
     "debian": re.compile(r"([0-9]{1,3})(?:\.[0-9]+)*"),  # /etc/debian_version gives the point release
@@ -42,3 +42,13 @@ def release_key(os: OsRelease) -> str:
     if codename not in DEBIAN_CODENAMES:
         raise UnsupportedError(f"{os.name or os.ident}: {os.source} names the unknown release {codename!r}")
     return f"debian:{DEBIAN_CODENAMES[codename]}"
+
+
+def known_release(inventory: Inventory) -> str:
+    """Return the release key of an inventory's system, "" where it is unknown or not covered."""
+    if inventory.os is None:
+        return ""
+    try:
+        return release_key(inventory.os)
+    except UnsupportedError:
+        return ""

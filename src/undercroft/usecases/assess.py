@@ -8,8 +8,8 @@ from datetime import date, datetime
 from undercroft.advisories.eol import end_of_life
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.match import assess
-from undercroft.advisories.releases import release_key
-from undercroft.errors import NotFoundError, UnsupportedError
+from undercroft.advisories.releases import known_release
+from undercroft.errors import NotFoundError
 from undercroft.model.finding import Assessment
 from undercroft.model.inventory import Inventory
 from undercroft.store.database import AdvisoryDatabase
@@ -42,17 +42,7 @@ def assessor(*, now: datetime, as_of: date | None = None, database: str = "") ->
 
 def knowledge_for(advisories: AdvisoryDatabase, inventory: Inventory) -> Knowledge:
     """Return what an open database knows that bears on `inventory`. Raises OperationError."""
-    return advisories.knowledge(_release(inventory), inventory)
-
-
-def _release(inventory: Inventory) -> str:
-    """Return the release to ask for; one that is not covered has no records, and matching says why."""
-    if inventory.os is None:
-        return ""
-    try:
-        return release_key(inventory.os)
-    except UnsupportedError:
-        return ""
+    return advisories.knowledge(known_release(inventory), inventory)
 
 
 def unassessed(inventory: Inventory, problem: str, on: date) -> Assessment:
