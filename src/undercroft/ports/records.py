@@ -127,7 +127,10 @@ class Record(Protocol):
     # Judged and decided
 
     def put_judgements(self, judgements: Sequence[Judgement]) -> None:
-        """Replace the judgements of these subjects; a verdict or action that differs goes into the log."""
+        """Replace the judgements of these subjects; a verdict or action that differs goes into the log.
+
+        One on record that was made later (`judged_at`) stays, and one of a subject that is gone is dropped.
+        """
         ...
 
     def judgements(self) -> Mapping[str, Judgement]:

@@ -5,16 +5,13 @@ Many subjects share one software and one floor: what follows from the two is wor
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
-from undercroft.advisories.releases import known_release
 from undercroft.errors import NotFoundError
 from undercroft.lineage.floor import returning, unproven
 from undercroft.model.comeback import Returning
 from undercroft.model.domain import Domain, Interface, Power
-from undercroft.model.finding import Assessment, FixState
+from undercroft.model.finding import Assessment
 from undercroft.model.fleet import Floor, FloorEntry, Hold, MachineRecord, Scan
-from undercroft.model.inventory import Inventory
 from undercroft.model.verdict import Subject, SubjectKind
 from undercroft.ports.records import Record
 from undercroft.steady.facts import Facts, FixesSeen
@@ -33,6 +30,7 @@ class Known:
         holds: by machine.
         floors: by machine.
         assessments: by software digest; objects are shared among subjects.
+        fixes: by software digest, since when the fixes that nobody dates have been there.
         mark: of the advisories that were asked.
     """
 
@@ -41,56 +39,52 @@ class Known:
     holds: Mapping[str, Hold]
     floors: Mapping[str, Floor]
     assessments: Mapping[str, Assessment]
+    fixes: Mapping[str, FixesSeen]
     mark: str
-    _below: dict[tuple[str, tuple[FloorEntry, ...]], tuple[tuple[str, ...], tuple[str, ...]]] = field(
+    _against_floor: dict[tuple[str, tuple[FloorEntry, ...]], tuple[tuple[str, ...], tuple[str, ...]]] = field(
         default_factory=dict
     )
-    _fixes: dict[str, FixesSeen] = field(default_factory=dict)
+
+    def against_floor(
+        self, record: Record, software: str, assessment: Assessment, floor: Floor
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return what a software lacks of a floor, in words, and the sources whose versions prove nothing."""
+        if not floor.entries:
+            return (), ()
+        place = software, floor.entries
+        if place not in self._against_floor:
+            try:
+                inventory = record.software(software)
+            except NotFoundError:
+                return (), ()
+            below = tuple(below_words(item) for item in returning(floor, inventory, assessment))
+            self._against_floor[place] = below, unproven(floor, inventory, assessment)
+        return self._against_floor[place]
 
 
-def known(record: Record, assessments: Mapping[str, Assessment], mark: str) -> Known:
-    """Return everything on record that judgements rest on."""
-    return Known(
-        machines={machine.domain.uuid: machine for machine in record.machines()},
-        scans=record.scans(),
-        holds={hold.machine: hold for hold in record.holds()},
-        floors=record.floors(),
-        assessments=assessments,
-        mark=mark,
-    )
-
-
-def facts_of(record: Record, now_known: Known, subject: Subject, now: datetime) -> Facts:
-    """Return what is known of one subject.
-
-    Args:
-        record: a transaction that may write: fixes that are seen for the first time are noted in it.
-        now_known: the round's view.
-        subject: whose facts.
-        now: with a time zone.
-    """
-    scan = now_known.scans.get(subject.key)
-    assessment = now_known.assessments.get(scan.software) if scan and scan.software else None
-    machine = now_known.machines.get(subject.machine)
-    seen: FixesSeen = {}
+def facts_of(record: Record, known: Known, subject: Subject) -> Facts:
+    """Return what is known of one subject; `known` is the round's view of the record."""
+    scan = known.scans.get(subject.key)
+    software = scan.software if scan else ""
+    assessment = known.assessments.get(software)
+    machine = known.machines.get(subject.machine)
+    floor = known.floors.get(subject.machine, Floor(subject.machine))
     below: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
-    floor = now_known.floors.get(subject.machine, Floor(subject.machine))
-    if scan and assessment:
-        seen = _fixes_seen(record, now_known, scan.software, assessment, now)
-        below, unlisted = _against_floor(record, now_known, scan.software, assessment, floor)
+    if assessment:
+        below, unlisted = known.against_floor(record, software, assessment, floor)
     facts = Facts(
         subject=subject,
         target=target_of(subject, machine),
         scan=scan,
         assessment=assessment,
-        advisories=now_known.mark,
-        fixes_seen=seen,
+        advisories=known.mark,
+        fixes_seen=known.fixes.get(software, {}),
         has_floor=bool(floor.entries),
         below_floor=below,
         floor_unproven=unlisted,
     )
-    return facts if machine is None else of_domain(facts, machine.domain, now_known.holds)
+    return facts if machine is None else of_domain(facts, machine.domain, known.holds)
 
 
 def of_domain(facts: Facts, domain: Domain, holds: Mapping[str, Hold]) -> Facts:
@@ -136,47 +130,8 @@ def unholdable(interfaces: Iterable[Interface]) -> tuple[str, ...]:
     return tuple(f"{item.kind} {item.mac}".rstrip() for item in interfaces if not item.holdable)
 
 
-def _against_floor(
-    record: Record, now_known: Known, software: str, assessment: Assessment, floor: Floor
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if not floor.entries:
-        return (), ()
-    place = software, floor.entries
-    if place not in now_known._below:  # noqa: SLF001 - this module's own
-        try:
-            inventory = record.software(software)
-        except NotFoundError:
-            return (), ()
-        below = returning(floor, inventory, assessment)
-        sentences = tuple(below_words(item) for item in below)
-        now_known._below[place] = sentences, unproven(floor, inventory, assessment)  # noqa: SLF001
-    return now_known._below[place]  # noqa: SLF001
-
-
 def below_words(item: Returning) -> str:
     """Return what is below the floor: "CVE-2024-1 in openssl", or the release that goes back."""
     if not item.source:
         return f"release {item.installed_version}, which was {item.floor_version}"
     return f"{item.vulnerability} in {item.source}"
-
-
-def _fixes_seen(
-    record: Record, now_known: Known, software: str, assessment: Assessment, now: datetime
-) -> FixesSeen:
-    if software not in now_known._fixes:  # noqa: SLF001
-        now_known._fixes[software] = fixes_seen(record, record.software(software), assessment, now)  # noqa: SLF001
-    return now_known._fixes[software]  # noqa: SLF001
-
-
-def fixes_seen(record: Record, inventory: Inventory, assessment: Assessment, now: datetime) -> FixesSeen:
-    """Return since when the fixes that nobody dates have been there, by (source, vulnerability)."""
-    release = known_release(inventory)
-    wanted = [
-        (release, finding.source, finding.vulnerability)
-        for finding in assessment.findings
-        if finding.fix is FixState.FIXABLE and finding.fixed_on is None
-    ]
-    if not wanted:
-        return {}
-    seen = record.seen_fixes(wanted, now)
-    return {(source, vulnerability): at for (_, source, vulnerability), at in seen.items()}
