@@ -49,7 +49,7 @@ def raised(floor: Floor, inventory: Inventory, knowledge: Knowledge, at: datetim
         knowledge: gathered for this inventory and its release.
         at: when it was read.
     """
-    release = _release(inventory)
+    release = release_of(inventory)
     if not release or release != knowledge.release:
         return floor
     entries = {(entry.release, entry.source): entry for entry in floor.entries}
@@ -74,7 +74,7 @@ def returning(floor: Floor, inventory: Inventory, assessment: Assessment) -> tup
         inventory: the state, untrusted.
         assessment: what the advisories say of it today.
     """
-    release = _release(inventory)
+    release = release_of(inventory)
     versions = {entry.source: entry.version for entry in floor.entries if entry.release == release}
     found = [
         Returning(
@@ -97,7 +97,7 @@ def unproven(floor: Floor, inventory: Inventory, assessment: Assessment) -> tupl
 
     Such a version proves nothing: a guest may have written it. Sorted.
     """
-    release = _release(inventory)
+    release = release_of(inventory)
     versions = {entry.source: key(entry.version) for entry in floor.entries if entry.release == release}
     has_index = any(is_mirror(feed.name) for feed in assessment.feeds)
     unlisted = {(package.package, package.version) for package in assessment.unassessed}
@@ -166,8 +166,8 @@ def _in_changelogs(source: str, recorded: Iterable[str], knowledge: Knowledge) -
         yield from (signed_version(entry.version) for entry in knowledge.changelogs.get(signed, ()))
 
 
-def _release(inventory: Inventory) -> str:
-    """Return the state's release, "" where it is unknown or not one that advisories speak of."""
+def release_of(inventory: Inventory) -> str:
+    """Return a state's release, "" where it is unknown or not one that advisories speak of."""
     if inventory.os is None:
         return ""
     try:

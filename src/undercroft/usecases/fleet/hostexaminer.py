@@ -1,0 +1,166 @@
+"""An examiner that reads this host's disks itself: what the command line decides with.
+
+with advice(database, now) as advised:
+    examiner = HostExaminer(records, survey, Scanner(...), advised, policy, hold, clock)
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+
+from undercroft.advisories.knowledge import Knowledge
+from undercroft.lineage.floor import release_of
+from undercroft.model.domain import Domain, Power, Survey
+from undercroft.model.finding import Assessment, FixState
+from undercroft.model.fleet import Floor, MachineRecord, Scan
+from undercroft.model.inventory import Inventory
+from undercroft.model.report import CURRENT
+from undercroft.model.verdict import Action, Judgement, Subject
+from undercroft.ports.hypervisor import PointInTime
+from undercroft.ports.records import Record, Records
+from undercroft.steady.facts import Facts, FixesSeen
+from undercroft.steady.judge import Judge
+from undercroft.steady.policy import DEFAULT, Policy
+from undercroft.usecases.fleet.advising import Advice
+from undercroft.usecases.fleet.examine import Look, against_floor, target_of
+from undercroft.usecases.fleet.hostfiles import HostFiles
+from undercroft.usecases.fleet.revert import named_snapshot
+from undercroft.usecases.fleet.scanning import Scanned, Scanner
+from undercroft.usecases.fleet.snapshotdisks import Whereabouts, whereabouts
+from undercroft.usecases.fleet.subjects import domain_subjects, snapshot_subject
+
+Hold = Callable[[Domain], AbstractContextManager[PointInTime]]
+"""Holds a running machine's disks at one point in time (`ports.hypervisor.Hypervisor.point_in_time`)."""
+
+_LIVE = frozenset({Power.RUNNING, Power.PAUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class HostExaminer:
+    """`examine.Examiner` over the machines of one host.
+
+    Attributes:
+        records: the record; answers in it that prove themselves spare a read.
+        survey: what the host has now.
+        scanner: reads states.
+        advised: the advisories.
+        policy: the policy.
+        hold: holds a running machine.
+        clock: gives the time.
+    """
+
+    records: Records
+    survey: Survey
+    scanner: Scanner
+    advised: Advice
+    policy: Policy
+    hold: Hold
+    clock: Callable[[], datetime]
+
+    def look(self, machine: MachineRecord, state: str) -> Look:
+        """Return what a state holds. See `Examiner.look`."""
+        domain = machine.domain
+        subject = _subject(machine, state)
+        place = Whereabouts(domain, CURRENT, own=True)
+        if state != CURRENT:
+            place = whereabouts(domain, named_snapshot(domain, state))
+        # The subject's name says under which state the reader finds it.
+        asked = Subject(subject.key, subject.kind, subject.name, subject.host, subject.machine, place.state)
+        files = HostFiles(self.survey, self.policy.backing)
+        with ExitStack() as stack:
+            still = stack.enter_context(self.hold(domain)) if place.own and domain.power in _LIVE else None
+            scanned = self.scanner.scan(files.target_for(place.domain, still), asked, credentials=True)
+        return self._look(scanned)
+
+    def knowledge(self, inventory: Inventory) -> Knowledge | None:
+        """Return the advisories that bear on an inventory. See `Examiner.knowledge`."""
+        return self.advised.knowledge(inventory)
+
+    def judge(
+        self, machine: MachineRecord, state: str, look: Look | None, floor: Floor
+    ) -> tuple[Judgement, str]:
+        """Return what the policy says of a state. See `Examiner.judge`."""
+        subject = _subject(machine, state)
+        judge = Judge(self.policy, self.clock())
+        with self.records.reading() as record:
+            facts = self._facts(record, machine, subject, look, floor)
+            before = record.judgement(subject.key)
+        judgement = judge.judge(facts, before)
+        return judgement, judge.reason(facts, judgement)
+
+    def unknown_action(self, machine: MachineRecord) -> Action:
+        """Return what is done where a state cannot be judged. See `Examiner.unknown_action`."""
+        setting = self.policy.settings(target_of(machine)).unknown
+        return Action.REFUSE if setting.source == DEFAULT else setting.value
+
+    def _look(self, scanned: Scanned) -> Look:
+        reading = scanned.reading
+        if reading is None:
+            return Look(None, None, None, scanned.problems, scanned.at)
+        inventory = reading.inventory
+        if inventory is None:
+            with self.records.reading() as record:
+                inventory = record.inventory(reading.inventory_digest)
+        assessment = self.advised.assess(inventory)
+        problems = (*inventory.coverage.problems, *scanned.problems, *assessment.problems)
+        return Look(inventory, scanned.credentials, assessment, problems, scanned.at)
+
+    def _facts(
+        self, record: Record, machine: MachineRecord, subject: Subject, look: Look | None, floor: Floor
+    ) -> Facts:
+        domain = machine.domain
+        below, above = against_floor(floor, look)
+        current = subject.state == CURRENT
+        return Facts(
+            subject=subject,
+            target=target_of(machine),
+            scan=_scan(subject, look),
+            assessment=look.assessment if look else None,
+            advisories=self.advised.mark,
+            fixes_seen=_fixes_seen(record, look, self.clock()),
+            ownership_problem=domain.ownership.problem,
+            expires_on=domain.ownership.expires_on,
+            template=domain.ownership.template,
+            genid=domain.genid,
+            has_memory_snapshots=any(snapshot.memory != "no" for snapshot in domain.snapshots),
+            unholdable=tuple(f"{one.kind} {one.mac}" for one in domain.interfaces if not one.holdable),
+            has_floor=bool(floor.entries),
+            below_floor=tuple(
+                f"{item.vulnerability} in {item.source}" if item.source else item.installed_version
+                for item in below
+            ),
+            floor_unproven=above,
+            running=current and domain.power in _LIVE,
+        )
+
+
+def _subject(machine: MachineRecord, state: str) -> Subject:
+    if state == CURRENT:
+        return domain_subjects(machine.host, machine.domain)[0]
+    return snapshot_subject(machine.host, machine.domain, state)
+
+
+def _scan(subject: Subject, look: Look | None) -> Scan | None:
+    """Return what the rules about reading ask for; a look that is not on record has no digests."""
+    if look is None:
+        return None
+    seen = "looked at" if look.inventory is not None else ""
+    of_advisories = look.assessment.problems if look.assessment else ()
+    problems = tuple(problem for problem in look.problems if problem not in of_advisories)
+    return Scan(subject.key, seen, seen, "", "", "", (), problems, look.looked_at)
+
+
+def _fixes_seen(record: Record, look: Look | None, at: datetime) -> FixesSeen:
+    """Return when fixes that nobody dates were first seen."""
+    assessment: Assessment | None = look.assessment if look else None
+    if assessment is None or look is None or look.inventory is None:
+        return {}
+    release = release_of(look.inventory)
+    wanted = [
+        (release, finding.source, finding.vulnerability)
+        for finding in assessment.findings
+        if finding.fix is FixState.FIXABLE and finding.fixed_on is None
+    ]
+    seen = record.seen_fixes(wanted, at)
+    return {(source, vulnerability): when for (_, source, vulnerability), when in seen.items()}
