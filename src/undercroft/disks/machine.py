@@ -33,10 +33,12 @@ class Machine:
     Attributes:
         tree: its files, None when no root could be read.
         coverage: what the tree rests on.
+        unread: where the guest mounts what was not read: the tree has other or no files there.
     """
 
     tree: GuestTree | None
     coverage: Coverage
+    unread: tuple[bytes, ...] = ()
 
 
 def open_machine(
@@ -53,7 +55,7 @@ def open_machine(
     if choice.root is None:
         return Machine(None, _without_root(opened, choice, disks))
     mounted = assemble(choice.root, opened.volumes)
-    return Machine(mounted.tree, _coverage(opened, choice, mounted))
+    return Machine(mounted.tree, _coverage(opened, choice, mounted), tuple(mounted.unread))
 
 
 def _without_root(

@@ -15,7 +15,7 @@ class Account:
         name: login name.
         uid: numeric.
         shell: login shell.
-        password: "none", "locked", "empty" or "set".
+        password: "none", "locked", "empty" or "set"; "unknown" where the file could not be read.
         changed_on_day: days since the epoch at the last change of the password, -1 where it is not recorded.
     """
 

@@ -7,6 +7,7 @@ and gives JSON that the host checks against `model` again. Paths in a guest trav
     inventory  {disks: [DiskInput]}                        -> Inventory
     reading    {disks: [DiskInput]}                        -> ProvenInventory
     replay     {disks: [DiskInput], sets: [ProvenReads]} -> Replayed
+    credentials {disks: [DiskInput]}                       -> Credentials
     entries    {disks: [DiskInput], path}                  -> [FileEntry]
     content    {disks: [DiskInput], path}                  -> stream of the file's bytes
 """
@@ -28,6 +29,7 @@ from undercroft.disks.source import BlockSource, DescriptorSource
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError, UnsupportedError
 from undercroft.inventory.collect import collect
+from undercroft.inventory.credentials import read_credentials
 from undercroft.model.disk import DiskFormat, ImageInfo
 from undercroft.model.job import (
     DiskInput,
@@ -72,6 +74,11 @@ def replay(context: JobContext) -> Json:
     disks = _disks(context)
     sets = decode_list(ProvenReads, context.arguments.get("sets"), "sets")
     return encode(Replayed(replay_sets(disks, sets), fingerprint(disks)))
+
+
+def credentials(context: JobContext) -> Json:
+    """Return the Credentials of one state of a machine."""
+    return encode(read_credentials(open_machine(_disks(context))))
 
 
 def entries(context: JobContext) -> Json:
@@ -187,6 +194,7 @@ JOBS: Mapping[str, Callable[[JobContext], Json]] = {
     "inventory": inventory,
     "reading": reading,
     "replay": replay,
+    "credentials": credentials,
     "entries": entries,
 }
 STREAMS: Mapping[str, Callable[[JobContext], Iterator[bytes]]] = {"content": content}
