@@ -179,6 +179,8 @@ OLD = tuple(
 )
 """What a machine of last month still has."""
 
+FLOOR_PASSED = RuleResult("floor", Outcome.PASS, "it has all that the machine had fixed", "default")
+FLOOR_UNKNOWN = RuleResult("floor", Outcome.UNKNOWN, "it could not be compared", "default")
 PASSED = RuleResult("fixable", Outcome.PASS, "nothing that is fixed is missing for long", "default")
 
 
@@ -458,7 +460,10 @@ def _put(record: Record, known: Known) -> None:
                 known.scanned,
             )
         )
+    results = known.results
+    if not any(answer.rule == "floor" for answer in results):
+        results += (FLOOR_PASSED if known.findings is not None else FLOOR_UNKNOWN,)
     judged = Judgement(
-        key, known.verdict, known.action, known.results, POLICY, ADVISORIES, ago(minutes=2), known.since
+        key, known.verdict, known.action, results, POLICY, ADVISORIES, ago(minutes=2), known.since
     )
     record.put_judgements((judged,))

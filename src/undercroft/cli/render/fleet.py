@@ -203,7 +203,7 @@ class _Grid:
                 corner = "└ " if self._terminal.unicode else "- "
                 indent = 2 * self._mark + 2
                 text = self._cut(line.why, (self._terminal.width or 0) - indent - len(corner))
-                self._page.paragraph(span(corner, Style.DIM), text, indent=indent)
+                self._page.record(span(corner, Style.DIM), text, indent=indent)
             else:
                 self._put(line, Style.HEADING)
 
@@ -213,7 +213,7 @@ class _Grid:
         spans += self._padded(span(line.name, style), self._name)
         for number in self._fields:
             spans += self._padded(line.cells[number], self._widths[number])
-        self._page.paragraph(*spans, self._cut(line.why, self._room(self._fields)))
+        self._page.record(*spans, self._cut(line.why, self._room(self._fields)))
 
     @staticmethod
     def _padded(cell: Span, width: int) -> Spans:

@@ -12,8 +12,9 @@ from undercroft.model.domain import Domain, Ownership, Power
 from undercroft.model.execution import Execution
 from undercroft.model.fleet import Hold, MachineRecord, Scan
 from undercroft.model.report import CURRENT
-from undercroft.model.verdict import Judgement, Subject, SubjectKind, Verdict
+from undercroft.model.verdict import Judgement, Outcome, Subject, SubjectKind, Verdict
 from undercroft.ports.records import Record
+from undercroft.steady.rules import FLOOR
 from undercroft.usecases.fleet.subjects import domain_subjects
 from undercroft.usecases.fleet.views import FleetRow, FleetView, Network
 
@@ -47,8 +48,20 @@ class Facts:
             self.live[execution.machine].append(execution)
         self._findings: dict[str, Identities | None] = {}
 
-    def brought_back(self, snapshot: str, current: str) -> int | None:
-        """Return how many findings one subject has that another lacks, None where nobody knows."""
+    def brought_back(self, snapshot: Subject, current: str) -> int | None:
+        """Return how many findings going back to a snapshot would bring back, None where nobody knows.
+
+        Those below the machine's patch floor; where there are none, those that its current state lacks.
+        """
+        judgement = self.judgements.get(snapshot.key)
+        for result in judgement.results if judgement else ():
+            if result.rule == FLOOR and result.outcome is Outcome.UNKNOWN:
+                return None
+            if result.rule == FLOOR and result.items:
+                return len(result.items)
+        return self._lacking(snapshot.key, current)
+
+    def _lacking(self, snapshot: str, current: str) -> int | None:
         old, new = (self._software(key) for key in (snapshot, current))
         if old and old == new:
             return 0
@@ -150,7 +163,7 @@ def _row(facts: Facts, subject: Subject, domain: Domain | None = None, *, curren
         network=network_of(itself, facts.holds.get(itself.uuid)) if itself else Network.NONE,
         scanned_at=scan.scanned_at if scan else None,
         complete=scan is not None and not scan.problems,
-        brought_back=facts.brought_back(subject.key, current) if current else None,
+        brought_back=facts.brought_back(subject, current) if current else None,
         alarms=_alarms(facts.live.get(itself.uuid, ())) if itself else (),
     )
 

@@ -47,8 +47,8 @@ class FleetRow:
         network: whether packets pass.
         scanned_at: when it was last read, None for never.
         complete: False where something that matters was not read.
-        brought_back: for a snapshot: how many findings it has that the current state lacks; None where
-            nobody knows, and for all others.
+        brought_back: for a snapshot: how many findings it has that its machine had fixed, or else that the
+            current state lacks; None where nobody knows, and for all others.
         alarms: what must not be so: two live executions of one machine.
     """
 
