@@ -15,9 +15,12 @@ from undercroft.advisories.match import assess
 from undercroft.errors import NotFoundError
 from undercroft.model.finding import Assessment, FeedStatus
 from undercroft.model.inventory import Inventory
-from undercroft.ports.records import Records
+from undercroft.ports.records import Record, Records
 from undercroft.store.database import AdvisoryDatabase
 from undercroft.usecases.assess import knowledge_for, unassessed
+
+_ONE_BY_ONE = 16
+"""Up to so many assessments are looked up singly; more are taken from all that are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def assess_all(records: Records, advised: Advice, software: Iterable[str]) -> Ma
     """
     wanted = {digest for digest in software if digest}
     with records.reading() as record:
-        known = dict(record.assessments(advised.mark))
+        known = _on_record(record, wanted, advised.mark)
         missing = {}
         for digest in wanted - known.keys():
             try:
@@ -89,3 +92,10 @@ def assess_all(records: Records, advised: Advice, software: Iterable[str]) -> Ma
             for digest, assessment in made.items():
                 record.put_assessment(digest, advised.mark, assessment)
     return {digest: found for digest, found in {**known, **made}.items() if digest in wanted}
+
+
+def _on_record(record: Record, wanted: set[str], mark: str) -> dict[str, Assessment]:
+    if len(wanted) > _ONE_BY_ONE:
+        return dict(record.assessments(mark))
+    found = {digest: record.assessment(digest, mark) for digest in wanted}
+    return {digest: assessment for digest, assessment in found.items() if assessment is not None}

@@ -106,7 +106,7 @@ class Judging:
         return facts_of(record, view, subject)
 
     def assess(self, advised: Advice, software: str) -> Assessment | None:
-        """Return what the advisories say of a software on record, asking them once. None for "" or unknown."""
+        """Return what the advisories say of a software on record, None for "" or one that is not there."""
         found = assess_all(self._records, advised, (software,))
         self._fixes_of(found, advised.mark)
         return found.get(software)
@@ -125,7 +125,7 @@ class Judging:
                 for digest, pairs in fresh.items():
                     found[digest] = _seen(record, digest, pairs, at)
         else:
-            found |= dict.fromkeys(fresh, {})
+            found |= {digest: {} for digest in fresh}
         with self._lock:
             self._fixes |= {(digest, mark): seen for digest, seen in found.items()}
         return found
