@@ -5,9 +5,10 @@ which of them are stale, and the day (on which a release may end).
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from undercroft.advisories.knowledge import Knowledge
@@ -38,30 +39,60 @@ class Advice:
     knowledge: Callable[[Inventory], Knowledge | None]
 
 
-@contextmanager
-def advice(database: str, now: datetime) -> Iterator[Advice]:
-    """Open the advisories; without a database every assessment is a problem that says so.
+class Advisor:
+    """The advisories of one database file, which importers replace as a whole; for any number of threads.
 
     Args:
         database: path of the advisory database.
-        now: with a time zone.
-
-    Raises:
-        StateError, OperationError: there is a database and it cannot be used.
     """
-    try:
-        advisories = AdvisoryDatabase(database)
-    except NotFoundError as error:
-        problem = str(error)
-        mark = advisories_mark((), now)
-        yield Advice(mark, lambda inventory: unassessed(inventory, problem, now.date()), lambda _: None)
-        return
-    with advisories:
-        yield Advice(
-            advisories_mark(advisories.feeds(now), now),
-            lambda inventory: assess(inventory, knowledge_for(advisories, inventory), now=now),
-            lambda inventory: knowledge_for(advisories, inventory),
-        )
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+        self._known: tuple[tuple[int, ...], tuple[FeedStatus, ...]] = (), ()
+
+    def mark(self, now: datetime) -> str:
+        """Return the mark of what the advisories hold now; the file is opened only where it is another.
+
+        Raises:
+            StateError, OperationError: there is a database and it cannot be used.
+        """
+        stamp = self._stamp()
+        if not stamp:
+            return advisories_mark((), now)
+        if self._known[0] != stamp:
+            with AdvisoryDatabase(self._database) as advisories:
+                self._known = stamp, advisories.feeds(now)
+        feeds = (replace(feed, stale=now > feed.valid_until) for feed in self._known[1])
+        return advisories_mark(feeds, now)
+
+    @contextmanager
+    def advice(self, now: datetime) -> Iterator[Advice]:
+        """Open the advisories, for one thread; without any, every assessment is a problem that says so.
+
+        Raises:
+            StateError, OperationError: there is a database and it cannot be used.
+        """
+        try:
+            advisories = AdvisoryDatabase(self._database)
+        except NotFoundError as error:
+            problem = str(error)
+            mark = advisories_mark((), now)
+            yield Advice(mark, lambda inventory: unassessed(inventory, problem, now.date()), lambda _: None)
+            return
+        with advisories:
+            yield Advice(
+                advisories_mark(advisories.feeds(now), now),
+                lambda inventory: assess(inventory, knowledge_for(advisories, inventory), now=now),
+                lambda inventory: knowledge_for(advisories, inventory),
+            )
+
+    def _stamp(self) -> tuple[int, ...]:
+        """Return what differs when the file is another, () where there is none."""
+        try:
+            found = os.stat(self._database)
+        except OSError:
+            return ()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def advisories_mark(feeds: Iterable[FeedStatus], now: datetime) -> str:
