@@ -30,7 +30,20 @@ from undercroft.model.schema import Json, encode
 from undercroft.model.verdict import SubjectKind, Verdict
 from undercroft.usecases.fleet.views import FleetRow, FleetView, MachineView
 
-_MESSAGES = frozenset({"problems", "problem", "notes", "warnings", "reason", "why", "alarms", "evidence"})
+_MESSAGES = frozenset(
+    {
+        "problems",
+        "problem",
+        "notes",
+        "warnings",
+        "reason",
+        "reasons",
+        "against",
+        "why",
+        "alarms",
+        "evidence",
+    }
+)
 """Members that hold Undercroft's own words; what they quote of a guest is made harmless in place."""
 
 
@@ -91,6 +104,18 @@ def render_machine(view: MachineView, data_format: DataFormat | str) -> str:
     """Return what is on record of one machine ("undercroft/machine/1")."""
     complete = all(state.row.complete for state in view.states) and not view.problems
     return _text({"schema": "undercroft/machine/1", "complete": complete, **_object(view)}, data_format)
+
+
+def render_value(schema: str, value: object, data_format: DataFormat | str, **derived: Json) -> str:
+    """Return one value of the model as a document of `schema`, what is derived from it first."""
+    return _text({"schema": schema, **derived, **_object(value)}, data_format)
+
+
+def render_values(
+    schema: str, name: str, values: Sequence[object], data_format: DataFormat | str, **derived: Json
+) -> str:
+    """Return values of the model as the member `name` of a document of `schema`."""
+    return _text({"schema": schema, **derived, name: [_object(value) for value in values]}, data_format)
 
 
 def _verdicts(view: FleetView, kind: SubjectKind) -> dict[str, Json]:
