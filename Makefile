@@ -11,7 +11,7 @@ DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk
 TEST_PACKAGES := $(DEMO_PACKAGES) gcc python3-dev pkg-config libvirt-dev libvirt-daemon-system \
 	libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 busybox-static kmod cpio dpkg-dev gdisk \
 	gnupg util-linux iproute2 strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs \
-	f2fs-tools squashfs-tools
+	f2fs-tools squashfs-tools postgresql
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools
 
 .PHONY: demo test lint bench soak coverage clean

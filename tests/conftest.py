@@ -1,7 +1,9 @@
 """What all tests share: folders of support modules and fakes, and the optional checkout-only data."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -12,6 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent / "fakes"))
 # make soak: property tests with twenty times the examples.
 settings.register_profile("soak", max_examples=2000, deadline=None)
 
+if TYPE_CHECKING:
+    from postgres import PostgresServer
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -21,3 +26,18 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the advisory and machine data that only developers' checkouts have")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["PostgresServer"]:
+    """A PostgreSQL cluster of the tests' own, with a database `migrated` that holds an empty record."""
+    import postgres  # noqa: PLC0415 - psycopg and SQLAlchemy are for few tests
+
+    from undercroft.store.fleet.records import open_records  # noqa: PLC0415
+
+    if postgres.programs() is None:
+        pytest.skip("needs PostgreSQL's server: apt-get install postgresql")
+    with postgres.server() as server:
+        server.execute("CREATE DATABASE migrated")
+        open_records(server.url("migrated")).close()
+        yield server

@@ -95,7 +95,7 @@ class Session:
         """Add one row; False where one with these columns is there already."""
         self._may_write()
         statement = self._dialect_insert(table).on_conflict_do_nothing(index_elements=unique)
-        return bool(self._run(statement, row).rowcount)
+        return bool(self._run(statement.returning(table.c[unique[0]]), row).all())
 
     def _put(self, table: Table, rows: Sequence[Fields]) -> None:
         """Add or replace rows by the table's primary key; each row has all columns."""
