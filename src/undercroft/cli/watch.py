@@ -34,8 +34,8 @@ def command(output_format: str, since: int | None, last: int | None, machine: st
     """Show what happens to machines and what is decided about them, until Ctrl-C.
 
     Every line is an entry of the audit log: decisions at starts, changes of verdict, executions that begin
-    and end, networks that close and open, alarms. Times are UTC. With json, one line is one object; its
-    number is where --since takes up again.
+    and end, networks that close and open, alarms. Times are UTC. With json, one line is one object, the
+    agent's heartbeats included; its number is where --since takes up again.
     """
     if since is not None and last is not None:
         raise click.UsageError("give --since or --last, not both")
@@ -54,6 +54,8 @@ def command(output_format: str, since: int | None, last: int | None, machine: st
                 continue
             if output_format == "json":
                 show(lines.json_line(told.entry, told.name))
+                continue
+            if lines.is_heartbeat(told.entry):
                 continue
             if day != (day := f"{told.entry.at:%Y-%m-%d}"):
                 show(lines.render_day(told.entry, terminal))

@@ -14,6 +14,8 @@ from undercroft.cli.render.terminal import Style, Terminal
 from undercroft.model.audit import AuditEntry
 from undercroft.model.verdict import Action, Verdict
 
+HEARTBEAT = "alive"
+"""The `event` of an entry of kind "agent" that tells nothing else."""
 _NAME_COLUMNS = 18
 _WORD_COLUMNS = 11
 _EID_CHARACTERS = 8
@@ -48,6 +50,11 @@ def render_entry(entry: AuditEntry, name: str, terminal: Terminal) -> str:
     if terminal.width is not None:
         said = cut(said, max(terminal.width - used, 1), terminal.ellipsis, keep=Keep.HEAD)
     return ("".join(pieces) + said).rstrip() + "\n"
+
+
+def is_heartbeat(entry: AuditEntry) -> bool:
+    """Tell whether an entry only says that the agent is there, which nobody wants to read every minute."""
+    return entry.kind == "agent" and _body(entry).get("event") == HEARTBEAT
 
 
 def render_day(entry: AuditEntry, terminal: Terminal) -> str:
@@ -103,6 +110,10 @@ def _verdict(entry: AuditEntry, body: Body) -> tuple[Span, str]:
 def _execution(entry: AuditEntry, body: Body) -> tuple[Span, str]:
     del entry
     eid = _short(body.get("eid"))
+    if body.get("refused"):
+        return span("refused", Style.BAD), f"its start: {_said(body)}"
+    if body.get("pending"):
+        return span("announced", Style.DIM), f"a {body['pending']} is about to begin"
     changed = body.get("changed")
     if isinstance(changed, dict):
         return span("concluded"), f"{eid}: {_pairs(changed)}"
@@ -132,11 +143,13 @@ def _alarm(entry: AuditEntry, body: Body) -> tuple[Span, str]:
     return span("ALARM", Style.ALARM), _said(body)
 
 
-def _intent(entry: AuditEntry, body: Body) -> tuple[Span, str]:
-    state = f"to {body['state']}, " if body.get("state") else ""
-    anyway = ", against the policy" if body.get("overrides") else ""
-    reason = f": {body['reason']}" if body.get("reason") else ""
-    return span(entry.kind, Style.WARNING), f"{state}by {body.get('by', '?')}{anyway}{reason}"
+def _command(entry: AuditEntry, body: Body) -> tuple[Span, str]:
+    target = body.get("snapshot") or body.get("state") or ""
+    parts = [f"to {target}"] if target else []
+    parts += [str(body["outcome"])] if body.get("outcome") else []
+    parts.append(f"by {body.get('by', '?')}{', against the policy' if body.get('overrides') else ''}")
+    said = ", ".join(parts) + "".join(f": {body[name]}" for name in ("reason", "detail") if body.get(name))
+    return span(harmless(entry.kind), Style.WARNING), said
 
 
 def _other(entry: AuditEntry, body: Body) -> tuple[Span, str]:
@@ -170,6 +183,7 @@ _KINDS: Mapping[str, Callable[[AuditEntry, Body], tuple[Span, str]]] = {
     "ending": _ending,
     "hold": _hold,
     "alarm": _alarm,
-    "revert": _intent,
-    "release": _intent,
+    "revert": _command,
+    "release": _command,
+    "retention": _command,
 }

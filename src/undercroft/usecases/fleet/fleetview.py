@@ -5,10 +5,11 @@ A thing without a judgement stands there as unknown; nothing that is on record i
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from undercroft.model.domain import Domain, Ownership, Power
+from undercroft.lineage.alarms import alarms
+from undercroft.model.domain import Domain, Ownership, Power, Survey
 from undercroft.model.execution import Execution
 from undercroft.model.fleet import Hold, MachineRecord, Scan
 from undercroft.model.report import CURRENT
@@ -35,17 +36,16 @@ class Facts:
 
     Args:
         record: an open transaction; it has to stay open.
+        machines: all that are there, on the hosts that are wanted.
         machine: UUID of the only machine that is wanted, "" for all.
     """
 
-    def __init__(self, record: Record, machine: str = "") -> None:
+    def __init__(self, record: Record, machines: Sequence[MachineRecord], machine: str = "") -> None:
         self._record = record
         self.judgements: Mapping[str, Judgement] = record.judgements()
         self.scans: Mapping[str, Scan] = record.scans(machine)
         self.holds: Mapping[str, Hold] = {hold.machine: hold for hold in record.holds()}
-        self.live: Mapping[str, list[Execution]] = defaultdict(list)
-        for execution in record.live_executions():
-            self.live[execution.machine].append(execution)
+        self.alarms = _alarms(record.live_executions(), machines)
         self._findings: dict[str, Identities | None] = {}
 
     def brought_back(self, snapshot: Subject, current: str) -> int | None:
@@ -90,8 +90,8 @@ def fleet_view(record: Record, now: datetime) -> FleetView:
         record: an open transaction.
         now: with a time zone.
     """
-    facts = Facts(record)
     machines = record.machines()
+    facts = Facts(record, machines)
     snapshots, images = _by_machine(record.subjects())
     groups = [machine_rows(facts, machine, snapshots[machine.domain.uuid]) for machine in machines]
     groups += [(_row(facts, subject),) for subject in images]
@@ -164,7 +164,7 @@ def _row(facts: Facts, subject: Subject, domain: Domain | None = None, *, curren
         scanned_at=scan.scanned_at if scan else None,
         complete=scan is not None and not scan.problems,
         brought_back=facts.brought_back(subject, current) if current else None,
-        alarms=_alarms(facts.live.get(itself.uuid, ())) if itself else (),
+        alarms=tuple(facts.alarms[itself.uuid]) if itself else (),
     )
 
 
@@ -181,12 +181,21 @@ def _not_judged(scan: Scan | None, domain: Domain | None) -> str:
     return f"not read yet: {domain.problem}" if domain and domain.problem else "not read yet"
 
 
-def _alarms(live: Iterable[Execution]) -> tuple[str, ...]:
-    executions = tuple(live)
-    if len(executions) < 2:
-        return ()
-    hosts = ", ".join(execution.host for execution in executions)
-    return (f"{len(executions)} live executions at once: {hosts}",)
+def _alarms(live: Sequence[Execution], machines: Sequence[MachineRecord]) -> Mapping[str, Sequence[str]]:
+    """Return what must not be so, by the machines that it is about."""
+    found: dict[str, list[str]] = defaultdict(list)
+    by_host: dict[str, list[MachineRecord]] = defaultdict(list)
+    for machine in machines:
+        by_host[machine.host].append(machine)
+    surveys = [
+        Survey(host, "", there[0].last_seen, tuple(machine.domain for machine in there))
+        for host, there in by_host.items()
+    ]
+    raised = {alarm for survey in surveys for alarm in alarms(live, survey)}
+    for alarm in sorted(raised, key=lambda alarm: (alarm.kind, alarm.reason)):
+        for uuid in alarm.machines:
+            found[uuid].append(alarm.reason)
+    return found
 
 
 def _urgency(row: FleetRow) -> tuple[object, ...]:

@@ -76,7 +76,7 @@ def machine_view(record: Record, name: str, now: datetime, *, limit: int = 20) -
     """
     machine = find_machine(record, name)
     domain, uuid = machine.domain, machine.domain.uuid
-    facts = Facts(record, uuid)
+    facts = Facts(record, record.machines(machine.host), uuid)
     rows = machine_rows(facts, machine, snapshots_of(record.subjects(uuid)))
     scan = facts.scans.get(rows[0].subject)
     assessment = _assessment(record, scan)
@@ -215,7 +215,7 @@ def _mends(machine: MachineRecord, row: FleetRow) -> Iterator[Mend]:
     domain = machine.domain
     name = domain.name if _TAME.fullmatch(domain.name) else domain.uuid
     if row.alarms:
-        yield Mend("two live executions write the same disks", f"undercroft lineage {name}")
+        yield Mend("something of it lives twice", f"undercroft lineage {name}")
     if row.network is Network.CLOSED:
         yield Mend("its network is closed", f"undercroft release {name} --reason REASON")
     if row.verdict is not Verdict.STEADY:

@@ -32,13 +32,13 @@ class FleetRow:
     """One machine, snapshot, template or image.
 
     Attributes:
-        subject: its key, as in `model.verdict.Subject`.
+        subject: its key: "machine:UUID", "template:UUID", "snapshot:UUID:NAME" or "image:HOST:PATH".
         kind: what it is.
         name: what people call it; untrusted where a guest's image names it.
         host: where it lies.
         machine: UUID of its machine, "" for an image.
         state: "current" or the snapshot's name.
-        verdict: UNKNOWN where it was not judged yet.
+        verdict: unknown where it was not judged yet.
         why: the first reason that stands against it, "" when it is steady.
         since: since when the verdict is this one, None before the first.
         action: what a start would meet, None before the first verdict.
@@ -49,7 +49,7 @@ class FleetRow:
         complete: False where something that matters was not read.
         brought_back: for a snapshot: how many findings it has that its machine had fixed, or else that the
             current state lacks; None where nobody knows, and for all others.
-        alarms: what must not be so: two live executions of one machine.
+        alarms: what must not be so: two live executions of one machine, one image that two machines write.
     """
 
     subject: str
@@ -187,7 +187,10 @@ class MachineView:
         gone_at: when it was no longer defined nor running, None while it is there.
         system: name of its operating system, "" where nobody knows. Untrusted.
         support: of that system, None where it was not assessed.
-        persistent, autostart, genid, tainted: as in `model.domain.Domain`.
+        persistent: False for a transient machine, which is gone when it stops.
+        autostart: started with the host.
+        genid: libvirt tells its guest of a restore.
+        tainted: libvirt's marks: somebody went past it.
         first_seen, last_seen: of the record.
         disks, interfaces: in the order of the definition.
         hold: why its network is closed, None while it is open.
