@@ -220,9 +220,7 @@ def begin(call: Call) -> None:
     failure = ""
     try:
         if not note and not call.listed:
-            raise Refusal(
-                f"{note_path(call)} is missing: prepare did not leave its answer there; start it again"
-            )
+            raise Refusal(f"{note_path(call)} is missing: prepare leaves its answer there: start it again")
         if note.get("closed"):
             if call.machine.unenforceable():
                 raise Refusal(unenforceable(call, str(note.get("reason", ""))))
@@ -718,8 +716,9 @@ def load(data: bytes) -> object:
     text = data.decode().strip(" \t\r\n")
     try:
         value, end = _json.make_scanner(_Context)(text, 0)  # type: ignore[arg-type]
-    except StopIteration:
-        raise ValueError("no JSON") from None
+    except (StopIteration, SystemError, RecursionError):
+        # SystemError: it wants to raise an error of json.decoder, which nobody has imported.
+        raise ValueError("malformed JSON") from None
     if end != len(text):
         raise ValueError("more than one JSON value")
     return value

@@ -1,0 +1,400 @@
+"""The hook as a process of its own: without its agent, with one that lies or hangs, with no room."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import hookhost
+import pytest
+from hookhost import Agent
+
+from undercroft.adapters import hookfiles
+from undercroft.adapters.hookfiles import DecidedImage, HookSettings, LastDecision
+from undercroft.model.execution import HookEvent
+from undercroft.model.verdict import Action
+
+pytestmark = pytest.mark.skipif(
+    not Path("/usr/bin/python3").exists(), reason="the hook runs with the system's Python"
+)
+
+UUID = "c7a5fdbd-cdaf-9455-926a-d65c16db1809"
+
+
+class Lab:
+    """An installed hook, its folders, and a machine with one disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.state = root / "state"
+        self.hooks = root / "hooks"
+        self.image = root / "web01.raw"
+        self.image.write_bytes(b"disk")
+        self.settings = HookSettings(str(self.state), str(root / "run" / "admission.sock"))
+        hookfiles.prepare_folders(self.state)
+        self.install()
+
+    def install(self, **changes: object) -> None:
+        self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
+        hookfiles.install_hook(self.hooks, self.settings)
+
+    @property
+    def hook(self) -> Path:
+        return self.hooks / "qemu.d" / "undercroft"
+
+    def xml(self, devices: str = "") -> str:
+        return (
+            f"<domain type='kvm'><name>web01</name><uuid>{UUID}</uuid><devices>"
+            f"<disk type='file' device='disk'><source file='{self.image}'/><target dev='vda'/></disk>"
+            "<disk type='file' device='cdrom'/>"
+            f"{devices}</devices></domain>"
+        )
+
+    def start(self, operation: str = "prepare", sub: str = "begin", xml: str | None = None) -> "Process":
+        command = [str(self.hook), "web01", operation, sub, "-"]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdin is not None
+        process.stdin.write((self.xml() if xml is None else xml).encode())
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def call(self, operation: str = "prepare", sub: str = "begin", xml: str | None = None) -> tuple[int, str]:
+        process = self.start(operation, sub, xml)
+        out, told = process.communicate(timeout=60)
+        assert out == b""
+        return process.returncode, told.decode()
+
+    def agent(self, answer: hookhost.Answer = hookhost.ALLOW, *, hangs: bool = False) -> Agent:
+        return Agent(self.state, Path(self.settings.socket), answer, hangs)
+
+    def events(self) -> list[HookEvent]:
+        return [hookfiles.read_event(self.state, name) for name in hookfiles.spooled(self.state)]
+
+    def decide(self, action: Action = Action.ALLOW, **changes: object) -> None:
+        found = self.image.stat()
+        decision = LastDecision(
+            machine=UUID,
+            name="web01",
+            action=action,
+            hold=False,
+            reason="steady at noon",
+            until=datetime.now(UTC) + timedelta(hours=1),
+            images=(DecidedImage(str(self.image), found.st_dev, found.st_ino),),
+        )
+        hookfiles.write_decision(self.state, replace(decision, **changes))  # type: ignore[arg-type]
+
+
+Process = subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def test_without_agent_and_last_decision_the_settings_decide_and_the_event_says_so(lab: Lab) -> None:
+    code, told = lab.call()
+    assert code == 1
+    assert "the agent is away (No such file or directory)" in told
+    (event,) = lab.events()
+    assert (event.alone, event.decided, event.uuid) == (True, "refuse", UUID)
+    assert event.reason in told
+    lab.install(away=Action.ALLOW)
+    assert lab.call() == (0, "")
+
+
+def test_without_agent_its_last_decision_counts(lab: Lab) -> None:
+    lab.decide(Action.ALLOW)
+    assert lab.call() == (0, "")
+    lab.decide(Action.REFUSE)
+    lab.install(away=Action.ALLOW)
+    code, told = lab.call()
+    assert code == 1
+    assert "its last decision: steady at noon" in told
+
+
+def test_a_last_decision_that_has_expired_does_not_count(lab: Lab) -> None:
+    lab.decide(until=datetime.now(UTC) - timedelta(seconds=1))
+    code, told = lab.call()
+    assert code == 1
+    assert "it has expired" in told
+
+
+def test_a_last_decision_counts_only_while_the_image_is_the_same_file(lab: Lab) -> None:
+    lab.decide()
+    replacement = lab.image.with_name("other")
+    replacement.write_bytes(b"disk")
+    replacement.replace(lab.image)
+    code, told = lab.call()
+    assert code == 1
+    assert f"{lab.image} was replaced since" in told
+
+
+def test_a_last_decision_does_not_cover_a_disk_that_was_added(lab: Lab) -> None:
+    lab.decide()
+    added = "<disk type='file' device='disk'><source file='/srv/other.raw'/></disk>"
+    code, told = lab.call(xml=lab.xml(added))
+    assert code == 1
+    assert "/srv/other.raw was not part of it" in told
+
+
+@pytest.mark.parametrize("edit", ["action", "mac", "key", "other machine"])
+def test_a_last_decision_that_somebody_changed_does_not_count(lab: Lab, edit: str) -> None:
+    lab.decide(Action.REFUSE if edit == "action" else Action.ALLOW)
+    path = lab.state / "decisions" / f"{UUID}.json"
+    raw = json.loads(path.read_text())
+    if edit == "action":
+        raw["decision"] = raw["decision"].replace("refuse", "allow")
+    elif edit == "mac":
+        raw["mac"] = "0" * 64
+    elif edit == "key":
+        (lab.state / "hook.key").write_bytes(bytes(32))
+    else:
+        lab.decide(machine=UUID.replace("c7", "c8"))
+        raw = json.loads((path.with_name(f"{UUID.replace('c7', 'c8')}.json")).read_text())
+    path.write_text(json.dumps(raw))
+    code, told = lab.call()
+    assert code == 1
+    assert "no last decision counts" in told
+
+
+@pytest.mark.parametrize("listed", ["web01", UUID])
+def test_the_break_glass_list_passes_before_last_decision_and_settings(lab: Lab, listed: str) -> None:
+    lab.decide(Action.REFUSE)
+    lab.install(break_glass=("db01", listed))
+    assert lab.call() == (0, "")
+    (event,) = lab.events()
+    assert (event.alone, event.decided) == (True, "allow")
+    assert "break-glass" in event.reason
+
+
+def test_the_break_glass_list_counts_for_nothing_while_the_agent_answers(lab: Lab) -> None:
+    lab.install(break_glass=("web01",))
+    with lab.agent(hookhost.REFUSE).running():
+        assert lab.call()[0] == 1
+
+
+def test_an_agent_that_hangs_is_given_up_after_the_timeout_and_hears_of_it_later(lab: Lab) -> None:
+    lab.install(timeout_s=0.3)
+    with lab.agent(hangs=True).running() as hanging:
+        code, told = lab.call()
+    assert code == 1
+    assert "no answer in 0.3 s" in told
+    with lab.agent().running() as agent:
+        pass
+    assert {event.ident for event in agent.events} == {hanging.events[0].ident}
+    assert [event.decided for event in agent.events if event.alone] == ["refuse"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        b"",
+        b"{}\n",
+        b"[]\n",
+        b"{\n",
+        b"\xff\n",
+        b'{"action":"permit","hold":false,"reason":""}\n',
+        b'{"action":"allow","hold":0,"reason":""}\n',
+        b'{"action":"allow","hold":false}\n',
+        b'{"action":"allow","hold":false,"reason":""} true\n',
+        b"[" * 100_000 + b"\n",
+        b"x" * 200_000,
+    ],
+)
+def test_an_answer_that_is_none_counts_as_no_answer(lab: Lab, lie: bytes) -> None:
+    with answering(lab, lie):
+        code, told = lab.call()
+    assert code == 1
+    assert "Traceback" not in told
+
+
+def test_control_a_plain_server_with_a_proper_answer_is_heeded(lab: Lab) -> None:
+    with answering(lab, b'{"action":"allow","hold":false,"reason":"fine"}\n'):
+        assert lab.call() == (0, "")
+
+
+def test_a_reason_cannot_play_with_the_terminal(lab: Lab) -> None:
+    with answering(lab, b'{"action":"refuse","hold":false,"reason":"\\u001b[2J\\u202eevil\\nline"}\n'):
+        _, told = lab.call()
+    assert told == "undercroft: web01 may not start: ?[2J?evil?line\n"
+
+
+def test_a_hook_that_is_killed_before_the_answer_leaves_an_event_that_counts_once(lab: Lab) -> None:
+    lab.install(timeout_s=30.0)
+    with silent(lab) as asked:
+        process = lab.start()
+        assert asked.wait(30)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    with lab.agent().running() as agent:
+        pass
+    assert agent.steps("web01") == ["prepare begin"]
+    assert lab.events() == []
+
+
+def test_a_full_spool_refuses_starts_with_the_cure_but_not_the_break_glass_list(lab: Lab) -> None:
+    lab.install(away=Action.ALLOW, spool_limit=3)
+    assert lab.call()[0] == 0
+    assert lab.call()[0] == 0
+    code, told = lab.call()
+    assert code == 1
+    assert f"{lab.state}/spool is full" in told
+    assert "systemctl restart undercroft" in told
+    assert lab.call("stopped", "end")[0] == 0
+    assert lab.events()[-1].operation == "stopped"
+    lab.install(break_glass=("web01",))
+    code, told = lab.call()
+    assert code == 0
+    assert "without a record" in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small filesystem needs root")
+def test_a_full_disk_refuses_starts_and_leaves_no_half_event(lab: Lab) -> None:
+    script = (
+        f"mount -t tmpfs -o size=64k none {lab.state}/spool && mkdir {lab.state}/spool/bad &&"
+        f" head -c 1M /dev/zero > {lab.state}/spool/.filler; {lab.hook} web01 prepare begin -;"
+        f" echo code $?; ls -A {lab.state}/spool"
+    )
+    command = ["unshare", "--mount", "sh", "-c", script]
+    done = subprocess.run(command, input=lab.xml(), capture_output=True, text=True, check=True)
+    assert "the event cannot be kept: No space left on device" in done.stderr
+    assert done.stdout.split() == ["code", "1", ".filler", "bad"]
+
+
+def test_without_its_settings_a_start_is_refused_and_an_end_is_not(lab: Lab) -> None:
+    (lab.hooks / "undercroft.json").unlink()
+    code, told = lab.call()
+    assert code == 1
+    assert f"remove {lab.hook}" in told
+    assert lab.call("release", "end")[0] == 0
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"state":"/x"}', "[1]", '{"state":1}'])
+def test_malformed_settings_refuse(lab: Lab, text: str) -> None:
+    (lab.hooks / "undercroft.json").write_text(text)
+    code, told = lab.call()
+    assert code == 1
+    assert told.startswith(f"undercroft: {lab.hooks}/undercroft.json: ")
+    assert told.count("\n") == 1
+
+
+def test_settings_that_others_may_write_refuse(lab: Lab) -> None:
+    (lab.hooks / "undercroft.json").chmod(0o666)
+    code, told = lab.call()
+    assert code == 1
+    assert "others than root may write it" in told
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "",
+        "<domain>",
+        "<domain><uuid>../../../etc/passwd</uuid></domain>",
+        f"<domain><uuid>{UUID[:-1]}/</uuid></domain>",
+        "<domain/>",
+        f"<!DOCTYPE domain [<!ENTITY a 'b'>]><domain><uuid>{UUID}</uuid></domain>",
+        "<a>" * 100,
+        f"<domain><uuid>{UUID}</uuid><title>{'x' * (9 << 20)}</title></domain>",
+    ],
+)
+def test_xml_that_is_no_machine_s_is_refused_with_one_line(lab: Lab, xml: str) -> None:
+    lab.install(away=Action.ALLOW)
+    command = [str(lab.hook), "web01", "prepare", "begin", "-"]
+    done = subprocess.run(command, input=xml.encode(), capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert lab.events() == []
+
+
+def test_a_start_without_prepare_s_note_is_refused(lab: Lab) -> None:
+    code, told = lab.call("start", "begin")
+    assert code == 1
+    assert "is missing: prepare leaves its answer there" in told
+
+
+def test_what_the_hook_writes_is_what_the_model_reads(lab: Lab) -> None:
+    text = 'é "quoted" \\ \u2028 \U0001f600 ' + "long" * 50_000
+    with lab.agent().running() as agent:
+        assert lab.call(xml=lab.xml(f"<!--{text}-->")) == (0, "")
+    assert text in agent.events[0].xml
+    note = hookfiles.read_note(lab.state, UUID)
+    assert note is not None
+    assert (note.eid, note.action, note.closed) == (agent.events[0].eid, Action.ALLOW, False)
+
+
+def test_the_hook_imports_a_few_modules_and_no_more() -> None:
+    hook = Path(hookfiles.__file__).parents[1] / "hook" / "qemu_hook.py"
+    command = ["/usr/bin/python3", "-ISB", "-X", "importtime", str(hook)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    imported = set(re.findall(r"\|\s+(\S+)$", told, re.MULTILINE))
+    bare = subprocess.run([*command[:-1], "-c", ""], capture_output=True, text=True, check=True).stderr
+    own = imported - set(re.findall(r"\|\s+(\S+)$", bare, re.MULTILINE)) - {"package"}
+    assert own <= {
+        *("__future__", "_json", "_signal", "_socket", "pyexpat"),
+        *("os", "stat", "_stat", "posixpath", "genericpath", "os.path", "_collections_abc"),
+    }
+
+
+def test_the_hook_keeps_to_what_python_3_9_has() -> None:
+    import ast  # noqa: PLC0415 - for this one
+
+    ast.parse(hookfiles.shipped_hook(), feature_version=(3, 9))
+
+
+@contextmanager
+def answering(lab: Lab, answer: bytes) -> Iterator[None]:
+    """Be an agent that says these bytes to the first who asks, whatever they are."""
+    address = Path(lab.settings.socket)
+    address.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(address))
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(128)
+                with suppress(OSError):  # the hook may have had enough
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join(30)
+
+
+@contextmanager
+def silent(lab: Lab) -> Iterator[threading.Event]:
+    """Be an agent that takes the name of the first file and never answers; the event is set then."""
+    address = Path(lab.settings.socket)
+    address.parent.mkdir()
+    asked, done = threading.Event(), threading.Event()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(address))
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(128)
+                asked.set()
+                done.wait(60)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield asked
+        done.set()
+        thread.join(30)
+    address.unlink()
