@@ -24,7 +24,7 @@ def close(
     hold: Hold,
     interfaces: Sequence[Interface],
     state: Path,
-) -> Hold:
+) -> tuple[Hold, tuple[str, ...]]:
     """Close a running machine's taps and record it; those that `hold` names are closed already.
 
     Args:
@@ -35,11 +35,7 @@ def close(
         state: the agent's folder, for the hook's note.
 
     Returns:
-        The hold with all taps.
-
-    Raises:
-        OperationError: a tap could not be closed, or an interface is none; what could be closed is, and is
-            on record.
+        The hold with all taps, and why any interface stays open: the kernel refuses, or it is no tap.
     """
     held = {tap.tap: tap for tap in hold.taps}
     failures = []
@@ -60,9 +56,7 @@ def close(
     closed = replace(hold, taps=tuple(held.values()))
     record.put_hold(closed)
     _note(state, closed, closed=True)
-    if failures:
-        raise OperationError(f"machine {hold.machine}: its network is not wholly closed: {failures[0]}")
-    return closed
+    return closed, tuple(failures)
 
 
 def reopen(record: Record, taps: Taps, hold: Hold, reason: str, at: datetime, state: Path) -> None:

@@ -1,0 +1,238 @@
+"""What a start meets: the disks are read, judged, and the answer is on record before it is given.
+
+In steps, whose numbers the code repeats. None of them asks libvirt, which waits for the hook that asks here:
+
+1. An event that was answered before gets the same answer.
+2. The machine is taken from the event's XML; its images are read, the cheapest way that proves the answer.
+3. A revert that an administrator has ordered is judged by the snapshot that it goes to. Any other start is
+   judged by the disks as they are.
+4. The policy judges; an order that overrides it counts instead, for this one start.
+5. A start that could be a revert that nobody announced is held: its taps stay closed until libvirt's event
+   says how it began (`starting`). Only where all its interfaces can be held, unless the policy insists.
+6. Event, execution, scan, judgement and decision go on record together.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from undercroft.adapters.hookfiles import DecidedImage, LastDecision, write_decision
+from undercroft.model.domain import Domain
+from undercroft.model.execution import Fingerprint, HookEvent, Origin
+from undercroft.model.fleet import Intent, MachineRecord, Scan
+from undercroft.model.report import CURRENT
+from undercroft.model.verdict import Action, Decision, Judgement, Subject, SubjectKind
+from undercroft.ports.records import Record, Records
+from undercroft.steady.facts import Facts
+from undercroft.steady.judge import Judge
+from undercroft.steady.policy import ConfirmStart
+from undercroft.usecases.fleet import history
+from undercroft.usecases.fleet.advising import Advisor
+from undercroft.usecases.fleet.historyfacts import Looked
+from undercroft.usecases.fleet.hookdomain import VolumePaths, hooked_domain
+from undercroft.usecases.fleet.hostfiles import HostFiles
+from undercroft.usecases.fleet.judging import Basis, Judging, machine_record
+from undercroft.usecases.fleet.scanning import Scanned, Scanner, has_memory_snapshots, put_scanned
+from undercroft.usecases.fleet.subjects import machine_key, snapshot_subject
+
+REVERT = "revert"
+AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """What the last survey said of the host, as far as a start needs it.
+
+    Attributes:
+        files: which files may lie below an image.
+        volumes: where storage volumes lie.
+    """
+
+    files: HostFiles
+    volumes: VolumePaths
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What admission works with; see the classes themselves.
+
+    `basis` gives the policy and the advisories' mark of the moment, `view` the host's last survey; both are
+    replaced by the agent while it runs.
+    """
+
+    records: Records
+    scanner: Scanner
+    judging: Judging
+    advisor: Advisor
+    basis: Callable[[], Basis]
+    view: Callable[[], HostView]
+    clock: Callable[[], datetime]
+    host: str
+    state: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """One start, as far as it is known before it is decided."""
+
+    event: HookEvent
+    machine: MachineRecord
+    scanned: Scanned
+    basis: Basis
+    intent: Intent | None
+
+
+def decide(means: Means, event: HookEvent) -> Decision:
+    """Return the decision on a `prepare begin`, which is on record then.
+
+    Raises:
+        InputError: the event's XML is malformed.
+        OperationError: record, sandbox or disk failed; the hook then decides alone.
+    """
+    with means.records.reading() as record:
+        if known := record.decision(event.ident):  # 1
+            return known
+        before = _machine(record, event.uuid, means.host)
+        intent = record.intent(event.uuid, REVERT, means.clock())
+    view, basis = means.view(), means.basis()
+    domain = hooked_domain(event, before.domain if before else None, view.volumes)  # 2
+    machine = machine_record(before, domain, means.host, means.clock())
+    subject = _subject(means.host, domain, intent)
+    scanned = means.scanner.scan(view.files.target_for(domain), subject)
+    start = _Start(event, machine, scanned, basis, intent)
+    software = _software(means, scanned)
+    if software:
+        with means.advisor.advice(means.clock()) as advised:
+            basis = replace(basis, mark=advised.mark)
+            means.judging.assess(advised, software)
+        start = replace(start, basis=basis)
+    with means.records.transaction() as record:  # 6
+        return _decided(means, record, start)
+
+
+def keep_decision(means: Means, decision: Decision, valid: timedelta) -> None:
+    """Leave a decision for the time when the agent is away, as far as it rests on the policy alone.
+
+    Raises OperationError, and InputError for a machine whose UUID is none.
+    """
+    if decision.by != AGENT:
+        return
+    with means.records.reading() as record:
+        scan = record.scan(machine_key(decision.machine))
+    files = scan.files if scan else ()
+    write_decision(
+        means.state,
+        LastDecision(
+            machine=decision.machine,
+            name=decision.name,
+            action=decision.action,
+            hold=decision.hold,
+            reason=decision.reason,
+            until=decision.at + valid,
+            images=tuple(DecidedImage(file.path, file.device, file.inode) for file in files),
+        ),
+    )
+
+
+def _subject(host: str, domain: Domain, intent: Intent | None) -> Subject:
+    """Return what is judged (3)."""
+    if intent is not None:
+        return snapshot_subject(host, domain, intent.state)
+    return Subject(machine_key(domain.uuid), SubjectKind.MACHINE, domain.name, host, domain.uuid, CURRENT)
+
+
+def _software(means: Means, scanned: Scanned) -> str:
+    """Return the software digest of what was read, "" where there is none; a new inventory is put on record.
+
+    An answer that is on record already costs no transaction of its own.
+    """
+    if scanned.reading is None:
+        return ""
+    if scanned.reading.inventory is None:
+        with means.records.reading() as record:
+            return record.software_of(scanned.reading.inventory_digest)
+    with means.records.transaction() as record:
+        return record.put_inventory(scanned.reading.inventory, scanned.reading.reads)[1]
+
+
+def _decided(means: Means, record: Record, start: _Start) -> Decision:
+    now = means.clock()
+    scan = put_scanned(record, start.scanned)
+    facts = means.judging.facts(record, start.scanned.subject, start.machine, scan, start.basis)
+    facts = replace(
+        facts, has_memory_snapshots=facts.has_memory_snapshots or has_memory_snapshots(start.scanned)
+    )
+    judge = Judge(start.basis.policy, now)
+    judgement = judge.judge(facts, record.judgement(start.scanned.subject.key))
+    looked = looked_at(start.scanned, scan)
+    decision = _answer(means, record, start, facts, (judge, judgement), looked)
+    event = replace(start.event, decided=decision.action.value, reason=decision.reason)
+    history.hook_event(record, event, means.host, looked)
+    record.put_judgements([judgement])
+    record.put_decision(decision)
+    return decision
+
+
+def _answer(
+    means: Means,
+    record: Record,
+    start: _Start,
+    facts: Facts,
+    judged: tuple[Judge, Judgement],
+    looked: Looked,
+) -> Decision:
+    judge, judgement = judged
+    action, reason = judgement.action, judge.reason(facts, judgement)
+    if start.intent is not None and start.intent.overrides:  # 4
+        action, reason = Action.ALLOW, f"ordered by {start.intent.by}: {start.intent.reason}"
+    elif history.begins(record, start.event, means.host, looked).origin is Origin.MIGRATE:
+        action, reason = _migrated(record, start, action, reason)
+    confirm = judge.settings(facts.target).confirm_start.value
+    return Decision(
+        ident=start.event.ident,
+        machine=start.event.uuid,
+        name=start.event.name,
+        eid=start.event.eid,
+        action=action,
+        hold=action is not Action.REFUSE and _holds(confirm, facts, start.machine.domain),  # 5
+        reason=reason or "nothing stands against it",
+        at=means.clock(),
+        by=start.intent.by if start.intent is not None and start.intent.overrides else AGENT,
+    )
+
+
+def _migrated(record: Record, start: _Start, action: Action, reason: str) -> tuple[Action, str]:
+    """Return what an incoming migration meets: its images are being written elsewhere.
+
+    What was last said of the machine counts, where its images can't be read in peace.
+    """
+    if start.scanned.reading is not None and not start.scanned.problems:
+        return action, reason
+    last = record.judgement(machine_key(start.event.uuid))
+    if last is None:
+        return action, reason
+    return last.action, last.why if last.action is not Action.ALLOW else ""
+
+
+def _holds(confirm: ConfirmStart, facts: Facts, domain: Domain) -> bool:
+    match confirm:
+        case ConfirmStart.ALWAYS:
+            return bool(domain.interfaces)
+        case ConfirmStart.AUTO:
+            return facts.has_memory_snapshots and bool(domain.interfaces) and not facts.unholdable
+        case ConfirmStart.NEVER:
+            return False
+
+
+def _machine(record: Record, uuid: str, host: str) -> MachineRecord | None:
+    """Return the machine on record: of this host, else where it was seen last."""
+    found = record.find_machines(uuid)
+    return next((machine for machine in found if machine.host == host), next(iter(found), None))
+
+
+def looked_at(scanned: Scanned, scan: Scan) -> Looked:
+    """Return what the history has to know of disks that were just read."""
+    tops = len(scanned.reading.snapshots) if scanned.reading else 0
+    mark = Fingerprint(scan.fingerprint, scan.lineage) if scan.fingerprint else None
+    return Looked(mark, scan.files[:tops], tuple(file.path for file in scan.files[tops:]))

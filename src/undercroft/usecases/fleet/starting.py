@@ -1,0 +1,200 @@
+"""After a start: what libvirt says of how it began, and whether the network may open.
+
+The hook has closed the taps of a machine whose way of starting was open. Here they are opened, or the machine
+is quarantined or stopped. Every step is repeated after a crash of the agent: a hold that is `pending` on
+record is one that nobody has confirmed yet.
+
+1. A start from the disks as they were judged at `prepare` needs no second look.
+2. A revert is judged by the snapshot, whose bytes are read. Who ordered it by command, and what the command
+   found, counts.
+3. A start of which nobody can say how it began is judged by what now runs, read at one point in time.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from undercroft.adapters.hookfiles import read_note
+from undercroft.errors import InputError
+from undercroft.lineage.origin import MAY_BE_REVERT
+from undercroft.model.domain import Domain
+from undercroft.model.execution import Execution, HookEvent, Origin
+from undercroft.model.fleet import Hold
+from undercroft.model.verdict import Action, Decision, Judgement
+from undercroft.ports.records import Record
+from undercroft.ports.taps import Taps
+from undercroft.steady.judge import Judge
+from undercroft.usecases.fleet.admission import AGENT, REVERT, Means
+from undercroft.usecases.fleet.judging import machine_record
+from undercroft.usecases.fleet.network import close, reopen
+from undercroft.usecases.fleet.scanning import Scanned, put_scanned
+from undercroft.usecases.fleet.subjects import snapshot_subject
+
+
+class Next(StrEnum):
+    """What the caller does after the record and the taps are in order."""
+
+    NOTHING = "nothing"
+    LOOK = "look"
+    """Read the running machine, then call `settle` with what was read (3)."""
+    DESTROY = "destroy"
+    """Stop it: the policy refuses what it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What was made of a start: what comes next, and why."""
+
+    then: Next
+    reason: str = ""
+
+
+def held_by_hook(means: Means, record: Record, event: HookEvent) -> Hold | None:
+    """Record what the hook has closed at `start begin`; None where it has closed nothing.
+
+    Args:
+        means: the clock and the folder of the hook's notes.
+        record: a transaction.
+        event: a `start begin`.
+    """
+    try:
+        note = read_note(means.state, event.uuid)
+    except InputError:
+        return None  # the hook rewrites it at the next start; the taps are seen by `close`
+    if note is None or not note.closed or note.eid != event.eid:
+        return None
+    pending = note.action is Action.ALLOW
+    hold = Hold(event.uuid, event.eid, note.taps, note.reason, means.clock(), pending)
+    before = next((known for known in record.holds() if known.machine == event.uuid), None)
+    if before is not None and before.eid == event.eid:
+        return before
+    record.put_hold(hold)
+    return hold
+
+
+def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> Confirmed:
+    """Open, close or refuse a machine that has begun to run.
+
+    Args:
+        means: no transaction of the calling thread may be open.
+        taps: the host's devices.
+        domain: the machine as libvirt has it now.
+        execution: as the history has it after libvirt's event.
+
+    Raises:
+        OperationError: a tap could not be opened or closed; the hold stays on record.
+    """
+    with means.records.reading() as record:
+        hold = _hold(record, domain.uuid, execution.eid)
+    if execution.origin in {Origin.REVERT, Origin.LOAD}:
+        return _reverted(means, taps, domain, execution, hold)
+    if hold is None or not hold.pending:
+        return Confirmed(Next.NOTHING)
+    if MAY_BE_REVERT in execution.evidence:
+        return Confirmed(Next.LOOK, "nobody saw how it began")
+    _open(means, taps, hold, "it began as it was judged")  # 1
+    return Confirmed(Next.NOTHING)
+
+
+def settle(means: Means, taps: Taps, domain: Domain, scanned: Scanned) -> Confirmed:
+    """Judge a running machine by what was just read of it, and open or close its network (3).
+
+    A machine in quarantine whose state is in order again leaves it here.
+    """
+    judgement, reason = _judged(means, domain, scanned)
+    with means.records.reading() as record:
+        hold = _hold(record, domain.uuid)
+    if judgement.action is Action.ALLOW:
+        if hold is not None:
+            _open(means, taps, hold, "a new scan has nothing against it")
+        return Confirmed(Next.NOTHING)
+    return _enforce(means, taps, domain, (judgement.action, reason), hold.eid if hold else "")
+
+
+def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, hold: Hold | None) -> Confirmed:
+    """Judge a revert by the snapshot that it went to (2)."""
+    with means.records.reading() as record:
+        intent = record.intent(domain.uuid, REVERT, means.clock())
+        state = next((known for known in record.states(domain.uuid) if known.key == execution.state), None)
+    name = state.name if state else ""
+    if intent is not None and intent.state == name and intent.overrides:
+        with means.records.transaction() as record:
+            record.end_intent(domain.uuid, REVERT, means.clock())
+            if hold is not None:
+                why = f"ordered by {intent.by}: {intent.reason}"
+                reopen(record, taps, hold, why, means.clock(), means.state)
+        return Confirmed(Next.NOTHING)
+    if not name:
+        return Confirmed(Next.LOOK, "it was reverted, and nobody can say to what")
+    subject = snapshot_subject(means.host, domain, name)
+    scanned = means.scanner.scan(means.view().files.target_for(domain), subject)
+    judgement, reason = _judged(means, domain, scanned)
+    if judgement.action is Action.ALLOW:
+        with means.records.transaction() as record:
+            record.end_intent(domain.uuid, REVERT, means.clock())
+            if hold is not None:
+                why = f"reverted to {name}, which the policy allows"
+                reopen(record, taps, hold, why, means.clock(), means.state)
+        return Confirmed(Next.NOTHING)
+    return _enforce(means, taps, domain, (judgement.action, f"reverted to {name}: {reason}"), execution.eid)
+
+
+def _judged(means: Means, domain: Domain, scanned: Scanned) -> tuple[Judgement, str]:
+    """Put a scan and its judgement on record; return it and the reason for its action."""
+    with means.records.transaction() as record:
+        scan = put_scanned(record, scanned)
+    basis = means.basis()
+    with means.advisor.advice(means.clock()) as advised:
+        basis = replace(basis, mark=advised.mark)
+        means.judging.assess(advised, scan.software)
+    with means.records.transaction() as record:
+        found = record.find_machines(domain.uuid)
+        before = next((machine for machine in found if machine.host == means.host), None)
+        machine = machine_record(before, domain, means.host, means.clock())
+        facts = means.judging.facts(record, scanned.subject, machine, scan, basis)
+        # What is decided here is whether it stays in quarantine: that it is in one is no reason.
+        facts = replace(facts, in_quarantine=False)
+        judge = Judge(basis.policy, means.clock())
+        judgement = judge.judge(facts, record.judgement(scanned.subject.key))
+        record.put_judgements([judgement])
+        return judgement, judge.reason(facts, judgement)
+
+
+def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str], eid: str) -> Confirmed:
+    """Close a running machine's network, or say that it has to be stopped; on record as a decision.
+
+    What cannot be closed is an alarm: the machine runs, and the policy wants it held.
+    """
+    action, reason = answer
+    now = means.clock()
+    with means.records.transaction() as record:
+        live = [one for one in record.live_executions() if one.machine == domain.uuid]
+        eid = eid or (live[-1].eid if live else "")
+        record.put_decision(
+            Decision(_ident(eid, action), domain.uuid, domain.name, eid, action, False, reason, now, AGENT)
+        )
+        if action is Action.REFUSE:
+            return Confirmed(Next.DESTROY, reason)
+        before = _hold(record, domain.uuid, eid)
+        hold = Hold(domain.uuid, eid, before.taps if before else (), reason, now, pending=False)
+        _, failures = close(record, taps, hold, domain.interfaces, means.state)
+        if failures:
+            sentence = f"{domain.name} should be in quarantine, and its network is open: {failures[0]}"
+            record.log("alarm", domain.uuid, {"alarm": "open", "executions": [eid], "reason": sentence}, now)
+    return Confirmed(Next.NOTHING, reason)
+
+
+def _open(means: Means, taps: Taps, hold: Hold, why: str) -> None:
+    with means.records.transaction() as record:
+        reopen(record, taps, hold, why, means.clock(), means.state)
+
+
+def _hold(record: Record, machine: str, eid: str = "") -> Hold | None:
+    """Return a machine's hold, of that execution where one is named."""
+    holds = (hold for hold in record.holds() if hold.machine == machine and eid in {"", hold.eid})
+    return next(holds, None)
+
+
+def _ident(eid: str, action: Action) -> str:
+    """Return the ident of what is decided about an execution after its start: once for each answer."""
+    return hashlib.sha256(f"{eid} {action.value}".encode()).hexdigest()[:32]
