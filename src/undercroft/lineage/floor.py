@@ -27,11 +27,10 @@ from undercroft.advisories.debversion import key
 from undercroft.advisories.findings import Installed
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.match import installed
-from undercroft.advisories.records import Status, is_mirror
-from undercroft.advisories.releases import release_key
+from undercroft.advisories.records import Status
+from undercroft.advisories.releases import known_release
 from undercroft.advisories.sources import signed_version, tracked
 from undercroft.advisories.verdict import is_extended
-from undercroft.errors import UnsupportedError
 from undercroft.model.comeback import Returning
 from undercroft.model.finding import Assessment, Finding
 from undercroft.model.fleet import Floor, FloorEntry
@@ -49,7 +48,7 @@ def raised(floor: Floor, inventory: Inventory, knowledge: Knowledge, at: datetim
         knowledge: gathered for this inventory and its release.
         at: when it was read.
     """
-    release = release_of(inventory)
+    release = known_release(inventory)
     if not release or release != knowledge.release:
         return floor
     entries = {(entry.release, entry.source): entry for entry in floor.entries}
@@ -74,7 +73,7 @@ def returning(floor: Floor, inventory: Inventory, assessment: Assessment) -> tup
         inventory: the state, untrusted.
         assessment: what the advisories say of it today.
     """
-    release = release_of(inventory)
+    release = known_release(inventory)
     versions = {entry.source: entry.version for entry in floor.entries if entry.release == release}
     found = [
         Returning(
@@ -95,23 +94,22 @@ def returning(floor: Floor, inventory: Inventory, assessment: Assessment) -> tup
 def unproven(floor: Floor, inventory: Inventory, assessment: Assessment) -> tuple[str, ...]:
     """Return the sources of the floor that the state has in a version above it which no index lists.
 
-    Such a version proves nothing: a guest may have written it. Sorted.
+    Such a version proves nothing: a guest may have written it. Without any index nobody can tell, and nothing
+    is returned; the assessment's notes say that origins were not checked. Sorted.
     """
-    release = release_of(inventory)
+    release = known_release(inventory)
     versions = {entry.source: key(entry.version) for entry in floor.entries if entry.release == release}
-    has_index = any(is_mirror(feed.name) for feed in assessment.feeds)
     unlisted = {(package.package, package.version) for package in assessment.unassessed}
-    return tuple(
-        sorted(
-            {
-                item.subject.source
-                for item in (installed(release, inventory) if release else ())
-                if item.subject.source in versions
-                and key(item.subject.version) > versions[item.subject.source]
-                and (not has_index or any((one.name, one.version) in unlisted for one in item.packages))
-            }
-        )
-    )
+    if not versions or not unlisted:
+        return ()
+    found = {
+        item.subject.source
+        for item in installed(release, inventory)
+        if item.subject.source in versions
+        and key(item.subject.version) > versions[item.subject.source]
+        and any((package.name, package.version) in unlisted for package in item.packages)
+    }
+    return tuple(sorted(found))
 
 
 def _was_fixed(finding: Finding, floor_version: str) -> bool:
@@ -164,16 +162,6 @@ def _in_changelogs(source: str, recorded: Iterable[str], knowledge: Knowledge) -
     yield from (entry.version for entry in knowledge.changelogs.get(source, ()))
     for signed in set(recorded) - {source}:
         yield from (signed_version(entry.version) for entry in knowledge.changelogs.get(signed, ()))
-
-
-def release_of(inventory: Inventory) -> str:
-    """Return a state's release, "" where it is unknown or not one that advisories speak of."""
-    if inventory.os is None:
-        return ""
-    try:
-        return release_key(inventory.os)
-    except UnsupportedError:
-        return ""
 
 
 def _order(item: Returning) -> tuple[bool, bool, int, str, str]:

@@ -134,6 +134,11 @@ class Comeback:
     problems: tuple[str, ...]
     checked_at: datetime
 
+    @property
+    def unjudged(self) -> bool:
+        """True where it is refused for what could not be read or judged, not for what is known."""
+        return self.action is Action.REFUSE and bool(self.problems) and not self.returning
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:

@@ -111,11 +111,13 @@ def test_a_version_above_the_floor_that_the_index_lists_is_proven() -> None:
     assert unproven(floor, PATCHED, advisorydata.assessed(PATCHED, *FEEDS)) == ()
 
 
-def test_without_an_index_no_version_above_the_floor_is_proven() -> None:
+def test_without_an_index_nobody_can_tell_which_versions_are_listed() -> None:
     feeds = ((TRACKER, [statement(TRACKER, "openssl", CVE, OLD)]),)
     floor = floor_of(UNPATCHED, *feeds)
-    assert unproven(floor, PATCHED, advisorydata.assessed(PATCHED, *feeds)) == ("openssl",)
-    assert unproven(floor, UNPATCHED, advisorydata.assessed(UNPATCHED, *feeds)) == ()
+    assert versions(floor) == {"openssl": OLD}
+    assessment = advisorydata.assessed(PATCHED, *feeds)
+    assert unproven(floor, PATCHED, assessment) == ()
+    assert "origins of packages were not checked" in "".join(assessment.notes)
 
 
 def test_one_invented_package_does_not_keep_the_floor_of_its_source_down() -> None:

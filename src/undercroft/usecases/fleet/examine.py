@@ -18,7 +18,6 @@ from undercroft.model.fleet import Floor, MachineRecord
 from undercroft.model.inventory import Inventory
 from undercroft.model.verdict import Action, Judgement, Outcome
 from undercroft.ports.records import Records
-from undercroft.steady.policy import Target
 from undercroft.store.fleet.digests import text_digest, to_text
 
 INTENT_VALID = timedelta(minutes=5)
@@ -172,10 +171,3 @@ def below_sentence(below: tuple[Returning, ...], verb: str) -> str:
 def unproven_sentence(source: str) -> str:
     """Return why a version proves nothing, in words."""
     return f"{source}: in a version above what the machine had, and no index lists it"
-
-
-def target_of(machine: MachineRecord) -> Target:
-    """Return what the policy's rules are matched with for a machine."""
-    domain = machine.domain
-    networks = dict.fromkeys(name for one in domain.interfaces for name in (one.source, one.bridge) if name)
-    return Target(domain.name, domain.ownership.labels, domain.ownership.owner, tuple(networks), machine.host)

@@ -4,27 +4,30 @@ with advice(database, now) as advised:
     examiner = HostExaminer(records, survey, Scanner(...), advised, policy, hold, clock)
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from undercroft.advisories.knowledge import Knowledge
-from undercroft.lineage.floor import release_of
+from undercroft.advisories.releases import known_release
 from undercroft.model.domain import Domain, Power, Survey
 from undercroft.model.finding import Assessment, FixState
 from undercroft.model.fleet import Floor, MachineRecord, Scan
 from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Judgement, Subject
-from undercroft.ports.hypervisor import PointInTime
+from undercroft.ports.hypervisor import MachineDisks, PointInTime
+from undercroft.ports.reader import Reader
 from undercroft.ports.records import Record, Records
 from undercroft.steady.facts import Facts, FixesSeen
 from undercroft.steady.judge import Judge
 from undercroft.steady.policy import DEFAULT, Policy
-from undercroft.usecases.fleet.advising import Advice
-from undercroft.usecases.fleet.examine import Look, against_floor, target_of
+from undercroft.usecases.fleet.advising import Advice, Advisor
+from undercroft.usecases.fleet.examine import Look, against_floor
+from undercroft.usecases.fleet.facts import below_words, domain_target, of_domain
 from undercroft.usecases.fleet.hostfiles import HostFiles
+from undercroft.usecases.fleet.reading import LayerReader
 from undercroft.usecases.fleet.revert import named_snapshot
 from undercroft.usecases.fleet.scanning import Scanned, Scanner
 from undercroft.usecases.fleet.snapshotdisks import Whereabouts, whereabouts
@@ -91,7 +94,7 @@ class HostExaminer:
 
     def unknown_action(self, machine: MachineRecord) -> Action:
         """Return what is done where a state cannot be judged. See `Examiner.unknown_action`."""
-        setting = self.policy.settings(target_of(machine)).unknown
+        setting = self.policy.settings(domain_target(machine.domain, machine.host)).unknown
         return Action.REFUSE if setting.source == DEFAULT else setting.value
 
     def _look(self, scanned: Scanned) -> Look:
@@ -109,30 +112,57 @@ class HostExaminer:
     def _facts(
         self, record: Record, machine: MachineRecord, subject: Subject, look: Look | None, floor: Floor
     ) -> Facts:
-        domain = machine.domain
         below, above = against_floor(floor, look)
-        current = subject.state == CURRENT
-        return Facts(
+        facts = Facts(
             subject=subject,
-            target=target_of(machine),
+            target=domain_target(machine.domain, machine.host),
             scan=_scan(subject, look),
             assessment=look.assessment if look else None,
             advisories=self.advised.mark,
             fixes_seen=_fixes_seen(record, look, self.clock()),
-            ownership_problem=domain.ownership.problem,
-            expires_on=domain.ownership.expires_on,
-            template=domain.ownership.template,
-            genid=domain.genid,
-            has_memory_snapshots=any(snapshot.memory != "no" for snapshot in domain.snapshots),
-            unholdable=tuple(f"{one.kind} {one.mac}" for one in domain.interfaces if not one.holdable),
             has_floor=bool(floor.entries),
-            below_floor=tuple(
-                f"{item.vulnerability} in {item.source}" if item.source else item.installed_version
-                for item in below
-            ),
+            below_floor=tuple(map(below_words, below)),
             floor_unproven=above,
-            running=current and domain.power in _LIVE,
         )
+        return of_domain(facts, machine.domain, {hold.machine: hold for hold in record.holds()})
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What an examiner of this host draws on.
+
+    Attributes:
+        connect: libvirt URI, "" for libvirt's default.
+        database: path of the advisory database.
+        policy: the policy.
+    """
+
+    connect: str
+    database: str
+    policy: Policy
+
+
+@contextmanager
+def host_examiner(
+    records: Records, survey: Survey, reader: Reader, sources: Sources, clock: Callable[[], datetime]
+) -> Iterator[HostExaminer]:
+    """Give an examiner of this host for the length of a `with` block.
+
+    Raises:
+        StateError, OperationError: the advisory database cannot be used, or libvirt cannot be asked.
+    """
+    from undercroft.adapters.libvirt import LibvirtHypervisor  # noqa: PLC0415 - only where it is called
+
+    scanner = Scanner(records, LayerReader(reader), clock)
+    with (
+        Advisor(sources.database).advice(clock()) as advised,
+        LibvirtHypervisor(sources.connect) as hypervisor,
+    ):
+
+        def hold(domain: Domain) -> AbstractContextManager[PointInTime]:
+            return hypervisor.point_in_time(MachineDisks(domain.name, domain.uuid, True, domain.disks))
+
+        yield HostExaminer(records, survey, scanner, advised, sources.policy, hold, clock)
 
 
 def _subject(machine: MachineRecord, state: str) -> Subject:
@@ -156,7 +186,7 @@ def _fixes_seen(record: Record, look: Look | None, at: datetime) -> FixesSeen:
     assessment: Assessment | None = look.assessment if look else None
     if assessment is None or look is None or look.inventory is None:
         return {}
-    release = release_of(look.inventory)
+    release = known_release(look.inventory)
     wanted = [
         (release, finding.source, finding.vulnerability)
         for finding in assessment.findings

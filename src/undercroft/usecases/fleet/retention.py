@@ -21,7 +21,8 @@ from undercroft.model.verdict import SubjectKind
 from undercroft.ports.fleet import FleetHypervisor
 from undercroft.ports.records import Record, Records
 from undercroft.steady.policy import Policy
-from undercroft.usecases.fleet.examine import Order, target_of
+from undercroft.usecases.fleet.examine import Order
+from undercroft.usecases.fleet.facts import domain_target
 from undercroft.usecases.fleet.revert import named_snapshot
 from undercroft.usecases.fleet.subjects import snapshot_key, state_key
 
@@ -44,7 +45,7 @@ def review(records: Records, policy: Policy, now: datetime, machine: str = "") -
                     machine=one,
                     now=_credentials(record, state_key(one.domain.uuid, CURRENT)),
                     then=_of_snapshots(record, one),
-                    limit=policy.settings(target_of(one)).snapshots_max_age.value,
+                    limit=policy.settings(domain_target(one.domain, one.host)).snapshots_max_age.value,
                     live=live,
                 ),
                 opening,
