@@ -168,7 +168,7 @@ def test_a_last_decision_that_somebody_changed_does_not_count(lab: Lab, edit: st
     assert "no last decision counts" in told
 
 
-@pytest.mark.parametrize("listed", ["web01", UUID])
+@pytest.mark.parametrize("listed", ["web01", "web0*", UUID])
 def test_the_break_glass_list_passes_before_last_decision_and_settings(lab: Lab, listed: str) -> None:
     lab.decide(Action.REFUSE)
     lab.install(break_glass=("db01", listed))

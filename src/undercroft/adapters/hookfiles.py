@@ -57,7 +57,7 @@ class HookSettings:
         socket: where the agent answers.
         timeout_s: how long `prepare` waits for the answer.
         away: what a start gets while the agent is away and none of its last decisions counts.
-        break_glass: names or UUIDs of machines that always start then.
+        break_glass: names, patterns of names, or UUIDs of machines that always start then.
         spool_limit: events that may wait; starts are refused beyond it.
     """
 

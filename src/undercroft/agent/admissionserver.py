@@ -144,6 +144,8 @@ class AdmissionServer:
                 await self._answer(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
             pass  # the hook went away or sent no name: it decides alone
+        except asyncio.CancelledError:
+            pass  # the agent ends; asyncio would log a cancelled connection as an error
         except Exception as error:  # noqa: BLE001 - the edge: told, answered with nothing
             self._report(f"admission: {type(error).__name__}: {error}")
         finally:

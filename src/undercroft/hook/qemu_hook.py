@@ -122,8 +122,15 @@ class Call:
 
     @property
     def listed(self) -> bool:
-        """True where the break-glass list has the machine, by name or by UUID."""
-        return self.name in self.settings.break_glass or self.machine.uuid in self.settings.break_glass
+        """True where the break-glass list has the machine, by UUID, name or a pattern of names."""
+        patterns = self.settings.break_glass
+        if self.name in patterns or self.machine.uuid in patterns:
+            return True
+        if not any(letter in str(pattern) for pattern in patterns for letter in "*?["):
+            return False
+        import fnmatch  # noqa: PLC0415 - loads re, which only a host without its agent pays
+
+        return any(fnmatch.fnmatchcase(self.name, str(pattern)) for pattern in patterns)
 
     def event(self, eid: str) -> dict[str, object]:
         """Return the event by the names of `undercroft.model.execution.HookEvent`."""
@@ -195,7 +202,7 @@ def admit(call: Call) -> None:
         if not call.listed:
             raise
         say(f"{call.name} starts, it is on the break-glass list, but without a record: {refusal}")
-        write_note(call, eid, Answer("allow", False, "break-glass"), [], needed=False)
+        write_note(call, eid, Answer("allow", False, "break-glass"), [])
         return
     answer, problem = ask(call.settings, name)
     if answer is None:
@@ -210,7 +217,7 @@ def admit(call: Call) -> None:
         keep(call, event, 2 * call.settings.spool_limit)
     if answer.action == "refuse":
         raise Refusal(f"{call.name} may not start: {answer.reason}")
-    write_note(call, eid, answer, [], needed=not call.listed)
+    write_note(call, eid, answer, [])
 
 
 def begin(call: Call) -> None:
@@ -404,10 +411,10 @@ def read_note(call: Call) -> dict[str, object]:
         return {}
 
 
-def write_note(call: Call, eid: str, answer: Answer, taps: list[object], *, needed: bool) -> None:
+def write_note(call: Call, eid: str, answer: Answer, taps: list[object]) -> None:
     """Note a running machine's execution, answer and taps; it goes with a reboot, so it needs no fsync.
 
-    Raises Refusal where it is needed and cannot be written.
+    Raises Refusal where it cannot be written, unless the machine starts whatever happens.
     """
     note = {
         "machine": call.machine.uuid,
@@ -423,7 +430,7 @@ def write_note(call: Call, eid: str, answer: Answer, taps: list[object], *, need
     try:
         write_file(folder, name, dump(note), durable=False)
     except OSError as error:
-        if needed:
+        if answer.closed or not call.listed:
             raise Refusal(f"{folder}: the answer cannot be noted: {error.strerror}") from None
 
 
@@ -633,7 +640,7 @@ def hold_taps(call: Call, note: dict[str, object]) -> None:
             found.append((name, index, bridge))
         noted: list[object] = [{"tap": name, "bridge": bridge} for name, _, bridge in found]
         answer = Answer(str(note.get("action", "")), bool(note.get("hold")), str(note.get("reason", "")))
-        write_note(call, str(note.get("eid", "")), answer, noted, needed=True)
+        write_note(call, str(note.get("eid", "")), answer, noted)
         for name, index, _ in found:
             close_link(links, name, index)
     finally:
