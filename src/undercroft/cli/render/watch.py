@@ -132,10 +132,9 @@ def _ending(entry: AuditEntry, body: Body) -> tuple[Span, str]:
 def _hold(entry: AuditEntry, body: Body) -> tuple[Span, str]:
     del entry
     if not body.get("held"):
-        return span("open", Style.GOOD), f"its network is open: {_said(body)}"
+        return span("net open", Style.GOOD), _said(body)
     pending = bool(body.get("pending"))
-    word = span("pending", Style.WARNING) if pending else span("closed", Style.BAD)
-    return word, f"its network is closed: {_said(body)}"
+    return (span("net pending", Style.WARNING) if pending else span("net closed", Style.BAD)), _said(body)
 
 
 def _alarm(entry: AuditEntry, body: Body) -> tuple[Span, str]:
