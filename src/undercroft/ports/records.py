@@ -17,7 +17,7 @@ from typing import Protocol
 
 from undercroft.model.audit import AuditEntry
 from undercroft.model.credentials import Credentials
-from undercroft.model.domain import PoolVolume, Survey
+from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.execution import Execution, HookEvent, RecordedState
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import FileIdentity, Floor, Hold, Intent, MachineRecord, ReadSet, Scan
@@ -33,6 +33,10 @@ class Record(Protocol):
 
     def put_survey(self, survey: Survey) -> None:
         """Take over all machines and volumes of `survey.host`; machines that it lacks are gone since."""
+        ...
+
+    def put_domain(self, host: str, uuid: str, domain: Domain | None, at: datetime) -> None:
+        """Take over one machine of a host as it is now; None: it is gone since, its record stays."""
         ...
 
     def machines(self, host: str = "", *, gone: bool = False) -> tuple[MachineRecord, ...]:
