@@ -1,0 +1,159 @@
+"""Scans of whole machines and of images: read first, with no transaction open, then put on record together.
+
+scans = scan_stopped(scanner, view.files, host, domain)
+with records.transaction() as record:
+keys = put_scans(record, scans)
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from undercroft.adapters.hookfiles import save_sample
+from undercroft.model.domain import Domain, DomainSnapshot, PoolVolume
+from undercroft.model.execution import Fingerprint, SaveImage
+from undercroft.model.fleet import FileIdentity, Scan
+from undercroft.model.verdict import SubjectKind
+from undercroft.ports.hypervisor import PointInTime
+from undercroft.ports.records import Record
+from undercroft.usecases.fleet import historystates
+from undercroft.usecases.fleet.hostfiles import HostFiles
+from undercroft.usecases.fleet.scanning import Scanned, Scanner, put_scanned
+from undercroft.usecases.fleet.subjects import domain_subjects, image_subject, own_snapshots
+
+
+@dataclass(frozen=True, slots=True)
+class MachineScans:
+    """What was read of one machine, or of one image.
+
+    Attributes:
+        domain: the machine as it was when its images were opened, None for an image.
+        scanned: its states.
+        running: its current state was read while it ran.
+        save: its managed save image, None for none.
+        whole: all states were looked at, so that subjects that are not among them are gone.
+    """
+
+    domain: Domain | None
+    scanned: tuple[Scanned, ...]
+    running: bool = False
+    save: SaveImage | None = None
+    whole: bool = True
+
+
+def scan_stopped(
+    scanner: Scanner, files: HostFiles, host: str, domain: Domain, *, credentials: bool = False
+) -> MachineScans:
+    """Read the current state and all snapshots of a machine that is off."""
+    target = files.target_for(domain)
+    subjects = domain_subjects(host, domain)
+    scanned = scanner.scan_states(target, subjects, credentials=credentials)
+    more = own_snapshots(host, domain, scanned[0].snapshots)
+    if more:
+        scanned += scanner.scan_states(target, more, credentials=credentials)
+    return MachineScans(domain, scanned, save=_managed_save(domain))
+
+
+def scan_running(
+    scanner: Scanner,
+    files: HostFiles,
+    host: str,
+    domain: Domain,
+    still: PointInTime,
+    *,
+    credentials: bool = False,
+) -> MachineScans:
+    """Read the current state of a running machine that is held at one point in time."""
+    subject = domain_subjects(host, domain)[0]
+    scanned = scanner.scan_states(files.target_for(domain, still), (subject,), credentials=credentials)
+    return MachineScans(domain, scanned, running=True, whole=False)
+
+
+def scan_snapshots(
+    scanner: Scanner, files: HostFiles, host: str, domain: Domain, *, credentials: bool = False
+) -> MachineScans:
+    """Read the snapshots of a machine, which may run: their clusters stay as they are."""
+    subjects = domain_subjects(host, domain)[1:]
+    scanned = scanner.scan_states(files.target_for(domain), subjects, credentials=credentials)
+    return MachineScans(domain, scanned, whole=False)
+
+
+def scan_image(scanner: Scanner, files: HostFiles, host: str, volume: PoolVolume) -> MachineScans:
+    """Read an image that no machine uses."""
+    return MachineScans(None, (scanner.scan(files.target_for_image(volume), image_subject(host, volume)),))
+
+
+def put_scans(record: Record, scans: MachineScans) -> tuple[str, ...]:
+    """Put scans on record, and the states that they show into the history.
+
+    Returns:
+        The keys of the subjects, which are to be judged.
+    """
+    domain = scans.domain
+    for one in scans.scanned:
+        scan = put_scanned(record, one)
+        _state_seen(record, scans, one, scan)
+    if domain is not None and scans.save is not None:
+        historystates.save_seen(record, domain.uuid, scans.save)
+    keys = tuple(one.subject.key for one in scans.scanned)
+    if domain is not None and scans.whole:
+        _drop_gone(record, domain, keys)
+    return keys
+
+
+def _drop_gone(record: Record, domain: Domain, keys: Iterable[str]) -> None:
+    """Forget the subjects of states that are no more."""
+    there = set(keys)
+    gone = [subject.key for subject in record.subjects(domain.uuid) if subject.key not in there]
+    if gone:
+        record.drop_subjects(gone)
+
+
+def _state_seen(record: Record, scans: MachineScans, one: Scanned, scan: Scan) -> None:
+    mark = Fingerprint(scan.fingerprint, scan.lineage) if scan.fingerprint else None
+    subject, domain = one.subject, scans.domain
+    match subject.kind:
+        case SubjectKind.SNAPSHOT if domain is not None:
+            historystates.snapshot_seen(record, domain.uuid, _snapshot(domain, one), mark)
+        case SubjectKind.MACHINE if domain is not None and not scans.running:
+            historystates.end_seen(record, domain.uuid, mark, _tops(one), one.at)
+        case SubjectKind.TEMPLATE if domain is not None:
+            for disk in domain.disks[:1]:
+                historystates.image_seen(record, subject.host, disk.path, mark, one.at)
+        case SubjectKind.IMAGE:
+            historystates.image_seen(record, subject.host, subject.name, mark, one.at)
+
+
+def _snapshot(domain: Domain, one: Scanned) -> DomainSnapshot:
+    """Return the snapshot as libvirt lists it, or as the image's own table does."""
+    name = one.subject.state
+    for snapshot in domain.snapshots:
+        if snapshot.name == name:
+            return snapshot
+    listed = next((entry for entry in one.snapshots if entry.name == name), None)
+    created_at_s = listed.created_at_s if listed else 0
+    memory = "internal" if listed and listed.vm_state_bytes else "no"
+    return DomainSnapshot(name, "", created_at_s, "running" if memory == "internal" else "shutoff", memory)
+
+
+def _tops(one: Scanned) -> tuple[FileIdentity, ...]:
+    count = len(one.reading.snapshots) if one.reading else 0
+    return one.files[:count]
+
+
+def _managed_save(domain: Domain) -> SaveImage | None:
+    """Return the managed save image of a machine, None where there is none that can be read."""
+    if not domain.managed_save:
+        return None
+    with suppress(OSError), open(domain.managed_save, "rb") as file:
+        found = os.fstat(file.fileno())
+        return SaveImage(
+            path=domain.managed_save,
+            device=found.st_dev,
+            inode=found.st_ino,
+            size_bytes=found.st_size,
+            modified_ns=found.st_mtime_ns,
+            sample=save_sample(file.fileno()),
+        )
+    return None
