@@ -34,7 +34,14 @@ class JudgePart(LogPart):
         """See `ports.records.Record.assessments`."""
         columns = select(tables.assessment.c.software, tables.assessment.c.digest)
         rows = self._all(columns.where(tables.assessment.c.advisories == advisories))
-        return {software: self._document(tables.assessment, Assessment, digest) for software, digest in rows}
+        holders = {digest: software for software, digest in rows}
+        found = {digest: self._shared.remembered.get(Assessment, digest) for digest in holders}
+        known = {digest: value for digest, value in found.items() if value is not None}
+        body = select(tables.assessment.c.digest, tables.assessment.c.body)
+        for some in chunks(holders[digest] for digest in found if digest not in known):
+            for digest, text in self._all(body.where(tables.assessment.c.software.in_(some))):
+                known[digest] = self._remember(tables.assessment, Assessment, digest, text)
+        return {software: known[digest] for software, digest in rows}
 
     def assessment(self, software: str, advisories: str = "") -> Assessment | None:
         """See `ports.records.Record.assessment`."""

@@ -165,6 +165,8 @@ assessment = Table(
     Column("advisories", Key, nullable=False),
     Column("digest", Text, nullable=False),
     _body(),
+    Index("assessment_advisories", "advisories"),
+    Index("assessment_digest", "digest"),
 )
 judgement = Table(
     "judgement",

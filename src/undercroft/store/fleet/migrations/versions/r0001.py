@@ -122,6 +122,8 @@ def _judged() -> None:
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
     )
+    op.create_index("assessment_advisories", "assessment", ["advisories"])
+    op.create_index("assessment_digest", "assessment", ["digest"])
     op.create_table(
         "judgement",
         sa.Column("subject", sa.Text(), primary_key=True),
