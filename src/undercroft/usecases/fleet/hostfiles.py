@@ -14,6 +14,8 @@ a file of the same name elsewhere is not it. A template's disk may be a base: it
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.ports.hypervisor import PointInTime
@@ -34,12 +36,13 @@ class HostFiles:
 
     def __init__(self, survey: Survey, extra: Sequence[str] = ()) -> None:
         self._allowed: dict[str, NamedFile] = {}
-        self._written: dict[str, str] = {}
-        self._written_inodes: dict[tuple[int, int], str] = {}
+        self._written: dict[str | tuple[int, int], _Writer] = {}
         for domain in survey.domains:
-            if not domain.ownership.template:
-                for path in _written_by(domain):
-                    self._forbid(path, domain.name)
+            for path in _kept_by(domain):
+                self._forbid(path, _Writer(domain.name, keeper=domain.uuid))
+        for domain in survey.domains:
+            for path in _written_by(domain):
+                self._forbid(path, _Writer(domain.name))
         paths = [volume.path for volume in survey.volumes]
         paths += [path for domain in survey.domains for path in _below(domain)]
         paths += [
@@ -50,19 +53,21 @@ class HostFiles:
 
     def target_for(self, domain: Domain, still: PointInTime | None = None) -> MachineTarget:
         """Return a machine as it may be read; `still` holds a running one at a point in time."""
-        return domain_target(domain.name, domain.disks, still, find_backing=self.find)
+        find = partial(self.find, machine=domain.uuid)
+        return domain_target(domain.name, domain.disks, still, find_backing=find)
 
     def target_for_image(self, volume: PoolVolume) -> MachineTarget:
         """Return an image of no machine; its format is told from its bytes, as nobody else says it."""
         disk = DiskTarget("disk0", NamedFile(volume.path))
         return MachineTarget(volume.name, (disk,), find_backing=self.find)
 
-    def find(self, untrusted_name: str, image_path: str) -> NamedFile:
+    def find(self, untrusted_name: str, image_path: str, machine: str = "") -> NamedFile:
         """Return the file that an image's header means.
 
         Args:
             untrusted_name: the header's text; compared, never opened.
             image_path: the image whose header it is.
+            machine: UUID of the machine whose image it is; "" for none.
 
         Raises:
             UnreadError: it may not be read for this machine, or is not among the host's images.
@@ -70,11 +75,13 @@ class HostFiles:
         name = untrusted_name.removeprefix("file:").split("\0")[0]
         path = os.path.realpath(os.path.join(os.path.dirname(image_path), name))
         writer = self._writer(path)
-        if writer:
+        if writer and (not machine or machine != writer.keeper):
             raise UnreadError(
-                f"its header names {untrusted_name!r}, which is the disk that machine {writer} writes, and is"
-                " not read for another; make that machine a template if it is one"
+                f"its header names {untrusted_name!r}, which is the disk that machine {writer.name} writes, and"
+                " is not read for another; make that machine a template if it is one"
             )
+        if writer:
+            return NamedFile(path)
         found = self._allowed.get(path)
         if found is None:
             raise UnreadError(
@@ -83,30 +90,38 @@ class HostFiles:
             )
         return found
 
-    def _forbid(self, path: str, machine: str) -> None:
-        self._written[os.path.realpath(path)] = machine
+    def _forbid(self, path: str, writer: "_Writer") -> None:
+        self._written[os.path.realpath(path)] = writer
         if inode := _inode(path):
-            self._written_inodes[inode] = machine
+            self._written[inode] = writer
 
-    def _writer(self, path: str) -> str:
-        """Return the machine that writes the file, by this or another name (a hard link), "" for none."""
-        if path in self._written:
-            return self._written[path]
+    def _writer(self, path: str) -> "_Writer | None":
+        """Return who writes the file, by this or another name (a hard link), None for nobody."""
         inode = _inode(path)
-        return self._written_inodes.get(inode, "") if inode else ""
+        return self._written.get(path) or (self._written.get(inode) if inode else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """A machine that writes a file, or, as its `keeper`, wrote it until a snapshot and may again."""
+
+    name: str
+    keeper: str = ""
 
 
 def _written_by(domain: Domain) -> Iterator[str]:
-    """Yield the files that a machine writes or may be made to write: tops, their data, snapshots' files."""
+    """Yield the files that a machine writes now: its top images and their data."""
     for disk in domain.disks:
-        if not disk.readonly and not disk.removable:
+        if not disk.readonly and not disk.removable and not domain.ownership.template:
             yield from filter(None, (disk.path, disk.data_file))
+
+
+def _kept_by(domain: Domain) -> Iterator[str]:
+    """Yield the files of a machine's snapshots and saves, but for those that lie below its disks anyway."""
     below = set(_below(domain))
-    for snapshot in domain.snapshots:
-        paths = (snapshot.memory_path, *(disk.path for disk in snapshot.disks))
-        yield from (path for path in paths if path and path not in below)
-    if domain.managed_save:
-        yield domain.managed_save
+    paths = [disk.path for snapshot in domain.snapshots for disk in snapshot.disks]
+    paths += [snapshot.memory_path for snapshot in domain.snapshots]
+    yield from (path for path in (*paths, domain.managed_save) if path and path not in below)
 
 
 def _below(domain: Domain) -> Iterator[str]:
