@@ -42,6 +42,22 @@ class Link:
     gone: bool = False
 
 
+class Netlink:
+    """`ports.taps.Taps` in the network namespace of this process."""
+
+    def hold(self, tap: str) -> HeldTap:
+        """Take a tap off its bridge and set it down. See `hold`."""
+        return hold(tap)
+
+    def open_tap(self, held: HeldTap) -> None:
+        """Put a tap back onto its bridge. See `open_tap`."""
+        open_tap(held)
+
+    def is_held(self, tap: str) -> bool:
+        """Return whether a tap is closed. See `is_held`."""
+        return is_held(tap)
+
+
 def master_of(tap: str) -> str:
     """Return the bridge that a tap is on, "" for none. Raises NotFoundError, OperationError."""
     with _connected() as kernel:
