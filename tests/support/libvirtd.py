@@ -43,14 +43,22 @@ stdio_handler = "file"
 remember_owner = 0
 """
 _REAPER = """
-import os, sys
-if os.fork() == 0:
-    os.execvp("libvirtd", ["libvirtd"])
+import os, sys, time
+def start():
+    child = os.fork()
+    if child == 0:
+        os.execvp("libvirtd", ["libvirtd"])
+    return child
+libvirtd = start()
 while True:
     try:
-        os.wait()
+        ended, _ = os.wait()
     except ChildProcessError:
         break
+    if ended == libvirtd and os.path.exists("/run/down"):
+        while os.path.exists("/run/down"):
+            time.sleep(0.02)
+        libvirtd = start()
 """
 
 
@@ -75,6 +83,23 @@ class Libvirtd:
         """The same as `inside`, in libvirt's network namespace, where its bridges and taps are."""
         return (*self.inside, "--net")
 
+    @contextmanager
+    def down(self, number: int = signal.SIGKILL) -> Iterator[None]:
+        """End libvirtd by a signal; its QEMUs go on. It runs again when the block ends."""
+        mark = self.root / "run" / "down"
+        mark.touch()
+        children = Path(f"/proc/{self.inside[2]}/task/{self.inside[2]}/children").read_text().split()
+        (daemon,) = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "libvirtd\n"]
+        os.kill(int(daemon), number)
+        while Path(f"/proc/{daemon}").exists():
+            time.sleep(0.02)
+        try:
+            yield
+        finally:
+            mark.unlink()
+            while not _listens(self.root / "run" / "libvirt" / "libvirt-sock"):
+                time.sleep(0.02)
+
     @property
     def state_directory(self) -> Path:
         """The folder that libvirtd calls /var/lib/libvirt/qemu."""
@@ -93,10 +118,13 @@ def missing() -> str:
 
 
 @contextmanager
-def running(prepare: Callable[[Path], object] = Path.exists) -> Iterator[Libvirtd]:
+def running(
+    prepare: Callable[[Path], object] = Path.exists, *, without: Sequence[str] = ()
+) -> Iterator[Libvirtd]:
     """Run a libvirtd; it and all its QEMUs are gone when the block ends.
 
     `prepare` gets the root of its private folders before it starts: hooks that lie in etc/hooks are seen.
+    `without` names drivers ("storage", "network") that it lacks, as where a modular daemon is not installed.
     """
     root = Path(tempfile.mkdtemp(prefix="libvirtd-"))  # short: the sockets' paths have 107 bytes
     root.chmod(0o755)
@@ -107,6 +135,11 @@ def running(prepare: Callable[[Path], object] = Path.exists) -> Iterator[Libvirt
     (root / "etc" / "qemu.conf").write_text(_QEMU_CONF)
     prepare(root)
     mounts = [f"mount --bind {root / name} {path}" for name, path in _PRIVATE.items()]
+    if without:
+        (drivers,) = Path("/usr/lib").glob("*/libvirt/connection-driver")
+        unwanted = [f"libvirt_driver_{driver}.so" for driver in without]
+        shutil.copytree(drivers, root / "drivers", ignore=shutil.ignore_patterns(*unwanted))
+        mounts.append(f"mount --bind {root}/drivers {drivers}")
     if Path("/dev/kvm").exists():
         # Where it is there but of no use, libvirt takes its knowledge of QEMU for outdated at every call.
         (root / "no-kvm").touch()
