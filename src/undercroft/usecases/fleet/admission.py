@@ -169,6 +169,7 @@ def _decided(means: Means, record: Record, start: _Start) -> Decision:
     decision = _answer(means, record, start, facts, (judge, judgement), looked)
     event = replace(start.event, decided=decision.action.value, reason=decision.reason)
     history.hook_event(record, event, means.host, looked)
+    record.put_domain(means.host, start.event.uuid, start.machine.domain, now)
     record.put_judgements([judgement])
     record.put_decision(decision)
     return decision

@@ -6,21 +6,25 @@ keys = put_scans(record, scans)
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from undercroft.adapters.hookfiles import save_sample
+from undercroft.errors import UnsupportedError
 from undercroft.model.domain import Domain, DomainSnapshot, PoolVolume
 from undercroft.model.execution import Fingerprint, SaveImage
 from undercroft.model.fleet import FileIdentity, Scan
-from undercroft.model.verdict import SubjectKind
+from undercroft.model.verdict import Subject, SubjectKind
 from undercroft.ports.hypervisor import PointInTime
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet import historystates
 from undercroft.usecases.fleet.hostfiles import HostFiles
 from undercroft.usecases.fleet.scanning import Scanned, Scanner, put_scanned
+from undercroft.usecases.fleet.snapshotdisks import whereabouts
 from undercroft.usecases.fleet.subjects import domain_subjects, image_subject, own_snapshots
+
+_EXTERNAL = "external"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,14 @@ def scan_stopped(
     scanner: Scanner, files: HostFiles, host: str, domain: Domain, *, credentials: bool = False
 ) -> MachineScans:
     """Read the current state and all snapshots of a machine that is off."""
+    current, *snapshots = domain_subjects(host, domain)
+    internal, external = _apart(domain, snapshots)
     target = files.target_for(domain)
-    subjects = domain_subjects(host, domain)
-    scanned = scanner.scan_states(target, subjects, credentials=credentials)
+    scanned = scanner.scan_states(target, (current, *internal), credentials=credentials)
     more = own_snapshots(host, domain, scanned[0].snapshots)
     if more:
         scanned += scanner.scan_states(target, more, credentials=credentials)
+    scanned += _external(scanner, files, domain, external, credentials=credentials)
     return MachineScans(domain, scanned, save=_managed_save(domain))
 
 
@@ -74,8 +80,9 @@ def scan_snapshots(
     scanner: Scanner, files: HostFiles, host: str, domain: Domain, *, credentials: bool = False
 ) -> MachineScans:
     """Read the snapshots of a machine, which may run: their clusters stay as they are."""
-    subjects = domain_subjects(host, domain)[1:]
-    scanned = scanner.scan_states(files.target_for(domain), subjects, credentials=credentials)
+    internal, external = _apart(domain, domain_subjects(host, domain)[1:])
+    scanned = scanner.scan_states(files.target_for(domain), internal, credentials=credentials)
+    scanned += _external(scanner, files, domain, external, credentials=credentials)
     return MachineScans(domain, scanned, whole=False)
 
 
@@ -100,6 +107,42 @@ def put_scans(record: Record, scans: MachineScans) -> tuple[str, ...]:
     if domain is not None and scans.whole:
         _drop_gone(record, domain, keys)
     return keys
+
+
+def _apart(
+    domain: Domain, snapshots: Sequence[Subject]
+) -> tuple[tuple[Subject, ...], tuple[tuple[Subject, DomainSnapshot], ...]]:
+    """Return the snapshots that the images hold, and those with files of their own."""
+    listed = {snapshot.name: snapshot for snapshot in domain.snapshots}
+    external = [
+        (subject, listed[subject.state])
+        for subject in snapshots
+        if any(disk.kind == _EXTERNAL for disk in listed[subject.state].disks)
+    ]
+    apart = {subject.key for subject, _ in external}
+    return tuple(subject for subject in snapshots if subject.key not in apart), tuple(external)
+
+
+def _external(
+    scanner: Scanner,
+    files: HostFiles,
+    domain: Domain,
+    snapshots: Iterable[tuple[Subject, DomainSnapshot]],
+    *,
+    credentials: bool,
+) -> tuple[Scanned, ...]:
+    """Read external snapshots: what lies below the images that they put on top."""
+    found = []
+    for subject, snapshot in snapshots:
+        try:
+            place = whereabouts(domain, snapshot)
+        except UnsupportedError as error:
+            found.append(scanner.failed(subject, error))
+            continue
+        asked = replace(subject, state=place.state)
+        scanned = scanner.scan(files.target_for(place.domain), asked, credentials=credentials)
+        found.append(replace(scanned, subject=subject))
+    return tuple(found)
 
 
 def _drop_gone(record: Record, domain: Domain, keys: Iterable[str]) -> None:

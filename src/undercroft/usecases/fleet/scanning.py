@@ -81,14 +81,14 @@ class Scanner:
             with self._layers.open(target) as machine:
                 return tuple(self._state(machine, subject, credentials=credentials) for subject in subjects)
         except UndercroftError as error:
-            return tuple(self._failed(subject, error) for subject in subjects)
+            return tuple(self.failed(subject, error) for subject in subjects)
 
     def _state(self, machine: LayeredMachine, subject: Subject, *, credentials: bool) -> Scanned:
         at = self._clock()
         try:
             reading = machine.read(subject.state, self._cached(subject.key), self._candidates)
         except UndercroftError as error:
-            return self._failed(subject, error)
+            return self.failed(subject, error)
         found = None
         problems = list(reading.problems)
         if credentials:
@@ -98,7 +98,8 @@ class Scanner:
                 problems.append(f"accounts and keys could not be read: {error}")
         return Scanned(subject, reading, found, tuple(problems), at)
 
-    def _failed(self, subject: Subject, error: UndercroftError) -> Scanned:
+    def failed(self, subject: Subject, error: UndercroftError) -> Scanned:
+        """Return that a subject cannot be read, and why."""
         return Scanned(subject, None, None, (str(error),), self._clock())
 
     def _cached(self, subject: str) -> CachedAnswer | None:
