@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
+from undercroft.advisories.asked import knows_exploited
 from undercroft.model.finding import Assessment, Finding, FixState, Severity
 from undercroft.model.verdict import Outcome, RuleResult
 from undercroft.steady import rules
@@ -20,9 +21,6 @@ from undercroft.steady.policy import (
     UnknownSeverity,
     Waiver,
 )
-
-CATALOG = "kev"
-"""Name of the feed of vulnerabilities that are known to be exploited."""
 
 _RANK = {severity: number for number, severity in enumerate(Severity)}
 _NOT_COMPARED = "it was not compared with any advisories"
@@ -85,9 +83,7 @@ def _known_exploited(question: Question) -> RuleResult:
 
 
 def _has_catalog(assessment: Assessment, now: datetime) -> bool:
-    return any(
-        feed.name == CATALOG and not feed.stale and now <= feed.valid_until for feed in assessment.feeds
-    )
+    return knows_exploited(feed for feed in assessment.feeds if now <= feed.valid_until)
 
 
 def _fixable(question: Question) -> RuleResult:

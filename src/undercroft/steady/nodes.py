@@ -178,4 +178,4 @@ class _Builder:
 
 
 def _is_null(event: Any) -> bool:
-    return event.style is None and event.value in {"~", "null", "Null", "NULL"}
+    return bool(event.implicit[0]) and event.value in {"~", "null", "Null", "NULL"}

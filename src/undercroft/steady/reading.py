@@ -159,6 +159,7 @@ class _Reader:
     def _match(self, what: str, matches: list[Match], node: Node, _: Place) -> None:
         found: dict[str, tuple[str, ...]] = {}
         patterns = "a text with * and ?, or a list of them,"
+        before = len(self.checker.problems)
         self.checker.mapping(
             node,
             what,
@@ -167,7 +168,7 @@ class _Reader:
                 for key, field in _MATCH_FIELDS.items()
             },
         )
-        if not found:
+        if not found and len(self.checker.problems) == before:
             self.checker.note(node.place, f"{what}: names nothing; to match every machine, say name: '*'")
         matches.append(Match(**found))
 

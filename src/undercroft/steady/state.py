@@ -76,7 +76,7 @@ def _genid(facts: Facts, settings: Settings) -> RuleResult:
         return _result(name, Outcome.PASS, "it has no definition of its own", setting)
     if facts.genid:
         return _result(name, Outcome.PASS, "its definition has <genid/>", setting)
-    missing = "its definition has no <genid/>, so its guest is not told of a restore"
+    missing = "its definition has no <genid/>, so its guest is not told of a restore (--mend genid mends it)"
     if setting.value is Need.IGNORED:
         return _result(name, Outcome.PASS, f"{missing}; the policy ignores it", setting)
     return _result(name, Outcome.FAIL, missing, setting)
