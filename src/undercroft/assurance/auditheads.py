@@ -117,8 +117,8 @@ def verify_log(
             pins.compare(number - 1, entry.previous)
         pins.compare(number, entry.digest)
         digest = entry.digest
-    if number < first:
-        pins.compare(number, digest or NO_DIGEST)
+    if number < first == 1:
+        pins.compare(0, NO_DIGEST)
     pins.check_end(number)
     return LogProof(
         name,

@@ -67,9 +67,9 @@ class LogPart(Session):
         return self._head
 
     def finish(self) -> None:
-        """Write the log's new entries, then check as `Session.finish`."""
-        self._flush()
+        """Check as `Session.finish`, then write the log's new entries."""
         super().finish()
+        self._flush()
 
     def _append(self, lines: list[Line]) -> list[AuditEntry]:
         """Append entries, in order."""
