@@ -1,0 +1,112 @@
+"""What the agent does with each call of libvirt's hook. Nothing here asks libvirt.
+
+`prepare begin` is decided and answered; everything else is put on record. What a hook decided while the agent
+was away is recorded as it was, and the machine is looked at as soon as libvirt can be asked.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from undercroft.agent.admissionserver import Answer
+from undercroft.agent.host import Host, now
+from undercroft.errors import UndercroftError
+from undercroft.model.execution import HookEvent
+from undercroft.model.schema import Json
+from undercroft.model.verdict import Action, Decision
+from undercroft.ports.records import Record
+from undercroft.usecases.fleet import history
+from undercroft.usecases.fleet.admission import decide, keep_decision
+from undercroft.usecases.fleet.historyfacts import moment
+from undercroft.usecases.fleet.hookdomain import hooked_domain
+from undercroft.usecases.fleet.starting import held_by_hook
+
+HOOK = "hook"
+
+
+class HookHandler:
+    """`admissionserver.Handler`.
+
+    Args:
+        host: the host.
+        ended: takes the UUID of a machine that has stopped: its disks are to be read.
+        unseen: takes the UUID of a machine that a hook let start by itself.
+    """
+
+    def __init__(self, host: Host, ended: Callable[[str], None], unseen: Callable[[str], None]) -> None:
+        self._host = host
+        self._ended = ended
+        self._unseen = unseen
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, event: HookEvent) -> Answer | None:
+        """Take one event, and answer the one that waits."""
+        if (event.operation, event.sub) == ("prepare", "begin") and not event.alone:
+            decision = await self._host.work(decide, self._host.means, event)
+            self._later(decision)
+            return Answer(decision.action, decision.hold, decision.reason)
+        await self._host.work(self._record, event)
+        if event.alone and event.operation == "prepare" and event.decided != Action.REFUSE:
+            self._unseen(event.uuid)
+        if (event.operation, event.sub) == ("release", "end"):
+            self._ended(event.uuid)
+        return None
+
+    def _later(self, decision: Decision) -> None:
+        """Keep the decision for when the agent is away, after the hook has its answer."""
+        task = asyncio.create_task(self._keep(decision))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _keep(self, decision: Decision) -> None:
+        valid = self._host.policy.policy.agent_away.last_decision
+        try:
+            await self._host.work(keep_decision, self._host.means, decision, valid)
+        except UndercroftError as error:
+            self._host.problem(f"{decision.name}: its decision is not kept for when the agent is away", error)
+
+    def _record(self, event: HookEvent) -> None:
+        host = self._host
+        with host.records.transaction() as record:
+            if event.alone and event.decided:
+                _decided_alone(record, event)
+                _put_machine(host, record, event)
+            history.hook_event(record, event, host.name)
+            match event.operation, event.sub:
+                case "start", "begin":
+                    held_by_hook(host.means, record, event)
+                case "release", "end":
+                    _let_go(record, event)
+
+
+def _decided_alone(record: Record, event: HookEvent) -> None:
+    """Record what the hook decided by itself, also where the agent's own answer came too late for it."""
+    action = Action(event.decided)
+    at = moment(event.at_ns)
+    before = record.decision(event.ident)
+    if before is not None and before.action is not action:
+        body: dict[str, Json] = {"alarm": "late", "executions": [event.eid], "reason": _late(before, event)}
+        record.log("alarm", event.uuid, body, at)
+    record.put_decision(
+        Decision(event.ident, event.uuid, event.name, event.eid, action, False, event.reason, at, HOOK)
+    )
+
+
+def _late(before: Decision, event: HookEvent) -> str:
+    return (
+        f"{event.name}: the agent's answer, {before.action}, came too late for the hook, which had "
+        f"decided {event.decided} by itself"
+    )
+
+
+def _put_machine(host: Host, record: Record, event: HookEvent) -> None:
+    """Put a machine that no survey may ever see on record."""
+    known = host.domain(event.uuid)
+    domain = hooked_domain(event, known, host.view().volumes)
+    record.put_domain(host.name, event.uuid, domain, now())
+
+
+def _let_go(record: Record, event: HookEvent) -> None:
+    """End the hold of an execution that is over: its taps are gone."""
+    for hold in record.holds():
+        if hold.machine == event.uuid and hold.eid in {"", event.eid}:
+            record.drop_hold(event.uuid, "it stopped", moment(event.at_ns))

@@ -1,0 +1,226 @@
+"""Which disks are read when, and by whom: a queue of machines and images, worked off in the background.
+
+Machines that are off are read in batches, with one transaction for a batch: a host with a thousand of them is
+known in seconds. A running machine is held at one point in time, which asks libvirt, and so is read by
+itself. What could not be read now (another job holds the machine) is tried again later; what is on record of
+it stays, and grows old, which the policy minds.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from undercroft.agent.host import Host, now
+from undercroft.model.domain import Domain, Power
+from undercroft.model.report import CURRENT
+from undercroft.model.verdict import SubjectKind
+from undercroft.ports.records import Record
+from undercroft.usecases.fleet.floors import Reached, raise_floors
+from undercroft.usecases.fleet.reading import How
+from undercroft.usecases.fleet.rescan import (
+    MachineScans,
+    put_scans,
+    scan_image,
+    scan_running,
+    scan_snapshots,
+    scan_stopped,
+)
+from undercroft.usecases.fleet.scanning import Scanned
+from undercroft.usecases.fleet.starting import Confirmed, settle
+from undercroft.usecases.fleet.subjects import image_key
+
+BATCH = 24
+WORKERS = 2
+RETRY_S = 60.0
+FIRST, LATER = 0, 1
+_LIVE = frozenset({Power.RUNNING, Power.PAUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for beside the scan itself.
+
+    Attributes:
+        credentials: read accounts and keys too.
+        settle: its network is opened or closed by what is found (`starting.settle`).
+    """
+
+    credentials: bool = False
+    settle: bool = False
+
+    def with_(self, other: "Wish") -> "Wish":
+        """Return what both ask for."""
+        return Wish(self.credentials or other.credentials, self.settle or other.settle)
+
+
+class Scans:
+    """The queue.
+
+    Args:
+        host: the host.
+        judge: takes keys of subjects that were read anew.
+        then: takes a machine and what follows from what `settle` found.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        judge: Callable[[Iterable[str]], None],
+        then: Callable[[Domain, Confirmed], None],
+    ) -> None:
+        self._host = host
+        self._judge = judge
+        self._then = then
+        self._waiting: tuple[dict[str, Wish], dict[str, Wish]] = {}, {}
+        self._busy: set[str] = set()
+        self._more = asyncio.Event()
+
+    def add(self, key: str, wish: Wish = Wish(), *, first: bool = False) -> None:
+        """Ask for a scan of a machine (its UUID) or an image (`image_key`); doubles become one."""
+        queue = self._waiting[FIRST if first or wish.settle else LATER]
+        queue[key] = queue[key].with_(wish) if key in queue else wish
+        self._more.set()
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing waits and nothing is being read."""
+        return not (self._waiting[FIRST] or self._waiting[LATER] or self._busy)
+
+    async def run(self) -> None:
+        """Work for ever."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            batch = self._next()
+            if not batch:
+                self._more.clear()
+                await self._more.wait()
+                continue
+            try:
+                await self._read(batch)
+            finally:
+                self._busy.difference_update(batch)
+                self._more.set()
+
+    def _next(self) -> dict[str, Wish]:
+        """Take a batch of what is off, or one machine that runs."""
+        batch: dict[str, Wish] = {}
+        for queue in self._waiting:
+            for key in [key for key in queue if key not in self._busy]:
+                alone = self._is_live(key) or queue[key].credentials
+                if alone and batch:
+                    break
+                batch[key] = queue.pop(key)
+                if alone or len(batch) >= BATCH:
+                    break
+            if batch:
+                break
+        self._busy |= batch.keys()
+        return batch
+
+    def _is_live(self, key: str) -> bool:
+        domain = self._host.domain(key)
+        return domain is not None and domain.power in _LIVE
+
+    async def _read(self, batch: dict[str, Wish]) -> None:
+        (key, wish), *others = batch.items()
+        domain = self._host.domain(key)
+        try:
+            if not others and domain is not None and domain.power in _LIVE:
+                await self._read_live(domain, wish)
+                return
+            keys = await self._host.work(self._read_off, batch)
+        except Exception as error:  # noqa: BLE001 - one machine must not end the reading of all others
+            self._host.problem(f"reading {domain.name if domain else key}", error)
+            self._again(batch)
+            return
+        self._judge(keys)
+
+    def _again(self, batch: dict[str, Wish]) -> None:
+        loop = asyncio.get_running_loop()
+        for key, wish in batch.items():
+            loop.call_later(RETRY_S, self.add, key, wish)
+
+    # What is off
+
+    def _read_off(self, batch: dict[str, Wish]) -> tuple[str, ...]:
+        host = self._host
+        files = host.view().files
+        volumes = {image_key(host.name, volume.path): volume for volume in host.volumes()}
+        scans: list[MachineScans] = []
+        for key, wish in batch.items():
+            if (domain := host.domain(key)) is not None:
+                scans.append(
+                    scan_stopped(host.scanner, files, host.name, domain, credentials=wish.credentials)
+                )
+            elif (volume := volumes.get(key)) is not None:
+                scans.append(scan_image(host.scanner, files, host.name, volume))
+        # One that was started meanwhile was read by its hook, and is read anew when it stops.
+        scans = [scan for scan in scans if scan.domain is None or not self._is_live(scan.domain.uuid)]
+        return self._put(scans)
+
+    # What runs
+
+    async def _read_live(self, domain: Domain, wish: Wish) -> None:
+        host = self._host
+        scans = await host.ask(self._held, domain, wish)
+        keys = await host.work(self._put, scans)
+        if wish.settle:
+            current = next(one for one in scans[0].scanned if one.subject.state == CURRENT)
+            then = await host.work(settle, host.means, host.taps, domain, current)
+            self._then(domain, then)
+        self._judge(keys)
+
+    def _held(self, domain: Domain, wish: Wish) -> list[MachineScans]:
+        host = self._host
+        files = host.view().files
+        with host.holder(domain) as still:
+            current = scan_running(
+                host.scanner, files, host.name, domain, still, credentials=wish.credentials
+            )
+        scans = [current]
+        if domain.snapshots:
+            scans.append(scan_snapshots(host.scanner, files, host.name, domain, credentials=wish.credentials))
+        return scans
+
+    # Both
+
+    def _put(self, scans: Sequence[MachineScans]) -> tuple[str, ...]:
+        keys: list[str] = []
+        with self._host.records.transaction() as record:
+            for scan in scans:
+                keys.extend(put_scans(record, scan))
+            found = [self._reached(record, one) for scan in scans for one in scan.scanned]
+        reached = [one for one in found if one is not None]
+        if reached:
+            with self._host.advisor.advice(now()) as advised:
+                raise_floors(self._host.records, reached, advised.knowledge)
+        return tuple(keys)
+
+    @staticmethod
+    def _reached(record: Record, one: Scanned) -> Reached | None:
+        """Return what a machine's present state was seen to have, None where it is what was seen before."""
+        is_machine = one.subject.kind is SubjectKind.MACHINE
+        if not is_machine or one.reading is None or one.reading.how is How.UNCHANGED:
+            return None
+        scan = record.scan(one.subject.key)
+        return Reached(one.subject.machine, scan.software, one.at) if scan and scan.software else None
+
+
+def due(host: Host, older_than: timedelta) -> tuple[str, ...]:
+    """Return the machines and images of a host that were never read, or not for some time."""
+    limit = now() - older_than
+    found: dict[str, None] = {}
+    with host.records.reading() as record:
+        scans = record.scans()
+        for subject in record.subjects():
+            if subject.host != host.name:
+                continue
+            scan = scans.get(subject.key)
+            if scan is None or scan.scanned_at < limit:
+                found[subject.machine or subject.key] = None
+    return tuple(found)
