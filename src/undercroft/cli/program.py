@@ -17,17 +17,24 @@ from undercroft.version import VERSION
 _COMMANDS = {
     "fleet": "Every machine in every state, with its verdict.",
     "machine": "One machine: states, findings, executions, decisions.",
+    "policy": "Check a policy, and explain a verdict rule by rule.",
     "watch": "Live events and decisions.",
     "audit": "Verify and export the log of decisions.",
     "revert": "Check what a snapshot would bring back, then revert.",
     "release": "Let a machine out of quarantine.",
     "retention": "Snapshots past their age, and the secrets they hold.",
+    "doctor": "Whether this host can enforce, and how to mend what is missing.",
     "scan": "What is installed and unpatched in every state of a machine.",
     "packages": "The packages of one state.",
     "diff": "What changed between two states, and what a revert brings back.",
     "files": "List or print files of a state.",
     "feeds": "Update, import and show the advisories.",
 }
+
+
+_HELP = ([], ["-h"], ["--help"])
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click 8.2 and newer raise for a group without a command; older ones print the help themselves."""
 
 
 class LazyGroup(click.Group):
@@ -42,7 +49,7 @@ class LazyGroup(click.Group):
         """Import and return a command; the listing of --help gets a stand-in with its one line."""
         if cmd_name not in _COMMANDS:
             return None
-        if ctx.invoked_subcommand is None and not ctx.protected_args and "--help" in sys.argv[1:2]:
+        if ctx.invoked_subcommand is None and sys.argv[1:2] in _HELP:
             return click.Command(cmd_name, short_help=_COMMANDS[cmd_name])
         module = importlib.import_module(f"undercroft.cli.{cmd_name}")
         command: click.Command = module.command
@@ -75,6 +82,9 @@ def run(arguments: list[str], reader: Reader | None = None) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
+    except _NO_ARGUMENTS as error:
+        click.echo(error.ctx.get_help(), err=True)
+        return int(error.exit_code)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             click.echo(

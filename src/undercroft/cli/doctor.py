@@ -1,0 +1,117 @@
+"""`undercroft doctor`: can this host enforce, and what is to be done where it cannot?"""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from undercroft.adapters.hookfiles import HOOKS_FOLDER
+from undercroft.cli.exitcode import ExitCode
+from undercroft.cli.fleetoptions import connect_option, record_option
+from undercroft.cli.options import examples, format_option, screen, show
+from undercroft.cli.render import data
+from undercroft.cli.render.escape import harmless
+from undercroft.cli.render.page import Page, span
+from undercroft.cli.render.terminal import Style
+from undercroft.model.domain import Survey
+from undercroft.model.finding import FeedStatus
+from undercroft.usecases.fleet.checkup import Check, Health, Host
+from undercroft.usecases.fleet.doctor import examine
+from undercroft.usecases.fleet.existing import existing_records
+from undercroft.usecases.fleet.places import Places
+from undercroft.usecases.fleet.policyfile import read_policy
+from undercroft.usecases.paths import readable_database
+
+_STYLES = {
+    Health.OK: Style.GOOD,
+    Health.WARN: Style.WARNING,
+    Health.FAIL: Style.BAD,
+    Health.UNKNOWN: Style.WARNING,
+}
+
+
+def exit_code(checks: Sequence[Check]) -> ExitCode:
+    """Return 1 where something fails, 4 where something could not be looked at, else 0."""
+    found = {check.health for check in checks}
+    if Health.FAIL in found:
+        return ExitCode.ERROR
+    return ExitCode.INCOMPLETE if Health.UNKNOWN in found else ExitCode.CLEAN
+
+
+@click.command(
+    short_help="Whether this host can enforce, and how to mend what is missing.",
+    epilog=examples("undercroft doctor", "undercroft doctor -f json"),
+)
+@format_option("table", "json", "yaml")
+@click.option("-q", "--quiet", is_flag=True, help="Only what is not in order.")
+@connect_option
+@record_option
+def command(output_format: str, quiet: bool, connect: str, database: str) -> int:
+    """Look at everything that enforcement on this host rests on, and say how to mend what is missing.
+
+    Nothing is changed. Exit code 1: something fails; 4: something could not be looked at.
+    """
+    checks = examine(_host(connect, database))
+    shown = tuple(check for check in checks if not quiet or check.health is not Health.OK)
+    if output_format == "table":
+        show(_rendered(shown))
+    else:
+        can = exit_code(checks) is ExitCode.CLEAN
+        show(data.render_values("undercroft/doctor/1", "checks", shown, output_format, able=can))
+    return exit_code(checks)
+
+
+def _host(connect: str, database: str) -> Host:
+    from contextlib import closing  # noqa: PLC0415 - not for --help
+
+    from undercroft.adapters.libvirt.version import daemon_version  # noqa: PLC0415
+    from undercroft.usecases.session import start_reader  # noqa: PLC0415
+
+    places = Places.default()
+
+    def clock() -> datetime:
+        return datetime.now(UTC)
+
+    return Host(
+        places=places,
+        hooks=HOOKS_FOLDER,
+        run=Path("/run"),
+        version=lambda: daemon_version(connect),
+        survey=lambda: _survey(connect),
+        records=lambda: existing_records(database),
+        policy=lambda: read_policy(places.policy, clock().date()),
+        feeds=lambda: _feeds(clock()),
+        reader=lambda: closing(start_reader()),
+        clock=clock,
+    )
+
+
+def _survey(connect: str) -> Survey:
+    from undercroft.adapters.libvirt.fleet import LibvirtFleet  # noqa: PLC0415 - libvirt, only when used
+
+    with LibvirtFleet(connect) as fleet:
+        return fleet.survey()
+
+
+def _feeds(now: datetime) -> Sequence[FeedStatus]:
+    from undercroft.store.database import AdvisoryDatabase  # noqa: PLC0415 - not for --help
+
+    path = readable_database(os.environ, is_root=os.geteuid() == 0)
+    with AdvisoryDatabase(path) as database:
+        return database.feeds(now)
+
+
+def _rendered(checks: Sequence[Check]) -> str:
+    page = Page(screen())
+    for check in checks:
+        page.paragraph(
+            span(f"{check.health:<9}", _STYLES[check.health]),
+            span(harmless(check.name), Style.HEADING),
+            span(f"  {harmless(check.found)}"),
+            hang=9,
+        )
+        if check.cure and check.health is not Health.OK:
+            page.paragraph(span(f"-> {harmless(check.cure)}", Style.DIM), indent=9, hang=3)
+    return page.text()

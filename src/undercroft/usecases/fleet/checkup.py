@@ -1,0 +1,73 @@
+"""What `undercroft doctor` looks at, how, and what it says of each thing."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from undercroft.model.domain import Survey
+from undercroft.model.finding import FeedStatus
+from undercroft.ports.reader import Reader
+from undercroft.ports.records import Records
+from undercroft.steady.policy import Policy
+from undercroft.usecases.fleet.places import Places
+
+
+class Health(StrEnum):
+    """What a check says. WARN: it works, with less than it could. UNKNOWN: it could not be looked at."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        health: how it is.
+        found: what was found, one sentence.
+        cure: what to do, a command where there is one; "" where nothing is to be done.
+    """
+
+    name: str
+    health: Health
+    found: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What is looked at, and the ways to look.
+
+    Attributes:
+        places: Undercroft's own folders.
+        hooks: libvirt's folder of hooks.
+        run: where daemons leave their process IDs.
+        version: the version of the libvirt that answers.
+        survey: all machines.
+        records: opens the record that is there.
+        policy: the policy as its files have it now.
+        feeds: the advisories' sources.
+        reader: starts a sandbox.
+        clock: now.
+    """
+
+    places: Places
+    hooks: Path
+    run: Path
+    version: Callable[[], str]
+    survey: Callable[[], Survey]
+    records: Callable[[], AbstractContextManager[Records]]
+    policy: Callable[[], Policy]
+    feeds: Callable[[], Sequence[FeedStatus]]
+    reader: Callable[[], AbstractContextManager[Reader]]
+    clock: Callable[[], datetime]
+
+
+Look = Callable[[Host], Iterable[Check]]

@@ -1,0 +1,157 @@
+"""Can this host enforce? Every part is looked at, and each thing that is missing names its cure.
+
+    checks = examine(host)
+    worst = max(check.health for check in checks)
+
+Nothing is changed here, and nothing is taken for granted: what could not be looked at is `UNKNOWN`.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from undercroft.errors import NotFoundError, UndercroftError
+from undercroft.model.domain import Domain
+from undercroft.model.job import DiskInput
+from undercroft.model.schema import encode
+from undercroft.model.verdict import Action
+from undercroft.steady.policy import Settings, Unenforceable
+from undercroft.usecases.fleet.checkup import Check, Health, Host, Look
+from undercroft.usecases.fleet.doctorhost import HOST_LOOKS
+from undercroft.usecases.fleet.facts import domain_target, unholdable
+from undercroft.usecases.fleet.headfile import read_heads
+
+_MAX_NAMES = 12
+
+
+def looked(host: Host, name: str, look: Look, cure: str = "") -> tuple[Check, ...]:
+    """Return what a look found; one that fails is told as such, with the error's own words."""
+    try:
+        return tuple(look(host))
+    except UndercroftError as error:
+        return (Check(name, Health.UNKNOWN, str(error), cure),)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return (Check(name, Health.UNKNOWN, f"{where}{error.strerror or error}", cure),)
+
+
+def examine(host: Host) -> tuple[Check, ...]:
+    """Return all checks, those first that others rest on."""
+    return tuple(
+        check for name, look, cure in (*HOST_LOOKS, *_FLEET_LOOKS) for check in looked(host, name, look, cure)
+    )
+
+
+def _sandbox(host: Host) -> Iterable[Check]:
+    disk = DiskInput("probe", (), unread="nothing to read")
+    with host.reader() as reader:
+        reader.call("inventory", {"disks": [encode(disk)]}, ())
+    yield Check("sandbox", Health.OK, "bubblewrap starts a reader, and it answers")
+
+
+def _policy(host: Host) -> Iterable[Check]:
+    try:
+        policy = host.policy()
+    except UndercroftError as error:
+        cure = f"undercroft policy check {host.places.policy}; meanwhile the agent keeps the last good one"
+        yield Check("policy", Health.FAIL, str(error), cure)
+        return
+    files = ", ".join(policy.files)
+    if files:
+        yield Check("policy", Health.OK, files)
+    else:
+        cure = f"write {host.places.policy}: docs/POLICY.md"
+        yield Check("policy", Health.WARN, "none is written; the built-in one holds", cure)
+
+
+def _record(host: Host) -> Iterable[Check]:
+    with host.records() as records, records.reading() as record:
+        machines = len(record.machines())
+        _, number, _ = record.log_head()
+        heads = read_heads(host.places.heads) if host.places.heads.exists() else ()
+        signed = record.log_entries(heads[-1].number - 1, 1) if heads and heads[-1].number else ()
+    yield Check("record", Health.OK, f"{machines} machines, {number} entries in the log")
+    last = heads[-1] if heads else None
+    if last is None:
+        health = Health.WARN if number else Health.OK
+        yield Check("signed heads", health, "no head of the log is signed yet", "systemctl start undercroft")
+    elif last.number and (not signed or signed[0].digest != last.digest):
+        found = f"the log does not continue the head that was signed for entry {last.number}"
+        yield Check("signed heads", Health.FAIL, found, "undercroft audit verify")
+    elif last.number < number:
+        found = f"{number - last.number} entries since the last signed head"
+        yield Check(
+            "signed heads", Health.WARN, found, "the running agent signs: systemctl status undercroft"
+        )
+    else:
+        yield Check("signed heads", Health.OK, f"the log's head is signed, on {last.at:%Y-%m-%d %H:%M}")
+
+
+def _advisories(host: Host) -> Iterable[Check]:
+    try:
+        feeds = host.feeds()
+    except NotFoundError:
+        feeds = ()
+    stale = [feed.name for feed in feeds if feed.stale]
+    if not feeds:
+        found = "there are none: every machine is unknown"
+        yield Check("advisories", Health.FAIL, found, "undercroft feeds update")
+    elif stale:
+        found = f"too old: {', '.join(stale)}; what rests on them is unknown"
+        yield Check("advisories", Health.FAIL, found, "undercroft feeds update")
+    else:
+        oldest = min(feed.fetched_at for feed in feeds)
+        yield Check("advisories", Health.OK, f"{len(feeds)} sources, fetched since {oldest:%Y-%m-%d %H:%M}")
+
+
+def _machines(host: Host) -> Iterable[Check]:
+    survey, policy = host.survey(), host.policy()
+    machines = [
+        (domain, policy.settings(domain_target(domain, survey.host)))
+        for domain in survey.domains
+        if not domain.ownership.template
+    ]
+    yield from _enforceable(machines)
+    yield from _genids([domain for domain, _ in machines])
+
+
+def _enforceable(machines: Sequence[tuple[Domain, Settings]]) -> Iterable[Check]:
+    bad = [
+        (domain, settings)
+        for domain, settings in machines
+        if unholdable(domain.interfaces) and _asks_for_quarantine(settings)
+    ]
+    refused = [domain for domain, settings in bad if settings.unenforceable.value is not Unenforceable.ALLOW]
+    opened = [domain for domain, settings in bad if settings.unenforceable.value is Unenforceable.ALLOW]
+    for domains, follows in ((refused, "not at all"), (opened, "open")):
+        if domains:
+            found = f"cannot be held, so that they start {follows} where they should be quarantined: {_named(domains)}"
+            yield Check("networks", Health.WARN, found, "give them interfaces on a bridge: virsh edit")
+    if not bad:
+        yield Check("networks", Health.OK, "every machine that may be quarantined can be")
+
+
+def _asks_for_quarantine(settings: Settings) -> bool:
+    answers = (settings.drifting, settings.unknown, settings.below_floor, settings.expired)
+    return any(answer.value is Action.QUARANTINE for answer in answers)
+
+
+def _genids(domains: Sequence[Domain]) -> Iterable[Check]:
+    lacking = [domain for domain in domains if not domain.genid]
+    if not lacking:
+        yield Check("genid", Health.OK, "every machine has <genid/>")
+        return
+    found = f"without it a guest is not told of a restore, and repeats its random numbers: {_named(lacking)}"
+    yield Check("genid", Health.WARN, found, f"undercroft machine {lacking[0].name} --mend genid")
+
+
+def _named(domains: Sequence[Domain]) -> str:
+    names = ", ".join(domain.name for domain in domains[:_MAX_NAMES])
+    return f"{names} and {len(domains) - _MAX_NAMES} more" if len(domains) > _MAX_NAMES else names
+
+
+_FLEET_LOOKS: tuple[tuple[str, Look, str], ...] = (
+    ("sandbox", _sandbox, "apt install bubblewrap"),
+    ("policy", _policy, ""),
+    ("record", _record, "systemctl start undercroft"),
+    ("advisories", _advisories, "undercroft feeds update"),
+    ("machines", _machines, ""),
+)
