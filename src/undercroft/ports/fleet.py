@@ -68,8 +68,9 @@ class FleetHypervisor(Protocol):
     def events(self) -> AsyncIterator[MachineEvent]:
         """Yield events for ever, from the running event loop's thread.
 
-        The first is CONNECTED; after each LOST the connection is tried again with growing pauses until the
-        next CONNECTED. Events between the two are lost: whoever listens surveys at every CONNECTED.
+        The first is CONNECTED, or LOST where libvirt cannot be reached yet; after each LOST the connection
+        is tried again with growing pauses until the next CONNECTED. Events between the two are lost: whoever
+        listens surveys at every CONNECTED.
         Events are held in a bounded queue; where it overflows, one CONNECTED stands for what was dropped.
         """
         ...
