@@ -32,7 +32,7 @@ _COMMANDS = {
 }
 
 
-_HELP = ([], ["-h"], ["--help"])
+_HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"])
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click 8.2 and newer raise for a group without a command; older ones print the help themselves."""
 

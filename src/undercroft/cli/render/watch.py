@@ -39,7 +39,7 @@ def render_entry(entry: AuditEntry, name: str, terminal: Terminal) -> str:
     cells = (
         (span(f"{entry.at:%H:%M:%S}", Style.DIM), 8),
         (span(shown, Style.HEADING), _NAME_COLUMNS),
-        (word, _WORD_COLUMNS),
+        (Span(cut(harmless(word.text), _WORD_COLUMNS, terminal.ellipsis), word.style), _WORD_COLUMNS),
     )
     pieces, used = [], 0
     for cell, width in cells:
@@ -148,11 +148,11 @@ def _command(entry: AuditEntry, body: Body) -> tuple[Span, str]:
     parts += [str(body["outcome"])] if body.get("outcome") else []
     parts.append(f"by {body.get('by', '?')}{', against the policy' if body.get('overrides') else ''}")
     said = ", ".join(parts) + "".join(f": {body[name]}" for name in ("reason", "detail") if body.get(name))
-    return span(harmless(entry.kind), Style.WARNING), said
+    return span(entry.kind, Style.WARNING), said
 
 
 def _other(entry: AuditEntry, body: Body) -> tuple[Span, str]:
-    return span(harmless(entry.kind), Style.NAME), _said(body)
+    return span(entry.kind, Style.NAME), _said(body)
 
 
 def _said(body: Body) -> str:
