@@ -1,6 +1,8 @@
 """An identity proves only what the kernel's clock and nobody's `touch` say."""
 
+import fcntl
 import os
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +77,14 @@ def test_a_running_machines_file_and_one_of_an_unknown_filesystem_prove_nothing(
     assert not identity_of(image, live=True).proves
     monkeypatch.setattr(identity, "LOCAL_FILESYSTEMS", frozenset({"nfs"}))
     assert not identity_of(image).proves
+
+
+def test_a_file_that_qemu_has_open_for_writing_proves_nothing(image: Path) -> None:
+    assert identity_of(image).proves
+    with image.open("r+b") as writer:
+        write_permission = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 101, 1, 0)
+        fcntl.fcntl(writer, fcntl.F_OFD_SETLK, write_permission)
+        assert not identity_of(image).proves
 
 
 def test_another_file_in_the_same_place_is_not_the_same(image: Path) -> None:

@@ -77,8 +77,8 @@ class HostFiles:
         writer = self._writer(path)
         if writer and (not machine or machine != writer.keeper):
             raise UnreadError(
-                f"its header names {untrusted_name!r}, which is the disk that machine {writer.name} writes, and"
-                " is not read for another; make that machine a template if it is one"
+                f"its header names {untrusted_name!r}, which is the disk that machine {writer.name} writes,"
+                " and is not read for another; make that machine a template if it is one"
             )
         if writer:
             return NamedFile(path)

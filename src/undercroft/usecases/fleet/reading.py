@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
+from undercroft.errors import InputError
 from undercroft.model.credentials import Credentials
 from undercroft.model.disk import Snapshot
 from undercroft.model.execution import Fingerprint
@@ -174,7 +175,10 @@ class LayeredMachine:
         self, state: State, cached: CachedAnswer | None, candidates: Candidates | None
     ) -> Reading | None:
         for group in _groups(self._known(state, cached, candidates)):
-            replayed = self._machine.replay(state, [_travelling(reads) for _digest, reads in group])
+            try:
+                replayed = self._machine.replay(state, [_travelling(reads) for _digest, reads in group])
+            except InputError:
+                return None  # what cannot be replayed is read whole, and that read says what is wrong
             for (inventory, reads), digest in zip(group, replayed.digests, strict=False):
                 if digest == reads.digest:
                     return self._reading(How.PROVEN, state, inventory, replayed.fingerprint)
