@@ -112,7 +112,8 @@ def test_a_stopped_machines_bridge_is_that_of_its_network(
         Interface("52:54:00:00:00:02", "network", "nosuch"),
     )
     assert [problem for problem in survey.problems if "network" in problem] == [
-        "network 'nosuch': its bridge is not known (Network not found: no network with matching name 'nosuch')"
+        "network 'nosuch': its bridge is not known"
+        " (Network not found: no network with matching name 'nosuch')"
     ]
     domain.undefine()
 

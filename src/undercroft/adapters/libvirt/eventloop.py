@@ -6,8 +6,11 @@ listens hands events over to its own loop. Without a loop no keepalive is answer
 """
 
 import threading
+import time
 
 from undercroft.adapters.libvirt.bindings import Libvirt
+
+FAILURE_PAUSE_S = 0.1
 
 _lock = threading.Lock()
 _threads: list[threading.Thread] = []
@@ -26,4 +29,7 @@ def ensure_running(libvirt: Libvirt) -> None:
 
 def _run(libvirt: Libvirt) -> None:
     while True:
-        libvirt.virEventRunDefaultImpl()
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except libvirt.libvirtError:  # out of memory or descriptors: this thread must outlive it
+            time.sleep(FAILURE_PAUSE_S)

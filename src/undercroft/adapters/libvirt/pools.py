@@ -41,7 +41,7 @@ def list_volumes(libvirt: Libvirt, connection: Connection) -> tuple[tuple[PoolVo
             problems.append(f"storage pool {name!r}: not active, unread; virsh pool-start {name!r}")
             continue
         try:
-            found, told = _list_pool(libvirt, pool)
+            found, told = _list_pool(libvirt, connection, pool)
         except (libvirt.libvirtError, InputError) as error:
             if not is_alive(libvirt, connection):
                 raise
@@ -54,7 +54,7 @@ def list_volumes(libvirt: Libvirt, connection: Connection) -> tuple[tuple[PoolVo
     return tuple(volumes[path] for path in sorted(volumes)), tuple(problems)
 
 
-def _list_pool(libvirt: Libvirt, pool: Pool) -> tuple[list[PoolVolume], list[str]]:
+def _list_pool(libvirt: Libvirt, connection: Connection, pool: Pool) -> tuple[list[PoolVolume], list[str]]:
     definition = machine_xml.parse_pool(pool.XMLDesc())
     if definition.kind in _NETWORK_POOLS:
         return [], [f"on the network ({definition.kind}), unread"]
@@ -64,6 +64,8 @@ def _list_pool(libvirt: Libvirt, pool: Pool) -> tuple[list[PoolVolume], list[str
         try:
             found = machine_xml.parse_volume(volume.XMLDesc(), definition.name)
         except (libvirt.libvirtError, InputError, UnicodeDecodeError) as error:
+            if not is_alive(libvirt, connection):
+                raise
             if code(error) != libvirt.VIR_ERR_NO_STORAGE_VOL:
                 problems.append(f"a volume: {message(error)}")
             continue
