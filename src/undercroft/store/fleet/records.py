@@ -81,8 +81,7 @@ class SqlRecords:
             record.lock()
             yield record
             record.finish()
-            with errors(self._where):
-                connection.commit()
+            self._commit(connection)
             record.remember()
 
     @contextmanager
@@ -97,6 +96,15 @@ class SqlRecords:
     def close(self) -> None:
         """Give the connections back. The record may not be used any more."""
         self.engine.dispose()
+
+    def _commit(self, connection: Connection) -> None:
+        """Commit; where that fails the connection goes, for it may still be in the transaction."""
+        try:
+            with errors(self._where):
+                connection.commit()
+        except BaseException:
+            connection.invalidate()
+            raise
 
     @contextmanager
     def _connected(self, **options: object) -> Iterator[Connection]:
