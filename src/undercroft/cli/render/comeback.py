@@ -11,14 +11,6 @@ from undercroft.model.comeback import Comeback, CredentialReturning, Returning, 
 from undercroft.model.verdict import Action
 
 _LISTED = 20
-_COLUMNS = (
-    Column("VULNERABILITY"),
-    Column("SEVERITY", idle="unknown"),
-    Column("SOURCE", flexible=True, whole=True),
-    Column("WOULD BE", flexible=True, whole=True),
-    Column("FIXED IN", flexible=True, whole=True),
-    Column("", idle=""),
-)
 _ACTIONS = {
     Action.ALLOW: ("MAY BE REVERTED", Style.GOOD),
     Action.QUARANTINE: ("INTO QUARANTINE", Style.WARNING),
@@ -42,7 +34,7 @@ def render_comeback(comeback: Comeback, terminal: Terminal, *, verbose: bool = F
     for reason in comeback.reasons[1:]:
         page.paragraph(span(harmless(reason)), indent=2, hang=2)
     limit = None if verbose else _LISTED
-    _returning(page, "FIXED, AND WOULD RETURN", comeback.returning, limit)
+    _returning(page, "FIXED, AND WOULD RETURN", comeback.returning, limit, "WOULD BE")
     _credentials(page, comeback, limit)
     _findings(page, comeback)
     _problems(page, (*comeback.problems, *comeback.credentials.problems))
@@ -64,7 +56,9 @@ def render_standing(standing: Standing, terminal: Terminal, *, verbose: bool = F
             page.paragraph(span(harmless(reason)), indent=2, hang=2)
     else:
         page.paragraph(span("MAY BE RELEASED", Style.GOOD), span("  nothing stands against it"))
-    _returning(page, "FIXED ONCE, AND HERE AGAIN", standing.returning, None if verbose else _LISTED)
+    _returning(
+        page, "FIXED ONCE, AND HERE AGAIN", standing.returning, None if verbose else _LISTED, "INSTALLED"
+    )
     _problems(page, standing.problems)
     return page.text()
 
@@ -75,14 +69,30 @@ def _first(comeback: Comeback) -> str:
     return "nothing that was fixed would return" if not comeback.returning else "the policy lets it pass"
 
 
-def _returning(page: Page, heading: str, returning: Sequence[Returning], limit: int | None) -> None:
-    """Put the vulnerabilities that were fixed, those known to be exploited marked."""
+def _returning(
+    page: Page, heading: str, returning: Sequence[Returning], limit: int | None, installed: str
+) -> None:
+    """Put the vulnerabilities that were fixed, those known to be exploited marked.
+
+    `installed` heads the column of what the state has.
+    """
     if not returning:
         return
     page.heading(span(heading, Style.HEADING), span(f": {len(returning):,}"))
     shown = returning if limit is None else returning[:limit]
-    page.grid(_COLUMNS, [_row(item) for item in shown], indent=2)
+    page.grid(_columns(installed), [_row(item) for item in shown], indent=2)
     _more(page, len(returning) - len(shown))
+
+
+def _columns(installed: str) -> Sequence[Column]:
+    return (
+        Column("VULNERABILITY"),
+        Column("SEVERITY", idle="unknown"),
+        Column("SOURCE", flexible=True, whole=True),
+        Column(installed, flexible=True, whole=True),
+        Column("FIXED IN", flexible=True, whole=True),
+        Column(""),
+    )
 
 
 def _row(item: Returning) -> Spans:
@@ -134,10 +144,13 @@ def _findings(page: Page, comeback: Comeback) -> None:
     if found is None:
         page.paragraph(span("How the findings differ is unknown.", Style.WARNING))
         return
+    if not (found.back or found.gone):
+        page.paragraph(span(f"Both states have the same {words.count(found.total, 'finding')}."))
+        return
     spans = [
-        span(f"The snapshot has {words.count(found.total, 'finding')}; "),
-        span(f"{found.back:,} of them the present state has not", Style.BAD if found.back else Style.PLAIN),
-        span(f", {found.gone:,} of the present state it has not."),
+        span(f"The snapshot has {words.count(found.total, 'finding')}: "),
+        span(f"{found.back:,} that the present state has not", Style.BAD if found.back else Style.PLAIN),
+        span(f"; it is without {found.gone:,} that the present state has."),
     ]
     if found.exploited:
         names = words.listed([escape(name) for name in found.exploited], 8)

@@ -18,6 +18,7 @@ from undercroft.model.fleet import Floor, MachineRecord
 from undercroft.model.inventory import Inventory
 from undercroft.model.verdict import Action, Judgement, Outcome
 from undercroft.ports.records import Records
+from undercroft.steady.rules import FLOOR
 from undercroft.store.fleet.digests import text_digest, to_text
 
 INTENT_VALID = timedelta(minutes=5)
@@ -151,10 +152,16 @@ def against_floor(floor: Floor, look: Look | None) -> tuple[tuple[Returning, ...
     return returning(floor, look.inventory, look.assessment), unproven(floor, look.inventory, look.assessment)
 
 
-def stands_below(judgement: Judgement) -> bool:
+def stands_below(judgement: Judgement, below: tuple[Returning, ...]) -> bool:
     """Tell whether the policy minds what is below the floor: it asks for it, and no exception covers it."""
-    outcomes = [result.outcome for result in judgement.results if result.rule == "floor"]
-    return not outcomes or any(outcome not in {Outcome.PASS, Outcome.EXCEPTED} for outcome in outcomes)
+    outcomes = [result.outcome for result in judgement.results if result.rule == FLOOR]
+    excused = outcomes and all(outcome in {Outcome.PASS, Outcome.EXCEPTED} for outcome in outcomes)
+    return bool(below) and not excused
+
+
+def said_of_floor(judgement: Judgement) -> set[str]:
+    """Return what the policy's own rule says of the floor."""
+    return {result.reason for result in judgement.results if result.rule == FLOOR}
 
 
 def below_sentence(below: tuple[Returning, ...], verb: str) -> str:

@@ -27,6 +27,7 @@ from undercroft.usecases.fleet.examine import (
     below_sentence,
     keep_floor,
     looked,
+    said_of_floor,
     stands_below,
     unproven_sentence,
 )
@@ -56,10 +57,11 @@ def check(
     below, above = against_floor(floor, look)
     judgement, reason = examiner.judge(machine, CURRENT, look, floor)
     against = []
-    if below and stands_below(judgement):
+    if stands_below(judgement, below):
         against.append(f"it is below its patch floor: {below_sentence(below, 'it has')}")
     against += [unproven_sentence(source) for source in above]
-    if judgement.action is not Action.ALLOW:
+    said = (below or above) and reason in said_of_floor(judgement)
+    if judgement.action is not Action.ALLOW and not said:
         against.append(reason or f"the policy answers {judgement.action}")
     if look is None or examiner.unknown_action(machine) is not Action.ALLOW:
         against += problems

@@ -37,6 +37,7 @@ from undercroft.usecases.fleet.examine import (
     below_sentence,
     keep_floor,
     looked,
+    said_of_floor,
     stands_below,
     unproven_sentence,
 )
@@ -68,9 +69,11 @@ def check(
     below, above = against_floor(floor, then)
     problems += tuple(map(unproven_sentence, above))
     judgement, reason = examiner.judge(machine, snapshot, then, floor)
-    answers = [(judgement.action, reason)]
-    if below and stands_below(judgement):
-        answers.insert(0, (Action.REFUSE, below_sentence(below, "it would bring back")))
+    answers: list[tuple[Action, str]] = []
+    if stands_below(judgement, below):
+        answers.append((Action.REFUSE, below_sentence(below, "it would bring back")))
+    if not ((below or above) and reason in said_of_floor(judgement)):  # what is said already
+        answers.append((judgement.action, reason))
     if problems:
         answers.append((examiner.unknown_action(machine), f"it cannot be judged: {problems[0]}"))
     action, reasons = _decide(answers)

@@ -231,3 +231,9 @@ def test_an_answer_without_credentials_says_that_it_is_not_whole(scene: Scene) -
     comeback = scene.check()
     assert comeback.credentials.problems == ("then: accounts and keys could not be read",)
     assert comebackdata.LEFT not in comeback.credentials.returning
+
+
+def test_what_the_policy_says_of_the_floor_is_not_said_twice(scene: Scene) -> None:
+    scene.examiner.action = Action.QUARANTINE
+    scene.examiner.results = (RuleResult("floor", Outcome.FAIL, "it lacks what it had", "default"),)
+    assert scene.check().reasons == ("it would bring back 1 vulnerability that was fixed",)
