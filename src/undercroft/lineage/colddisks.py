@@ -83,9 +83,13 @@ def _changed(facts: StartFacts, history: History, last: Execution, end: Recorded
         if state.fingerprint == facts.fingerprint and state.kind is not StateKind.IMAGE
     ]
     resting = [state for state in mine if _at_rest_since(state, last)]
-    if resting:
+    if resting and resting[-1].eid == last.eid and (end is None or not end.fingerprint):
         evidence = (f"its disks are as {_names(resting)} holds them, taken after the last execution ended",)
-        return Conclusion(Origin.START, last.eid, resting[-1].key, evidence)
+        start = Conclusion(Origin.START, last.eid, resting[-1].key, evidence)
+        return start.doubted("how the last execution left them is not on record")
+    if resting == mine and mine and not any(state.eid for state in mine):
+        sentence = f"they were changed after the last execution ended, before {_names(resting)} was taken"
+        return Conclusion(Origin.UNKNOWN, last.eid, resting[-1].key, (sentence,), certain=False)
     there = [state for state in mine if state.kind is StateKind.SNAPSHOT and state.gone_at is None]
     if there:
         conclusion = _put_back(Origin.REVERT, there, "its disks are as a snapshot holds them")
@@ -104,12 +108,7 @@ def _changed(facts: StartFacts, history: History, last: Execution, end: Recorded
 
 
 def _at_rest_since(state: RecordedState, last: Execution) -> bool:
-    return (
-        state.kind is StateKind.SNAPSHOT
-        and state.eid == last.eid
-        and last.ended_at is not None
-        and state.taken_at >= last.ended_at
-    )
+    return state.kind is StateKind.SNAPSHOT and last.ended_at is not None and state.taken_at >= last.ended_at
 
 
 def _put_back(origin: Origin, states: Sequence[RecordedState], sentence: str) -> Conclusion:

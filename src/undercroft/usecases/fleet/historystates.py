@@ -33,7 +33,7 @@ def snapshots_listed(record: Record, domain: Domain, at: datetime) -> None:
     known = {state.key: state for state in record.states(domain.uuid) if state.kind is StateKind.SNAPSHOT}
     for snapshot in domain.snapshots:
         before = known.get(_snapshot_state_key(domain.uuid, snapshot))
-        if before is None or before.gone_at is not None or not before.eid:
+        if before is None or before.gone_at is not None or not (before.eid or before.fingerprint):
             snapshot_seen(record, domain.uuid, snapshot)
     names = {snapshot.name for snapshot in domain.snapshots}
     in_images = {subject.state for subject in record.subjects(domain.uuid)} - names
@@ -61,11 +61,13 @@ def snapshot_seen(
     """
     key = _snapshot_state_key(machine, snapshot)
     taken_at = datetime.fromtimestamp(max(snapshot.created_at_s, 0), UTC)
-    eid = _taken_in(_own(record, machine), taken_at, in_life=snapshot.state in _IN_LIFE)
+    in_life = snapshot.state in _IN_LIFE
+    eid = _taken_in(_own(record, machine), taken_at, in_life=in_life)
     digest = fingerprint.digest if fingerprint else ""
-    return _put(
-        record, RecordedState(key, StateKind.SNAPSHOT, machine, snapshot.name, eid, taken_at, digest, sample)
-    )
+    state = RecordedState(key, StateKind.SNAPSHOT, machine, snapshot.name, eid, taken_at, digest, sample)
+    if digest and not in_life:
+        return _put(record, replace(state, eid=_holder(record, state)), anew=True)
+    return _put(record, state)
 
 
 def end_seen(
@@ -77,7 +79,8 @@ def end_seen(
 ) -> RecordedState | None:
     """Record how the last execution left the disks; None, and nothing, where one lives or none ever ran.
 
-    None, too, where they were read late and are in another state that is on record: put back meanwhile.
+    None, too, where they are not what it left: libvirt stopped it to revert it, or they were read late and
+    are in another state that is on record. To be called after libvirt's event of the stop, where one comes.
 
     Args:
         record: a transaction.
@@ -90,7 +93,7 @@ def end_seen(
     if not executions or any(known.live for known in executions):
         return None
     last = executions[-1]
-    if last.started_at > at:
+    if last.started_at > at or _reverted_away(last):
         return None
     digest = fingerprint.digest if fingerprint else ""
     state = RecordedState(
@@ -128,6 +131,11 @@ def save_seen(record: Record, machine: str, save: SaveImage) -> RecordedState:
             save_key(save.sample), StateKind.SAVE, machine, save.path, eid, taken_at, sample=save.sample
         ),
     )
+
+
+def _reverted_away(execution: Execution) -> bool:
+    """Whether libvirt stopped it to put a snapshot in its place."""
+    return any(sentence.endswith(": stopped from-snapshot") for sentence in execution.evidence)
 
 
 def _put_back(record: Record, state: RecordedState) -> bool:
@@ -168,13 +176,36 @@ def _taken_in(executions: Sequence[Execution], taken_at: datetime, *, in_life: b
     return lived[0].eid if lived else ""
 
 
-def _put(record: Record, state: RecordedState) -> RecordedState:
-    """Add or complete a state; what is on record already stays where the new one says nothing."""
+def _holder(record: Record, state: RecordedState) -> str:
+    """Return the execution that left the disks of a machine that was off as a snapshot holds them, or "".
+
+    Before it was taken, another state may have been put in place: then it is no work of the last execution.
+    """
+    others = [known for known in record.states(state.machine) if known.eid and known.key != state.key]
+    end = [known for known in others if known.key == f"end:{state.eid}" and known.fingerprint]
+    if end and end[0].fingerprint == state.fingerprint:
+        return state.eid
+    alike = [
+        known
+        for known in others
+        if known.fingerprint == state.fingerprint and known.taken_at <= state.taken_at
+    ]
+    if alike:
+        return alike[-1].eid
+    last = record.execution(state.eid)
+    return "" if end or (last and _reverted_away(last)) else state.eid
+
+
+def _put(record: Record, state: RecordedState, *, anew: bool = False) -> RecordedState:
+    """Add or complete a state; what is on record already stays where the new one says nothing.
+
+    Its execution stays, too, unless its disks are read for the first time and say better (`anew`).
+    """
     before = next((known for known in record.states(state.machine) if known.key == state.key), None)
     if before is not None:
         state = replace(
             state,
-            eid=before.eid or state.eid,
+            eid=state.eid if anew and not before.fingerprint else before.eid or state.eid,
             fingerprint=state.fingerprint or before.fingerprint,
             sample=state.sample or before.sample,
         )
