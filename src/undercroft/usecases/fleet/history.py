@@ -5,9 +5,10 @@ lost, late or doubled. The agent takes the spool's files before libvirt's events
 
     execution = begins(record, event, host, looked)                 # what a `prepare` would begin
     hook_event(record, replace(event, decided=...), host, looked)   # every call of the hook, once decided
+    machine_event(record, event, domain, host)                      # every event of libvirt
 
-`historyevents.machine_event` takes libvirt's events, `historystates` records the states that executions may
-begin from, and `reconcile.surveyed` puts right what was missed, and finds the alarms.
+`historystates` records the states that executions may begin from, and `reconcile.surveyed` puts right what was
+missed, and finds the alarms.
 """
 
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from dataclasses import replace
 from undercroft.lineage.restored import save_key
 from undercroft.model.execution import Execution, HookEvent, Origin, RecordedState, SaveImage, StateKind
 from undercroft.ports.records import Record
+from undercroft.usecases.fleet.historyevents import machine_event
 from undercroft.usecases.fleet.historyfacts import (
     ENDINGS,
     NOT_LOOKED,
@@ -29,6 +31,8 @@ from undercroft.usecases.fleet.historyfacts import (
     put,
     put_pending,
 )
+
+__all__ = ["begins", "hook_event", "machine_event"]
 
 
 def begins(record: Record, event: HookEvent, host: str, looked: Looked = NOT_LOOKED) -> Execution:
