@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,6 +18,7 @@ import libvirtd
 import pytest
 from libvirthost import overlay, wait_until
 
+from undercroft.adapters.libvirt import connections
 from undercroft.adapters.libvirt.fleet import LibvirtFleet
 from undercroft.errors import OperationError
 from undercroft.model.domain import ChainEntry, DiskKind, Domain, Ownership, PoolVolume, Power, SnapshotDisk
@@ -376,6 +378,30 @@ def test_events_wait_for_a_libvirtd_that_is_not_there_yet(mortal: Host) -> None:
         return found
 
     assert asyncio.run(gather()) == [Happening.LOST, Happening.CONNECTED]
+
+
+def test_a_libvirtd_that_hangs_is_lost_and_comes_back(mortal: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "KEEPALIVE_INTERVAL_S", 1)
+    monkeypatch.setattr(connections, "KEEPALIVE_COUNT", 1)
+
+    async def gather() -> list[MachineEvent]:
+        with LibvirtFleet(mortal.daemon.uri) as fleet:
+            events = fleet.events()
+            found = [await soon(anext(events))]
+            os.kill(mortal.daemon.pid, signal.SIGSTOP)
+            try:
+                found.append(await soon(anext(events)))
+            finally:
+                os.kill(mortal.daemon.pid, signal.SIGCONT)
+            return [*found, await soon(anext(events))]
+
+    connected, lost, again = asyncio.run(gather())
+    assert (connected.happening, lost.happening, again.happening) == (
+        Happening.CONNECTED,
+        Happening.LOST,
+        Happening.CONNECTED,
+    )
+    assert lost.detail == "libvirt answers no keepalive: it hangs"
 
 
 def test_missing_daemons_for_storage_and_networks_are_problems_and_no_failure() -> None:

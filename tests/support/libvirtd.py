@@ -83,14 +83,20 @@ class Libvirtd:
         """The same as `inside`, in libvirt's network namespace, where its bridges and taps are."""
         return (*self.inside, "--net")
 
+    @property
+    def pid(self) -> int:
+        """The number of libvirtd's process, as seen from outside."""
+        children = Path(f"/proc/{self.inside[2]}/task/{self.inside[2]}/children").read_text().split()
+        (daemon,) = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "libvirtd\n"]
+        return int(daemon)
+
     @contextmanager
     def down(self, number: int = signal.SIGKILL) -> Iterator[None]:
         """End libvirtd by a signal; its QEMUs go on. It runs again when the block ends."""
         mark = self.root / "run" / "down"
         mark.touch()
-        children = Path(f"/proc/{self.inside[2]}/task/{self.inside[2]}/children").read_text().split()
-        (daemon,) = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "libvirtd\n"]
-        os.kill(int(daemon), number)
+        daemon = self.pid
+        os.kill(daemon, number)
         while Path(f"/proc/{daemon}").exists():
             time.sleep(0.02)
         try:

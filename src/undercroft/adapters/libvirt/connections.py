@@ -89,3 +89,9 @@ def is_alive(libvirt: Libvirt, connection: Connection) -> bool:
         return connection.isAlive() == 1
     except libvirt.libvirtError:
         return False
+
+
+def raise_when_dead(libvirt: Libvirt, connection: Connection, error: Exception) -> None:
+    """Raise `error` where it is the end of the connection, and no answer to what was asked."""
+    if isinstance(error, libvirt.libvirtError) and not is_alive(libvirt, connection):
+        raise error

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from undercroft.adapters.libvirt import machine_xml, ownership_xml, watch
 from undercroft.adapters.libvirt.bindings import Connection, Libvirt, Snapshot, code, load, message
 from undercroft.adapters.libvirt.bindings import Domain as Handle
-from undercroft.adapters.libvirt.connections import Connections, is_alive
+from undercroft.adapters.libvirt.connections import Connections, raise_when_dead
 from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY, default_uri, require_local
 from undercroft.adapters.libvirt.survey import Surveyor
 from undercroft.errors import NotFoundError, OperationError
@@ -146,8 +146,7 @@ class LibvirtFleet:
         try:
             yield
         except self._libvirt.libvirtError as error:
-            if not is_alive(self._libvirt, connection):
-                raise
+            raise_when_dead(self._libvirt, connection, error)
             if code(error) == self._libvirt.VIR_ERR_NO_DOMAIN:
                 raise NotFoundError(self._not_found(uuid)) from error
             unsupported = code(error) in {
@@ -161,8 +160,7 @@ class LibvirtFleet:
         try:
             return connection.lookupByUUIDString(uuid)
         except self._libvirt.libvirtError as error:
-            if not is_alive(self._libvirt, connection):
-                raise
+            raise_when_dead(self._libvirt, connection, error)
             raise NotFoundError(self._not_found(uuid)) from error
 
     def _snapshot(self, handle: Handle, name: str) -> Snapshot:

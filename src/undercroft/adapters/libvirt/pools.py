@@ -5,11 +5,12 @@ behind libvirt's back is found by listing the folder. No image is opened here.
 """
 
 import os
+import stat
 from collections.abc import Container
 
 from undercroft.adapters.libvirt import machine_xml
 from undercroft.adapters.libvirt.bindings import Connection, Libvirt, Pool, code, message
-from undercroft.adapters.libvirt.connections import is_alive
+from undercroft.adapters.libvirt.connections import raise_when_dead
 from undercroft.errors import InputError
 from undercroft.model.domain import PoolVolume
 
@@ -32,8 +33,7 @@ def list_volumes(libvirt: Libvirt, connection: Connection) -> tuple[tuple[PoolVo
         inactive = {pool.name() for pool in asleep}
         pools = connection.listAllStoragePools()
     except libvirt.libvirtError as error:
-        if not is_alive(libvirt, connection):
-            raise
+        raise_when_dead(libvirt, connection, error)
         return (), (f"storage pools: {message(error)}; unread, is virtstoraged running?",)
     for pool in pools:
         name = pool.name()
@@ -43,8 +43,7 @@ def list_volumes(libvirt: Libvirt, connection: Connection) -> tuple[tuple[PoolVo
         try:
             found, told = _list_pool(libvirt, connection, pool)
         except (libvirt.libvirtError, InputError) as error:
-            if not is_alive(libvirt, connection):
-                raise
+            raise_when_dead(libvirt, connection, error)
             if code(error) != libvirt.VIR_ERR_NO_STORAGE_POOL:
                 problems.append(f"storage pool {name!r}: {message(error)}")
             continue
@@ -64,8 +63,7 @@ def _list_pool(libvirt: Libvirt, connection: Connection, pool: Pool) -> tuple[li
         try:
             found = machine_xml.parse_volume(volume.XMLDesc(), definition.name)
         except (libvirt.libvirtError, InputError, UnicodeDecodeError) as error:
-            if not is_alive(libvirt, connection):
-                raise
+            raise_when_dead(libvirt, connection, error)
             if code(error) != libvirt.VIR_ERR_NO_STORAGE_VOL:
                 problems.append(f"a volume: {message(error)}")
             continue
@@ -89,13 +87,18 @@ def _unknown_files(
                 if number == MAX_FILES:
                     problems.append(f"{pool.path}: more than {MAX_FILES} files; the rest is unread")
                     break
-                if entry.path in known or not entry.is_file(follow_symlinks=False):
+                if entry.path in known:
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # images come and go
+                    continue
+                if not stat.S_ISREG(status.st_mode):
                     continue
                 if not _is_text(entry.name):
                     problems.append(f"{pool.path}: the name {os.fsencode(entry.name)!r} is not UTF-8; unread")
                     continue
-                size = entry.stat(follow_symlinks=False).st_size
-                found.append(PoolVolume(pool.name, entry.name, entry.path, "", size))
+                found.append(PoolVolume(pool.name, entry.name, entry.path, "", status.st_size))
     except OSError as error:
         problems.append(f"{pool.path}: {error.strerror}; its files are unread")
     return found, problems

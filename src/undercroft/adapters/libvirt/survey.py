@@ -13,7 +13,7 @@ from pathlib import Path
 from undercroft.adapters.libvirt import domain_xml, machine_xml, pools, volumes
 from undercroft.adapters.libvirt.bindings import Connection, Libvirt, code, message
 from undercroft.adapters.libvirt.bindings import Domain as Handle
-from undercroft.adapters.libvirt.connections import is_alive
+from undercroft.adapters.libvirt.connections import raise_when_dead
 from undercroft.adapters.libvirt.machine_xml import MachineDefinition
 from undercroft.errors import InputError
 from undercroft.model.domain import (
@@ -179,8 +179,7 @@ class Surveyor:
         except (self._libvirt.libvirtError, InputError, UnicodeDecodeError) as error:
             if code(error) == self._libvirt.VIR_ERR_NO_DOMAIN:
                 return None
-            if not is_alive(self._libvirt, self._connection):
-                raise
+            raise_when_dead(self._libvirt, self._connection, error)
             found = replace(found, problem=found.problem or f"unread: {message(error)}")
         return found
 
@@ -221,8 +220,7 @@ class Surveyor:
         try:
             return self._connection.networkLookupByName(network).bridgeName()
         except self._libvirt.libvirtError as error:
-            if not is_alive(self._libvirt, self._connection):
-                raise
+            raise_when_dead(self._libvirt, self._connection, error)
             self._problems.append(f"network {network!r}: its bridge is not known ({message(error)})")
             return ""
 
@@ -250,8 +248,7 @@ class Surveyor:
             except (self._libvirt.libvirtError, InputError, UnicodeDecodeError) as error:
                 if code(error) == self._libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
                     continue
-                if not is_alive(self._libvirt, self._connection):
-                    raise
+                raise_when_dead(self._libvirt, self._connection, error)
                 problem = problem or f"snapshot {snapshot.getName()!r}: unread, {message(error)}"
         return replace(found, snapshots=machine_xml.parents_first(snapshots), problem=problem)
 
