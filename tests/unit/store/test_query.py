@@ -39,7 +39,9 @@ from undercroft.advisories.records import (
     VexStatus,
     Vulnerability,
 )
+from undercroft.lineage.floor import raised
 from undercroft.model.finding import Severity
+from undercroft.model.fleet import Floor
 from undercroft.store.database import AdvisoryDatabase
 
 FEEDS = (TRACKER, DSA, OSV, MIRROR, CVES, KEV, EPSS, VEX)
@@ -143,6 +145,8 @@ def test_the_database_answers_as_the_records_themselves_do(tmp_path: Path, world
     assert from_database.outdated == from_records.outdated
     assert from_database.unassessed == from_records.unassessed
     assert set(from_database.problems) == set(from_records.problems)
+    floor = Floor("uuid")
+    assert raised(floor, machine, stored, NOW) == raised(floor, machine, plain, NOW)
 
 
 def test_only_what_can_matter_comes_back(tmp_path: Path) -> None:
