@@ -17,6 +17,7 @@ from undercroft.version import VERSION
 _COMMANDS = {
     "fleet": "Every machine in every state, with its verdict.",
     "machine": "One machine: states, findings, executions, decisions.",
+    "lineage": "The tree of a machine's executions, in the terminal and as a picture.",
     "policy": "Check a policy, and explain a verdict rule by rule.",
     "watch": "Live events and decisions.",
     "audit": "Verify and export the log of decisions.",

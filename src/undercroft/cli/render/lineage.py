@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from undercroft.cli.render import lineagewords as say
+from undercroft.cli.render.data import DataFormat, render_value
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.lineagewords import Told
 from undercroft.cli.render.page import Column, Page, Spans, span
 from undercroft.cli.render.terminal import Style, Terminal
+from undercroft.lineage.alarms import Alarm
 from undercroft.lineage.tree import Node, Tree
-from undercroft.model.verdict import Action
+from undercroft.model.verdict import Action, Decision
 
 MAX_INDENT = 40
 """Columns of branches in branches; deeper ones stand beside each other."""
@@ -76,6 +78,26 @@ def render_lineage(
         page.blank()
         page.paragraph(span("? not certain; -f json shows what it was concluded from", Style.DIM))
     return page.text()
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """The tree for programs: `executions` in order of their start, each with its place in the tree."""
+
+    machine: str
+    name: str
+    roots: tuple[str, ...]
+    executions: tuple[Node, ...]
+    alarms: tuple[Alarm, ...]
+    refusals: tuple[Decision, ...]
+
+
+def render_lineage_data(tree: Tree, name: str, data_format: DataFormat | str) -> str:
+    """Return `tree` for programs ("undercroft/lineage/1")."""
+    document = _Document(
+        tree.machine, name, tree.roots, tuple(tree.nodes.values()), tree.alarms, tree.refusals
+    )
+    return render_value("undercroft/lineage/1", document, data_format)
 
 
 def _rows(tree: Tree, glyphs: _Glyphs, hints: Mapping[str, str], *, everything: bool) -> Iterator[Spans]:
