@@ -1,14 +1,15 @@
 """`undercroft watch`: what happens and what is decided, as it goes into the log."""
 
-import time
+import select
+import sys
 
 import click
 
 from undercroft.cli.fleetoptions import record_option
-from undercroft.cli.options import examples, format_option, screen, show
+from undercroft.cli.options import NOBODY_READS, examples, format_option, screen, show
 from undercroft.usecases.fleet.existing import existing_records
 
-POLL_S = 0.5
+POLL_MS = 500
 """Between two looks at the log."""
 
 
@@ -49,7 +50,7 @@ def command(output_format: str, since: int | None, last: int | None, machine: st
             wanted = find_machine(record, machine).domain.uuid if machine else ""
             head = record.log_head()[1]
         after = since if since is not None else max(head - (last or 0), 0)
-        for told in follow(records, after, lambda: time.sleep(POLL_S)):
+        for told in follow(records, after, _pause):
             if wanted and told.machine != wanted:
                 continue
             if output_format == "json":
@@ -60,3 +61,11 @@ def command(output_format: str, since: int | None, last: int | None, machine: st
             if day != (day := f"{told.entry.at:%Y-%m-%d}"):
                 show(lines.render_day(told.entry, terminal))
             show(lines.render_entry(told.entry, told.name, terminal))
+
+
+def _pause() -> None:
+    """Wait a little. Raises Exit where nobody reads any more (`| head`): the next write may be far off."""
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)  # 0: only what cannot be masked, an error or a hang-up
+    if poller.poll(POLL_MS):
+        raise click.exceptions.Exit(NOBODY_READS)
