@@ -159,10 +159,20 @@ def install_hook(hooks: Path, settings: HookSettings) -> Installed:
         is_first = not any(hooks.glob("qemu")) and not any(folder.iterdir())
         write_file(hooks / SETTINGS_NAME, _json_bytes(encode(settings)), mode=0o644)
         hook = shipped_hook()
-        changed = not path.exists() or path.read_bytes() != hook or not path.stat().st_mode & stat.S_IXUSR
+        changed = not _is_whole(path, hook)
         if changed:
             write_file(path, hook, mode=0o755)
     return Installed(changed, is_first)
+
+
+def _is_whole(path: Path, hook: bytes) -> bool:
+    """Tell whether the hook is there, unchanged, and nobody's but root's to write."""
+    try:
+        found = path.lstat()
+        proper = stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o755
+        return proper and found.st_uid == os.geteuid() and path.read_bytes() == hook
+    except FileNotFoundError:
+        return False
 
 
 def remove_hook(hooks: Path) -> None:

@@ -123,7 +123,9 @@ def _enforceable(machines: Sequence[tuple[Domain, Settings]]) -> Iterable[Check]
     opened = [domain for domain, settings in bad if settings.unenforceable.value is Unenforceable.ALLOW]
     for domains, follows in ((refused, "not at all"), (opened, "open")):
         if domains:
-            found = f"cannot be held, so that they start {follows} where they should be quarantined: {_named(domains)}"
+            found = (
+                f"start {follows} where they should be quarantined, as no tap can be held: {_named(domains)}"
+            )
             yield Check("networks", Health.WARN, found, "give them interfaces on a bridge: virsh edit")
     if not bad:
         yield Check("networks", Health.OK, "every machine that may be quarantined can be")
