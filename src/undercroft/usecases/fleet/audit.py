@@ -103,6 +103,8 @@ def export_file(
         os.replace(draft, target)
     except OSError as error:
         raise OperationError(f"{target}: {error.strerror}; the log is not exported") from error
+    finally:
+        draft.unlink(missing_ok=True)
     return head
 
 
