@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ from undercroft.model.disk import DiskFormat
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.fleet import DiskRead, ReadSet
 from undercroft.model.inventory import Inventory
+from undercroft.model.schema import Json
+from undercroft.ports.reader import Reader
 from undercroft.usecases import identity
 from undercroft.usecases.fleet.hostfiles import HostFiles
 from undercroft.usecases.fleet.reading import CachedAnswer, How, LayerReader
@@ -238,6 +240,49 @@ def test_credentials_come_through_the_sandbox(layers: LayerReader, tmp_path: Pat
     assert [each.path for each in found.certificates] == ["/etc/nginx/web.pem"]
     assert len(found.secrets) == 2
     assert found.problems == ()
+
+
+def test_credentials_of_a_clone_are_its_own(layers: LayerReader, tmp_path: Path) -> None:
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "alice", "-f", tmp_path / "key")
+    public = (tmp_path / "key.pub").read_bytes()
+    extra = {"etc/passwd": b"root:x:0:0::/root:/bin/sh\n", "root/.ssh/authorized_keys": public}
+    image = make_machine(tmp_path / "m.qcow2", [("now", debian_tree(tmp_path / "tree", packages(3), extra))])
+    first, second, third = make_clones(image, tmp_path, 3)
+    calls: list[str] = []
+    counted = LayerReader(_Counting(layers._reader, calls))
+
+    def found(clone: Path) -> list[str]:
+        with counted.open(target_of(clone, backing=(image,))) as machine:
+            return [key.comment for key in machine.credentials("current").keys]
+
+    assert found(first) == ["alice"]
+    assert found(second) == ["alice"]
+    assert calls.count("credentials") == 1  # the second clone was proven
+    offset = to_raw(image, tmp_path / "whole").read_bytes().index(b" alice\n")
+    write_to(third, offset, b" mally")
+    assert found(third) == ["mally"]
+    assert found(second) == ["alice"]
+    assert found(third) == ["mally"]
+
+
+class _Counting:
+    """A reader that notes which jobs it passes on."""
+
+    sandboxed = True
+
+    def __init__(self, reader: Reader, calls: list[str]) -> None:
+        self._reader = reader
+        self._calls = calls
+
+    def call(self, job: str, arguments: Mapping[str, Json], descriptors: Sequence[int]) -> Json:
+        self._calls.append(job)
+        return self._reader.call(job, arguments, descriptors)
+
+    def stream(self, job: str, arguments: Mapping[str, Json], descriptors: Sequence[int]) -> Iterator[bytes]:
+        return self._reader.stream(job, arguments, descriptors)
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 def test_many_threads_share_one_reader(layers: LayerReader, base: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ A descriptor is given by its index in the list that travels with the job.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from undercroft.model.credentials import Credentials
 from undercroft.model.disk import DiskFormat
 from undercroft.model.execution import Fingerprint
 from undercroft.model.inventory import Inventory
@@ -87,6 +88,14 @@ class ProvenInventory:
     inventory: Inventory
     reads: ProvenReads | None
     fingerprint: Fingerprint | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenCredentials:
+    """Credentials with what they rest on, as `ProvenInventory`."""
+
+    credentials: Credentials
+    reads: ProvenReads | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ and gives JSON that the host checks against `model` again. Paths in a guest trav
     inventory  {disks: [DiskInput]}                        -> Inventory
     reading    {disks: [DiskInput]}                        -> ProvenInventory
     replay     {disks: [DiskInput], sets: [ProvenReads]} -> Replayed
-    credentials {disks: [DiskInput]}                       -> Credentials
+    credentials {disks: [DiskInput]}                       -> ProvenCredentials
     entries    {disks: [DiskInput], path}                  -> [FileEntry]
     content    {disks: [DiskInput], path}                  -> stream of the file's bytes
 """
@@ -35,6 +35,7 @@ from undercroft.model.job import (
     DiskInput,
     FileEntry,
     LayerInput,
+    ProvenCredentials,
     ProvenInventory,
     ProvenReads,
     Replayed,
@@ -77,8 +78,10 @@ def replay(context: JobContext) -> Json:
 
 
 def credentials(context: JobContext) -> Json:
-    """Return the Credentials of one state of a machine."""
-    return encode(read_credentials(open_machine(_disks(context))))
+    """Return the Credentials of one state of a machine with what proves them."""
+    recorder = Recorder(_disks(context))
+    found = read_credentials(open_machine(recorder.disks))
+    return encode(ProvenCredentials(found, recorder.finish()))
 
 
 def entries(context: JobContext) -> Json:

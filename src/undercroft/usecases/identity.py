@@ -57,7 +57,7 @@ def identify(file: OpenFile, begun_at_ns: int, *, live: bool = False) -> FileIde
 
 def same_file(then: FileIdentity, now: FileIdentity) -> bool:
     """Return whether `now` is the file of that identity, unwritten since; False where nothing is proven."""
-    return then.proves and _key(then) == _key(now)
+    return then.proves and identity_key(then) == identity_key(now)
 
 
 class Inspections:
@@ -73,19 +73,20 @@ class Inspections:
     def find(self, identity: FileIdentity, image_format: DiskFormat | None) -> ImageInfo | None:
         """Return what the image said when it was last inspected as that format."""
         with self._lock:
-            return self._known.get((_key(identity), image_format))
+            return self._known.get((identity_key(identity), image_format))
 
     def keep(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
         """Keep what an image said; nothing where its identity proves nothing."""
         if not identity.proves:
             return
         with self._lock:
-            self._known[_key(identity), image_format] = info
+            self._known[identity_key(identity), image_format] = info
             while len(self._known) > MAX_INSPECTIONS:
                 self._known.popitem(last=False)
 
 
-def _key(identity: FileIdentity) -> tuple[object, ...]:
+def identity_key(identity: FileIdentity) -> tuple[object, ...]:
+    """Return all of an identity that tells one file, at one time, from another."""
     return (
         identity.path,
         identity.device,

@@ -14,11 +14,10 @@ from types import TracebackType
 from typing import Self, TypeVar, cast
 
 from undercroft.errors import InputError
-from undercroft.model.credentials import Credentials
 from undercroft.model.disk import Snapshot
 from undercroft.model.fleet import FileIdentity
 from undercroft.model.inventory import Inventory
-from undercroft.model.job import FileEntry, ProvenInventory, ProvenReads, Replayed
+from undercroft.model.job import FileEntry, ProvenCredentials, ProvenInventory, ProvenReads, Replayed
 from undercroft.model.report import DiskReport
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.ports.reader import Reader
@@ -111,15 +110,15 @@ class OpenMachine:
             raise InputError(f"{self.name}: the reader answered for more sets of reads than it was given")
         return untrusted
 
-    def credentials(self, state: State) -> Credentials:
-        """Return who may get into `state`, its files' own problems among its problems.
+    def proven_credentials(self, state: State) -> ProvenCredentials:
+        """Return who may get into `state`, without the files' own problems (`problems`).
 
         Raises InputError where the reader's child died of it.
         """
-        found = self._settled(
-            state, lambda: decode(Credentials, self._call("credentials", state), "the reader's credentials")
+        return self._settled(
+            state,
+            lambda: decode(ProvenCredentials, self._call("credentials", state), "the reader's credentials"),
         )
-        return replace(found, problems=(*found.problems, *self.problems(state)))
 
     def problems(self, state: State) -> tuple[str, ...]:
         """Return why an answer about `state` may not be the machine's, whatever was read."""

@@ -30,6 +30,7 @@ from undercroft.model.fleet import DiskRead, FileIdentity, ReadSet
 from undercroft.model.inventory import Inventory
 from undercroft.model.job import ProvenReads
 from undercroft.ports.reader import Reader
+from undercroft.usecases.fleet.credentials import CredentialsMemory
 from undercroft.usecases.identity import Inspections, same_file
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.states import State
@@ -101,12 +102,13 @@ class LayerReader:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._inspections = Inspections()
+        self._credentials = CredentialsMemory()
 
     @contextmanager
     def open(self, target: MachineTarget) -> Iterator["LayeredMachine"]:
         """Open a machine for the length of a `with` block; one thread uses it. Raises as `OpenMachine`."""
         with OpenMachine(target, self._reader, self._inspections) as machine:
-            yield LayeredMachine(machine)
+            yield LayeredMachine(machine, self._credentials)
 
     def read(
         self,
@@ -123,8 +125,9 @@ class LayerReader:
 class LayeredMachine:
     """An opened machine whose states can be read; made by `LayerReader.open`."""
 
-    def __init__(self, machine: OpenMachine) -> None:
+    def __init__(self, machine: OpenMachine, memory: CredentialsMemory) -> None:
         self._machine = machine
+        self._memory = memory
         self.states: tuple[State, ...] = machine.states
 
     def read(
@@ -150,8 +153,8 @@ class LayeredMachine:
         )
 
     def credentials(self, state: str) -> Credentials:
-        """Return who may get into a state. Raises as `read` does."""
-        return self._machine.credentials(self._machine.state(state))
+        """Return who may get into a state, proven by what was read lately or anew. Raises as `read` does."""
+        return self._memory.read(self._machine, self._machine.state(state))
 
     def fingerprint(self, state: str) -> Fingerprint | None:
         """Return the fingerprint of a state's disks, None where none could be read. Raises as `read` does."""
