@@ -3,8 +3,11 @@
 import json
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
 
 import fleetdata
+import jsonschema
 import pytest
 from comebackdata import BEFORE, CVE, PATCHED, UNPATCHED, Scene, look
 from memoryrecords import MemoryRecords
@@ -28,7 +31,20 @@ from undercroft.steady.policy import Policy, Setting, Settings
 from undercroft.usecases.fleet.release import check as check_release
 from undercroft.usecases.fleet.retention import review
 
+SCHEMAS = Path(__file__).parents[4] / "docs/schema"
 WIDE, NARROW = Terminal(100), Terminal(60)
+
+
+def checked(text: str, schema: str) -> Any:
+    """Return a document that is what its JSON Schema documents."""
+    document = json.loads(text)
+    documented = json.loads((SCHEMAS / f"{schema}-v1.json").read_text())
+    for place in (documented, *documented["$defs"].values()):
+        if place["type"] == "object":
+            place["additionalProperties"] = False
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    jsonschema.Draft202012Validator(documented, format_checker=checker).validate(document)
+    return document
 
 
 @pytest.fixture
@@ -93,14 +109,15 @@ def test_nothing_that_a_guest_wrote_reaches_the_terminal(comeback: Comeback, ter
         render_value("undercroft/comeback/1", hostile, "json"),
         render_value("undercroft/comeback/1", hostile, "yaml"),
     ]
+    checked(render_value("undercroft/comeback/1", hostile, "json", complete=False), "comeback")
     for text in texts:
         assert not set(text) & {"\x1b", "\u202e", "\udcff"}
         assert "evil" in text
 
 
 def test_the_document_for_programs_has_everything(comeback: Comeback) -> None:
-    document = json.loads(render_value("undercroft/comeback/1", comeback, "json", complete=True))
-    assert (document["schema"], document["complete"]) == ("undercroft/comeback/1", True)
+    document = checked(render_value("undercroft/comeback/1", comeback, "json", complete=True), "comeback")
+    assert document["complete"]
     assert document["action"] == "refuse"
     assert document["returning"][0]["vulnerability"] == CVE
     assert document["credentials"]["returning"][0]["name"] == "left"
@@ -114,6 +131,7 @@ def test_a_standing_says_what_stands_against_a_release() -> None:
         found = check_release(
             scene.records, scene.machine, examiner=scene.examiner, now=lambda: scene.machine.last_seen
         )
+        checked(render_value("undercroft/standing/1", found, "json"), "standing")
         return render_standing(found, WIDE)
 
     assert "MAY BE RELEASED" in text()
@@ -150,8 +168,8 @@ def test_keys_that_open_and_secrets_that_only_the_snapshot_has_are_named(kept) -
     text = render_retention((one,), NARROW)
     assert "lets in as root on db01" in text
     assert not set(text) & {"\x1b", "\u202e", "\udcff"}
-    document = render_values("undercroft/retention/1", "snapshots", (one,), "json", past=1)
-    assert json.loads(document)["snapshots"][0]["keys"][0]["opens"] == ["root on db01"]
+    document = render_values("undercroft/retention/1", "snapshots", (one, *kept), "json", past=1)
+    assert checked(document, "retention")["snapshots"][0]["keys"][0]["opens"] == ["root on db01"]
 
 
 def test_a_removal_names_what_hangs_on_the_snapshot_first(kept) -> None:
