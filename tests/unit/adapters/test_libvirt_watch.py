@@ -126,17 +126,38 @@ def test_two_listeners_hear_the_same(driver: "libvirt.virConnect") -> None:
     assert words(first) == words(second)
 
 
-def test_a_mailbox_that_overflows_leaves_one_connected() -> None:
-    async def fill() -> list[MachineEvent]:
+def event(happening: Happening) -> MachineEvent:
+    return MachineEvent(happening, "", "u", "n", datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("last", "left"),
+    [
+        (Happening.STARTED, [Happening.CONNECTED, Happening.STARTED]),
+        (Happening.LOST, [Happening.CONNECTED, Happening.LOST]),
+        (Happening.CONNECTED, [Happening.CONNECTED, Happening.CONNECTED]),
+    ],
+)
+def test_a_mailbox_that_overflows_leaves_one_connected(last: Happening, left: list[Happening]) -> None:
+    async def fill() -> list[Happening]:
         mailbox = Mailbox(limit=10)
-        event = MachineEvent(Happening.STARTED, "", "u", "n", datetime.now(UTC))
-        writer = threading.Thread(target=lambda: [mailbox.put(event) for _ in range(13)])
+        events = [event(Happening.STARTED) for _ in range(11)] + [event(last)]
+        writer = threading.Thread(target=lambda: [mailbox.put(event) for event in events])
         writer.start()
         writer.join()
-        return [await mailbox.get() for _ in range(3)]
+        return [(await mailbox.get()).happening for _ in range(2)]
 
-    happenings = [event.happening for event in asyncio.run(fill())]
-    assert happenings == [Happening.CONNECTED, Happening.STARTED, Happening.STARTED]
+    assert asyncio.run(fill()) == left
+
+
+def test_a_lost_connection_is_told_though_there_is_no_room() -> None:
+    async def fill() -> list[Happening]:
+        mailbox = Mailbox(limit=10)
+        for happening in [Happening.STARTED] * 10 + [Happening.LOST]:
+            mailbox.put(event(happening))
+        return [(await mailbox.get()).happening for _ in range(2)]
+
+    assert asyncio.run(fill()) == [Happening.CONNECTED, Happening.LOST]
 
 
 def test_a_closed_loop_stops_no_thread_that_still_has_events() -> None:
@@ -144,7 +165,7 @@ def test_a_closed_loop_stops_no_thread_that_still_has_events() -> None:
         return Mailbox()
 
     mailbox = asyncio.run(make())
-    mailbox.put(MachineEvent(Happening.STARTED, "", "u", "n", datetime.now(UTC)))
+    mailbox.put(event(Happening.STARTED))
 
 
 def test_every_number_of_libvirts_is_an_event_of_its_own() -> None:

@@ -80,12 +80,17 @@ class Mailbox:
         self._filled = asyncio.Event()
 
     def put(self, event: MachineEvent) -> None:
-        """Add an event; where there is no room, one CONNECTED stands for it and all that waited."""
+        """Add an event; where there is no room, one CONNECTED stands for it and all that waited.
+
+        A LOST is told all the same, after it.
+        """
         with self._lock:
-            if len(self._events) >= self._limit:
+            overflows = len(self._events) >= self._limit
+            if overflows:
                 self._events.clear()
-                event = connection_event(Happening.CONNECTED)
-            self._events.append(event)
+                self._events.append(connection_event(Happening.CONNECTED))
+            if not overflows or event.happening is Happening.LOST:
+                self._events.append(event)
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody reads any more
             self._loop.call_soon_threadsafe(self._filled.set)
 
