@@ -15,6 +15,7 @@ from undercroft.ports.reader import Reader
 from undercroft.version import VERSION
 
 _COMMANDS = {
+    "up": "Run the agent: watch, judge and admit this host's machines.",
     "fleet": "Every machine in every state, with its verdict.",
     "machine": "One machine: states, findings, executions, decisions.",
     "lineage": "The tree of a machine's executions, in the terminal and as a picture.",

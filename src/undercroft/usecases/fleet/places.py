@@ -13,6 +13,10 @@ STATE_VARIABLE = "UNDERCROFT_STATE"
 RUN_VARIABLE = "UNDERCROFT_RUN"
 ETC_VARIABLE = "UNDERCROFT_ETC"
 DATABASE_VARIABLE = "UNDERCROFT_FLEET_DATABASE"
+POLICY_VARIABLE = "UNDERCROFT_POLICY"
+
+POLICY_NOTE = "policy.path"
+DATABASE_NOTE = "database.url"
 
 STATE_FOLDER = Path("/var/lib/undercroft")
 RUN_FOLDER = Path("/run/undercroft")
@@ -28,27 +32,46 @@ class Places:
         run: what goes with a reboot.
         etc: what the administrator writes.
         database: the record's URL or path where the administrator names one, "" for `STATE/fleet.db`.
+        policy_path: the policy's file or folder where the administrator names one, "" for `ETC/policy.yaml`.
     """
 
     state: Path
     run: Path
     etc: Path
     database: str = ""
+    policy_path: str = ""
 
     @classmethod
     def default(cls, environment: Mapping[str, str] | None = None) -> "Places":
         """Return the places that the environment names, and the system's for the rest.
 
+        The agent may run with another policy or record (`undercroft up --policy`): what it has noted of them
+        counts for commands too, or they would judge by another policy than the agent.
+
         Args:
             environment: variables by name, None for the process's own. An empty one counts as missing.
         """
         variables = os.environ if environment is None else environment
+        state = Path(variables.get(STATE_VARIABLE) or STATE_FOLDER)
         return cls(
-            Path(variables.get(STATE_VARIABLE) or STATE_FOLDER),
+            state,
             Path(variables.get(RUN_VARIABLE) or RUN_FOLDER),
             Path(variables.get(ETC_VARIABLE) or ETC_FOLDER),
-            variables.get(DATABASE_VARIABLE) or "",
+            variables.get(DATABASE_VARIABLE) or _noted(state / DATABASE_NOTE),
+            variables.get(POLICY_VARIABLE) or _noted(state / POLICY_NOTE),
         )
+
+    def note_for_commands(self) -> None:
+        """Note which policy and record the agent runs with. Raises OSError."""
+        for name, value in ((POLICY_NOTE, self.policy_path), (DATABASE_NOTE, self.database)):
+            path = self.state / name
+            if value:
+                temporary = path.with_suffix(".new")
+                temporary.write_text(value, encoding="utf-8")
+                temporary.chmod(0o600)
+                temporary.replace(path)
+            else:
+                path.unlink(missing_ok=True)
 
     @property
     def database_url(self) -> str:
@@ -92,5 +115,12 @@ class Places:
 
     @property
     def policy(self) -> Path:
-        """The policy file."""
-        return self.etc / "policy.yaml"
+        """The policy file or folder."""
+        return Path(self.policy_path) if self.policy_path else self.etc / "policy.yaml"
+
+
+def _noted(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -36,14 +36,12 @@ class MachineScans:
         scanned: its states.
         running: its current state was read while it ran.
         save: its managed save image, None for none.
-        whole: all states were looked at, so that subjects that are not among them are gone.
     """
 
     domain: Domain | None
     scanned: tuple[Scanned, ...]
     running: bool = False
     save: SaveImage | None = None
-    whole: bool = True
 
 
 def scan_stopped(
@@ -73,7 +71,7 @@ def scan_running(
     """Read the current state of a running machine that is held at one point in time."""
     subject = domain_subjects(host, domain)[0]
     scanned = scanner.scan_states(files.target_for(domain, still), (subject,), credentials=credentials)
-    return MachineScans(domain, scanned, running=True, whole=False)
+    return MachineScans(domain, scanned, running=True)
 
 
 def scan_snapshots(
@@ -83,7 +81,7 @@ def scan_snapshots(
     internal, external = _apart(domain, domain_subjects(host, domain)[1:])
     scanned = scanner.scan_states(files.target_for(domain), internal, credentials=credentials)
     scanned += _external(scanner, files, domain, external, credentials=credentials)
-    return MachineScans(domain, scanned, whole=False)
+    return MachineScans(domain, scanned)
 
 
 def scan_image(scanner: Scanner, files: HostFiles, host: str, volume: PoolVolume) -> MachineScans:
@@ -103,10 +101,21 @@ def put_scans(record: Record, scans: MachineScans) -> tuple[str, ...]:
         _state_seen(record, scans, one, scan)
     if domain is not None and scans.save is not None:
         historystates.save_seen(record, domain.uuid, scans.save)
-    keys = tuple(one.subject.key for one in scans.scanned)
-    if domain is not None and scans.whole:
-        _drop_gone(record, domain, keys)
-    return keys
+    if domain is not None:
+        _drop_gone(record, domain, scans.scanned)
+    return tuple(one.subject.key for one in scans.scanned)
+
+
+def _drop_gone(record: Record, domain: Domain, scanned: Sequence[Scanned]) -> None:
+    """Forget the subjects of snapshots that neither libvirt nor the images' tables name any more."""
+    if not any(one.reading for one in scanned):
+        return  # the tables are unread: nothing is known to be gone
+    host = scanned[0].subject.host
+    there = {subject.key for subject in domain_subjects(host, domain)}
+    there |= {subject.key for one in scanned for subject in own_snapshots(host, domain, one.snapshots)}
+    gone = [subject.key for subject in record.subjects(domain.uuid) if subject.key not in there]
+    if gone:
+        record.drop_subjects(gone)
 
 
 def _apart(
@@ -143,14 +152,6 @@ def _external(
         scanned = scanner.scan(files.target_for(place.domain), asked, credentials=credentials)
         found.append(replace(scanned, subject=subject))
     return tuple(found)
-
-
-def _drop_gone(record: Record, domain: Domain, keys: Iterable[str]) -> None:
-    """Forget the subjects of states that are no more."""
-    there = set(keys)
-    gone = [subject.key for subject in record.subjects(domain.uuid) if subject.key not in there]
-    if gone:
-        record.drop_subjects(gone)
 
 
 def _state_seen(record: Record, scans: MachineScans, one: Scanned, scan: Scan) -> None:

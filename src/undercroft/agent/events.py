@@ -1,0 +1,298 @@
+"""libvirt's events: into the history at once, and what follows from a start or a change.
+
+The history takes events in the order in which they came, all that are waiting in one transaction. What
+follows (a port that opens, a disk that is read) is done for each machine by itself, so that one that is slow
+keeps no other back. After every CONNECTED the host is surveyed: what was missed is put right from what is
+there.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+from undercroft.agent.host import Host, now
+from undercroft.agent.scans import Scans, Wish, due
+from undercroft.errors import NotFoundError, UndercroftError
+from undercroft.model.domain import Domain, Power, Survey
+from undercroft.model.execution import Execution
+from undercroft.model.fleet import Hold
+from undercroft.ports.fleet import Happening, MachineEvent
+from undercroft.ports.records import Record
+from undercroft.usecases.fleet.historyevents import machine_event
+from undercroft.usecases.fleet.network import close
+from undercroft.usecases.fleet.reconcile import surveyed
+from undercroft.usecases.fleet.starting import Confirmed, Next, confirm
+from undercroft.usecases.fleet.subjects import domain_subjects, survey_subjects
+
+TAKEN_AT_ONCE = 64
+SURVEY_AFTER_S = 3.0
+"""How long after a machine was defined or removed the host is surveyed: volumes come and go with them."""
+SURVEY_AT_MOST_EVERY_S = 20.0
+_LIVE = frozenset({Power.RUNNING, Power.PAUSED})
+_BEGINS = frozenset({Happening.STARTED, Happening.RESUMED})
+_CHANGES_DISKS = frozenset({Happening.STOPPED, Happening.DEFINED, Happening.CHANGED})
+_CHANGES_HOST = frozenset({Happening.DEFINED, Happening.UNDEFINED})
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """One event, the machine as libvirt had it after it, and what the history made of it."""
+
+    event: MachineEvent
+    domain: Domain | None
+    execution: Execution | None
+
+
+class Events:
+    """The watcher of libvirt.
+
+    Args:
+        host: the host.
+        scans: the queue of scans.
+        judge: takes keys of subjects that are to be judged anew.
+        heard: takes "connected" or "lost", and the reason of a loss.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        scans: Scans,
+        judge: Callable[[Sequence[str]], None],
+        heard: Callable[[str, str], None],
+    ) -> None:
+        self._host = host
+        self._scans = scans
+        self._judge = judge
+        self._heard = heard
+        self._arrived: asyncio.Queue[MachineEvent] = asyncio.Queue()
+        self._survey_wanted = asyncio.Event()
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._following: set[asyncio.Task[None]] = set()
+        self.connected = False
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._take_for_ever())
+            group.create_task(self._survey_for_ever())
+
+    def survey_soon(self) -> None:
+        """Ask for a survey."""
+        self._survey_wanted.set()
+
+    def follow(self, domain: Domain, confirmed: Confirmed) -> None:
+        """Do what a look at a running machine asks for."""
+        self._begin(self._then(domain, confirmed))
+
+    def look_at(self, uuid: str) -> None:
+        """Judge a machine that a hook let start by itself by what it runs, as soon as it does."""
+        self._begin(self._look_when_running(uuid))
+
+    # Events
+
+    async def _listen(self) -> None:
+        async for event in self._host.fleet.events():
+            if event.happening is Happening.LOST:
+                self.connected = False
+                self._heard("lost", event.detail)
+            elif event.happening is Happening.CONNECTED:
+                self.connected = True
+                self._heard("connected", "")
+                self._survey_wanted.set()
+            else:
+                self._arrived.put_nowait(event)
+
+    async def _take_for_ever(self) -> None:
+        while True:
+            events = [await self._arrived.get()]
+            while len(events) < TAKEN_AT_ONCE:
+                try:
+                    events.append(self._arrived.get_nowait())
+                except asyncio.QueueEmpty:
+                    break
+            await self._take(events)
+
+    async def _take(self, events: Sequence[MachineEvent]) -> None:
+        uuids = list(dict.fromkeys(event.uuid for event in events))
+        found = await asyncio.gather(*(self._host.ask(self._domain, uuid) for uuid in uuids))
+        domains = dict(zip(uuids, found, strict=True))
+        for uuid, domain in domains.items():
+            self._host.changed(uuid, domain)
+        try:
+            taken = await self._host.work(self._into_history, events, domains)
+        except UndercroftError as error:
+            self._host.problem("libvirt's events could not be recorded; a survey makes up for them", error)
+            self._survey_wanted.set()
+            return
+        self._judge([key for one in taken for key in _keys(self._host.name, one.domain)])
+        for one in taken:
+            self._after(one)
+
+    def _domain(self, uuid: str) -> Domain | None:
+        try:
+            return self._host.fleet.domain(uuid)
+        except NotFoundError:
+            return None
+        except UndercroftError:
+            return self._host.domain(uuid)  # the connection is going: the survey after it tells
+
+    def _into_history(
+        self, events: Sequence[MachineEvent], domains: dict[str, Domain | None]
+    ) -> list[_Taken]:
+        host = self._host
+        with host.records.transaction() as record:
+            taken = [
+                _Taken(
+                    event,
+                    domains[event.uuid],
+                    machine_event(record, event, domains[event.uuid], host.name),
+                )
+                for event in events
+            ]
+            for uuid, domain in domains.items():
+                record.put_domain(host.name, uuid, domain, now())
+                for subject in domain_subjects(host.name, domain) if domain else ():
+                    record.put_subject(subject)
+        return taken
+
+    # What follows
+
+    def _after(self, taken: _Taken) -> None:
+        event, domain = taken.event, taken.domain
+        if event.happening in _BEGINS and domain is not None and taken.execution is not None:
+            self._begin(self._confirm(domain, taken.execution))
+        if event.happening is Happening.CHANGED and domain is not None:
+            self._begin(self._close_new_taps(domain))
+        if event.happening in _CHANGES_DISKS and domain is not None and domain.power not in _LIVE:
+            self._scans.add(event.uuid, first=True)
+        if event.happening in _CHANGES_HOST:
+            self._survey_wanted.set()
+
+    def _begin(self, what: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(what)
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+
+    async def _confirm(self, domain: Domain, execution: Execution) -> None:
+        async with self._locks.setdefault(domain.uuid, asyncio.Lock()):
+            try:
+                confirmed = await self._host.work(
+                    confirm, self._host.means, self._host.taps, domain, execution
+                )
+            except UndercroftError as error:
+                self._host.problem(f"{domain.name}: its start is not confirmed, its network stays", error)
+                return
+        await self._then(domain, confirmed)
+        self._scans.add(domain.uuid)
+
+    async def _then(self, domain: Domain, confirmed: Confirmed) -> None:
+        match confirmed.then:
+            case Next.LOOK:
+                self._scans.add(domain.uuid, Wish(settle=True), first=True)
+            case Next.DESTROY:
+                self._host.report(f"{domain.name}: stopped: {confirmed.reason}")
+                try:
+                    await self._host.ask(self._host.fleet.destroy, domain.uuid)
+                except UndercroftError as error:
+                    self._host.problem(f"{domain.name}: cannot be stopped", error)
+
+    async def _close_new_taps(self, domain: Domain) -> None:
+        """Close what was plugged into a machine whose network is closed."""
+        with suppress(UndercroftError):
+            await self._host.work(self._close_again, domain)
+
+    def _close_again(self, domain: Domain) -> None:
+        host = self._host
+        with host.records.transaction() as record:
+            hold = _hold(record, domain.uuid)
+            if hold is not None:
+                close(record, host.taps, hold, domain.interfaces, host.places.state)
+
+    async def _look_when_running(self, uuid: str) -> None:
+        for _ in range(60):
+            domain = await self._host.ask(self._domain, uuid)
+            if domain is not None and domain.power in _LIVE:
+                self._host.changed(uuid, domain)
+                self._scans.add(uuid, Wish(settle=True), first=True)
+                return
+            await asyncio.sleep(1)
+
+    # Surveys
+
+    async def _survey_for_ever(self) -> None:
+        while True:
+            await self._survey_wanted.wait()
+            await asyncio.sleep(0 if not self._host.domains() else SURVEY_AFTER_S)
+            self._survey_wanted.clear()
+            try:
+                await self._survey()
+            except UndercroftError as error:
+                self._host.problem("the host could not be surveyed; it is tried again", error)
+                self._survey_wanted.set()
+            await asyncio.sleep(SURVEY_AT_MOST_EVERY_S)
+
+    async def _survey(self) -> None:
+        survey = await self._host.ask(self._host.fleet.survey)
+        self._host.surveyed(survey)
+        pending = await self._host.work(self._put_survey, survey)
+        for domain, execution in pending:
+            self._begin(self._confirm(domain, execution))
+        age = self._host.policy.policy.defaults.scanned_within.value / 2
+        for key in await self._host.work(due, self._host, age):
+            self._scans.add(key)
+
+    def _put_survey(self, survey: Survey) -> list[tuple[Domain, Execution]]:
+        """Put a survey on record; return what runs with a closed network that nobody has confirmed."""
+        host = self._host
+        with host.records.transaction() as record:
+            for alarm in surveyed(record, survey):
+                host.report(f"alarm: {alarm.reason}")
+            record.put_survey(survey)
+            _put_subjects(record, survey)
+            running = {domain.uuid: domain for domain in survey.domains if domain.power in _LIVE}
+            holds = {hold.machine: hold for hold in record.holds()}
+            for uuid, hold in holds.items():
+                if uuid not in running and _is_of(record, hold, survey.host):
+                    record.drop_hold(uuid, "it is not running any more", now())
+            live = {one.machine: one for one in record.live_executions() if one.host == survey.host}
+        return [
+            (running[uuid], live[uuid])
+            for uuid, hold in holds.items()
+            if hold.pending and uuid in running and uuid in live
+        ]
+
+
+def _keys(host: str, domain: Domain | None) -> tuple[str, ...]:
+    return tuple(subject.key for subject in domain_subjects(host, domain)) if domain else ()
+
+
+def _hold(record: Record, machine: str) -> Hold | None:
+    return next((hold for hold in record.holds() if hold.machine == machine), None)
+
+
+def _is_of(record: Record, hold: Hold, host: str) -> bool:
+    """Tell whether a hold is of this host, in a record that several hosts share, and not just beginning."""
+    execution = record.execution(hold.eid)
+    begun_long_ago = now() - hold.since > timedelta(minutes=2)
+    return begun_long_ago and (execution is None or execution.host == host)
+
+
+def _put_subjects(record: Record, survey: Survey) -> None:
+    """Add what is new; drop snapshots, images and machines of this host that are no more."""
+    wanted = survey_subjects(survey)
+    known = {subject.key: subject for subject in record.subjects() if subject.host == survey.host}
+    for key, subject in wanted.items():
+        if known.get(key) != subject:
+            record.put_subject(subject)
+    uuids = {domain.uuid for domain in survey.domains}
+    # Snapshots that only the images know are listed by no survey: a scan drops them when they are gone.
+    gone = [
+        key
+        for key, subject in known.items()
+        if key not in wanted and not (subject.kind == "snapshot" and subject.machine in uuids)
+    ]
+    if gone:
+        record.drop_subjects(gone)

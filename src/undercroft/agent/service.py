@@ -1,0 +1,263 @@
+"""The agent from its start to its end.
+
+It answers hooks before it asks libvirt for anything: a host that comes up starts its machines as soon as
+libvirt does. When it ends, however it ends, what is closed stays closed, and the hook goes by the last
+decisions.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from undercroft.adapters import hookfiles, netlink
+from undercroft.adapters.libvirt import LibvirtHypervisor
+from undercroft.adapters.libvirt.fleet import LibvirtFleet
+from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY
+from undercroft.agent.admissionserver import AdmissionServer
+from undercroft.agent.events import Events
+from undercroft.agent.hooks import HookHandler
+from undercroft.agent.host import Host, now
+from undercroft.agent.links import Links
+from undercroft.agent.rounds import Rounds
+from undercroft.agent.scans import Scans, Wish
+from undercroft.agent.systemd import ServiceManager
+from undercroft.errors import OperationError, UndercroftError
+from undercroft.model.domain import Domain, Power
+from undercroft.model.schema import Json
+from undercroft.ports.hypervisor import MachineDisks, PointInTime
+from undercroft.ports.records import Records
+from undercroft.steady.policy import Policy
+from undercroft.store.fleet.records import open_records
+from undercroft.usecases.fleet.advising import Advisor
+from undercroft.usecases.fleet.audit import sign_head
+from undercroft.usecases.fleet.places import Places
+from undercroft.usecases.fleet.policyfile import PolicyKeeper
+from undercroft.usecases.fleet.reading import LayerReader
+from undercroft.usecases.fleet.scanning import Scanner
+from undercroft.usecases.fleet.starting import Confirmed
+from undercroft.usecases.session import start_reader
+from undercroft.version import VERSION
+
+SIGN_EVERY_S = 2.0
+QUARANTINE_LOOK_EVERY_S = 120.0
+"""How often a machine in quarantine is read anew: it leaves when it is in order."""
+_LIVE = frozenset({Power.RUNNING, Power.PAUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the agent runs.
+
+    Attributes:
+        places: where its files lie.
+        connect: libvirt URI, "" for libvirt's default.
+        advisories: path of the advisory database.
+        hooks: libvirt's folder of hooks, None to install none: then nothing is enforced.
+        metrics: "HOST:PORT", "" for none.
+        state_directory: the folder that libvirt's daemon keeps its domains' sockets in.
+    """
+
+    places: Places
+    connect: str = ""
+    advisories: str = ""
+    hooks: Path | None = hookfiles.HOOKS_FOLDER
+    metrics: str = ""
+    state_directory: Path = SYSTEM_STATE_DIRECTORY
+
+
+async def serve(options: Options, report: Callable[[str], None]) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        options: how.
+        report: takes lines for the service's log.
+
+    Raises:
+        InputError: the policy is wrong, one line for each mistake.
+        StateError: another agent runs here; the record is of a newer version.
+        DeniedError, OperationError: folders, record, sandbox or socket can't be had.
+    """
+    with _host(options, report) as host:
+        await Agent(options, host).run()
+
+
+class Agent:
+    """All parts, wired together."""
+
+    def __init__(self, options: Options, host: Host) -> None:
+        self._options = options
+        self._host = host
+        self._manager = ServiceManager(os.environ)
+        self._rounds = Rounds(host, lambda: not self._scans.idle, self._policy_changed, self._tick)
+        self._scans = Scans(host, self._rounds.judge, lambda domain, then: self._events.follow(domain, then))
+        self._events = Events(host, self._scans, self._rounds.judge, self._heard)
+        handler = HookHandler(host, self._ended, self._events.look_at)
+        places = options.places
+        self._server = AdmissionServer(places.state, places.admission_socket, handler, host.report)
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run until a signal."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        await self._host.work(self._begin)
+        async with self._server:
+            self._manager.ready("answering hooks")
+            parts = (
+                self._events.run,
+                self._scans.run,
+                self._rounds.run,
+                Links(self._host).run,
+                self._sign_for_ever,
+                self._keep_alive,
+                self._look_at_quarantined,
+            )
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(part()) for part in parts]
+                self._rounds.judge_everything()
+                await self._stop.wait()
+                self._manager.stopping()
+                for task in tasks:
+                    task.cancel()
+        await self._host.work(self._end)
+
+    def _begin(self) -> None:
+        options, host = self._options, self._host
+        if options.hooks is not None:
+            self._install_hook(options.hooks)
+        host.recall()
+        self._log({"agent": "started", "version": VERSION, "policy": host.policy.policy.digest})
+
+    def _end(self) -> None:
+        self._log({"agent": "stopped"})
+        self._sign()
+
+    def _install_hook(self, hooks: Path) -> None:
+        host = self._host
+        installed = hookfiles.install_hook(hooks, hook_settings(host.places, host.policy.policy))
+        if installed.needs_reload:
+            try:
+                hookfiles.reload_daemon()
+            except UndercroftError as error:
+                host.report(f"the hook counts once libvirt's daemon starts: {error}")
+
+    def _policy_changed(self) -> None:
+        if self._options.hooks is not None:
+            try:
+                self._install_hook(self._options.hooks)
+            except UndercroftError as error:
+                self._host.problem("the hook was not told of the new policy", error)
+
+    def _heard(self, what: str, reason: str) -> None:
+        if what == "lost":
+            self._host.report(f"libvirt: {reason}; tried again until it answers")
+        self._manager.status("watching libvirt" if what == "connected" else "libvirt does not answer")
+        task = asyncio.ensure_future(self._host.work(self._log, {"agent": what, "reason": reason}))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _follow(self, domain: Domain, confirmed: Confirmed) -> None:
+        self._events.follow(domain, confirmed)
+
+    def _ended(self, uuid: str) -> None:
+        self._scans.add(uuid, first=True)
+
+    def _tick(self) -> None:
+        self._events.survey_soon()
+
+    def _log(self, body: dict[str, Json]) -> None:
+        with self._host.records.transaction() as record:
+            record.log("agent", self._host.name, body, now())
+
+    async def _sign_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(SIGN_EVERY_S)
+            await self._host.work(self._sign)
+
+    def _sign(self) -> None:
+        places = self._options.places
+        try:
+            sign_head(self._host.records, places.audit_key, places.heads, now())
+        except UndercroftError as error:
+            self._host.problem("the audit log's head is not signed", error)
+
+    async def _keep_alive(self) -> None:
+        if not self._manager.watchdog_s:
+            return
+        while True:
+            self._manager.alive()
+            await asyncio.sleep(self._manager.watchdog_s / 3)
+
+    async def _look_at_quarantined(self) -> None:
+        while True:
+            await asyncio.sleep(QUARANTINE_LOOK_EVERY_S)
+            for machine in await self._host.work(self._quarantined):
+                self._scans.add(machine, Wish(settle=True))
+
+    def _quarantined(self) -> list[str]:
+        with self._host.records.reading() as record:
+            held = [hold.machine for hold in record.holds() if not hold.pending]
+        found = ((uuid, self._host.domain(uuid)) for uuid in held)
+        return [uuid for uuid, domain in found if domain is not None and domain.power in _LIVE]
+
+
+def hook_settings(places: Places, policy: Policy) -> hookfiles.HookSettings:
+    """Return what the hook has to know of a policy."""
+    return hookfiles.HookSettings(
+        state=str(places.state),
+        socket=str(places.admission_socket),
+        away=policy.agent_away.default,
+        break_glass=policy.break_glass,
+    )
+
+
+@contextmanager
+def _host(options: Options, report: Callable[[str], None]) -> Iterator[Host]:
+    """Give the host with everything opened; closed in the reverse order."""
+    places = options.places
+    with ExitStack() as stack:
+        policy = PolicyKeeper(places.policy, lambda: now().date())
+        hookfiles.prepare_folders(places.state)
+        try:
+            places.note_for_commands()
+        except OSError as error:
+            raise OperationError(f"{places.state}: {error.strerror}") from error
+        records: Records = stack.enter_context(closing(open_records(places.database_url)))
+        reader = stack.enter_context(closing(start_reader()))
+        fleet = stack.enter_context(closing(LibvirtFleet(options.connect)))
+        if options.metrics:
+            from undercroft.agent import metrics  # noqa: PLC0415 - only where asked for
+
+            stack.callback(metrics.serve(records, options.metrics))
+        host = Host(
+            places,
+            socket.gethostname(),
+            records=records,
+            fleet=fleet,
+            holder=_holder(options),
+            scanner=Scanner(records, LayerReader(reader), now),
+            advisor=Advisor(options.advisories),
+            policy=policy,
+            taps=netlink,
+            report=report,
+        )
+        stack.callback(host.close)
+        yield host
+
+
+def _holder(options: Options) -> Callable[[Domain], AbstractContextManager[PointInTime]]:
+    @contextmanager
+    def hold(domain: Domain) -> Iterator[PointInTime]:
+        disks = MachineDisks(domain.name, domain.uuid, True, domain.disks)
+        with (
+            LibvirtHypervisor(options.connect, state_directory=options.state_directory) as hypervisor,
+            hypervisor.point_in_time(disks) as still,
+        ):
+            yield still
+
+    return hold
