@@ -165,8 +165,9 @@ class MemoryFleet:
             self._stopped(self._domains[uuid], detail)
 
     def save(self, uuid: str, path: str) -> None:
-        """Save a machine into its managed save image: STOPPED saved."""
+        """Save a machine into its managed save image: SUSPENDED paused, STOPPED saved."""
         with self._lock:
+            self.emit(Happening.SUSPENDED, "paused", self._domains[uuid])
             domain = self._stopped(self._domains[uuid], "saved")
             self._put(replace(domain, power=Power.SAVED, managed_save=path))
 

@@ -17,12 +17,13 @@ import guests
 import libvirtd
 import pytest
 from libvirthost import overlay, wait_until
+from memoryfleet import MemoryFleet
 
 from undercroft.adapters.libvirt import connections
 from undercroft.adapters.libvirt.fleet import LibvirtFleet
 from undercroft.errors import OperationError
 from undercroft.model.domain import ChainEntry, DiskKind, Domain, Ownership, PoolVolume, Power, SnapshotDisk
-from undercroft.ports.fleet import Happening, MachineEvent
+from undercroft.ports.fleet import FleetHypervisor, Happening, MachineEvent
 
 if TYPE_CHECKING:
     import libvirt
@@ -115,12 +116,12 @@ def host(running: Host) -> Iterator[Host]:
 
 
 def listen(
-    host: Host, act: Callable[[], object], until: tuple[Happening, str]
+    host: Host, act: Callable[[], object], until: tuple[Happening, str], fleet: FleetHypervisor | None = None
 ) -> list[tuple[Happening, str]]:
     """Return the machine's events while `act` runs, up to and with `until`."""
 
     async def gather() -> list[tuple[Happening, str]]:
-        events = host.fleet.events()
+        events = (fleet or host.fleet).events()
         assert (await soon(anext(events))).happening is Happening.CONNECTED
         acting = asyncio.ensure_future(asyncio.to_thread(act))
         found = await soon(collect(events))
@@ -173,6 +174,37 @@ def test_a_revert_of_a_running_machine_is_told_as_libvirt_tells_it(host: Host) -
     assert host.seen().power is Power.PAUSED
     host.fleet.destroy(host.domain.UUIDString())
     assert host.seen().power is Power.OFF
+
+
+def test_the_fleet_in_memory_tells_what_libvirt_tells(host: Host) -> None:
+    identity = host.domain.UUIDString()
+    memory = MemoryFleet([Domain(identity, NAME, Power.OFF)])
+
+    def live(fleet: FleetHypervisor, take: Callable[[], object], save: Callable[[], object]) -> None:
+        fleet.start(identity)
+        take()
+        fleet.revert(identity, "s1")
+        fleet.revert(identity, "s1", paused=True)
+        fleet.destroy(identity)
+        fleet.destroy(identity)
+        fleet.revert(identity, "s1")
+        fleet.set_ownership(identity, owner="me", labels=(), expires_on="", template=False)
+        save()
+
+    def live_here() -> None:
+        live(host.fleet, lambda: snapshot(host, "s1"), host.domain.managedSave)
+
+    def live_in_memory() -> None:
+        live(memory, lambda: memory.take_snapshot(identity, "s1"), lambda: memory.save(identity, "/save"))
+
+    told = listen(host, live_here, (Happening.STOPPED, "saved"))
+    metadata = (Happening.CHANGED, "metadata")
+    told = [event for event, following in zip(told, [*told[1:], None], strict=True) if event != following]
+    assert told.count(metadata) == 1  # libvirt tells it of the running machine and of its definition
+    assert listen(host, live_in_memory, (Happening.STOPPED, "saved"), memory) == told
+    assert (host.seen().power, memory.domain(identity).power) == (Power.SAVED, Power.SAVED)
+    host.fleet.set_ownership(identity, owner="", labels=(), expires_on="", template=False)
+    host.domain.managedSaveRemove()
 
 
 def test_a_managed_save_and_the_start_from_it_are_told(host: Host) -> None:
