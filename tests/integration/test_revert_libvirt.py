@@ -247,3 +247,6 @@ def test_an_external_snapshot_is_judged_by_the_files_below_it(patched: Host) -> 
     assert done.returncode == REFUSED
     assert "external" in done.stderr, "libvirt's own words"
     assert host.virsh("domid", NAME) == ident
+
+    done = host.undercroft("revert", NAME, BEFORE)
+    assert (done.returncode, CVE in done.stdout) == (REFUSED, True), "it lies in the image below"

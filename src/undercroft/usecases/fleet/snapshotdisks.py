@@ -1,10 +1,12 @@
 """Where a snapshot's bytes lie: in the images' own tables, or in the files below what it put on top.
 
-An internal snapshot is a state of the machine's images. An external one left them as they were and gave the
-machine a new top image for each disk: what lies below that image is the state. These chains are libvirt's
-word, never an image's header.
+An internal snapshot is a state of the images that the machine had then. An external one left these as they
+were and gave the machine a new top image for each disk: what lies below that image is the state. An internal
+snapshot that has external ones after it lies in an image further down. These chains are libvirt's word, never
+an image's header.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from undercroft.errors import UnsupportedError
@@ -37,29 +39,55 @@ def whereabouts(domain: Domain, snapshot: DomainSnapshot) -> Whereabouts:
             it any more.
     """
     kinds = {disk.target: disk for disk in snapshot.disks if disk.kind not in {"no", ""}}
-    external = {target: disk for target, disk in kinds.items() if disk.kind == _EXTERNAL}
-    if not external:
-        return Whereabouts(domain, snapshot.name, own=True)
-    if len(external) != len(kinds):
+    external = {target for target, disk in kinds.items() if disk.kind == _EXTERNAL}
+    if external and len(external) != len(kinds):
         raise UnsupportedError(
             f"{domain.name}: snapshot {snapshot.name!r} is internal for some disks and external for others, "
             "so no one state of its files is it"
         )
+    if external:
+        taken = {target: kinds[target].path for target in external}
+        disks = tuple(
+            _below(domain, snapshot, disk, {taken[disk.target]}) if disk.target in taken else disk
+            for disk in domain.disks
+        )
+        return Whereabouts(replace(domain, disks=disks), CURRENT, own=False)
+    later = _overlays_after(domain, snapshot)
     disks = tuple(
-        _below(domain, snapshot, disk, external[disk.target].path) if disk.target in external else disk
+        _below(domain, snapshot, disk, later[disk.target])
+        if disk.target in later and _paths(disk) & later[disk.target]
+        else disk
         for disk in domain.disks
     )
-    return Whereabouts(replace(domain, disks=disks), CURRENT, own=False)
+    return Whereabouts(replace(domain, disks=disks), snapshot.name, own=disks == domain.disks)
 
 
-def _below(domain: Domain, snapshot: DomainSnapshot, disk: DomainDisk, overlay: str) -> DomainDisk:
-    """Return a disk as it is below the image that an external snapshot put on top."""
+def _overlays_after(domain: Domain, snapshot: DomainSnapshot) -> Mapping[str, set[str]]:
+    """Return the images that external snapshots which descend from this one have put on top, by disk."""
+    descendants = {snapshot.name}
+    overlays: dict[str, set[str]] = {}
+    for later in domain.snapshots:  # parents before children
+        if later.parent in descendants:
+            descendants.add(later.name)
+            for disk in later.disks:
+                if disk.kind == _EXTERNAL and disk.path:
+                    overlays.setdefault(disk.target, set()).add(disk.path)
+    return overlays
+
+
+def _paths(disk: DomainDisk) -> set[str]:
+    return {disk.path, *(entry.path for entry in disk.chain or ())}
+
+
+def _below(domain: Domain, snapshot: DomainSnapshot, disk: DomainDisk, overlays: set[str]) -> DomainDisk:
+    """Return a disk as it is below the lowest of some images that external snapshots put on top."""
     layers = (ChainEntry(disk.path, disk.format, disk.data_file), *(disk.chain or ()))
-    for depth, layer in enumerate(layers[:-1]):
-        if layer.path == overlay:
+    for depth in reversed(range(len(layers) - 1)):
+        if layers[depth].path in overlays:
             top, *rest = layers[depth + 1 :]
             return replace(disk, path=top.path, format=top.format, chain=tuple(rest), data_file=top.data_file)
+    overlay = ", ".join(sorted(filter(None, overlays))) or "a file"
     raise UnsupportedError(
-        f"{domain.name}: {disk.target} does not lie on {overlay or 'a file'} of snapshot {snapshot.name!r} "
+        f"{domain.name}: {disk.target} does not lie on {overlay} of snapshot {snapshot.name!r} "
         "any more, as far as libvirt says, so the snapshot's state cannot be found"
     )

@@ -62,3 +62,20 @@ def test_a_snapshot_of_both_kinds_is_no_one_state() -> None:
     mixed = snapshot(SnapshotDisk("vda", "external", TOP.path), SnapshotDisk("vdb", "internal"))
     with pytest.raises(UnsupportedError, match="internal for some disks"):
         whereabouts(DOMAIN, mixed)
+
+
+def test_an_internal_snapshot_under_external_ones_lies_in_the_image_that_was_the_top_then() -> None:
+    inside = snapshot(SnapshotDisk("vda", "internal"))
+    first = DomainSnapshot("first", "before", 2, "x", disks=(SnapshotDisk("vda", "external", MIDDLE.path),))
+    second = DomainSnapshot("second", "first", 3, "x", disks=(SnapshotDisk("vda", "external", TOP.path),))
+    place = whereabouts(replace(DOMAIN, snapshots=(inside, first, second)), inside)
+    (disk,) = place.domain.disks
+    assert (disk.path, disk.chain, place.state, place.own) == (BASE.path, (), "before", False)
+
+
+def test_external_snapshots_of_another_branch_or_gone_ones_move_nothing() -> None:
+    inside = snapshot(SnapshotDisk("vda", "internal"))
+    aside = DomainSnapshot("aside", "", 2, "x", disks=(SnapshotDisk("vda", "external", TOP.path),))
+    gone = DomainSnapshot("gone", "before", 3, "x", disks=(SnapshotDisk("vda", "external", "/images/x"),))
+    domain = replace(DOMAIN, snapshots=(inside, aside, gone))
+    assert whereabouts(domain, inside).domain == domain
