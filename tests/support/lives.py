@@ -322,6 +322,8 @@ class World:
         self.truth[eid] = truth
         machine.last = eid
         self.event(machine, Happening.STARTED, detail)
+        if detail in {"restored", "from-snapshot"}:
+            self.event(machine, Happening.RESUMED, "from-snapshot")
         if detail == "booted":
             self.write(machine)
         return eid

@@ -17,7 +17,7 @@ from undercroft.model.execution import Execution, Origin
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.historyfacts import ENDINGS, RAN, concluded, end, own, put, reverted_to
-from undercroft.usecases.fleet.historystates import snapshots_listed
+from undercroft.usecases.fleet.historystates import end_withdrawn, snapshots_listed
 
 _LATE = timedelta(minutes=2)
 """How long after its hook an event of libvirt may arrive."""
@@ -125,6 +125,8 @@ def _ended(record: Record, event: MachineEvent, host: str) -> Execution | None:
     ending = execution.ending
     if ending in _ROUGH or (ending == "failed" and event.detail in {"saved", "crashed", "migrated"}):
         ending = ENDINGS.get(event.detail, "stopped")
+    if event.detail == "from-snapshot":
+        end_withdrawn(record, execution)
     evidence = (*execution.evidence, _said(event))
     ended_at = execution.ended_at or event.at
     return put(record, replace(execution, ended_at=ended_at, ending=ending, evidence=evidence))
@@ -141,13 +143,15 @@ def _resumed(record: Record, event: MachineEvent, domain: Domain | None, host: s
             if other.live and other.host != host:
                 end(record, other, "migrated", event.at)
         return execution
-    if domain is None:
-        return None
+    recent = event.at - execution.started_at <= _LATE
+    if domain is None or (recent and not _heard(execution, Happening.STARTED)):
+        return None  # it belongs to the start, whose own event may come after it
     facts = replace(_event_facts(event, domain, host), restoring=False, migrating=False)
-    if event.detail == "from-snapshot":
-        fresh = execution.origin is Origin.REVERT and event.at - execution.started_at <= _LATE
-        return execution if fresh else _inside(record, execution, facts, event)
-    if _MONITOR in domain.tainted and not _snapshot_taken(domain, event.at):
+    if event.detail == "from-snapshot":  # the end of a revert or a restore, or one inside the process
+        return execution if recent else _inside(record, execution, facts, event)
+    if taken := _snapshot_taken(execution, domain, event.at):
+        return put(record, replace(execution, evidence=(*execution.evidence, taken, _said(event))))
+    if _MONITOR in domain.tainted:
         return _inside(record, execution, replace(facts, loaded=True), event)
     return None
 
@@ -159,13 +163,17 @@ def _inside(record: Record, execution: Execution, facts: StartFacts, event: Mach
     return put(record, begun)
 
 
-def _snapshot_taken(domain: Domain, at: datetime) -> bool:
-    """Whether the pause was that of a snapshot with RAM, which ends as the machine goes on."""
-    return any(
-        abs(at.timestamp() - snapshot.created_at_s) <= _LATE.total_seconds() and snapshot.memory != "no"
-        for snapshot in domain.snapshots
-        if snapshot.current
-    )
+def _snapshot_taken(execution: Execution, domain: Domain, at: datetime) -> str:
+    """Return the sentence on the snapshot with RAM that a pause was for, "" for none.
+
+    A snapshot explains one pause: whoever loads it through the monitor right after it was taken is seen.
+    """
+    for snapshot in domain.snapshots:
+        sentence = f"it was paused for snapshot {snapshot.name} of {snapshot.created_at_s}"
+        near = abs(at.timestamp() - snapshot.created_at_s) <= _LATE.total_seconds()
+        if near and snapshot.memory != "no" and sentence not in execution.evidence:
+            return sentence
+    return ""
 
 
 def _said(event: MachineEvent) -> str:

@@ -109,6 +109,13 @@ def end_seen(
     return _put(record, state)
 
 
+def end_withdrawn(record: Record, execution: Execution) -> None:
+    """Take back how an execution left the disks: they may have been read after they were reverted."""
+    for state in record.states(execution.machine):
+        if state.key == f"end:{execution.eid}" and (state.fingerprint or state.sample):
+            record.put_state(replace(state, fingerprint="", sample=""))
+
+
 def image_seen(
     record: Record, host: str, path: str, fingerprint: Fingerprint | None, at: datetime
 ) -> RecordedState:

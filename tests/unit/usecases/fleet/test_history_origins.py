@@ -233,7 +233,46 @@ def test_the_pause_of_a_snapshot_with_memory_begins_none(world: World) -> None:
     world.start(web)
     web.tainted = ("custom-monitor",)
     world.snapshot(web, "s")
-    assert world.event(web, Happening.RESUMED, "unpaused") is None
+    world.event(web, Happening.RESUMED, "unpaused")
+    assert len(world.executions()) == 1
+    world.event(web, Happening.RESUMED, "unpaused")  # control: the snapshot was loaded a moment later
+    assert [known.origin for known in world.executions().values()] == [Origin.FIRST, Origin.LOAD]
+
+
+def test_the_events_that_follow_a_restore_begin_nothing_more(world: World) -> None:
+    web = world.machine("web01")
+    world.start(web)
+    restored = world.restore(world.save(web))
+    world.event(web, Happening.RESUMED, "from-snapshot")
+    assert world.executions()[restored].origin is Origin.RESTORE
+    assert len(world.executions()) == 2
+
+
+def test_a_resume_that_comes_before_its_start_begins_nothing_more(world: World) -> None:
+    web = world.machine("web01")
+    web.tainted = ("custom-monitor",)
+    world._hook(web, "prepare", "begin", eid="ab" * 16)
+    web.live = True
+    world.event(web, Happening.RESUMED, "unpaused")
+    world.event(web, Happening.STARTED, "booted")
+    assert list(world.executions()) == ["ab" * 16]
+
+
+def test_disks_read_after_the_revert_are_not_what_the_killed_execution_left(world: World) -> None:
+    web = world.machine("web01")
+    first = world.start(web)
+    world.stop(web)
+    snap = world.snapshot(web, "clean")
+    second = world.start(web)
+    world._pause()
+    world.write(web)
+    web.live = False
+    web.ends[second] = web.content
+    world._hook(web, "stopped", "end", eid=second)
+    world._replace(web, snap.content, (Origin.REVERT, first))
+    world._look(web)  # the agent was quicker than libvirt's event
+    world.event(web, Happening.STOPPED, "from-snapshot")
+    assert _origin(world, world.start(web))[:2] == (Origin.REVERT, first)
 
 
 def test_a_machine_from_another_host_continues_there_where_the_record_knows_it() -> None:

@@ -1,4 +1,4 @@
-"""What leaves no trace, as docs/LINEAGE.md lists it: each test shows that it is not detected, or not told apart.
+"""What leaves no trace, as docs/LINEAGE.md lists it: each test shows that it is not detected or not told.
 
 Beside each stands the control: the same deed with the trace that the document names, which is detected.
 """
