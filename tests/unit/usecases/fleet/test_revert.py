@@ -1,6 +1,7 @@
 """A guarded revert: what would come back, the decision, and what happens to the running guest."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import comebackdata
@@ -14,6 +15,8 @@ from undercroft.model.domain import Power
 from undercroft.model.report import CURRENT
 from undercroft.model.schema import encode
 from undercroft.model.verdict import Action, Outcome, RuleResult, Verdict
+from undercroft.usecases.fleet.examine import Order
+from undercroft.usecases.fleet.revert import carry_out
 
 
 @pytest.fixture
@@ -237,3 +240,42 @@ def test_what_the_policy_says_of_the_floor_is_not_said_twice(scene: Scene) -> No
     scene.examiner.action = Action.QUARANTINE
     scene.examiner.results = (RuleResult("floor", Outcome.FAIL, "it lacks what it had", "default"),)
     assert scene.check().reasons == ("it would bring back 1 vulnerability that was fixed",)
+
+
+class Failing:
+    """A record whose database fails at the nth transaction that writes."""
+
+    def __init__(self, records, number: int) -> None:
+        self._records = records
+        self._left = number
+
+    def transaction(self):
+        self._left -= 1
+        if self._left == 0:
+            raise OperationError("disk full")
+        return self._records.transaction()
+
+    def reading(self):
+        return self._records.reading()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_database_that_fails_at_any_point_leaves_no_revert_off_the_record(
+    scene: Scene, number: int
+) -> None:
+    scene.examiner.looks[BEFORE.name] = look(PATCHED)
+    comeback = scene.check()
+    with suppress(OperationError):
+        carry_out(Failing(scene.records, number), scene.fleet, comeback, Order("alice", NOW))
+    assert len(scene.reverts) <= len(scene.logged("revert"))
+    assert (number == 1) == (scene.reverts == [])
+
+
+def test_a_refusal_that_cannot_be_logged_is_no_revert(scene: Scene) -> None:
+    comeback = scene.check()
+    with pytest.raises(OperationError):
+        carry_out(Failing(scene.records, 1), scene.fleet, comeback, Order("alice", NOW))
+    assert scene.reverts == []
