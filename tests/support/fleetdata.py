@@ -430,7 +430,7 @@ def fill(records: Records) -> None:
             record.put_decision(decision)
         for floor in FLOORS:
             record.put_floor(floor)
-        record.log("agent", HOST, {"event": "alive"}, ago(seconds=20))
+        record.log("agent", HOST, {"agent": "alive"}, ago(seconds=20))
 
 
 def _put(record: Record, known: Known) -> None:

@@ -16,16 +16,16 @@ from undercroft.version import VERSION
 
 _COMMANDS = {
     "up": "Run the agent: watch, judge and admit this host's machines.",
+    "doctor": "Whether this host can enforce, and how to mend what is missing.",
     "fleet": "Every machine in every state, with its verdict.",
     "machine": "One machine: states, findings, executions, decisions.",
     "lineage": "The tree of a machine's executions, in the terminal and as a picture.",
-    "policy": "Check a policy, and explain a verdict rule by rule.",
     "watch": "Live events and decisions.",
-    "audit": "Verify and export the log of decisions.",
     "revert": "Check what a snapshot would bring back, then revert.",
     "release": "Let a machine out of quarantine.",
     "retention": "Snapshots past their age, and the secrets they hold.",
-    "doctor": "Whether this host can enforce, and how to mend what is missing.",
+    "policy": "Check a policy, and explain a verdict rule by rule.",
+    "audit": "Verify and export the log of decisions.",
     "scan": "What is installed and unpatched in every state of a machine.",
     "packages": "The packages of one state.",
     "diff": "What changed between two states, and what a revert brings back.",
@@ -61,7 +61,7 @@ class LazyGroup(click.Group):
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="\b\nExample:\n  undercroft feeds update\n  undercroft scan web01.qcow2",
+    epilog="\b\nExample:\n  undercroft feeds update\n  undercroft scan web01.qcow2\n  undercroft fleet",
 )
 @click.version_option(VERSION, prog_name="undercroft")
 def undercroft() -> None:

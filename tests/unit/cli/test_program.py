@@ -20,5 +20,5 @@ def test_what_an_administrator_needs_first_stands_first(capsys: pytest.CaptureFi
     assert run(["--help"]) == ExitCode.CLEAN
     listed = capsys.readouterr().out.partition("Commands:\n")[2]
     names = [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line.strip()]
-    assert names[:2] == ["fleet", "machine"]
+    assert names[:3] == ["up", "doctor", "fleet"]
     assert names.index("watch") < names.index("scan") < names.index("feeds")

@@ -99,8 +99,9 @@ def _standing(page: Page, view: FleetView, rows: Sequence[FleetRow]) -> None:
     as_of = f"{view.as_of:%Y-%m-%d %H:%M}, " if view.as_of else ""
     as_of += fleetcells.ago(view.as_of, view.taken_at)
     heard = fleetcells.ago(view.agent_heard_at, view.taken_at)
+    word = "stopped" if view.agent_stopped else "heard"
     shown = f"; {len(rows):,} of {len(view.rows):,} match" if len(rows) < len(view.rows) else ""
-    page.paragraph(span(f"surveyed {as_of}; agent heard {heard}{shown}", Style.DIM))
+    page.paragraph(span(f"surveyed {as_of}; agent {word} {heard}{shown}", Style.DIM))
     if view.behind:
         page.paragraph(
             span("warning: ", Style.WARNING),

@@ -15,7 +15,7 @@ from undercroft.model.audit import AuditEntry
 from undercroft.model.verdict import Action, Verdict
 
 HEARTBEAT = "alive"
-"""The `event` of an entry of kind "agent" that tells nothing else."""
+"""What the body of an entry of kind "agent" calls it when there is nothing else to tell."""
 _NAME_COLUMNS = 18
 _WORD_COLUMNS = 11
 _EID_CHARACTERS = 8
@@ -54,7 +54,7 @@ def render_entry(entry: AuditEntry, name: str, terminal: Terminal) -> str:
 
 def is_heartbeat(entry: AuditEntry) -> bool:
     """Tell whether an entry only says that the agent is there, which nobody wants to read every minute."""
-    return entry.kind == "agent" and _body(entry).get("event") == HEARTBEAT
+    return entry.kind == "agent" and _body(entry).get("agent") == HEARTBEAT
 
 
 def render_day(entry: AuditEntry, terminal: Terminal) -> str:
@@ -151,6 +151,19 @@ def _command(entry: AuditEntry, body: Body) -> tuple[Span, str]:
     return span(entry.kind, Style.WARNING), said
 
 
+def _agent(entry: AuditEntry, body: Body) -> tuple[Span, str]:
+    del entry
+    reason = f": {body['reason']}" if body.get("reason") else ""
+    return span("agent", Style.NAME), f"{body.get('agent', '?')}{reason}"
+
+
+def _policy(entry: AuditEntry, body: Body) -> tuple[Span, str]:
+    if body.get("problem"):
+        return span("policy", Style.BAD), f"not taken over, the last good one holds: {body['problem']}"
+    digest = _short(body.get("digest"))
+    return span("policy", Style.NAME), f"{digest} holds now" if digest else _other(entry, body)[1]
+
+
 def _other(entry: AuditEntry, body: Body) -> tuple[Span, str]:
     return span(entry.kind, Style.NAME), _said(body)
 
@@ -182,6 +195,8 @@ _KINDS: Mapping[str, Callable[[AuditEntry, Body], tuple[Span, str]]] = {
     "ending": _ending,
     "hold": _hold,
     "alarm": _alarm,
+    "agent": _agent,
+    "policy": _policy,
     "revert": _command,
     "release": _command,
     "retention": _command,

@@ -24,6 +24,8 @@ _KINDS = (SubjectKind.MACHINE, SubjectKind.TEMPLATE, SubjectKind.IMAGE, SubjectK
 _LOOKED_BACK = 5
 """Pages of the log that are searched for the agent's last word."""
 _PAGE = 1000
+_STOPPED = '"agent":"stopped"'
+"""In the canonical body of the agent's last entry before it ends."""
 _DIGITS = re.compile(r"(\d+)")
 _AWAKE = frozenset({Power.RUNNING, Power.PAUSED})
 
@@ -97,10 +99,12 @@ def fleet_view(record: Record, now: datetime) -> FleetView:
     groups += [(_row(facts, subject),) for subject in images]
     groups.sort(key=lambda rows: _urgency(rows[0]))
     surveyed = _surveyed(machines)
+    heard_at, stopped = _last_word(record)
     return FleetView(
         taken_at=now,
         as_of=min(surveyed.values(), default=None),
-        agent_heard_at=_last_heard(record),
+        agent_heard_at=heard_at,
+        agent_stopped=stopped,
         hosts=tuple(sorted({subject.host for subject in images} | surveyed.keys())),
         rows=tuple(row for rows in groups for row in rows),
     )
@@ -217,14 +221,14 @@ def _surveyed(machines: Iterable[MachineRecord]) -> Mapping[str, datetime]:
     return latest
 
 
-def _last_heard(record: Record) -> datetime | None:
-    """Return when the agent last wrote into the log, looking back over its last pages only."""
+def _last_word(record: Record) -> tuple[datetime | None, bool]:
+    """Return when the agent last wrote into the log, and if it stopped then; only the last pages are read."""
     end = record.log_head()[1]
     for page in range(1, _LOOKED_BACK + 1):
         start = max(end - page * _PAGE, 0)
-        heard = [entry.at for entry in record.log_entries(start, _PAGE) if entry.kind == "agent"]
+        heard = [entry for entry in record.log_entries(start, _PAGE) if entry.kind == "agent"]
         if heard:
-            return heard[-1]
+            return heard[-1].at, _STOPPED in heard[-1].body
         if not start:
             break
-    return None
+    return None, False

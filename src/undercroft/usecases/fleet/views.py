@@ -14,8 +14,8 @@ from undercroft.model.finding import EndOfLife, Finding
 from undercroft.model.fleet import Hold
 from undercroft.model.verdict import Action, Decision, RuleResult, SubjectKind, Verdict
 
-QUIET = timedelta(minutes=5)
-"""Past this without a word of the agent the record may be behind."""
+QUIET = timedelta(minutes=11)
+"""Past this without a survey or a word of the agent the record may be behind: it surveys every 5 minutes."""
 
 
 class Network(StrEnum):
@@ -81,6 +81,7 @@ class FleetView:
         taken_at: when the record was asked.
         as_of: when the host that was surveyed longest ago was surveyed, None for an empty record.
         agent_heard_at: the agent's last word in the log, None where the log's end has none.
+        agent_stopped: that word was that it stops.
         hosts: sorted.
         rows: worst first: machines, templates, images; each with its snapshots behind it.
     """
@@ -88,12 +89,15 @@ class FleetView:
     taken_at: datetime
     as_of: datetime | None
     agent_heard_at: datetime | None
+    agent_stopped: bool
     hosts: tuple[str, ...]
     rows: tuple[FleetRow, ...]
 
     @property
     def behind(self) -> bool:
-        """True where neither a survey nor the agent was heard of for `QUIET`."""
+        """True where the agent has stopped, or neither it nor a survey was heard of for `QUIET`."""
+        if self.agent_stopped:
+            return True
         heard = max((moment for moment in (self.as_of, self.agent_heard_at) if moment), default=None)
         return heard is None or self.taken_at - heard > QUIET
 

@@ -249,3 +249,9 @@ def test_one_line_says_what_a_machines_snapshots_would_bring_back(
 def test_what_was_not_read_whole_may_bring_back_more(view: FleetView) -> None:
     text = render_fleet(view, snapshots(view, 3, complete=False), Terminal(80))
     assert "s0 would bring back at least 3 findings" in text
+
+
+def test_an_agent_that_stopped_is_told_with_a_warning(view: FleetView) -> None:
+    text = render_fleet(replace(view, agent_stopped=True), view.rows, Terminal(140))
+    assert "agent stopped just now" in text
+    assert "warning: the record may be behind" in text

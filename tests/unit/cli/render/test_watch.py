@@ -51,7 +51,7 @@ AT_80 = """\
 12:00:00  web01               allow        steady
 11:48:00  db01                quarantine   below its patch floor; its network w…
 09:00:00  old-archive         refuse       it expired on 2025-05-01
-11:59:40  host1               agent        event alive
+11:59:40  host1               agent        alive
 """
 
 AT_140 = """\
@@ -68,7 +68,7 @@ AT_140 = """\
 12:00:00  web01               allow        steady
 11:48:00  db01                quarantine   below its patch floor; its network waits until it is seen how it began
 09:00:00  old-archive         refuse       it expired on 2025-05-01
-11:59:40  host1               agent        event alive
+11:59:40  host1               agent        alive
 """  # noqa: E501
 
 
@@ -103,6 +103,13 @@ def test_what_happened_to_the_fleet(width: int, expected: str) -> None:
             "revert       to s1, reverted, by alice, against the policy: lab",
         ),
         ("mend", {"name": "web01", "what": "genid", "by": "alice"}, "mend         by alice, what genid"),
+        ("agent", {"agent": "lost", "reason": "no socket"}, "agent        lost: no socket"),
+        ("policy", {"digest": "5e" * 32, "problem": ""}, "policy       5e5e5e5e holds now"),
+        (
+            "policy",
+            {"digest": "5e" * 32, "problem": "line 3"},
+            "policy       not taken over, the last good one holds: line 3",
+        ),
         ("news", {}, "news"),
     ],
 )
@@ -144,9 +151,9 @@ def test_a_body_that_is_no_object_is_shown_all_the_same() -> None:
 
 
 def test_only_a_heartbeat_is_one() -> None:
-    assert is_heartbeat(entry("agent", event="alive"))
-    assert not is_heartbeat(entry("agent", event="started"))
-    assert not is_heartbeat(entry("alarm", event="alive"))
+    assert is_heartbeat(entry("agent", agent="alive"))
+    assert not is_heartbeat(entry("agent", agent="started"))
+    assert not is_heartbeat(entry("alarm", agent="alive"))
 
 
 def test_a_new_day_has_a_line() -> None:

@@ -13,7 +13,7 @@ from undercroft.model.domain import Survey
 from undercroft.model.verdict import Action, Outcome, SubjectKind, Verdict
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.fleetview import fleet_view
-from undercroft.usecases.fleet.views import FleetRow, FleetView, Network
+from undercroft.usecases.fleet.views import QUIET, FleetRow, FleetView, Network
 
 
 @pytest.fixture
@@ -178,10 +178,19 @@ def test_the_agents_last_word_is_found_behind_thousands_of_entries(record: Recor
 
 def test_a_record_that_nobody_writes_is_behind(record: Record) -> None:
     assert not view(record).behind
-    assert not fleet_view(record, NOW + timedelta(minutes=4)).behind
-    assert fleet_view(record, NOW + timedelta(minutes=6)).behind
-    record.log("agent", fleetdata.HOST, {"event": "alive"}, NOW + timedelta(minutes=5))
-    assert not fleet_view(record, NOW + timedelta(minutes=6)).behind
+    assert not fleet_view(record, NOW + QUIET - timedelta(minutes=1)).behind
+    assert fleet_view(record, NOW + QUIET).behind
+    record.log("agent", fleetdata.HOST, {"agent": "connected"}, NOW + timedelta(minutes=1))
+    assert not fleet_view(record, NOW + QUIET).behind
+    record.put_survey(replace(fleetdata.SURVEY, taken_at=NOW + QUIET))
+    assert not fleet_view(record, NOW + QUIET + QUIET).behind
+
+
+def test_an_agent_that_stopped_leaves_a_record_behind_at_once(record: Record) -> None:
+    record.log("agent", fleetdata.HOST, {"agent": "stopped"}, NOW)
+    assert (view(record).agent_stopped, view(record).behind) == (True, True)
+    record.log("agent", fleetdata.HOST, {"agent": "started", "version": "1"}, NOW)
+    assert (view(record).agent_stopped, view(record).behind) == (False, False)
 
 
 def test_an_empty_record_is_behind_and_has_no_rows() -> None:
