@@ -90,6 +90,22 @@ def test_control_without_the_hook_the_same_machine_s_packets_reach_the_bridge(tm
     assert {"0x0806", "0x86dd"} <= protocols  # ARP, and IPv6's own first words
 
 
+def test_not_one_packet_of_a_quarantined_restore_reaches_the_bridge(host: HookHost, folder: Path) -> None:
+    _, serial = host.define_talking("resumed", MAC, folder)
+    with host.agent().running() as agent:
+        host.virsh("start", "resumed")
+        guests.wait_for(serial, "SENT 1")
+        host.virsh("managedsave", "resumed")
+        agent.answer = hookhost.QUARANTINE
+        serial.unlink()
+        with taps.listening(host.daemon.inside_network, BRIDGE, folder / "heard") as ear:
+            host.virsh("start", "resumed")
+            hookhost.wait_until(lambda: len([x for x in guests.lines(serial) if x.startswith("SENT")]) >= 2)
+            host.virsh("destroy", "resumed")
+        assert ear.frames() == []
+    assert [event.save is not None for event in agent.events if event.operation == "restore"] == [True]
+
+
 def test_control_an_allowed_machine_s_tap_stays_on_its_bridge(host: HookHost) -> None:
     host.define("onbridge", interface(MAC))
     with host.agent().running():

@@ -45,6 +45,11 @@ class Lab:
         self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
         hookfiles.install_hook(self.hooks, self.settings)
 
+    def install_settings_only(self, **changes: object) -> None:
+        hook = self.hook.read_bytes()
+        self.install(**changes)
+        self.hook.write_bytes(hook)
+
     @property
     def hook(self) -> Path:
         return self.hooks / "qemu.d" / "undercroft"
@@ -322,6 +327,79 @@ def test_a_start_without_prepare_s_note_is_refused(lab: Lab) -> None:
     code, told = lab.call("start", "begin")
     assert code == 1
     assert "is missing: prepare leaves its answer there" in told
+
+
+@pytest.mark.parametrize(
+    ("operation", "sub"),
+    [
+        ("migrate", "begin"),
+        ("restore", "begin"),
+        ("started", "begin"),
+        ("reconnect", "begin"),
+        ("attach", "begin"),
+    ],
+)
+def test_what_is_only_told_is_kept_whether_the_agent_is_there_or_not(
+    lab: Lab, operation: str, sub: str
+) -> None:
+    assert lab.call(operation, sub) == (0, "")
+    (event,) = lab.events()
+    assert (event.operation, event.sub, event.alone, event.save) == (operation, sub, False, None)
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"),
+    [
+        ("<interface type='user'/>", "an interface of type 'user'"),
+        ("<interface type='direct'><source dev='eth0'/></interface>", "an interface of type 'direct'"),
+        ("<interface type='hostdev'/>", "an interface of type 'hostdev'"),
+        ("<interface type='vhostuser'/>", "an interface of type 'vhostuser'"),
+        (
+            "<hostdev type='pci'><source><address domain='0x7fff' bus='0xff' slot='0x1f' function='0x7'/>"
+            "</source></hostdev>",
+            "the host's PCI device 7fff:ff:1f.7",
+        ),
+        (
+            "</devices><qemu:commandline><qemu:arg value='-netdev'/></qemu:commandline><devices>",
+            "a network of <qemu:commandline>",
+        ),
+    ],
+)
+def test_a_way_to_the_network_that_cannot_be_held_is_refused_where_it_would_have_to_be(
+    lab: Lab, devices: str, words: str
+) -> None:
+    with lab.agent(hookhost.QUARANTINE).running() as agent:
+        code, told = lab.call(xml=lab.xml(devices))
+    assert code == 1
+    assert "unenforceable" in told
+    assert words in told
+    asked, refused = agent.events if len(agent.events) == 2 else [*agent.events, *lab.events()]
+    assert (asked.alone, refused.alone, refused.decided) == (False, True, "refuse")
+    assert asked.ident != refused.ident
+    with lab.agent().running():
+        assert lab.call(xml=lab.xml(devices)) == (0, "")
+
+
+@pytest.mark.parametrize("tap", ["", "vnet-of-nobody", "../../x", "lo", "x" * 300])
+def test_a_start_whose_tap_is_none_is_refused(lab: Lab, tap: str) -> None:
+    devices = f"<interface type='bridge'><source bridge='lab0'/><target dev='{tap}'/></interface>"
+    with lab.agent(hookhost.QUARANTINE).running():
+        assert lab.call(xml=lab.xml(devices)) == (0, "")
+        code, told = lab.call("start", "begin", lab.xml(devices))
+    assert code == 1
+    assert told.startswith("undercroft: web01 may not start: ")
+    assert told.count("\n") == 1
+
+
+def test_a_hook_whose_input_never_ends_gives_up_by_itself(lab: Lab) -> None:
+    text = lab.hook.read_text()
+    lab.hook.write_text(text.replace("SPARE_S = 15", "SPARE_S = 1"))
+    lab.install_settings_only(timeout_s=0.1)
+    command = [str(lab.hook), "web01", "prepare", "begin", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"took too long" in process.stderr.read()
+        assert process.wait() == 1
 
 
 def test_what_the_hook_writes_is_what_the_model_reads(lab: Lab) -> None:

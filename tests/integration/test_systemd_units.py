@@ -80,7 +80,8 @@ def capabilities() -> set[str]:
 def confined(script: str, allowed: set[str]) -> str:
     """Run a script as root with no other capabilities, in a network namespace of its own."""
     bounds = ",".join(["-all", *(f"+{name}" for name in sorted(allowed))])
-    command = ["unshare", "--net", "setpriv", "--bounding-set", bounds, sys.executable, "-c", script]
+    confinement = ["unshare", "--net", "setpriv", "--no-new-privs", "--bounding-set", bounds]
+    command = [*confinement, sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout

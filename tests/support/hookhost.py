@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,10 +84,7 @@ class Agent:
 
     def wait_for(self, name: str, step: str) -> None:
         """Wait until a call of one machine has arrived."""
-        deadline = time.monotonic() + 30
-        while step not in self.steps(name):
-            assert time.monotonic() < deadline, self.steps(name)
-            time.sleep(0.02)
+        wait_until(lambda: step in self.steps(name))
 
 
 @dataclass
@@ -176,6 +173,14 @@ class HookHost:
     def spooled(self) -> list[HookEvent]:
         """Return the events that wait in the spool."""
         return [hookfiles.read_event(self.state, name) for name in hookfiles.spooled(self.state)]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 TALK = """

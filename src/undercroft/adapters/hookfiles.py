@@ -41,6 +41,7 @@ MAX_XML_CHARS = 8 << 20
 MAX_NOTE_BYTES = 1 << 20
 SAMPLE_BYTES = 1 << 20
 KEY_BYTES = 32
+HALF_WRITTEN_S = 600.0
 
 _EVENT_NAME = re.compile(r"\d{20}-[0-9a-f]{32}\.json")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -295,6 +296,19 @@ def set_aside(state: Path, name: str) -> Path:
     with _told(target):
         (state / "spool" / name).replace(target)
     return target
+
+
+def sweep(state: Path, now: datetime) -> None:
+    """Remove what hooks that were killed left half written; a hook lives for less than a minute or two.
+
+    Raises OperationError.
+    """
+    with _told(state):
+        for folder in (state / "spool", state / "run"):
+            for entry in os.scandir(folder):
+                is_old = now.timestamp() - entry.stat(follow_symlinks=False).st_mtime > HALF_WRITTEN_S
+                if entry.name.startswith(".") and entry.is_file(follow_symlinks=False) and is_old:
+                    Path(entry.path).unlink(missing_ok=True)
 
 
 def remove_event(state: Path, name: str) -> None:

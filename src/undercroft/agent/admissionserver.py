@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from undercroft.adapters.hookfiles import (
@@ -27,6 +28,7 @@ from undercroft.adapters.hookfiles import (
     remove_event,
     set_aside,
     spooled,
+    sweep,
 )
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError, UndercroftError
 from undercroft.model.execution import HookEvent
@@ -98,6 +100,7 @@ class AdmissionServer:
 
     async def start(self) -> None:
         """Take what waits in the spool, in order, then listen. Raises OperationError, StateError."""
+        await asyncio.to_thread(sweep, self._state, datetime.now(UTC))
         await self.drain()
         listener = _listen(self._address)
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_NAME_BYTES)

@@ -274,3 +274,18 @@ def test_xml_longer_than_any_other_text_is_taken_whole(lab: Lab) -> None:
 
     asyncio.run(run())
     assert lab.seen[0].xml == xml
+
+
+def test_what_a_killed_hook_left_half_written_is_removed_once_it_is_old(lab: Lab) -> None:
+    old, young = lab.state / "spool" / ".old.json.1", lab.state / "run" / ".young.json.2"
+    for path in (old, young):
+        path.write_text("{")
+    os.utime(old, (1, 1))
+
+    async def run() -> None:
+        async with lab.server():
+            pass
+
+    asyncio.run(run())
+    assert not old.exists()
+    assert young.exists()
