@@ -1,0 +1,307 @@
+"""A host as an administrator has it: libvirtd, a bridge, and `undercroft up` with everything real.
+
+Machines boot a tiny kernel from outside their disk, and mount the disk: a small Debian tree whose package
+database says whether openssl is patched. The guest counts on its console, and sends on its network card
+from its first second.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import advisorydata
+import guests
+import hookhost
+import libvirtd
+import taps
+from diskimages import make_qcow2, run
+from machineimages import DebPackage, debian_tree, make_filesystem
+from program import PROGRAM
+
+from undercroft.adapters import hookfiles
+from undercroft.advisories.records import KnownExploited, Status
+from undercroft.ports.records import Records
+from undercroft.store.database import AdvisoryDatabase
+from undercroft.store.fleet.records import open_records
+
+OLD, NEW = "3.0.14-1~deb12u2", "3.0.15-1~deb12u1"
+CVE = "CVE-2024-5535"
+BRIDGE = hookhost.BRIDGE
+WAIT_S = 60.0
+
+_PASSWD = b"root:x:0:0:root:/root:/bin/bash\n"
+_SHADOW = b"root:*:19000:0:99999:7:::\n"
+WORKLOAD = """
+mount -t ext4 /dev/vda /mnt
+ip link set lo up
+ip addr add 192.0.2.7/24 dev eth0 2>/dev/null && ip link set eth0 up
+n=0
+while :; do
+  n=$((n+1))
+  arping -c 1 -w 1 -I eth0 192.0.2.1 >/dev/null 2>&1 || usleep 200000
+  echo ALIVE $n
+done
+"""
+
+
+@dataclass
+class FleetHost:
+    """The host.
+
+    Attributes:
+        daemon: its libvirtd.
+        folder: policy, advisories, and what the test makes.
+        boot: what its machines boot.
+        agent: the process of `undercroft up`, None while it is not running.
+    """
+
+    daemon: libvirtd.Libvirtd
+    folder: Path
+    boot: guests.BootFiles
+    agent: subprocess.Popen[bytes] | None = None
+    databases: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        """The agent's folder of state."""
+        return self.daemon.root / "state"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the program is told."""
+        return {
+            **os.environ,
+            "NO_COLOR": "1",
+            "COLUMNS": "140",
+            "UNDERCROFT_DATABASE": str(self.folder / "advisories.db"),
+            "UNDERCROFT_STATE": str(self.state),
+            "UNDERCROFT_ETC": str(self.folder),
+            "UNDERCROFT_RUN": str(self.daemon.root / "agent"),
+            "UNDERCROFT_FLEET_DATABASE": self.databases.get("fleet", ""),
+        }
+
+    # The administrator's commands
+
+    def virsh(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run virsh on this libvirtd."""
+        command = [*self.daemon.inside, "virsh", "-c", "qemu:///system", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def undercroft(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run the program on this host."""
+        done = subprocess.run(
+            [*self.daemon.inside_network, str(PROGRAM), *arguments],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            check=False,
+            timeout=100,
+            stdin=subprocess.DEVNULL,
+        )
+        assert not check or done.returncode == 0, (done.returncode, done.stderr, done.stdout)
+        return done
+
+    def document(self, *arguments: str) -> Any:
+        """Return what the program says as JSON."""
+        done = self.undercroft(*arguments, "-f", "json")
+        assert done.stdout, (done.returncode, done.stderr)
+        return json.loads(done.stdout)
+
+    def policy(self, text: str) -> None:
+        """Write the policy; an agent that runs takes it over within seconds."""
+        path = self.folder / "policy.yaml"
+        path.with_suffix(".new").write_text(text)
+        path.with_suffix(".new").replace(path)
+
+    # The agent
+
+    @contextmanager
+    def up(self, *options: str) -> Iterator[None]:
+        """Run the agent while the block runs; it is asked to end then, and does."""
+        self.start_agent(*options)
+        try:
+            yield
+        finally:
+            self.stop_agent()
+
+    def start_agent(self, *options: str) -> None:
+        """Start the agent and wait until it answers hooks."""
+        log = (self.folder / "agent.log").open("ab")
+        # The program runs in namespaces; what is signalled is nsenter's child, which has its number there.
+        command = [*self.daemon.inside_network, str(PROGRAM), "up", "--no-metrics", *options]
+        self.agent = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
+        )
+        log.close()
+        address = self.daemon.root / "agent" / "admission.sock"
+        self.wait(lambda: self._answers(address), "the agent answers hooks")
+
+    def _answers(self, address: Path) -> bool:
+        assert self.agent is not None
+        assert self.agent.poll() is None, self.log()
+        return _listens(address)
+
+    def stop_agent(self, number: int = signal.SIGTERM) -> None:
+        """End the agent by a signal."""
+        if self.agent is None:
+            return
+        for child in Path(f"/proc/{self.agent.pid}/task/{self.agent.pid}/children").read_text().split():
+            os.kill(int(child), number)
+        code = self.agent.wait(timeout=60)
+        self.agent = None
+        assert number == signal.SIGKILL or code == 0, self.log()
+
+    def log(self) -> str:
+        """Return what the agent has written for the journal."""
+        path = self.folder / "agent.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @contextmanager
+    def records(self) -> Iterator[Records]:
+        """Open the record."""
+        with closing(open_records(self.databases.get("fleet") or str(self.state / "fleet.db"))) as records:
+            yield records
+
+    # Machines
+
+    def image(self, name: str, state: Path) -> Path:
+        """Make the image of a machine from a filesystem."""
+        path = self.daemon.images / f"{name}.qcow2"
+        return make_qcow2(state, path)
+
+    def write(self, image: Path, state: Path) -> None:
+        """Write a filesystem into the image of a machine that is off; its snapshots stay."""
+        run("qemu-img", "convert", "-n", "-f", "raw", "-O", "qcow2", state, image)
+
+    def define(
+        self, name: str, image: Path, devices: str | None = None, *, genid: bool = True, metadata: str = ""
+    ) -> str:
+        """Define a machine and return its UUID."""
+        devices = hookhost.interface(mac_of(name)) if devices is None else devices
+        ident = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{self.daemon.root.name}"))
+        serial = self.serial(name)
+        disks = [libvirtd.disk_xml(image, "vda")]
+        xml = libvirtd.domain_xml(name, self.boot, serial, disks, extra=devices)
+        extra = f"<uuid>{ident}</uuid>{'<genid/>' if genid else ''}{metadata}"
+        path = self.daemon.images / f"{name}.xml"
+        path.write_text(xml.replace("</name>", f"</name>{extra}", 1))
+        self.virsh("define", str(path))
+        return ident
+
+    def serial(self, name: str) -> Path:
+        """Return the file that a machine's console writes to."""
+        return self.daemon.images / f"{name}.serial"
+
+    def alive(self, name: str) -> int:
+        """Return the last number that the guest has counted to."""
+        lines = [line for line in guests.lines(self.serial(name)) if line.startswith("ALIVE ")]
+        return int(lines[-1].split()[1]) if lines else 0
+
+    def goes_on(self, name: str) -> None:
+        """Wait until the guest counts on from where it is."""
+        seen = self.alive(name)
+        self.wait(lambda: self.alive(name) > seen + 1, f"{name} counts on")
+
+    def forget(self, name: str) -> None:
+        """Stop a machine, if it runs, and forget it."""
+        self.virsh("destroy", name, check=False)
+        self.virsh("undefine", name, "--managed-save", "--snapshots-metadata", check=False)
+
+    # Waiting
+
+    def wait(self, condition: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> Any:
+        """Wait until `condition` gives something, and return it."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"waited in vain: {what}\n{self.log()}"
+            time.sleep(0.05)
+        return found
+
+    def verdict(self, name: str) -> str:
+        """Return the verdict on a subject by its name, "" while there is none."""
+        with self.records() as records, records.reading() as record:
+            keys = {subject.name: subject.key for subject in record.subjects()}
+            judgement = record.judgement(keys.get(name, ""))
+            return judgement.verdict.value if judgement else ""
+
+    def wait_for_verdict(self, name: str, verdict: str) -> None:
+        """Wait until the verdict on a subject is this one."""
+        self.wait(lambda: self.verdict(name) == verdict, f"{name} is {verdict}, not {self.verdict(name)}")
+
+
+def mac_of(name: str) -> str:
+    """Return a machine's address."""
+    tail = uuid.uuid5(uuid.NAMESPACE_DNS, name).hex[:6]
+    return f"52:54:00:{tail[:2]}:{tail[2:4]}:{tail[4:]}"
+
+
+def filesystem(folder: Path, name: str, version: str, files: dict[str, bytes] | None = None) -> Path:
+    """Make the filesystem of one state of a machine, with openssl in that version."""
+    tree = debian_tree(
+        folder / name,
+        [DebPackage("libssl3", version, "openssl"), DebPackage("openssl", version)],
+        {"etc/passwd": _PASSWD, "etc/shadow": _SHADOW, **(files or {})},
+    )
+    (tree / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
+    return make_filesystem(tree, folder / f"{name}.fs")
+
+
+def write_advisories(path: Path, *, fixed_on: date = date(2024, 7, 1), known_exploited: bool = True) -> None:
+    """Write an advisory database in which the old openssl has a hole that is known to be exploited."""
+    now = datetime.now(UTC)
+    tracker = advisorydata.header("debian-tracker", complete=True, published_at=now)
+    dsa = advisorydata.header("debian-dsa", published_at=now)
+    mirror = advisorydata.header("mirror:debian:12:bookworm-security", published_at=now)
+    kev = advisorydata.header("kev", (), published_at=now)
+    fixed = advisorydata.statement(tracker, "openssl", CVE, NEW)
+    dated = advisorydata.statement(dsa, "openssl", CVE, NEW, published_on=fixed_on)
+    other = advisorydata.statement(tracker, "bash", "CVE-1", status=Status.NOT_AFFECTED)
+    listed = [advisorydata.listed(name, NEW, "openssl") for name in ("libssl3", "openssl")]
+    exploited = [KnownExploited(CVE, date(2024, 7, 2))] if known_exploited else []
+    with AdvisoryDatabase(path, writable=True) as database:
+        database.replace_feed(tracker, [fixed, other], now)
+        database.replace_feed(dsa, [dated], now)
+        database.replace_feed(mirror, listed, now)
+        database.replace_feed(kev, exploited, now)
+
+
+@contextmanager
+def running(folder: Path, workload: str = WORKLOAD) -> Iterator[FleetHost]:
+    """Run the libvirtd with the hook and a bridge; the agent is the test's to start."""
+
+    def prepare(root: Path) -> None:
+        hookfiles.prepare_folders(root / "state")
+        (root / "etc" / "hooks" / "qemu.d").mkdir(parents=True)
+        hookfiles.install_hook(root / "etc" / "hooks", hookhost.settings_of(root))
+
+    with libvirtd.running(prepare) as daemon:
+        taps.make_bridge(daemon.inside_network, BRIDGE)
+        boot = guests.with_workload(guests.boot_files(), workload, daemon.images)
+        host = FleetHost(daemon, folder, boot)
+        write_advisories(folder / "advisories.db")
+        try:
+            yield host
+        finally:
+            host.stop_agent(signal.SIGKILL)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def missing() -> str:
+    """Return why there can be no such host here, "" when there can."""
+    return hookhost.missing()
