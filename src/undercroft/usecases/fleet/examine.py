@@ -24,6 +24,9 @@ from undercroft.store.fleet.digests import text_digest, to_text
 INTENT_VALID = timedelta(minutes=5)
 """How long an order waits for the start that it is about."""
 
+RELEASE_VALID = timedelta(hours=24)
+"""How long a release that overrides the policy counts: no judgement closes the network again until then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:

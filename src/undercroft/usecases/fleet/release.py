@@ -21,6 +21,7 @@ from undercroft.ports.records import Record, Records
 from undercroft.ports.taps import Taps
 from undercroft.usecases.fleet.examine import (
     INTENT_VALID,
+    RELEASE_VALID,
     Examiner,
     Order,
     against_floor,
@@ -80,6 +81,8 @@ def check(
 def carry_out(records: Records, taps: Taps, standing: Standing, order: Order, *, state: Path) -> None:
     """Open a machine's network, or raise and leave it closed. The order and its outcome are on record.
 
+    An order that overrides what stands against it counts for `RELEASE_VALID`.
+
     Args:
         records: the record; no transaction is open.
         taps: the host's devices.
@@ -111,7 +114,7 @@ def carry_out(records: Records, taps: Taps, standing: Standing, order: Order, *,
                     by=order.by,
                     reason=order.reason,
                     at=order.at,
-                    until=order.at + INTENT_VALID,
+                    until=order.at + (RELEASE_VALID if standing.against else INTENT_VALID),
                     overrides=bool(standing.against),
                 )
             )

@@ -100,7 +100,8 @@ def carry_out(
     """Revert as `comeback` decided, or raise before anything has happened to the running guest.
 
     The order and its outcome are on record. Where the decision is a quarantine the revert is carried out;
-    the agent closes the network at the start that follows.
+    the agent closes the network at the start that follows. An order that overrides counts on for the next
+    start, since a snapshot of a machine that was off starts nothing.
 
     Args:
         records: the record; no transaction is open.
@@ -147,6 +148,9 @@ def carry_out(
             record.end_intent(comeback.machine, KIND, order.at)
         _log(records, comeback, order, "failed", str(error))
         raise
+    if not refused:  # the start, if there was one, is decided; no other may be taken for it
+        with records.transaction() as record:
+            record.end_intent(comeback.machine, KIND, order.at)
     _log(records, comeback, order, "done")
 
 

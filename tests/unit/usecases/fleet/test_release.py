@@ -10,7 +10,7 @@ from comebackdata import NOW, PATCHED, UNPATCHED, UUID, Scene, look
 from undercroft.errors import DeniedError, InputError, OperationError, StateError
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Outcome, RuleResult
-from undercroft.usecases.fleet.examine import Order
+from undercroft.usecases.fleet.examine import RELEASE_VALID, Order
 from undercroft.usecases.fleet.release import carry_out, check
 
 
@@ -70,6 +70,7 @@ def test_an_override_is_on_record(scene: Scene, tmp_path: Path) -> None:
         intent = record.intent(UUID, "release", NOW)
     assert intent is not None
     assert (intent.overrides, intent.reason) == (True, "no time")
+    assert intent.until - NOW == RELEASE_VALID
 
 
 @pytest.mark.parametrize("anyway", [False, True])

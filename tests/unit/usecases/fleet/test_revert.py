@@ -24,6 +24,11 @@ def scene() -> Scene:
     return Scene()
 
 
+def intent_of(scene: Scene):
+    with scene.records.reading() as record:
+        return record.intent(UUID, "revert", NOW)
+
+
 def test_what_was_fixed_and_what_was_taken_away_would_come_back(scene: Scene) -> None:
     comeback = scene.check()
     (item,) = comeback.returning
@@ -100,13 +105,8 @@ def test_an_override_needs_a_reason_and_goes_on_record_before_libvirt_is_asked(s
     with pytest.raises(InputError, match="--reason"):
         scene.carry_out(comeback, anyway=True, reason=" ")
     assert scene.reverts == []
-    scene.fleet.on_start = lambda _domain, _way: intents.append(intent())
-
-    def intent():
-        with scene.records.reading() as record:
-            return record.intent(UUID, "revert", NOW)
-
     intents: list = []
+    scene.fleet.on_start = lambda _domain, _way: intents.append(intent_of(scene))
     scene.carry_out(comeback, anyway=True, reason="lost the database")
     (found,) = intents
     assert (found.state, found.by, found.reason, found.overrides) == (
@@ -121,13 +121,16 @@ def test_an_override_needs_a_reason_and_goes_on_record_before_libvirt_is_asked(s
         assert record.intent(UUID, "revert", found.until.replace(year=2027)) is None
 
 
-def test_anyway_where_nothing_stands_against_it_overrides_nothing(scene: Scene) -> None:
+def test_anyway_where_nothing_stands_against_it_overrides_nothing_and_counts_for_no_other_start(
+    scene: Scene,
+) -> None:
     scene.examiner.looks[BEFORE.name] = look(PATCHED)
+    intents: list = []
+    scene.fleet.on_start = lambda _domain, _way: intents.append(intent_of(scene))
     scene.carry_out(scene.check(), anyway=True)
-    with scene.records.reading() as record:
-        intent = record.intent(UUID, "revert", NOW)
-    assert intent is not None
-    assert not intent.overrides
+    (found,) = intents
+    assert (found.state, found.overrides) == (BEFORE.name, False)
+    assert intent_of(scene) is None
 
 
 def test_a_quarantine_is_carried_out(scene: Scene) -> None:
@@ -212,8 +215,7 @@ def test_a_revert_that_fails_in_libvirt_leaves_no_intent_and_says_so(scene: Scen
     scene.fleet.on_start = refuse
     with pytest.raises(OperationError, match="not supported yet"):
         scene.carry_out(comeback)
-    with scene.records.reading() as record:
-        assert record.intent(UUID, "revert", NOW) is None
+    assert intent_of(scene) is None
     last = json.loads(scene.logged("revert")[-1])
     assert (last["outcome"], last["detail"]) == ("failed", "revert to external snapshot not supported yet")
 
@@ -262,7 +264,7 @@ class Failing:
         pass
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_a_database_that_fails_at_any_point_leaves_no_revert_off_the_record(
     scene: Scene, number: int
 ) -> None:
