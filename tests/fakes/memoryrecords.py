@@ -11,7 +11,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from undercroft.assurance.auditlog import NO_DIGEST, make_entry
 from undercroft.errors import NotFoundError, OperationError
 from undercroft.model.audit import AuditEntry
 from undercroft.model.credentials import Credentials
-from undercroft.model.domain import PoolVolume, Survey
+from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.execution import Execution, HookEvent, RecordedState
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import FileIdentity, Floor, Hold, Intent, MachineRecord, ReadSet, Scan
@@ -114,10 +114,17 @@ class MemoryRecord:
             state.machines[key] = MachineRecord(survey.host, domain, first, survey.taken_at)
         for key, known in state.machines.items():
             if key[0] == survey.host and key[1] not in present and known.gone_at is None:
-                state.machines[key] = MachineRecord(
-                    known.host, known.domain, known.first_seen, known.last_seen, survey.taken_at
-                )
+                state.machines[key] = replace(known, gone_at=survey.taken_at)
         state.volumes[survey.host] = survey.volumes
+
+    def put_domain(self, host: str, uuid: str, domain: Domain | None, at: datetime) -> None:
+        machines = self._written.machines
+        known = machines.get((host, uuid))
+        if domain is not None:
+            first = at if known is None else known.first_seen
+            machines[host, uuid] = MachineRecord(host, domain, first, at)
+        elif known is not None and known.gone_at is None:
+            machines[host, uuid] = replace(known, gone_at=at)
 
     def machines(self, host: str = "", *, gone: bool = False) -> tuple[MachineRecord, ...]:
         found = [
@@ -224,11 +231,15 @@ class MemoryRecord:
         return assessment if advisories in {"", mark} else None
 
     def put_judgements(self, judgements: Sequence[Judgement]) -> None:
-        for judgement in judgements:
-            known = self._draft.judgements.get(judgement.subject)
+        state = self._written
+        for judgement in {judgement.subject: judgement for judgement in judgements}.values():
+            known = state.judgements.get(judgement.subject)
+            is_late = known is not None and known.judged_at > judgement.judged_at
+            if judgement.subject not in state.subjects or is_late:
+                continue
             before = None if known is None else (known.verdict.value, known.action.value)
             line = logged.judgement_line(before, judgement)
-            self._written.judgements[judgement.subject] = judgement
+            state.judgements[judgement.subject] = judgement
             if line is not None:
                 self.log(*line)
 

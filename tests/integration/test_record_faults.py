@@ -31,6 +31,7 @@ from recordvalues import (
     judgement,
     reads,
     scan,
+    subject,
     survey,
 )
 from sqlalchemy import event as sqlalchemy_event
@@ -74,6 +75,8 @@ def whole_transaction(record: Record) -> None:
     record.put_survey(survey(domain(1), domain(2)))
     digest, _ = record.put_inventory(inventory(), reads())
     record.put_scan(scan("machine:1", digest))
+    for key in ("machine:1", "machine:2"):
+        record.put_subject(subject(key))
     record.put_judgements([judgement("machine:1"), judgement("machine:2")])
     record.put_execution(execution())
     record.put_hold(Hold(UUID, "", (), "held", NOW, True))

@@ -9,7 +9,16 @@ from undercroft.model.execution import Execution, HookEvent, Origin
 from undercroft.model.finding import Assessment, EndOfLife, Finding, FixState, Severity
 from undercroft.model.fleet import DiskRead, FileIdentity, ReadSet, Scan
 from undercroft.model.inventory import Boot, Inventory, OsRelease, Package
-from undercroft.model.verdict import Action, Decision, Judgement, Outcome, RuleResult, Verdict
+from undercroft.model.verdict import (
+    Action,
+    Decision,
+    Judgement,
+    Outcome,
+    RuleResult,
+    Subject,
+    SubjectKind,
+    Verdict,
+)
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 UUID = "6f0c0f6e-0000-4000-8000-000000000001"
@@ -34,6 +43,11 @@ def domain(number: int = 1, name: str = "", **changes: object) -> Domain:
 def survey(*domains: Domain, at: datetime = NOW, host: str = "host1", **changes: object) -> Survey:
     volumes = (PoolVolume("default", "a.qcow2", "/images/a.qcow2", "qcow2", 1 << 30),)
     return replace(Survey(host, "qemu:///system", at, domains, volumes), **changes)  # type: ignore[arg-type]
+
+
+def subject(key: str = "machine:1", **changes: object) -> Subject:
+    plain = Subject(key, SubjectKind.MACHINE, key, "host1", key.split(":")[1])
+    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def inventory(packages: int = 3, **changes: object) -> Inventory:

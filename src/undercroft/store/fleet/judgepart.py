@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -17,6 +18,16 @@ from undercroft.store.fleet.session import Fields, bodies_of, chunks
 from undercroft.store.fleet.tables import key_text, micros, moment
 
 Fix = tuple[str, str, str]
+
+
+class _Standing(NamedTuple):
+    """When a subject was judged last, and verdict and action then, None for never."""
+
+    judged_at: int
+    judged: tuple[str, str] | None
+
+
+_NOTHING = _Standing(0, None)
 
 
 class JudgePart(LogPart):
@@ -53,16 +64,16 @@ class JudgePart(LogPart):
 
     def put_judgements(self, judgements: Sequence[Judgement]) -> None:
         """See `ports.records.Record.put_judgements`."""
-        latest = {value.subject: value for value in judgements}
-        before: dict[str, tuple[str, str]] = {}
-        columns = select(tables.judgement.c.subject, tables.judgement.c.verdict, tables.judgement.c.action)
-        for some in chunks(latest):
-            rows = self._all(columns.where(tables.judgement.c.subject.in_(some)))
-            before |= {key: (verdict, action) for key, verdict, action in rows}
-        self._put(tables.judgement, [_judgement_row(value) for value in latest.values()])
-        lines = [
-            logged.judgement_line(before.get(key_text(value.subject)), value) for value in latest.values()
-        ]
+        latest = {key_text(value.subject): value for value in judgements}
+        standing = self._standing(value.subject for value in latest.values())
+        rows: list[Fields] = []
+        lines: list[logged.Line | None] = []
+        for key, value in latest.items():
+            if key not in standing or standing[key].judged_at > micros(value.judged_at):
+                continue
+            rows.append(_judgement_row(value))
+            lines.append(logged.judgement_line(standing[key].judged, value))
+        self._put(tables.judgement, rows)
         self._append([line for line in lines if line is not None])
 
     def judgements(self) -> Mapping[str, Judgement]:
@@ -189,6 +200,18 @@ class JudgePart(LogPart):
             self._insert(tables.fix, [_fix_row(value, at) for value in new])
         return {value: found or at for value, found in seen.items()}
 
+    def _standing(self, keys: Iterable[str]) -> dict[str, _Standing]:
+        """Return what is on record of those of these subjects that are there, by the key as it is stored."""
+        subject, judgement = tables.subject.c, tables.judgement.c
+        joined = tables.subject.outerjoin(tables.judgement, judgement.subject == subject.key)
+        columns = select(subject.key, judgement.verdict, judgement.action, judgement.judged_at)
+        found: dict[str, _Standing] = {}
+        for some in chunks(keys):
+            statement = columns.select_from(joined).where(subject.key.in_(some))
+            for key, verdict, action, judged_at in self._all(statement):
+                found[key] = _NOTHING if verdict is None else _Standing(judged_at, (verdict, action))
+        return found
+
     def _fixes(self, release: str, sources: Iterable[str]) -> Iterable[tuple[str, str, str, int]]:
         columns = select(
             tables.fix.c.release, tables.fix.c.source, tables.fix.c.vulnerability, tables.fix.c.seen_at
@@ -205,6 +228,7 @@ def _judgement_row(value: Judgement) -> Fields:
         "subject": value.subject,
         "verdict": value.verdict.value,
         "action": value.action.value,
+        "judged_at": micros(value.judged_at),
         "body": to_text(value),
     }
 

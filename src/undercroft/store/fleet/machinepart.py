@@ -1,6 +1,7 @@
 """A record's machines and volumes."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, Text, or_, select, type_coerce
@@ -50,6 +51,17 @@ class MachinePart(Session):
             tables.machine.update().where(here, tables.machine.c.gone_at.is_(None)).values(last_seen=taken_at)
         )
         self._put_volumes(survey)
+
+    def put_domain(self, host: str, uuid: str, domain: Domain | None, at: datetime) -> None:
+        """See `ports.records.Record.put_domain`."""
+        this = (tables.machine.c.host == host, tables.machine.c.uuid == uuid)
+        if domain is None:
+            present = tables.machine.update().where(*this, tables.machine.c.gone_at.is_(None))
+            self._write(present.values(gone_at=micros(at)))
+            return
+        known = self._all(select(tables.machine.c.first_seen).where(*this))
+        first_seen = known[0][0] if known else micros(at)
+        self._put(tables.machine, [_machine_row(host, domain, to_text(domain), first_seen, micros(at))])
 
     def machines(self, host: str = "", *, gone: bool = False) -> tuple[MachineRecord, ...]:
         """See `ports.records.Record.machines`."""

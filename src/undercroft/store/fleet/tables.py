@@ -174,6 +174,7 @@ judgement = Table(
     _key("subject"),
     Column("verdict", Text, nullable=False),
     Column("action", Text, nullable=False),
+    Column("judged_at", BigInteger, nullable=False),
     _body(),
 )
 decision = Table(

@@ -19,6 +19,7 @@ from recordvalues import (
     later,
     reads,
     scan,
+    subject,
     survey,
     uuid,
 )
@@ -239,6 +240,8 @@ def test_a_judgement_is_replaced_and_logged_only_where_verdict_or_action_changed
     again = replace(steady, judged_at=later(60), policy="q" * 64)
     drifting = replace(again, verdict=Verdict.DRIFTING, judged_at=later(90), since=later(80))
     refused = replace(drifting, action=Action.REFUSE, judged_at=later(99))
+    with records.transaction() as record:
+        record.put_subject(subject())
     for value in (steady, again, drifting, refused):
         with records.transaction() as record:
             record.put_judgements([value])
@@ -248,6 +251,43 @@ def test_a_judgement_is_replaced_and_logged_only_where_verdict_or_action_changed
     assert [entry.kind for entry in entries] == ["verdict"] * 3
     assert [entry.at for entry in entries] == [NOW, later(90), later(99)]
     assert '"before":["steady","allow"]' in entries[1].body
+
+
+def test_a_judgement_that_was_made_earlier_does_not_replace_a_later_one(records: Records):
+    earlier, late = judgement(verdict=Verdict.DRIFTING), judgement(at=later(60))
+    with records.transaction() as record:
+        record.put_subject(subject())
+        record.put_judgements([late])
+        record.put_judgements([earlier])
+        assert record.judgements() == {"machine:1": late}
+        assert len(record.log_entries()) == 1
+
+
+def test_a_judgement_of_a_subject_that_is_gone_is_dropped(records: Records):
+    with records.transaction() as record:
+        record.put_subject(subject())
+        record.drop_subjects(["machine:1"])
+        record.put_judgements([judgement()])
+        assert record.judgements() == {}
+        assert record.log_entries() == ()
+
+
+def test_one_machine_is_put_on_record_by_itself_and_taken_for_gone(records: Records):
+    with records.transaction() as record:
+        record.put_survey(survey(domain(1), domain(2)))
+        record.put_domain("host1", uuid(1), domain(1, autostart=True), later(5))
+        record.put_domain("host1", uuid(2), None, later(6))
+        record.put_domain("host1", uuid(2), None, later(7))
+        record.put_domain("host1", uuid(3), domain(3), later(8))
+        record.put_domain("host1", uuid(4), None, later(9))
+        found = {known.domain.uuid: known for known in record.machines(gone=True)}
+        volumes = record.volumes("host1")
+    assert sorted(found) == [uuid(1), uuid(2), uuid(3)]
+    assert (found[uuid(1)].first_seen, found[uuid(1)].last_seen) == (NOW, later(5))
+    assert found[uuid(1)].domain.autostart
+    assert found[uuid(2)].gone_at == later(6)
+    assert found[uuid(3)].first_seen == later(8)
+    assert volumes
 
 
 def test_a_decision_counts_once(records: Records):

@@ -129,6 +129,7 @@ def _judged() -> None:
         sa.Column("subject", sa.Text(), primary_key=True),
         sa.Column("verdict", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("judged_at", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
     )
     op.create_table(
