@@ -172,6 +172,16 @@ class World:
         self._pause()
         self._replace(machine, machine.ends[eid], (Origin.BACKUP, eid))
 
+    def read_ends(self, machine: Machine) -> list[str]:
+        """Return the executions whose end the agent has read."""
+        with self.records.reading() as record:
+            marks = {state.key: state.fingerprint for state in record.states(machine.uuid)}
+        return [
+            eid
+            for eid, content in machine.ends.items()
+            if marks.get(f"end:{eid}") == self.fingerprint(content).digest
+        ]
+
     def tamper(self, machine: Machine) -> None:
         """Change the disks from outside, into a state that nobody has seen."""
         self._pause()

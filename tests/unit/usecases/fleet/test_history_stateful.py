@@ -74,8 +74,9 @@ class Lives(RuleBasedStateMachine):
     @rule(pick=_PICK, which=_PICK)
     def backup(self, pick: int, which: int) -> None:
         machine = self._any(pick, live=False)
-        if machine and machine.ends:
-            self.world.backup(machine, list(machine.ends)[which % len(machine.ends)])
+        ends = self.world.read_ends(machine) if machine else []  # of others nobody can know
+        if machine and ends:
+            self.world.backup(machine, ends[which % len(ends)])
 
     @rule(pick=_PICK)
     def touch(self, pick: int) -> None:

@@ -131,3 +131,20 @@ def test_a_record_that_was_put_back_with_the_disks_knows_nothing(world: World) -
     records._state = before  # host root has put both back
     world._replace(web, content, (Origin.BACKUP, first))
     assert _origin(world, world.start(web))[:2] == (Origin.START, first)
+
+
+def test_an_ordinary_pause_under_a_used_monitor_is_taken_for_a_load(world: World) -> None:
+    web = world.machine("web01")
+    first = world.start(web)
+    assert world.event(web, Happening.RESUMED, "unpaused") is None  # control: nobody used the monitor
+    web.tainted = ("custom-monitor",)
+    paused = world.event(web, Happening.RESUMED, "unpaused")
+    assert paused is not None
+    assert (paused.origin, paused.parent, paused.certain) == (Origin.LOAD, first, False)
+
+
+def test_a_copy_of_a_running_machine_without_any_uuid_is_a_first_start(world: World) -> None:
+    web = world.machine("web01")
+    world.start(web)
+    copy = world.machine("web02")  # its content was never read at the original
+    assert _origin(world, world.start(copy)) == (Origin.FIRST, "", True)
