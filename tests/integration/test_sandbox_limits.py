@@ -19,7 +19,7 @@ from undercroft.sandbox import launcher
 from undercroft.sandbox.inprocess import InProcessReader
 from undercroft.sandbox.limits import MIB, Limits
 from undercroft.sandbox.reader import SandboxedReader
-from undercroft.sandbox.wire import MAX_DATA_BYTES
+from undercroft.sandbox.wire import MAX_DATA_BYTES, MAX_REQUEST_BYTES
 
 TIGHT = Limits(memory_bytes=128 * MIB, cpu_s=20, wall_s=1.5, answer_bytes=1 * MIB)
 PATIENT = Limits(memory_bytes=128 * MIB, cpu_s=1, stream_cpu_s=2, wall_s=60)
@@ -235,8 +235,10 @@ def test_undecodable_bytes_survive_an_answer(reader: SandboxedReader, inprocess:
 
 
 def test_arguments_have_a_limit(reader: SandboxedReader) -> None:
-    with pytest.raises(InputError, match="the limit is 65536"):
-        reader.call("echo", {"name": "x" * (64 << 10)}, [])
+    fits = "x" * (MAX_REQUEST_BYTES - 1024)
+    assert reader.call("echo", {"name": fits}, []) == {"name": fits}
+    with pytest.raises(InputError, match=f"the limit is {MAX_REQUEST_BYTES}"):
+        reader.call("echo", {"name": "x" * MAX_REQUEST_BYTES}, [])
 
 
 def test_a_closed_descriptor_is_refused(reader: SandboxedReader) -> None:
