@@ -1,5 +1,6 @@
 """`doctor` on a host that can enforce, and on the same host with one thing after the other broken."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import hookhost
+import jsonschema
 import pytest
 from click.testing import CliRunner
 from hookhost import HookHost
@@ -243,3 +245,14 @@ def test_the_command_says_what_is_missing_where_nothing_is_installed(
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert "fail     agent" in result.output
     assert "-> systemctl start undercroft" in result.output
+
+
+def test_what_it_finds_is_documented_for_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERCROFT_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("UNDERCROFT_RUN", str(tmp_path / "run"))
+    arguments = ["-f", "json", "-c", f"qemu+unix:///system?socket={tmp_path}/none"]
+    document = json.loads(CliRunner().invoke(cli.command, arguments).output)
+    schema = json.loads((Path(__file__).parents[2] / "docs/schema/doctor-v1.json").read_text())
+    jsonschema.validate(document, schema)
+    assert document["able"] is False
+    assert document["checks"][0]["name"] == "libvirt"

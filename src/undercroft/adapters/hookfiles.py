@@ -195,7 +195,7 @@ def daemon_pid(run: Path = Path("/run")) -> int:
         with suppress(OSError, ValueError):
             pid = int((run / name).read_text())
             # The file may be of an earlier boot: the process has to be the daemon.
-            if name.removesuffix(".pid").startswith(Path(f"/proc/{pid}/comm").read_text().strip()):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name.removesuffix(".pid"):
                 return pid
     raise NotFoundError(f"{run}: neither libvirtd nor virtqemud runs: systemctl start libvirtd")
 

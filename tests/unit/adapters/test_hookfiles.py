@@ -1,0 +1,153 @@
+"""The agent's files for the hook: installation, keys, what is read back, and what is not let in."""
+
+import json
+import shutil
+import signal
+import stat
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from undercroft.adapters import hookfiles
+from undercroft.adapters.hookfiles import HookSettings, LastDecision, RunNote
+from undercroft.errors import InputError, NotFoundError, OperationError
+from undercroft.model.fleet import HeldTap
+from undercroft.model.verdict import Action
+
+UUID = "c7a5fdbd-cdaf-9455-926a-d65c16db1809"
+SETTINGS = HookSettings("/var/lib/undercroft", "/run/undercroft/admission.sock", break_glass=("db*",))
+NAME = f"{1:020d}-{1:032x}.json"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    hookfiles.prepare_folders(tmp_path / "state")
+    return tmp_path / "state"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_only_the_first_hook_of_a_folder_asks_for_a_reload(tmp_path: Path) -> None:
+    first = hookfiles.install_hook(tmp_path, SETTINGS)
+    again = hookfiles.install_hook(tmp_path, replace(SETTINGS, away=Action.ALLOW))
+    assert (first.changed, first.needs_reload) == (True, True)
+    assert (again.changed, again.needs_reload) == (False, False)
+    assert hookfiles.read_settings(tmp_path).away is Action.ALLOW
+    hook = tmp_path / "qemu.d" / "undercroft"
+    assert mode(hook) == 0o755
+    assert hook.read_bytes().startswith(b"#!/usr/bin/python3 -ISB\n")
+
+
+def test_a_hook_of_somebody_else_beside_it_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "qemu.d" / "other"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    assert not hookfiles.install_hook(tmp_path, SETTINGS).needs_reload
+    hookfiles.remove_hook(tmp_path)
+    assert other.read_text() == "#!/bin/sh\n"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["other", "qemu.d"]
+
+
+@pytest.mark.parametrize("bad_mode", [0o644, 0o777])
+def test_a_hook_with_another_mode_is_put_right(tmp_path: Path, bad_mode: int) -> None:
+    hookfiles.install_hook(tmp_path, SETTINGS)
+    hook = tmp_path / "qemu.d" / "undercroft"
+    hook.chmod(bad_mode)
+    assert hookfiles.install_hook(tmp_path, SETTINGS).changed
+    assert mode(hook) == 0o755
+
+
+def test_a_link_in_the_hook_s_place_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "qemu.d").mkdir()
+    (tmp_path / "qemu.d" / "undercroft").symlink_to(victim)
+    hookfiles.install_hook(tmp_path, SETTINGS)
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "qemu.d" / "undercroft").is_symlink()
+
+
+def test_the_key_is_made_once_and_for_its_owner_only(state: Path) -> None:
+    key = state / "hook.key"
+    before = key.read_bytes()
+    hookfiles.prepare_folders(state)
+    assert key.read_bytes() == before
+    assert len(before) == 32
+    assert mode(key) == 0o600
+    assert {mode(state / name) for name in ("spool", "spool/bad", "decisions", "run")} == {0o700}
+
+
+def test_a_note_comes_back_as_it_was(state: Path) -> None:
+    note = RunNote(
+        UUID, "web01", "e" * 32, Action.ALLOW, True, True, "to be seen", (HeldTap("vnet0", "br0"),)
+    )
+    assert hookfiles.read_note(state, UUID) is None
+    hookfiles.write_note(state, note)
+    assert hookfiles.read_note(state, UUID) == note
+
+
+@pytest.mark.parametrize("machine", ["", "../x", UUID.upper(), UUID + "\n", f"../{UUID}"])
+def test_what_is_no_uuid_never_becomes_a_path(state: Path, machine: str) -> None:
+    decision = LastDecision(machine, "web01", Action.ALLOW, False, "", datetime.now(UTC), ())
+    for call in (
+        lambda: hookfiles.write_decision(state, decision),
+        lambda: hookfiles.drop_decision(state, machine),
+        lambda: hookfiles.read_note(state, machine),
+    ):
+        with pytest.raises(InputError):
+            call()
+
+
+@pytest.mark.parametrize("name", ["", "x", "../hook.key", NAME + "\n", NAME.upper(), f"./{NAME}"])
+def test_what_is_no_spool_name_is_refused(state: Path, name: str) -> None:
+    with pytest.raises(InputError):
+        hookfiles.read_event(state, name)
+
+
+def test_a_link_in_the_spool_is_not_followed(state: Path) -> None:
+    (state / "spool" / NAME).symlink_to(state / "hook.key")
+    with pytest.raises(OperationError):
+        hookfiles.read_event(state, NAME)
+
+
+@given(
+    some.binary(max_size=300)
+    | some.recursive(
+        some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=10),
+        lambda inner: some.dictionaries(
+            some.sampled_from(["ident", "xml", "uuid", "save", "at_ns", "alone", "x"]), inner, max_size=7
+        ),
+    ).map(lambda value: json.dumps(value).encode())
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_in_the_spool_are_an_event_or_an_input_error(state: Path, data: bytes) -> None:
+    (state / "spool" / NAME).write_bytes(data)
+    with pytest.raises(InputError):
+        hookfiles.read_event(state, NAME)
+
+
+def test_the_daemon_is_found_by_its_file_and_by_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        hookfiles.daemon_pid(tmp_path)
+    program = shutil.copy(str(shutil.which("sleep")), tmp_path / "virtqemud")
+    with subprocess.Popen([program, "60"]) as daemon:
+        (tmp_path / "virtqemud.pid").write_text(f"{daemon.pid}\n")
+        assert hookfiles.daemon_pid(tmp_path) == daemon.pid
+        hookfiles.reload_daemon(tmp_path)
+        assert daemon.wait() == -signal.SIGHUP
+
+
+def test_a_process_that_only_has_the_daemon_s_old_number_gets_no_signal(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (tmp_path / "libvirtd.pid").write_text(str(other.pid))
+        with pytest.raises(NotFoundError):
+            hookfiles.reload_daemon(tmp_path)
+        assert other.poll() is None
+        other.kill()
