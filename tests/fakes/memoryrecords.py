@@ -340,11 +340,18 @@ class MemoryRecord:
             found |= below
         return _in_order(known[eid] for eid in found)
 
+    def own_executions(self, machine: str, limit: int = 0) -> tuple[Execution, ...]:
+        known = self._draft.executions.values()
+        return _in_order(execution for execution in known if execution.machine == machine)[-limit:]
+
     def live_executions(self) -> tuple[Execution, ...]:
         return _in_order(known for known in self._draft.executions.values() if known.live)
 
     def put_state(self, state: RecordedState) -> None:
         self._written.states[state.key] = state
+
+    def state(self, key: str) -> RecordedState | None:
+        return self._draft.states.get(key)
 
     def states(self, machine: str = "") -> tuple[RecordedState, ...]:
         found = [known for known in self._draft.states.values() if machine in {"", known.machine}]

@@ -220,12 +220,20 @@ class Record(Protocol):
         """
         ...
 
+    def own_executions(self, machine: str, limit: int = 0) -> tuple[Execution, ...]:
+        """Return a machine's own executions in order of their start: the latest `limit`, 0 for all."""
+        ...
+
     def live_executions(self) -> tuple[Execution, ...]:
         """Return those without an end."""
         ...
 
     def put_state(self, state: RecordedState) -> None:
         """Add or replace a recorded state."""
+        ...
+
+    def state(self, key: str) -> RecordedState | None:
+        """Return a recorded state by its key."""
         ...
 
     def states(self, machine: str = "") -> tuple[RecordedState, ...]:

@@ -66,6 +66,14 @@ class LineagePart(LogPart):
             found |= {value.eid: value for value in children}
         return _in_order(found.values())
 
+    def own_executions(self, machine: str, limit: int = 0) -> tuple[Execution, ...]:
+        """See `ports.records.Record.own_executions`."""
+        columns = tables.execution.c
+        statement = select(columns.body).where(columns.machine == machine)
+        if limit:
+            statement = statement.order_by(columns.started_at.desc(), columns.eid.desc()).limit(limit)
+        return _in_order(from_texts(Execution, self._bodies(statement), "execution"))
+
     def live_executions(self) -> tuple[Execution, ...]:
         """See `ports.records.Record.live_executions`."""
         statement = select(tables.execution.c.body).where(tables.execution.c.ended_at.is_(None))
@@ -82,6 +90,11 @@ class LineagePart(LogPart):
             "body": to_text(state),
         }
         self._put(tables.state, [row])
+
+    def state(self, key: str) -> RecordedState | None:
+        """See `ports.records.Record.state`."""
+        bodies = self._bodies(select(tables.state.c.body).where(tables.state.c.key == key))
+        return from_text(RecordedState, bodies[0], f"state {key}") if bodies else None
 
     def states(self, machine: str = "") -> tuple[RecordedState, ...]:
         """See `ports.records.Record.states`."""

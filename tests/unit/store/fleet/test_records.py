@@ -413,6 +413,17 @@ def test_executions_that_name_each_other_as_parents_come_to_an_end(records: Reco
         assert len(record.executions(UUID)) == 2
 
 
+def test_own_executions_are_those_of_one_machine_and_the_latest_of_them(records: Records):
+    with records.transaction() as record:
+        for number in (3, 1, 2):
+            record.put_execution(execution(number))
+    with records.reading() as record:
+        every = record.own_executions(execution(1).machine)
+        assert every == (execution(1), execution(2), execution(3))
+        assert record.own_executions(execution(1).machine, 2) == every[1:]
+        assert record.own_executions("nobody") == ()
+
+
 def test_live_executions_are_those_without_an_end(records: Records):
     with records.transaction() as record:
         record.put_execution(execution(1, ended_at=later(9), ending="stopped"))
@@ -429,6 +440,8 @@ def test_states_are_found_by_machine_and_by_what_they_look_like(records: Records
         assert record.states() == (first, second)
         assert record.states(UUID) == (first,)
         assert record.states_like(fingerprint="f1") == (second, first)
+        assert record.state(first.key) == first
+        assert record.state("end:none") is None
         assert record.states_like(sample="s1") == record.states_like(sample="s1", fingerprint="x") == (first,)
         assert record.states_like() == record.states_like(fingerprint="f2") == ()
         record.put_state(replace(first, gone_at=later(9)))
