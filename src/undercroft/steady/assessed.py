@@ -22,7 +22,7 @@ from undercroft.steady.policy import (
     Waiver,
 )
 
-_RANK = {severity: number for number, severity in enumerate(Severity)}
+_RANK = {severity: number for number, severity in enumerate(Severity)}  # UNKNOWN is the last
 _NOT_COMPARED = "it was not compared with any advisories"
 _NO_CATALOG = "there is no current catalog of known exploited vulnerabilities: undercroft feeds update kev"
 
@@ -90,11 +90,8 @@ def _fixable(question: Question) -> RuleResult:
     name, setting = rules.FIXABLE, question.settings.fixable
     if setting.value is None:
         return _result(name, Outcome.PASS, "the policy asks for no fixes", setting)
-    rated = [
-        finding
-        for finding in question.findings
-        if finding.severity is not Severity.UNKNOWN and _RANK[finding.severity] <= _RANK[setting.value]
-    ]
+    worst = _RANK[setting.value]
+    rated = [finding for finding in question.findings if _RANK[finding.severity] <= worst]
     overdue = _overdue(question, rated)
     days = rules.count(question.settings.fixable_days.value, "day")
     what = f"of severity {setting.value} or worse, with a fix for more than {days}"

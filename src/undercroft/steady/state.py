@@ -26,9 +26,12 @@ def _scanned(facts: Facts, settings: Settings, now: datetime) -> RuleResult:
     name, setting = rules.SCANNED, settings.scanned_within
     if facts.scan is None:
         return _result(name, Outcome.UNKNOWN, "it was never read", setting)
-    age = now - facts.scan.scanned_at
-    reason = f"it was read {durations.words(age)} ago; the policy asks for {durations.words(setting.value)}"
-    return _result(name, Outcome.UNKNOWN if age > setting.value else Outcome.PASS, reason, setting)
+    # The moment and not its age: a reason that changes by itself would be a new judgement every hour.
+    read, asked = f"{facts.scan.scanned_at:%Y-%m-%d %H:%M}", durations.words(setting.value)
+    if now - facts.scan.scanned_at > setting.value:
+        reason = f"it was last read on {read}, longer ago than the {asked} that the policy asks for"
+        return _result(name, Outcome.UNKNOWN, reason, setting)
+    return _result(name, Outcome.PASS, f"it was read on {read}; the policy asks for {asked}", setting)
 
 
 def _coverage(facts: Facts, settings: Settings) -> RuleResult:

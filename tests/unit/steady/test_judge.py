@@ -330,6 +330,25 @@ def test_an_exception_for_one_rule_does_not_make_an_unread_machine_steady() -> N
     assert (said.verdict, said.action) == (Verdict.UNKNOWN, Action.REFUSE)
 
 
+def test_an_exception_does_not_stand_in_for_a_catalog_that_is_not_there() -> None:
+    about = facts(assessment=assessment(exploited("CVE-2026-1"), feeds=(feed(),)))
+    found = result(judged(about, excepting("vulnerability: CVE-2026-1")), "known-exploited")
+    assert (found.outcome, found.items) == (Outcome.UNKNOWN, ("CVE-2026-1 in openssl",))
+
+
+@pytest.mark.parametrize("what", ["vulnerability: CVE-2026-1", "rule: fixable"])
+def test_of_two_exceptions_the_one_that_ends_last_counts(what: str) -> None:
+    entries = "".join(
+        f"- {{machine: '*', {what}, until: 2026-03-{day}, reason: r}}\n" for day in (10, 20, 15)
+    )
+    found = result(judged(facts(high()), f"version: 1\nexceptions:\n{entries}"), "fixable")
+    assert (found.outcome, found.source, found.until) == (
+        Outcome.EXCEPTED,
+        "policy.yaml:4",
+        NOW.replace(day=21, hour=0),
+    )
+
+
 # Grace
 
 GRACE = "version: 1\ndefaults: {drifting: quarantine, grace: 3d}\n"
@@ -388,3 +407,9 @@ def test_the_verdict_keeps_its_date_until_it_changes() -> None:
     assert (second.since, second.judged_at) == (NOW, NOW + timedelta(hours=1))
     third = judged(facts(high()), now=NOW + timedelta(hours=2), since=second)
     assert third.since == NOW + timedelta(hours=2)
+
+
+def test_the_reasons_of_a_machine_that_nothing_happens_to_do_not_change_with_the_hour() -> None:
+    first = judged(facts(high(fixed_on=TODAY - 2 * DAY)))
+    later = judged(facts(high(fixed_on=TODAY - 2 * DAY)), now=NOW + timedelta(hours=5), since=first)
+    assert replace(later, judged_at=NOW) == first

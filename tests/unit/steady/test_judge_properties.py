@@ -152,7 +152,7 @@ def no_milder(worse: Judgement, better: Judgement) -> None:
 AGO = st.sampled_from([timedelta(hours=1), DAY, 4 * DAY])
 
 
-@settings(max_examples=400)
+@settings(max_examples=max(400, settings.default.max_examples))
 @given(FACTS, POLICIES, st.none() | FACTS | ORDERLY, AGO)
 def test_a_second_account_of_the_rules_comes_to_the_same(about, document, before, ago) -> None:
     by = read(document)
@@ -176,6 +176,16 @@ def test_a_judgement_is_a_function_and_explains_itself(about, document, before, 
     assert bool(Judge(by, NOW).reason(about, said)) is (said.action is not Action.ALLOW)
     kept = since is not None and since.verdict is said.verdict
     assert said.since == (since.since if kept and since else NOW)
+
+
+@given(st.lists(FACTS, min_size=2, max_size=6), SEEN, POLICIES)
+def test_what_a_judge_remembers_changes_nothing(many: list[Facts], seen, document) -> None:
+    by = read(document)
+    shared = many[0].assessment
+    for about in list(many):
+        many += [replace(about, assessment=shared), replace(about, assessment=shared, fixes_seen=seen)]
+    judging = Judge(by, NOW)
+    assert [judging.judge(one) for one in many] == [judge(one, by, NOW) for one in many]
 
 
 @given(FACTS, POLICIES)
