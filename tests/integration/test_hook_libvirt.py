@@ -1,5 +1,6 @@
 """The hook under a real libvirtd: what virsh shows, what reaches the bridge, what it finds at a restore."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,12 @@ pytestmark = [
 ]
 
 MAC = "52:54:00:00:20:07"
+OPEN = """
+import sys
+from undercroft.adapters import netlink
+from undercroft.model.fleet import HeldTap
+netlink.open_tap(HeldTap(*sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +74,22 @@ def test_an_allowed_machine_starts_and_its_events_bear_one_execution(host: HookH
     assert list((host.state / "run").iterdir()) == []
 
 
-def test_not_one_packet_of_a_quarantined_machine_reaches_the_bridge(host: HookHost, folder: Path) -> None:
-    _, serial = host.define_talking("closed", MAC, folder)
+def test_not_one_packet_of_a_quarantined_machine_reaches_the_bridge_until_its_tap_is_opened(
+    host: HookHost, folder: Path
+) -> None:
+    ident, serial = host.define_talking("closed", MAC, folder)
     with taps.listening(host.daemon.inside_network, BRIDGE, folder / "heard") as ear:
         with host.agent(hookhost.QUARANTINE).running():
             host.virsh("start", "closed")
             guests.wait_for(serial, "SENT 2")
         (tap,) = taps_of(host)
+        before = ear.frames()
+        note = hookfiles.read_note(host.state, ident)
+        assert note is not None
+        host.run(sys.executable, "-c", OPEN, note.taps[0].tap, note.taps[0].bridge)
+        hookhost.wait_until(lambda: MAC in ear.sources())
         host.virsh("destroy", "closed")
-    assert ear.frames() == []
+    assert before == []
     assert "master" not in tap
     assert "UP" not in tap["flags"]
 
@@ -114,6 +128,23 @@ def test_control_an_allowed_machine_s_tap_stays_on_its_bridge(host: HookHost) ->
         host.virsh("destroy", "onbridge")
     assert tap["master"] == BRIDGE
     assert "UP" in tap["flags"]
+
+
+def test_a_tap_of_a_libvirt_network_is_held_too(host: HookHost) -> None:
+    network = host.daemon.images / "lab.xml"
+    network.write_text(
+        f"<network><name>lab</name><forward mode='bridge'/><bridge name='{BRIDGE}'/></network>"
+    )
+    host.virsh("net-create", str(network))
+    ident = host.define("networked", "<interface type='network'><source network='lab'/></interface>")
+    with host.agent(hookhost.QUARANTINE).running():
+        host.virsh("start", "networked")
+        (tap,) = taps_of(host)
+        note = hookfiles.read_note(host.state, ident)
+        host.virsh("destroy", "networked")
+    assert "master" not in tap
+    assert note is not None
+    assert note.taps == (HeldTap(str(tap["ifname"]), BRIDGE),)
 
 
 def test_the_agent_finds_the_bridge_of_a_held_tap_in_the_hook_s_note(host: HookHost) -> None:
