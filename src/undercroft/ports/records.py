@@ -190,13 +190,16 @@ class Record(Protocol):
         ...
 
     def end_intent(self, machine: str, kind: str, at: datetime) -> None:
-        """Let it count no more: it was carried out, or given up."""
+        """Let those of that kind never count again: carried out, or given up."""
         ...
 
     def seen_fixes(
         self, fixes: Iterable[tuple[str, str, str]], at: datetime
     ) -> Mapping[tuple[str, str, str], datetime]:
-        """Return when each (release, source, vulnerability) was first seen as fixable; new ones: `at`."""
+        """Return when each (release, source, vulnerability) was first seen as fixable; new ones: `at`.
+
+        A transaction that only reads keeps no new ones.
+        """
         ...
 
     # Lineage
@@ -214,7 +217,7 @@ class Record(Protocol):
         ...
 
     def executions(self, machine: str = "") -> tuple[Execution, ...]:
-        """Return all executions, or a machine's with all that are related to it by parents.
+        """Return all executions, or a machine's with their ancestors and descendants of any machine.
 
         In order of their start.
         """
