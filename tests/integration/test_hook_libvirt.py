@@ -172,6 +172,29 @@ def test_a_held_tap_stays_held_when_libvirt_s_daemon_comes_back(host: HookHost) 
     assert "UP" not in tap["flags"]
 
 
+def test_an_incoming_migration_is_refused_while_its_source_goes_on_and_held_where_it_is_quarantined(
+    host: HookHost,
+) -> None:
+    host.define("mover", interface(MAC))
+    with hookhost.running() as target:
+        move = ("migrate", "--live", "--p2p", "mover", target.daemon.uri)
+        way = ("--migrateuri", f"unix://{target.daemon.images}/migration")  # nothing leaves this machine
+        target.daemon.images.chmod(0o777)
+        with host.agent().running(), target.agent(hookhost.REFUSE).running() as agent:
+            host.virsh("start", "mover")
+            refused = host.virsh(*move, *way, check=False)
+            still = host.virsh("domstate", "mover").stdout.strip()
+            assert "mover may not start: openssl is unpatched" in refused.stderr
+            assert still == "running"
+            agent.answer = hookhost.QUARANTINE
+            host.virsh(*move, *way)
+            (tap,) = taps_of(target)
+        assert target.virsh("domstate", "mover").stdout.strip() == "running"
+    assert agent.steps("mover")[-4:] == ["migrate begin", "prepare begin", "start begin", "started begin"]
+    assert "master" not in tap
+    assert "UP" not in tap["flags"]
+
+
 @pytest.mark.parametrize("answer", [hookhost.QUARANTINE, hookhost.HOLD])
 def test_an_interface_that_cannot_be_held_is_refused(host: HookHost, answer: Answer) -> None:
     name = f"usermode-{answer.action}"
