@@ -20,7 +20,8 @@ from program import PROGRAM
 
 from undercroft.adapters.libvirt.fleet import LibvirtFleet
 from undercroft.advisories.records import KnownExploited, Status
-from undercroft.model.fleet import Hold
+from undercroft.model.fleet import HeldTap, Hold
+from undercroft.ports.records import Records
 from undercroft.store.database import AdvisoryDatabase
 from undercroft.store.fleet.records import open_records
 
@@ -36,6 +37,8 @@ CVE = "CVE-2024-5535"
 NAME = "web01"
 BEFORE, CLAIMED = "before-upgrade", "claimed"
 REFUSED, USAGE, NOT_FOUND, UNJUDGED = 1, 2, 3, 4
+BRIDGE = "under0"
+_INTERFACE = f"<interface type='bridge'><source bridge='{BRIDGE}'/><model type='virtio'/></interface>"
 _PASSWD = b"root:x:0:0:root:/root:/bin/bash\n"
 _SHADOW = b"root:*:19000:0:99999:7:::\n"
 _WORKLOAD = "n=0\nwhile :; do n=$((n+1)); echo ALIVE $n; usleep 200000; done\n"
@@ -67,7 +70,7 @@ class Host:
             "UNDERCROFT_RUN": str(self.folder / "run"),
         }
         return subprocess.run(
-            [*self.daemon.inside, PROGRAM, *arguments],
+            [*self.daemon.inside_network, PROGRAM, *arguments],
             capture_output=True,
             text=True,
             env=environment,
@@ -75,6 +78,12 @@ class Host:
             timeout=60,
             stdin=subprocess.DEVNULL,
         )
+
+    def ip(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self.daemon.inside_network, "ip", *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout
 
     def write(self, state: Path) -> None:
         """Write a filesystem into the image of the machine, which is off."""
@@ -133,7 +142,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         host = Host(daemon, image, serial, folder)
         make_qcow2(filesystem(folder, "old", OLD, left=True), image)
         definition = folder / "web01.xml"
-        definition.write_text(libvirtd.domain_xml(NAME, boot, serial, [libvirtd.disk_xml(image, "vda")]))
+        devices = [libvirtd.disk_xml(image, "vda"), _INTERFACE]
+        definition.write_text(libvirtd.domain_xml(NAME, boot, serial, devices))
+        host.ip("link", "add", BRIDGE, "type", "bridge")
         host.virsh("define", str(definition))
         host.virsh("snapshot-create-as", NAME, BEFORE)
         host.write(filesystem(folder, "claimed", "999:1"))
@@ -194,24 +205,42 @@ def test_control_virsh_brings_the_hole_back_and_ends_the_guest(running: Host) ->
     assert f"Version: {OLD}" in running.installed()
 
 
+def started_in_quarantine(host: Host, records: Records, state: str) -> str:
+    """Start the machine in one of its states, its tap off the bridge as the hook puts it; return the tap."""
+    if host.virsh("domstate", NAME) == "running":
+        host.virsh("destroy", NAME)
+    host.write(host.folder / f"{state}.fs")
+    host.virsh("start", NAME)
+    (tap,) = [line.split()[0] for line in host.virsh("domiflist", NAME).splitlines() if BRIDGE in line]
+    host.ip("link", "set", tap, "nomaster", "down")
+    held = (HeldTap(tap, BRIDGE),)
+    now = datetime.now(UTC)
+    with records.transaction() as record:
+        record.put_hold(
+            Hold(host.virsh("domuuid", NAME), "ab" * 16, held, "below its floor", now, pending=False)
+        )
+    return tap
+
+
 def test_a_quarantined_machine_is_released_once_it_is_above_its_floor(patched: Host) -> None:
     host = patched
     host.undercroft("revert", NAME, BEFORE, "--dry-run")  # the floor is on record
-    uuid = host.virsh("domuuid", NAME)
-    hold = Hold(uuid, "ab" * 16, (), "below its floor", datetime.now(UTC), pending=False)
     with closing(open_records(str(host.folder / "state" / "fleet.db"))) as records:
-        with records.transaction() as record:
-            record.put_hold(hold)
-        host.write(host.folder / "old.fs")
+        tap = started_in_quarantine(host, records, "old")
         done = host.undercroft("release", NAME, "--reason", "please")
         assert done.returncode == REFUSED
         assert CVE in done.stdout
         assert "stays in quarantine: it is below its patch floor" in done.stderr
-        host.write(host.folder / "new.fs")
+        assert BRIDGE not in host.ip("link", "show", tap)
+
+        tap = started_in_quarantine(host, records, "new")
         done = host.undercroft("release", NAME, "--reason", "patched")
         assert done.returncode == 0, done.stderr
         with records.reading() as record:
             assert record.holds() == ()
+    shown = host.ip("link", "show", tap)
+    assert f"master {BRIDGE}" in shown
+    assert "UP" in shown
 
 
 def test_snapshots_are_removed_by_an_explicit_command_only(patched: Host) -> None:
