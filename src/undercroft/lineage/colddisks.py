@@ -90,17 +90,8 @@ def _changed(facts: StartFacts, history: History, last: Execution, end: Recorded
     if resting == mine and mine and not any(state.eid for state in mine):
         sentence = f"they were changed after the last execution ended, before {_names(resting)} was taken"
         return Conclusion(Origin.UNKNOWN, last.eid, resting[-1].key, (sentence,), certain=False)
-    there = [state for state in mine if state.kind is StateKind.SNAPSHOT and state.gone_at is None]
-    if there:
-        conclusion = _put_back(Origin.REVERT, there, "its disks are as a snapshot holds them")
-        if (end is None or not end.fingerprint) and conclusion.parent == last.eid:
-            return conclusion.doubted("how the last execution left them is not on record")
-        return conclusion
-    ends = [state for state in mine if state.kind is StateKind.END]
-    if ends:
-        return _put_back(Origin.BACKUP, ends, "its disks are as an earlier execution left them")
     if mine:
-        return _put_back(Origin.BACKUP, mine, "its disks are as a snapshot that is gone held them")
+        return _put_back(mine, last, end)
     others = [state for state in history.alike if _is_disks(state, facts)]
     if others:
         return _copied(facts, others)
@@ -111,14 +102,27 @@ def _at_rest_since(state: RecordedState, last: Execution) -> bool:
     return state.kind is StateKind.SNAPSHOT and last.ended_at is not None and state.taken_at >= last.ended_at
 
 
-def _put_back(origin: Origin, states: Sequence[RecordedState], sentence: str) -> Conclusion:
-    """Return that one of `states`, oldest first, was put in place; the latest where there is a choice."""
-    state = states[-1]
-    conclusion = Conclusion(
-        origin, state.eid, state.key, (f"{sentence}: {state.name}",), certain=bool(state.eid)
-    )
-    if len(states) > 1:
-        return conclusion.doubted(f"the superblocks of {_names(states)} are the same")
+def _put_back(mine: Sequence[RecordedState], last: Execution, end: RecordedState | None) -> Conclusion:
+    """Return which of the machine's states, oldest first, was put in place: rather a snapshot than an end."""
+    there = [state for state in mine if state.kind is StateKind.SNAPSHOT and state.gone_at is None]
+    ends = [state for state in mine if state.kind is StateKind.END]
+    if there:
+        origin, chosen, sentence = Origin.REVERT, there, "its disks are as a snapshot holds them"
+    elif ends:
+        origin, chosen, sentence = Origin.BACKUP, ends, "its disks are as an earlier execution left them"
+    else:
+        origin, chosen, sentence = (
+            Origin.BACKUP,
+            list(mine),
+            "its disks are as a snapshot that is gone held them",
+        )
+    state = chosen[-1]
+    evidence = (f"{sentence}: {state.name}",)
+    conclusion = Conclusion(origin, state.eid, state.key, evidence, certain=bool(state.eid))
+    if len(chosen) > 1 or len({state.eid for state in mine}) > 1:
+        return conclusion.doubted(f"the superblocks of {_names(mine)} are the same")
+    if (end is None or not end.fingerprint) and state.eid == last.eid:
+        return conclusion.doubted("how the last execution left them is not on record")
     return conclusion
 
 

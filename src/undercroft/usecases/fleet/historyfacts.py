@@ -8,7 +8,7 @@ from undercroft.errors import InputError
 from undercroft.lineage.origin import conclude
 from undercroft.lineage.start import History, Relative, StartFacts, files_mark
 from undercroft.model.domain import Domain
-from undercroft.model.execution import Execution, Fingerprint, HookEvent, SaveImage
+from undercroft.model.execution import Execution, Fingerprint, HookEvent, RecordedState, SaveImage
 from undercroft.model.fleet import FileIdentity
 from undercroft.model.schema import Json, decode, encode
 from undercroft.ports.records import Record
@@ -18,6 +18,9 @@ RAN = "it was seen running"
 
 ENDINGS = {"saved": "saved", "crashed": "crashed", "migrated": "migrated", "failed": "failed"}
 """What libvirt's reason for a stop is called in an execution; all others are "stopped"."""
+
+RECENT = 256
+"""So many of a machine's latest executions tell how it begins and ends: whoever starts one waits for it."""
 
 _PENDING_WITHIN = timedelta(minutes=10)
 """`restore begin` and `migrate begin` come just before their `prepare begin`."""
@@ -118,7 +121,7 @@ def _pending(record: Record, machine: str, at: datetime) -> tuple[str, SaveImage
     """Return the operation that was announced for this start, "" for none, and its save image."""
     _, head, _ = record.log_head()
     entries = record.log_entries(max(head - _PENDING_ENTRIES, 0), _PENDING_ENTRIES, machine)
-    started = max((known.started_at for known in own(record, machine)), default=None)
+    started = max((known.started_at for known in own(record, machine, 1)), default=None)
     for entry in reversed(entries):
         if entry.kind != "execution" or not at - _PENDING_WITHIN <= entry.at <= at:
             continue
@@ -137,9 +140,9 @@ def _save(encoded: Json) -> SaveImage | None:
         return None  # a damaged entry: a restore whose image is not known
 
 
-def own(record: Record, machine: str) -> list[Execution]:
-    """Return a machine's own executions, in order of their start."""
-    return [known for known in record.executions(machine) if known.machine == machine]
+def own(record: Record, machine: str, limit: int = RECENT) -> tuple[Execution, ...]:
+    """Return a machine's own executions in order of their start, the latest of them."""
+    return record.own_executions(machine, limit)
 
 
 def end(record: Record, execution: Execution, ending: str, at: datetime) -> Execution:
@@ -156,23 +159,36 @@ def put(record: Record, execution: Execution) -> Execution:
 
 
 def _history(record: Record, facts: StartFacts) -> History:
-    executions = record.executions(facts.machine)
+    """Return what counts for a start. A cold one, which somebody waits for, needs no more than the latest."""
+    cold = not (facts.restoring or facts.reverting or facts.migrating)
+    executions = record.own_executions(facts.machine, RECENT if cold else 0)
     alike = [
         *(record.states_like(fingerprint=facts.fingerprint) if facts.fingerprint else ()),
         *(record.states_like(sample=mark) if (mark := files_mark(facts.files)) else ()),
         *(record.states_like(sample=facts.save.sample) if facts.save and facts.save.sample else ()),
     ]
     states = tuple(dict.fromkeys(alike))
-    known = any(execution.machine == facts.machine for execution in executions)
-    relatives = () if known or states or not facts.lineage else _relatives(record, facts)
+    relatives = () if executions or states or not facts.lineage else _relatives(record, facts)
     continued = tuple(
         execution
-        for state in states
-        if state.machine != facts.machine
-        for execution in record.executions(state.machine)
-        if state.machine and execution not in executions
+        for machine in sorted({state.machine for state in states if state.sample} - {"", facts.machine})
+        for execution in record.own_executions(machine)
     )
-    return History((*executions, *continued), record.states(facts.machine), states, relatives)
+    mine = _ends_and_alike(record, facts, executions, states) if cold else record.states(facts.machine)
+    return History((*executions, *continued), mine, states, relatives)
+
+
+def _ends_and_alike(
+    record: Record,
+    facts: StartFacts,
+    executions: tuple[Execution, ...],
+    alike: tuple[RecordedState, ...],
+) -> tuple[RecordedState, ...]:
+    """Return how the last execution left the disks, and the machine's states that look like them now."""
+    before = [one for one in executions if one.started_at <= facts.at and one.ending != "failed"]
+    ends = [record.state(f"end:{one.eid}") for one in before[-2:]]
+    found = {state.key: state for state in (*ends, *alike) if state and state.machine == facts.machine}
+    return tuple(sorted(found.values(), key=lambda state: (state.taken_at, state.key)))
 
 
 def _relatives(record: Record, facts: StartFacts) -> tuple[Relative, ...]:
@@ -186,7 +202,7 @@ def _relatives(record: Record, facts: StartFacts) -> tuple[Relative, ...]:
         if not subject.machine:
             found[key] = Relative("", subject.name)
         elif subject.machine not in found:
-            theirs = own(record, subject.machine)
+            theirs = own(record, subject.machine, 1)
             name = subject.name.partition("@")[0]
             found[subject.machine] = Relative(subject.machine, name, theirs[-1].eid if theirs else "")
     return tuple(found.values())

@@ -21,6 +21,7 @@ from undercroft.model.domain import Domain, DomainSnapshot
 from undercroft.model.execution import Execution, Fingerprint, RecordedState, SaveImage, StateKind
 from undercroft.model.fleet import FileIdentity
 from undercroft.ports.records import Record
+from undercroft.usecases.fleet.historyfacts import own
 
 _SECOND = timedelta(seconds=1)
 """libvirt cuts the time of a snapshot to seconds."""
@@ -60,9 +61,13 @@ def snapshot_seen(
         sample: `SaveImage.sample` of its external RAM file, "" for none.
     """
     key = _snapshot_state_key(machine, snapshot)
+    known = record.state(key)
+    asked = (fingerprint.digest if fingerprint else "", sample)
+    if known and known.eid and known.gone_at is None and asked == (known.fingerprint, known.sample):
+        return known
     taken_at = datetime.fromtimestamp(max(snapshot.created_at_s, 0), UTC)
     in_life = snapshot.state in _IN_LIFE
-    eid = _taken_in(_own(record, machine), taken_at, in_life=in_life)
+    eid = _taken_in(record.own_executions(machine), taken_at, in_life=in_life)
     digest = fingerprint.digest if fingerprint else ""
     state = RecordedState(key, StateKind.SNAPSHOT, machine, snapshot.name, eid, taken_at, digest, sample)
     if digest and not in_life:
@@ -89,7 +94,7 @@ def end_seen(
         files: the identities of the top images, in the machine's order.
         at: when they were read. What was on record first stays: a later look may see a changed disk.
     """
-    executions = [known for known in _own(record, machine) if known.ending != "failed"]
+    executions = [known for known in own(record, machine) if known.ending != "failed"]
     if not executions or any(known.live for known in executions):
         return None
     last = executions[-1]
@@ -99,7 +104,7 @@ def end_seen(
     state = RecordedState(
         f"end:{last.eid}", StateKind.END, machine, last.name, last.eid, at, digest, files_mark(files)
     )
-    before = next((known for known in record.states(machine) if known.key == state.key), None)
+    before = record.state(state.key)
     if before is not None and before.fingerprint:
         if before.fingerprint != digest:
             return before
@@ -111,9 +116,9 @@ def end_seen(
 
 def end_withdrawn(record: Record, execution: Execution) -> None:
     """Take back how an execution left the disks: they may have been read after they were reverted."""
-    for state in record.states(execution.machine):
-        if state.key == f"end:{execution.eid}" and (state.fingerprint or state.sample):
-            record.put_state(replace(state, fingerprint="", sample=""))
+    state = record.state(f"end:{execution.eid}")
+    if state is not None:
+        record.put_state(replace(state, fingerprint="", sample=""))
 
 
 def image_seen(
@@ -127,7 +132,7 @@ def image_seen(
 def save_seen(record: Record, machine: str, save: SaveImage) -> RecordedState:
     """Record a save image, and the execution whose RAM it holds."""
     taken_at = datetime.fromtimestamp(save.modified_ns // 1_000_000_000, UTC)
-    parent, _proven = saved_by(save, tuple(_own(record, machine)))
+    parent, _proven = saved_by(save, record.own_executions(machine))
     eid = parent.eid if parent else ""
     known = record.states_like(sample=save.sample) if save.sample else ()
     if known:
@@ -151,8 +156,8 @@ def _put_back(record: Record, state: RecordedState) -> bool:
     They are then no end of the last execution, and the next start tells what they are.
     """
     return any(
-        known.fingerprint == state.fingerprint and known.eid != state.eid
-        for known in record.states(state.machine)
+        known.machine == state.machine and known.eid != state.eid
+        for known in record.states_like(fingerprint=state.fingerprint)
     )
 
 
@@ -188,19 +193,22 @@ def _holder(record: Record, state: RecordedState) -> str:
 
     Before it was taken, another state may have been put in place: then it is no work of the last execution.
     """
-    others = [known for known in record.states(state.machine) if known.eid and known.key != state.key]
-    end = [known for known in others if known.key == f"end:{state.eid}" and known.fingerprint]
-    if end and end[0].fingerprint == state.fingerprint:
+    end = record.state(f"end:{state.eid}")
+    if end is not None and end.fingerprint == state.fingerprint:
         return state.eid
     alike = [
         known
-        for known in others
-        if known.fingerprint == state.fingerprint and known.taken_at <= state.taken_at
+        for known in reversed(record.states_like(fingerprint=state.fingerprint))
+        if known.machine == state.machine
+        and known.eid
+        and known.key != state.key
+        and known.taken_at <= state.taken_at
     ]
     if alike:
         return alike[-1].eid
     last = record.execution(state.eid)
-    return "" if end or (last and _reverted_away(last)) else state.eid
+    changed = end is not None and end.fingerprint
+    return "" if changed or (last and _reverted_away(last)) else state.eid
 
 
 def _put(record: Record, state: RecordedState, *, anew: bool = False) -> RecordedState:
@@ -208,7 +216,7 @@ def _put(record: Record, state: RecordedState, *, anew: bool = False) -> Recorde
 
     Its execution stays, too, unless its disks are read for the first time and say better (`anew`).
     """
-    before = next((known for known in record.states(state.machine) if known.key == state.key), None)
+    before = record.state(state.key)
     if before is not None:
         state = replace(
             state,
@@ -219,7 +227,3 @@ def _put(record: Record, state: RecordedState, *, anew: bool = False) -> Recorde
     if state != before:
         record.put_state(state)
     return state
-
-
-def _own(record: Record, machine: str) -> list[Execution]:
-    return [known for known in record.executions(machine) if known.machine == machine]

@@ -34,8 +34,9 @@ class Lives(RuleBasedStateMachine):
     @rule(pick=_PICK)
     def start(self, pick: int) -> None:
         if machine := self._any(pick, live=False):
+            unsure = machine.away or self._shared(machine)
             eid = self.world.start(machine)
-            if machine.away or self._shared(machine):
+            if unsure:
                 self.unsure.add(eid)
 
     @rule(pick=_PICK, detail=st.sampled_from(["shutdown", "destroyed", "crashed"]), writes=st.booleans())
@@ -157,7 +158,7 @@ def _same(origin: Origin, execution: Execution) -> bool:
 
 class TestLives(Lives.TestCase):  # type: ignore[misc, name-defined]
     settings = settings(
-        max_examples=3 * settings.default.max_examples,  # type: ignore[union-attr]
+        max_examples=2 * settings.default.max_examples,  # type: ignore[union-attr]
         stateful_step_count=40,
         deadline=None,
     )
