@@ -15,6 +15,8 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NODES = 100_000
 
+_LAYOUT = {ord("\t"): " ", ord("\r"): " "}
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -115,8 +117,10 @@ def _text(name: str, data: bytes) -> str:
         found = f"byte {data[error.start]:#04x}, which is no UTF-8; save the file as UTF-8"
         raise UnreadableError(Problem(Place(name, line, column), found)) from error
     for number, line_text in enumerate(text.split("\n"), 1):
+        if line_text.translate(_LAYOUT).isprintable():
+            continue
         for column, character in enumerate(line_text, 1):
-            if not character.isprintable() and character not in "\t\r":
+            if not character.isprintable() and ord(character) not in _LAYOUT:
                 found = f"the invisible character U+{ord(character):04X}; remove it"
                 raise UnreadableError(Problem(Place(name, number, column), found))
     return text

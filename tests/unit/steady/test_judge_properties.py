@@ -152,7 +152,7 @@ def no_milder(worse: Judgement, better: Judgement) -> None:
 AGO = st.sampled_from([timedelta(hours=1), DAY, 4 * DAY])
 
 
-@settings(max_examples=max(400, settings.default.max_examples))
+@settings(max_examples=max(400, settings.default.max_examples), deadline=None)
 @given(FACTS, POLICIES, st.none() | FACTS | ORDERLY, AGO)
 def test_a_second_account_of_the_rules_comes_to_the_same(about, document, before, ago) -> None:
     by = read(document)
@@ -164,6 +164,7 @@ def test_a_second_account_of_the_rules_comes_to_the_same(about, document, before
     assert (said.verdict.value, said.action.value) == plainverdicts.verdict(about, document, NOW, old)
 
 
+@settings(deadline=None)
 @given(FACTS, POLICIES, st.none() | FACTS, AGO)
 def test_a_judgement_is_a_function_and_explains_itself(about, document, before, ago) -> None:
     by = read(document)
@@ -178,6 +179,7 @@ def test_a_judgement_is_a_function_and_explains_itself(about, document, before, 
     assert said.since == (since.since if kept and since else NOW)
 
 
+@settings(deadline=None)
 @given(st.lists(FACTS, min_size=2, max_size=6), SEEN, POLICIES)
 def test_what_a_judge_remembers_changes_nothing(many: list[Facts], seen, document) -> None:
     by = read(document)
@@ -188,6 +190,7 @@ def test_what_a_judge_remembers_changes_nothing(many: list[Facts], seen, documen
     assert [judging.judge(one) for one in many] == [judge(one, by, NOW) for one in many]
 
 
+@settings(deadline=None)
 @given(FACTS, POLICIES)
 def test_what_is_unknown_is_never_steady(about: Facts, document) -> None:
     said = judge(about, read(document), NOW)
@@ -195,6 +198,7 @@ def test_what_is_unknown_is_never_steady(about: Facts, document) -> None:
         assert said.verdict is not Verdict.STEADY
 
 
+@settings(deadline=None)
 @given(FACTS, FINDINGS, POLICIES, st.none() | ORDERLY)
 def test_one_more_finding_is_no_milder(about: Facts, more: Finding, document, before) -> None:
     by = read(document)
@@ -205,6 +209,7 @@ def test_one_more_finding_is_no_milder(about: Facts, more: Finding, document, be
     no_milder(judge(worse, by, NOW, since), judge(less, by, NOW, since))
 
 
+@settings(deadline=None)
 @given(FACTS, POLICIES, st.none() | ORDERLY, st.sampled_from(["scan", "assessment", "inventory", "problems"]))
 def test_knowing_less_is_no_milder(about: Facts, document, before, lost: str) -> None:
     by = read(document)
@@ -226,6 +231,7 @@ def test_knowing_less_is_no_milder(about: Facts, document, before, lost: str) ->
     no_milder(judge(worse, by, NOW, since), judge(about, by, NOW, since))
 
 
+@settings(deadline=None)
 @given(FACTS, POLICIES, st.none() | ORDERLY, st.sampled_from([timedelta(minutes=1), DAY, 9 * DAY, 500 * DAY]))
 def test_time_alone_is_no_milder(about: Facts, document, before, later: timedelta) -> None:
     by = read(document)
@@ -235,6 +241,7 @@ def test_time_alone_is_no_milder(about: Facts, document, before, later: timedelt
     no_milder(judge(about, by, NOW + later, since), first)
 
 
+@settings(deadline=None)
 @given(FACTS, POLICIES, st.sampled_from([timedelta(minutes=1), DAY, 40 * DAY]))
 def test_an_older_scan_is_no_milder(about: Facts, document, older: timedelta) -> None:
     by = read(document)
@@ -243,6 +250,7 @@ def test_an_older_scan_is_no_milder(about: Facts, document, older: timedelta) ->
     no_milder(judge(worse, by, NOW), judge(about, by, NOW))
 
 
+@settings(deadline=None)
 @given(FACTS, POLICIES, st.integers(0, 2), st.sampled_from([DAY, 40 * DAY]))
 def test_an_older_feed_or_one_fewer_catalog_is_no_milder(about: Facts, document, number: int, older) -> None:
     by = read(document)
@@ -260,6 +268,7 @@ def test_an_older_feed_or_one_fewer_catalog_is_no_milder(about: Facts, document,
         no_milder(judge(replace(about, assessment=replace(base, feeds=left)), by, NOW), judge(about, by, NOW))
 
 
+@settings(deadline=None)
 @given(FACTS, POLICIES, EXCEPTION)
 def test_an_exception_changes_the_answer_that_it_names_and_no_other(
     about: Facts, document, exception

@@ -4,7 +4,7 @@ import contextlib
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from undercroft.steady import nodes
@@ -66,6 +66,7 @@ def test_what_no_policy_needs_is_refused_with_its_place(data: bytes, said: str) 
     assert said in refusal(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text("a:-[]{}&*!|>'\"#%@` \n\t,?0~", max_size=60).map(str.encode))
 def test_any_bytes_are_nodes_or_refused(data: bytes) -> None:
     problem = ""

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from steadyfacts import DAY, TODAY, policy
 
@@ -340,6 +340,7 @@ ANYTHING = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(ANYTHING)
 def test_any_document_is_a_policy_or_has_mistakes_with_places(document: object) -> None:
     reading = check([("a.yaml", json.dumps(document).encode())], TODAY)
