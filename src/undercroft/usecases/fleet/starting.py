@@ -12,6 +12,7 @@ record is one that nobody has confirmed yet.
 
 import hashlib
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
 from undercroft.adapters.hookfiles import read_note
@@ -118,11 +119,7 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
         state = next((known for known in record.states(domain.uuid) if known.key == execution.state), None)
     name = state.name if state else ""
     if intent is not None and intent.state == name and intent.overrides:
-        with means.records.transaction() as record:
-            record.end_intent(domain.uuid, REVERT, means.clock())
-            if hold is not None:
-                why = f"ordered by {intent.by}: {intent.reason}"
-                reopen(record, taps, hold, why, means.clock(), means.state)
+        _allow_revert(means, taps, execution, hold, f"ordered by {intent.by}: {intent.reason}")
         return Confirmed(Next.NOTHING)
     if not name:
         return Confirmed(Next.LOOK, "it was reverted, and nobody can say to what")
@@ -130,13 +127,25 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
     scanned = means.scanner.scan(means.view().files.target_for(domain), subject)
     judgement, reason = _judged(means, domain, scanned)
     if judgement.action is Action.ALLOW:
-        with means.records.transaction() as record:
-            record.end_intent(domain.uuid, REVERT, means.clock())
-            if hold is not None:
-                why = f"reverted to {name}, which the policy allows"
-                reopen(record, taps, hold, why, means.clock(), means.state)
+        _allow_revert(means, taps, execution, hold, f"reverted to {name}, which the policy allows")
         return Confirmed(Next.NOTHING)
     return _enforce(means, taps, domain, (judgement.action, f"reverted to {name}: {reason}"), execution.eid)
+
+
+def _allow_revert(means: Means, taps: Taps, execution: Execution, hold: Hold | None, why: str) -> None:
+    """Open what was closed, end the order that there may be, and record the answer."""
+    now = means.clock()
+    with means.records.transaction() as record:
+        record.end_intent(execution.machine, REVERT, now)
+        record.put_decision(_decision(execution, Action.ALLOW, why, now))
+        if hold is not None:
+            reopen(record, taps, hold, why, now, means.state)
+
+
+def _decision(execution: Execution, action: Action, reason: str, at: datetime) -> Decision:
+    """Return what is decided about an execution after its start; the same answer is recorded once."""
+    ident = hashlib.sha256(f"{execution.eid} {action.value}".encode()).hexdigest()[:32]
+    return Decision(ident, execution.machine, execution.name, execution.eid, action, False, reason, at, AGENT)
 
 
 def _judged(means: Means, domain: Domain, scanned: Scanned) -> tuple[Judgement, str]:
@@ -169,12 +178,12 @@ def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str
     now = means.clock()
     with means.records.transaction() as record:
         live = [one for one in record.live_executions() if one.machine == domain.uuid]
-        eid = eid or (live[-1].eid if live else "")
-        record.put_decision(
-            Decision(_ident(eid, action), domain.uuid, domain.name, eid, action, False, reason, now, AGENT)
-        )
+        execution = record.execution(eid) or (live[-1] if live else None)
+        if execution is not None:
+            record.put_decision(_decision(execution, action, reason, now))
         if action is Action.REFUSE:
             return Confirmed(Next.DESTROY, reason)
+        eid = execution.eid if execution else eid
         before = _hold(record, domain.uuid, eid)
         hold = Hold(domain.uuid, eid, before.taps if before else (), reason, now, pending=False)
         _, failures = close(record, taps, hold, domain.interfaces, means.state)
@@ -193,8 +202,3 @@ def _hold(record: Record, machine: str, eid: str = "") -> Hold | None:
     """Return a machine's hold, of that execution where one is named."""
     holds = (hold for hold in record.holds() if hold.machine == machine and eid in {"", hold.eid})
     return next(holds, None)
-
-
-def _ident(eid: str, action: Action) -> str:
-    """Return the ident of what is decided about an execution after its start: once for each answer."""
-    return hashlib.sha256(f"{eid} {action.value}".encode()).hexdigest()[:32]
