@@ -56,7 +56,7 @@ class Known:
             try:
                 inventory = record.software(software)
             except NotFoundError:
-                return (), ()
+                return (), ("all of it: the inventory is not on record",)
             below = tuple(below_words(item) for item in returning(floor, inventory, assessment))
             self._against_floor[place] = below, unproven(floor, inventory, assessment)
         return self._against_floor[place]
