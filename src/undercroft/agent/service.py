@@ -94,7 +94,7 @@ class Agent:
         self._host = host
         self._manager = ServiceManager(os.environ)
         self._rounds = Rounds(host, lambda: not self._scans.idle, self._policy_changed, self._tick)
-        self._scans = Scans(host, self._rounds.judge, lambda domain, then: self._events.follow(domain, then))
+        self._scans = Scans(host, self._rounds.judge, self._follow)
         self._events = Events(host, self._scans, self._rounds.judge, self._heard)
         handler = HookHandler(host, self._ended, self._events.look_at)
         places = options.places
