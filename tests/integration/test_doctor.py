@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -176,6 +178,24 @@ def test_an_agent_that_does_not_answer_and_an_event_that_waits_are_failures(host
     assert found["agent"].cure == "systemctl start undercroft"
     assert found["spool"].health is Health.FAIL
     assert "1 events wait, the oldest for 36" in found["spool"].found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
+def test_a_user_who_may_not_ask_is_told_so_and_not_that_the_agent_is_away() -> None:
+    # A path of the system's own that only root may enter.
+    script = """
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from undercroft.usecases.fleet.doctorhost import _agent
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+host = SimpleNamespace(places=SimpleNamespace(admission_socket=Path("/root/admission.sock")))
+print(*[check.health for check in _agent(host)])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("unknown\n", "")
 
 
 def test_a_hook_younger_than_libvirt_is_told_until_it_is_called(host: Host, daemon: HookHost) -> None:

@@ -108,6 +108,9 @@ def _agent(host: Host) -> Iterable[Check]:
         probe.settimeout(5.0)
         try:
             probe.connect(str(address))
+        except PermissionError:
+            yield Check("agent", Health.UNKNOWN, f"{address}: only root may ask", "sudo undercroft doctor")
+            return
         except OSError as error:
             found = f"{address}: {error.strerror}: starts go by last decisions and settings"
             yield Check("agent", Health.FAIL, found, _START)
