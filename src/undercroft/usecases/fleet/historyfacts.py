@@ -19,12 +19,12 @@ RAN = "it was seen running"
 ENDINGS = {"saved": "saved", "crashed": "crashed", "migrated": "migrated", "failed": "failed"}
 """What libvirt's reason for a stop is called in an execution; all others are "stopped"."""
 
-RECENT = 256
+RECENT = 64
 """So many of a machine's latest executions tell how it begins and ends: whoever starts one waits for it."""
 
 _PENDING_WITHIN = timedelta(minutes=10)
 """`restore begin` and `migrate begin` come just before their `prepare begin`."""
-_PENDING_ENTRIES = 5_000
+_PENDING_ENTRIES = 1_000
 """How far back in the log it is looked for: a burst of starts on a large host lies between, at most."""
 
 
@@ -185,8 +185,8 @@ def _ends_and_alike(
     alike: tuple[RecordedState, ...],
 ) -> tuple[RecordedState, ...]:
     """Return how the last execution left the disks, and the machine's states that look like them now."""
-    before = [one for one in executions if one.started_at <= facts.at and one.ending != "failed"]
-    ends = [record.state(f"end:{one.eid}") for one in before[-2:]]
+    own_before = History(executions).own(facts)
+    ends = [record.state(f"end:{one.eid}") for one in own_before[-1:]]
     found = {state.key: state for state in (*ends, *alike) if state and state.machine == facts.machine}
     return tuple(sorted(found.values(), key=lambda state: (state.taken_at, state.key)))
 
