@@ -156,6 +156,11 @@ def end_of_life(known: Any, say: str, today: date) -> str:
     return "pass" if today <= last else "fail"
 
 
+def scan_known(facts: Any) -> bool:
+    """Whether the state could be compared with the floor."""
+    return bool(facts.scan and facts.scan.inventory and facts.assessment is not None)
+
+
 def verdict(facts: Any, policy: dict[str, Any], now: datetime, before: dict[str, Any]) -> tuple[str, str]:
     """Return the word and the action."""
     say = settings(policy, facts.target.name, facts.target.labels)
@@ -165,7 +170,9 @@ def verdict(facts: Any, policy: dict[str, Any], now: datetime, before: dict[str,
     for rule, answer in out.items():
         if answer == "fail":
             met.append(say[own.get(rule, "drifting")])
-        if answer == "unknown":
+        if answer == "unknown" and rule == "floor" and facts.goes_on and scan_known(facts):
+            met.append(say["unknown"])
+        elif answer == "unknown":
             met += [say["unknown"], say["drifting" if rule == "expiry" else own.get(rule, "drifting")]]
     if facts.template and out["template"] == "pass":
         met.append(say["template_start"])
@@ -174,7 +181,7 @@ def verdict(facts: Any, policy: dict[str, Any], now: datetime, before: dict[str,
     if open_wide:
         action = "refuse"
     is_machine = facts.subject.kind.value == "machine" and not facts.template
-    if facts.in_quarantine or (action == "quarantine" and is_machine):
+    if facts.in_quarantine or (action == "quarantine" and is_machine and not facts.running):
         return "quarantined", action
     if open_wide or {"fail", "grace"} & set(out.values()):
         return "drifting", action

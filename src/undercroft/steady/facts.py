@@ -34,6 +34,8 @@ class Facts:
         has_floor: the machine has reached something that a state of it can lack.
         below_floor: what this state lacks of it ("CVE-2024-1 in openssl").
         floor_unproven: sources whose versions prove nothing, because no trusted source lists them.
+        goes_on: lineage shows that this state goes on from where the machine was. It is no rollback, so a
+            version that nobody lists yet is more likely this morning's patch than a guest's lie.
         in_quarantine: a quarantine is on record; one that only waits for a confirmation is none.
         running: the machine runs, or is paused.
     """
@@ -53,6 +55,7 @@ class Facts:
     has_floor: bool = False
     below_floor: tuple[str, ...] = ()
     floor_unproven: tuple[str, ...] = ()
+    goes_on: bool = False
     in_quarantine: bool = False
     running: bool = False
 

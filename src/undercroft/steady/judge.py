@@ -9,11 +9,13 @@ In steps, whose numbers the code repeats:
    it until then. What was never in order has no grace: a machine that is made anew gains no time by it.
    Floor, expiry and templates have none.
 5. Each rule's answer meets an action; the strongest counts. A rule without an answer never meets less than
-   its failure would: a guest that hides what it has installed gains nothing.
+   its failure would: a guest that hides what it has installed gains nothing. Only the floor's versions that
+   nobody lists are let off that in a state that goes on from where the machine was: there is no rollback
+   that they could hide.
 6. A quarantine that cannot be enforced becomes what the policy says of that.
-7. The word: QUARANTINED where the network of a machine is closed or would be, else DRIFTING where a rule
-   fails, else UNKNOWN where one has no answer, else STEADY. The first three are not steady, none of them
-   better than another; how bad it is stands in the action.
+7. The word: QUARANTINED where the network of a machine is closed or, at its next start, would be, else
+   DRIFTING where a rule fails, else UNKNOWN where one has no answer, else STEADY. The first three are not
+   steady, none of them better than another; how bad it is stands in the action.
 """
 
 from collections.abc import Mapping, Sequence
@@ -185,6 +187,8 @@ def _action(result: RuleResult, facts: Facts, settings: Settings) -> Action:
         case Outcome.UNKNOWN:
             # The owner's words are nothing that a guest could hide.
             least = settings.drifting.value if result.rule == rules.EXPIRY else failure
+            if result.rule == rules.FLOOR and facts.goes_on and result.items:
+                least = Action.ALLOW
             return strongest([settings.unknown.value, least])
         case Outcome.PASS if result.rule == rules.TEMPLATE and facts.template:
             return failure
@@ -216,8 +220,8 @@ def _quarantine(facts: Facts) -> RuleResult:
 def _verdict(facts: Facts, results: Sequence[RuleResult], action: Action) -> Verdict:
     outcomes = {result.outcome for result in results}
     is_machine = facts.subject.kind is SubjectKind.MACHINE
-    quarantined = is_machine and action is Action.QUARANTINE and not facts.template
-    if facts.in_quarantine or quarantined:
+    starts_closed = is_machine and action is Action.QUARANTINE and not (facts.template or facts.running)
+    if facts.in_quarantine or starts_closed:
         return Verdict.QUARANTINED
     if outcomes & {Outcome.FAIL, Outcome.GRACE}:
         return Verdict.DRIFTING

@@ -78,6 +78,7 @@ FACTS = st.builds(
     has_floor=st.booleans(),
     below_floor=st.sampled_from([(), ("CVE-1 in zlib",)]),
     floor_unproven=st.sampled_from([(), ("zlib",)]),
+    goes_on=st.booleans(),
     in_quarantine=st.booleans(),
     running=st.booleans(),
 )

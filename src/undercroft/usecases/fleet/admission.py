@@ -7,6 +7,7 @@ In steps, whose numbers the code repeats. None of them asks libvirt, which waits
 3. A revert that an administrator has ordered is judged by the snapshot that it goes to. Any other start is
    judged by the disks as they are.
 4. The policy judges; an order that overrides it counts instead, for this one start.
+   A version that no index lists counts for less than nothing in a rollback, as the lineage tells it.
 5. A start that could be a revert that nobody announced is held: its taps stay closed until libvirt's event
    says how it began (`starting`). Only where all its interfaces can be held, unless the policy insists.
 6. Event, execution, scan, judgement and decision go on record together.

@@ -63,7 +63,11 @@ class Known:
 
 
 def facts_of(record: Record, known: Known, subject: Subject) -> Facts:
-    """Return what is known of one subject; `known` is the round's view of the record."""
+    """Return what is known of one subject; `known` is the round's view of the record.
+
+    A machine's present state counts as going on from where it was; whoever decides about a start asks the
+    lineage (`admission`, `starting`).
+    """
     scan = known.scans.get(subject.key)
     software = scan.software if scan else ""
     assessment = known.assessments.get(software)
@@ -83,6 +87,7 @@ def facts_of(record: Record, known: Known, subject: Subject) -> Facts:
         has_floor=bool(floor.entries),
         below_floor=below,
         floor_unproven=unlisted,
+        goes_on=subject.kind is SubjectKind.MACHINE,
     )
     return facts if machine is None else of_domain(facts, machine.domain, known.holds)
 
