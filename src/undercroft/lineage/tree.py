@@ -33,7 +33,7 @@ class Node:
         decision: what was answered to its start, None where nothing is on record.
         refusals: what was refused to its machine after it began and before the next execution did.
         here: its machine is here now: it lives, or was the last that did.
-        kept: a machine is in it or descends from it. What is not kept was rolled back.
+        kept: a machine is in it or descends from it, also one that lives twice. What is not kept was rolled back.
         damage: why it is a root although it has a parent, "" where it is none or has none.
     """
 
@@ -98,7 +98,8 @@ def build(
     for eid, parent in parents.items():
         children[parent].append(eid)
     tips = _tips(by_eid.values())
-    kept = _kept(tips.values(), parents)
+    live = [execution for execution in by_eid.values() if execution.live]
+    kept = _kept((*tips.values(), *(execution.eid for execution in live)), parents)
     here = _path(tips.get(machine, ""), parents)
     by_key, taken = _states(states)
     answered, refused, early = _decisions(decisions, by_eid, machine)
@@ -117,7 +118,6 @@ def build(
         )
         for eid, execution in by_eid.items()
     }
-    live = [execution for execution in by_eid.values() if execution.live]
     return Tree(machine, nodes, tuple(children[""]), alarms(live), tuple(early))
 
 

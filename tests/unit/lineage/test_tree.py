@@ -64,6 +64,8 @@ def test_two_lives_at_once_are_an_alarm() -> None:
     tree = build(WEB, [_ran(1), _live(2, 1), _live(3, 1)])
     assert [alarm.kind for alarm in tree.alarms] == ["two-live"]
     assert tree.alarms[0].executions == ("2", "3")
+    assert tree.nodes["2"].kept
+    assert [eid for eid, node in tree.nodes.items() if node.here] == ["3"]
 
 
 def test_a_start_that_failed_is_nowhere_anybody_is() -> None:
