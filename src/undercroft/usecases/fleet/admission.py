@@ -39,6 +39,8 @@ from undercroft.usecases.fleet.subjects import machine_key, snapshot_subject
 
 REVERT = "revert"
 AGENT = "agent"
+GOES_ON = frozenset({Origin.FIRST, Origin.START, Origin.RESTORE, Origin.MIGRATE})
+"""Origins that are no rollback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +163,16 @@ def _decided(means: Means, record: Record, start: _Start) -> Decision:
     now = means.clock()
     scan = put_scanned(record, start.scanned)
     facts = means.judging.facts(record, start.scanned.subject, start.machine, scan, start.basis)
+    looked = looked_at(start.scanned, scan)
+    origin = history.begins(record, start.event, means.host, looked).origin
     facts = replace(
-        facts, has_memory_snapshots=facts.has_memory_snapshots or has_memory_snapshots(start.scanned)
+        facts,
+        has_memory_snapshots=facts.has_memory_snapshots or has_memory_snapshots(start.scanned),
+        goes_on=facts.goes_on and origin in GOES_ON,
     )
     judge = Judge(start.basis.policy, now)
     judgement = judge.judge(facts, record.judgement(start.scanned.subject.key))
-    looked = looked_at(start.scanned, scan)
-    decision = _answer(means, record, start, facts, (judge, judgement), looked)
+    decision = _answer(means, record, start, facts, (judge, judgement), origin)
     event = replace(start.event, decided=decision.action.value, reason=decision.reason)
     history.hook_event(record, event, means.host, looked)
     record.put_domain(means.host, start.event.uuid, start.machine.domain, now)
@@ -182,13 +187,13 @@ def _answer(
     start: _Start,
     facts: Facts,
     judged: tuple[Judge, Judgement],
-    looked: Looked,
+    origin: Origin,
 ) -> Decision:
     judge, judgement = judged
     action, reason = judgement.action, judge.reason(facts, judgement)
     if start.intent is not None and start.intent.overrides:  # 4
         action, reason = Action.ALLOW, f"ordered by {start.intent.by}: {start.intent.reason}"
-    elif history.begins(record, start.event, means.host, looked).origin is Origin.MIGRATE:
+    elif origin is Origin.MIGRATE:
         action, reason = _migrated(record, start, action, reason)
     confirm = judge.settings(facts.target).confirm_start.value
     return Decision(
@@ -197,7 +202,7 @@ def _answer(
         name=start.event.name,
         eid=start.event.eid,
         action=action,
-        hold=action is not Action.REFUSE and _holds(confirm, facts, start.machine.domain),  # 5
+        hold=action is not Action.REFUSE and _holds(start, confirm, facts),  # 5
         reason=reason or "nothing stands against it",
         at=means.clock(),
         by=start.intent.by if start.intent is not None and start.intent.overrides else AGENT,
@@ -217,12 +222,15 @@ def _migrated(record: Record, start: _Start, action: Action, reason: str) -> tup
     return last.action, last.why if last.action is not Action.ALLOW else ""
 
 
-def _holds(confirm: ConfirmStart, facts: Facts, domain: Domain) -> bool:
+def _holds(start: _Start, confirm: ConfirmStart, facts: Facts) -> bool:
+    interfaces = start.machine.domain.interfaces
     match confirm:
         case ConfirmStart.ALWAYS:
-            return bool(domain.interfaces)
+            return bool(interfaces)
         case ConfirmStart.AUTO:
-            return facts.has_memory_snapshots and bool(domain.interfaces) and not facts.unholdable
+            # An order is for a revert: that this start is one, libvirt has yet to say.
+            doubtful = facts.has_memory_snapshots or start.intent is not None
+            return doubtful and bool(interfaces) and not facts.unholdable
         case ConfirmStart.NEVER:
             return False
 

@@ -25,11 +25,13 @@ from undercroft.model.verdict import Action, Decision, Judgement
 from undercroft.ports.records import Record
 from undercroft.ports.taps import Taps
 from undercroft.steady.judge import Judge
-from undercroft.usecases.fleet.admission import AGENT, REVERT, Means
+from undercroft.usecases.fleet.admission import AGENT, GOES_ON, REVERT, Means
 from undercroft.usecases.fleet.judging import machine_record
 from undercroft.usecases.fleet.network import close, reopen
 from undercroft.usecases.fleet.scanning import Scanned, put_scanned
 from undercroft.usecases.fleet.subjects import snapshot_subject
+
+RELEASE = "release"
 
 
 class Next(StrEnum):
@@ -87,12 +89,15 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
     """
     with means.records.reading() as record:
         hold = _hold(record, domain.uuid, execution.eid)
+        intent = record.intent(domain.uuid, REVERT, means.clock())
     if execution.origin in {Origin.REVERT, Origin.LOAD}:
         return _reverted(means, taps, domain, execution, hold)
     if hold is None or not hold.pending:
         return Confirmed(Next.NOTHING)
     if MAY_BE_REVERT in execution.evidence:
         return Confirmed(Next.LOOK, "nobody saw how it began")
+    if intent is not None:
+        return Confirmed(Next.LOOK, "a revert was ordered, and this start is none")
     _open(means, taps, hold, "it began as it was judged")  # 1
     return Confirmed(Next.NOTHING)
 
@@ -100,11 +105,15 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
 def settle(means: Means, taps: Taps, domain: Domain, scanned: Scanned) -> Confirmed:
     """Judge a running machine by what was just read of it, and open or close its network (3).
 
-    A machine in quarantine whose state is in order again leaves it here.
+    A machine in quarantine whose state is in order again leaves it here. One that an administrator has
+    released all the same stays out.
     """
     judgement, reason = _judged(means, domain, scanned)
     with means.records.reading() as record:
         hold = _hold(record, domain.uuid)
+        released = record.intent(domain.uuid, RELEASE, means.clock())
+    if hold is None and released is not None and released.overrides:
+        return Confirmed(Next.NOTHING)
     if judgement.action is Action.ALLOW:
         if hold is not None:
             _open(means, taps, hold, "a new scan has nothing against it")
@@ -162,7 +171,9 @@ def _judged(means: Means, domain: Domain, scanned: Scanned) -> tuple[Judgement, 
         machine = machine_record(before, domain, means.host, means.clock())
         facts = means.judging.facts(record, scanned.subject, machine, scan, basis)
         # What is decided here is whether it stays in quarantine: that it is in one is no reason.
-        facts = replace(facts, in_quarantine=False)
+        live = [one for one in record.live_executions() if one.machine == domain.uuid]
+        goes_on = facts.goes_on and bool(live) and live[-1].origin in GOES_ON
+        facts = replace(facts, in_quarantine=False, goes_on=goes_on)
         judge = Judge(basis.policy, means.clock())
         judgement = judge.judge(facts, record.judgement(scanned.subject.key))
         record.put_judgements([judgement])
