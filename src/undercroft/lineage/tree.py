@@ -33,7 +33,7 @@ class Node:
         decision: what was answered to its start, None where nothing is on record.
         refusals: what was refused to its machine after it began and before the next execution did.
         here: its machine is here now: it lives, or was the last that did.
-        kept: a machine is in it or descends from it, also one that lives twice. What is not kept was rolled back.
+        kept: a machine is in it or descends from it. What is not kept was rolled back, and does not live.
         damage: why it is a root although it has a parent, "" where it is none or has none.
     """
 
