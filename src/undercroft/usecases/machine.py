@@ -238,11 +238,12 @@ class OpenMachine:
         """Return the files that were written since they were opened.
 
         A running machine writes to its file all the time, but never to the clusters of a snapshot: there
-        the snapshot table tells whether what was read still stands.
+        the snapshot table tells whether what was read still stands, however the machine is known to run.
         """
         changed: list[OpenFile] = []
         for disk in self._disks:
-            if not disk.target.live:
+            runs = disk.target.live is not None or any(file.in_use for file in disk.files[:1])
+            if not runs or (state.is_current and disk.target.live is None):
                 changed.extend(file for file in disk.files if file.changed())
             elif not state.is_current and disk.layers:
                 top = disk.layers[0]
