@@ -132,6 +132,9 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
         return Confirmed(Next.NOTHING)
     if not name:
         return Confirmed(Next.LOOK, "it was reverted, and nobody can say to what")
+    if _is_external(domain, name):
+        # libvirt has put new images on top of its files, of which the chain is not known yet.
+        return Confirmed(Next.LOOK, f"it was reverted to {name}, whose files lie outside its images")
     subject = snapshot_subject(means.host, domain, name)
     scanned = means.scanner.scan(means.view().files.target_for(domain), subject)
     judgement, reason = _judged(means, domain, scanned)
@@ -139,6 +142,11 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
         _allow_revert(means, taps, execution, hold, f"reverted to {name}, which the policy allows")
         return Confirmed(Next.NOTHING)
     return _enforce(means, taps, domain, (judgement.action, f"reverted to {name}: {reason}"), execution.eid)
+
+
+def _is_external(domain: Domain, name: str) -> bool:
+    listed = (snapshot for snapshot in domain.snapshots if snapshot.name == name)
+    return any(disk.kind == "external" for snapshot in listed for disk in snapshot.disks)
 
 
 def _allow_revert(means: Means, taps: Taps, execution: Execution, hold: Hold | None, why: str) -> None:
