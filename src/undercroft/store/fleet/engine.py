@@ -94,7 +94,7 @@ def create_file(path: str, *, allowed: bool) -> None:
                 f"there is no record of the fleet at {path}: undercroft up makes it, and "
                 "UNDERCROFT_FLEET_DATABASE names another"
             )
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         os.close(os.open(path, flags, 0o600))
     except PermissionError as error:

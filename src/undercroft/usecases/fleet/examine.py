@@ -19,7 +19,7 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.verdict import Action, Judgement, Outcome
 from undercroft.ports.records import Records
 from undercroft.steady.rules import FLOOR
-from undercroft.store.fleet.digests import text_digest, to_text
+from undercroft.usecases.fleet.floors import put_raised
 
 INTENT_VALID = timedelta(minutes=5)
 """How long an order waits for the start that it is about."""
@@ -122,17 +122,7 @@ def keep_floor(
         floor = record.floor(machine)
         higher = raised(floor, inventory, knowledge, at)
         if higher is not floor:
-            record.put_floor(higher)
-            record.log(
-                "floor",
-                machine,
-                {
-                    "raised": len(set(higher.entries) - set(floor.entries)),
-                    "entries": len(higher.entries),
-                    "digest": text_digest(to_text(higher)),
-                },
-                at,
-            )
+            put_raised(record, floor, higher, at)
     return higher
 
 

@@ -57,7 +57,7 @@ def raise_floors(
             before = record.floor(one.machine)
             floor = work.raised(record, before, one)
             if floor is not None:
-                _put(record, before, floor, one.at)
+                put_raised(record, before, floor, one.at)
 
 
 class _Work:
@@ -83,7 +83,8 @@ class _Work:
         return None if entries == floor.entries else Floor(one.machine, entries)
 
 
-def _put(record: Record, before: Floor, floor: Floor, at: datetime) -> None:
+def put_raised(record: Record, before: Floor, floor: Floor, at: datetime) -> None:
+    """Put a floor that rose on record, and into the log."""
     body: dict[str, Json] = {
         "raised": len(set(floor.entries) - set(before.entries)),
         "entries": len(floor.entries),

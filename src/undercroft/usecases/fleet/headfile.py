@@ -31,7 +31,7 @@ def own_key(path: Path) -> Ed25519PrivateKey:
         OperationError: the disk failed.
     """
     with _disk(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         if not path.exists():
             _make_key(path)
         return _key_from(path)
@@ -109,7 +109,7 @@ def locked_heads(path: Path) -> Iterator[HeadFile]:
         OperationError: the disk failed.
     """
     with _disk(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
