@@ -15,43 +15,39 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import advisorydata
 import guests
 import hookhost
 import libvirtd
 import taps
 from diskimages import make_qcow2, run
-from machineimages import DebPackage, debian_tree, make_filesystem
+from fleetstates import NEW, OLD, mac_of, write_advisories
 from program import PROGRAM
 
 from undercroft.adapters import hookfiles
-from undercroft.advisories.records import KnownExploited, Status
 from undercroft.ports.records import Records
-from undercroft.store.database import AdvisoryDatabase
 from undercroft.store.fleet.records import open_records
 
-OLD, NEW = "3.0.14-1~deb12u2", "3.0.15-1~deb12u1"
-CVE = "CVE-2024-5535"
 BRIDGE = hookhost.BRIDGE
 WAIT_S = 60.0
 
-_PASSWD = b"root:x:0:0:root:/root:/bin/bash\n"
-_SHADOW = b"root:*:19000:0:99999:7:::\n"
 WORKLOAD = """
+stty -F /dev/ttyS1 raw -echo
+(while read -r order; do eval "$order"; echo "DID $order"; done </dev/ttyS1) &
 mount -t ext4 /dev/vda /mnt
-ip link set lo up
 ip addr add 192.0.2.7/24 dev eth0 2>/dev/null && ip link set eth0 up
 n=0
 while :; do
   n=$((n+1))
-  arping -c 1 -w 1 -I eth0 192.0.2.1 >/dev/null 2>&1 || usleep 200000
+  arping -q -c 1 -w 1 -I eth0 192.0.2.1 &
+  usleep 250000
   echo ALIVE $n
 done
 """
+UPGRADE = f"sed -i s/{OLD}/{NEW}/ /mnt/var/lib/dpkg/status; sync"
+"""What a guest is told to patch itself."""
 
 
 @dataclass
@@ -62,12 +58,14 @@ class FleetHost:
         daemon: its libvirtd.
         folder: policy, advisories, and what the test makes.
         boot: what its machines boot.
+        ear: hears what comes in over the bridge, from before any start.
         agent: the process of `undercroft up`, None while it is not running.
     """
 
     daemon: libvirtd.Libvirtd
     folder: Path
     boot: guests.BootFiles
+    ear: taps.Ear
     agent: subprocess.Popen[bytes] | None = None
     databases: dict[str, str] = field(default_factory=dict)
 
@@ -136,6 +134,18 @@ class FleetHost:
         finally:
             self.stop_agent()
 
+    @contextmanager
+    def without(self) -> Iterator[None]:
+        """For a control run: neither agent nor hook while the block runs."""
+        hook = self.daemon.root / "etc" / "hooks" / "qemu.d" / "undercroft"
+        self.stop_agent()
+        aside = hook.rename(self.folder / "hook-aside")
+        try:
+            yield
+        finally:
+            aside.rename(hook)
+            self.start_agent()
+
     def start_agent(self, *options: str) -> None:
         """Start the agent and wait until it answers hooks."""
         log = (self.folder / "agent.log").open("ab")
@@ -190,10 +200,12 @@ class FleetHost:
     ) -> str:
         """Define a machine and return its UUID."""
         devices = hookhost.interface(mac_of(name)) if devices is None else devices
+        orders = f"<source mode='bind' path='{self._orders(name)}'/><target port='1'/>"
         ident = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{self.daemon.root.name}"))
         serial = self.serial(name)
         disks = [libvirtd.disk_xml(image, "vda")]
         xml = libvirtd.domain_xml(name, self.boot, serial, disks, extra=devices)
+        xml = xml.replace("<memballoon", f"<serial type='unix'>{orders}</serial><memballoon", 1)
         extra = f"<uuid>{ident}</uuid>{'<genid/>' if genid else ''}{metadata}"
         path = self.daemon.images / f"{name}.xml"
         path.write_text(xml.replace("</name>", f"</name>{extra}", 1))
@@ -213,6 +225,41 @@ class FleetHost:
         """Wait until the guest counts on from where it is."""
         seen = self.alive(name)
         self.wait(lambda: self.alive(name) > seen + 1, f"{name} counts on")
+
+    def tell(self, name: str, order: str) -> None:
+        """Have the guest's shell do something, and wait until it has."""
+        seen = guests.lines(self.serial(name)).count(f"DID {order}")
+        with socket.socket(socket.AF_UNIX) as console:
+            console.connect(str(self._orders(name)))
+            console.sendall(f"{order}\n".encode())
+            self.wait(
+                lambda: guests.lines(self.serial(name)).count(f"DID {order}") > seen, f"{name} does {order}"
+            )
+
+    def _orders(self, name: str) -> Path:
+        return self.daemon.images / f"{name}.sock"
+
+    # What the bridge carries
+
+    def packets(self, name: str) -> int:
+        """Return how many packets of a machine the bridge has carried so far."""
+        return [source for source, _, _ in self.ear.frames()].count(mac_of(name))
+
+    def sends(self, name: str) -> None:
+        """Wait until the bridge carries packets of a machine that it did not carry before."""
+        seen = self.packets(name)
+        self.wait(lambda: self.packets(name) > seen, f"packets of {name} arrive")
+
+    def closed(self, name: str) -> bool:
+        """Tell whether each tap of a machine is off its bridge and down, as ip(8) tells it."""
+        listed = self.virsh("domiflist", name).stdout.splitlines()
+        taps_there = {line.split()[0] for line in listed if mac_of(name) in line} - {"-"}
+        command = [*self.daemon.inside_network, "ip", "-j", "link"]
+        shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        links = {link["ifname"]: link for link in shown}
+        return bool(taps_there) and all(
+            "master" not in links[tap] and "UP" not in links[tap]["flags"] for tap in taps_there
+        )
 
     def forget(self, name: str) -> None:
         """Stop a machine, if it runs, and forget it."""
@@ -241,42 +288,6 @@ class FleetHost:
         self.wait(lambda: self.verdict(name) == verdict, f"{name} is {verdict}, not {self.verdict(name)}")
 
 
-def mac_of(name: str) -> str:
-    """Return a machine's address."""
-    tail = uuid.uuid5(uuid.NAMESPACE_DNS, name).hex[:6]
-    return f"52:54:00:{tail[:2]}:{tail[2:4]}:{tail[4:]}"
-
-
-def filesystem(folder: Path, name: str, version: str, files: dict[str, bytes] | None = None) -> Path:
-    """Make the filesystem of one state of a machine, with openssl in that version."""
-    tree = debian_tree(
-        folder / name,
-        [DebPackage("libssl3", version, "openssl"), DebPackage("openssl", version)],
-        {"etc/passwd": _PASSWD, "etc/shadow": _SHADOW, **(files or {})},
-    )
-    (tree / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
-    return make_filesystem(tree, folder / f"{name}.fs")
-
-
-def write_advisories(path: Path, *, fixed_on: date = date(2024, 7, 1), known_exploited: bool = True) -> None:
-    """Write an advisory database in which the old openssl has a hole that is known to be exploited."""
-    now = datetime.now(UTC)
-    tracker = advisorydata.header("debian-tracker", complete=True, published_at=now)
-    dsa = advisorydata.header("debian-dsa", published_at=now)
-    mirror = advisorydata.header("mirror:debian:12:bookworm-security", published_at=now)
-    kev = advisorydata.header("kev", (), published_at=now)
-    fixed = advisorydata.statement(tracker, "openssl", CVE, NEW)
-    dated = advisorydata.statement(dsa, "openssl", CVE, NEW, published_on=fixed_on)
-    other = advisorydata.statement(tracker, "bash", "CVE-1", status=Status.NOT_AFFECTED)
-    listed = [advisorydata.listed(name, NEW, "openssl") for name in ("libssl3", "openssl")]
-    exploited = [KnownExploited(CVE, date(2024, 7, 2))] if known_exploited else []
-    with AdvisoryDatabase(path, writable=True) as database:
-        database.replace_feed(tracker, [fixed, other], now)
-        database.replace_feed(dsa, [dated], now)
-        database.replace_feed(mirror, listed, now)
-        database.replace_feed(kev, exploited, now)
-
-
 @contextmanager
 def running(folder: Path, workload: str = WORKLOAD) -> Iterator[FleetHost]:
     """Run the libvirtd with the hook and a bridge; the agent is the test's to start."""
@@ -289,12 +300,13 @@ def running(folder: Path, workload: str = WORKLOAD) -> Iterator[FleetHost]:
     with libvirtd.running(prepare) as daemon:
         taps.make_bridge(daemon.inside_network, BRIDGE)
         boot = guests.with_workload(guests.boot_files(), workload, daemon.images)
-        host = FleetHost(daemon, folder, boot)
         write_advisories(folder / "advisories.db")
-        try:
-            yield host
-        finally:
-            host.stop_agent(signal.SIGKILL)
+        with taps.listening(daemon.inside_network, BRIDGE, folder / "ear") as ear:
+            host = FleetHost(daemon, folder, boot, ear)
+            try:
+                yield host
+            finally:
+                host.stop_agent(signal.SIGKILL)
 
 
 def _listens(path: Path) -> bool:

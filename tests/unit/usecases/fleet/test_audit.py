@@ -48,7 +48,7 @@ def test_the_key_is_made_once_and_for_its_owner_only(log: Log):
     first = public_key(own_key(log.key))
     assert public_key(own_key(log.key)) == first == log.public
     assert stat.S_IMODE(log.key.stat().st_mode) == 0o600
-    assert stat.S_IMODE(log.key.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(log.key.parent.stat().st_mode) == 0o711
     assert os.listdir(log.key.parent) == ["audit.key"]
 
 
