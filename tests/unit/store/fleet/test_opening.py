@@ -32,7 +32,7 @@ def execute(records: Records, statement: str) -> None:
         connection.execute(text(statement))
 
 
-def test_the_file_and_its_folder_are_for_their_owner_only(tmp_path: Path):
+def test_the_file_is_for_its_owner_only_and_its_folder_can_be_passed(tmp_path: Path):
     path = tmp_path / "state" / "fleet.db"
     records = open_records(str(path))
     with records.transaction() as record:
@@ -40,7 +40,7 @@ def test_the_file_and_its_folder_are_for_their_owner_only(tmp_path: Path):
         files = {name: stat.S_IMODE(os.stat(path.parent / name).st_mode) for name in os.listdir(path.parent)}
     records.close()
     assert files == dict.fromkeys(["fleet.db", "fleet.db-shm", "fleet.db-wal", "fleet.db.lock"], 0o600)
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o711
 
 
 def test_sqlite_keeps_its_word_at_a_power_cut_and_lets_readers_pass(tmp_path: Path):
