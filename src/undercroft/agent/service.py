@@ -6,9 +6,11 @@ decisions.
 """
 
 import asyncio
+import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -27,8 +29,9 @@ from undercroft.agent.rounds import Rounds
 from undercroft.agent.scans import Scans, Wish
 from undercroft.agent.systemd import ServiceManager
 from undercroft.errors import OperationError, UndercroftError
+from undercroft.model.audit import SignedHead
 from undercroft.model.domain import Domain, Power
-from undercroft.model.schema import Json
+from undercroft.model.schema import Json, encode
 from undercroft.ports.hypervisor import MachineDisks, PointInTime
 from undercroft.ports.records import Records
 from undercroft.steady.policy import Policy
@@ -44,6 +47,9 @@ from undercroft.usecases.session import start_reader
 from undercroft.version import VERSION
 
 SIGN_EVERY_S = 2.0
+REPORT_HEAD_EVERY_S = 60.0
+HEAD_MARK = "audit-head "
+"""What a signed head in the journal stands behind: `sed -n 's/^audit-head //p'` makes a file of heads."""
 QUARANTINE_LOOK_EVERY_S = 120.0
 """How often a machine in quarantine is read anew: it leaves when it is in order."""
 _LIVE = frozenset({Power.RUNNING, Power.PAUSED})
@@ -100,6 +106,8 @@ class Agent:
         places = options.places
         self._server = AdmissionServer(places.state, places.admission_socket, handler, host.report)
         self._stop = asyncio.Event()
+        self._unreported: SignedHead | None = None
+        self._report_head_at = 0.0
 
     async def run(self) -> None:
         """Run until a signal."""
@@ -136,7 +144,7 @@ class Agent:
 
     def _end(self) -> None:
         self._log({"agent": "stopped"})
-        self._sign()
+        self._sign(last=True)
 
     def _install_hook(self, hooks: Path) -> None:
         host = self._host
@@ -179,12 +187,19 @@ class Agent:
             await asyncio.sleep(SIGN_EVERY_S)
             await self._host.work(self._sign)
 
-    def _sign(self) -> None:
+    def _sign(self, *, last: bool = False) -> None:
+        """Sign the log's head; now and then one goes into the journal, which many sites keep elsewhere."""
         places = self._options.places
         try:
-            sign_head(self._host.records, places.audit_key, places.heads, now())
+            head = sign_head(self._host.records, places.audit_key, places.heads, now())
         except UndercroftError as error:
             self._host.problem("the audit log's head is not signed", error)
+            return
+        self._unreported = head or self._unreported
+        if self._unreported is not None and (last or time.monotonic() >= self._report_head_at):
+            self._host.report(f"{HEAD_MARK}{json.dumps(encode(self._unreported))}")
+            self._unreported = None
+            self._report_head_at = time.monotonic() + REPORT_HEAD_EVERY_S
 
     async def _keep_alive(self) -> None:
         if not self._manager.watchdog_s:
