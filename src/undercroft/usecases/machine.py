@@ -21,6 +21,7 @@ from undercroft.model.job import FileEntry, ProvenCredentials, ProvenInventory, 
 from undercroft.model.report import DiskReport
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.ports.reader import Reader
+from undercroft.usecases.copies import Copies, Mark, marks, settled
 from undercroft.usecases.identity import Inspections, identify
 from undercroft.usecases.jobinputs import disk_inputs, file_input
 from undercroft.usecases.opendisk import DiskOpener
@@ -38,7 +39,7 @@ class OpenMachine:
     Args:
         target: disks and the files that may be opened.
         reader: whoever parses what is in them.
-        inspections: as in `DiskOpener`.
+        inspections, copies: as in `DiskOpener`.
 
     Attributes:
         begun_at_ns: a time before the first file was opened, nanoseconds since the epoch.
@@ -46,11 +47,18 @@ class OpenMachine:
     Raises what `DiskOpener.open` raises.
     """
 
-    def __init__(self, target: MachineTarget, reader: Reader, inspections: Inspections | None = None) -> None:
+    def __init__(
+        self,
+        target: MachineTarget,
+        reader: Reader,
+        inspections: Inspections | None = None,
+        copies: Copies | None = None,
+    ) -> None:
         self.name = target.name
         self.begun_at_ns = time.time_ns()
         self._reader = reader
-        self._opener = DiskOpener(target, reader, inspections)
+        self._copies = copies
+        self._opener = DiskOpener(target, reader, inspections, copies)
         self._unstable: set[str] = set()
         try:
             self._disks = [self._opener.open(disk) for disk in target.disks]
@@ -102,13 +110,7 @@ class OpenMachine:
 
         Raises InputError where the reader's child died of it, or the sets are too many for one request.
         """
-        untrusted = self._settled(
-            state,
-            lambda: decode(Replayed, self._call("replay", state, sets=encode(list(sets))), "replayed reads"),
-        )
-        if len(untrusted.digests) > len(sets):
-            raise InputError(f"{self.name}: the reader answered for more sets of reads than it was given")
-        return untrusted
+        return self._settled(state, lambda: self._copied_or_replayed(state, sets))
 
     def proven_credentials(self, state: State) -> ProvenCredentials:
         """Return who may get into `state`, without the files' own problems (`problems`).
@@ -205,6 +207,38 @@ class OpenMachine:
         with ExitStack() as sockets:
             disks, descriptors = disk_inputs(self._disks, state, sockets)
             return self._reader.call(job, {"disks": disks, **arguments}, descriptors)
+
+    def _replay(self, state: State, sets: Sequence[ProvenReads]) -> Replayed:
+        answer = self._call("replay", state, sets=encode(list(sets)))
+        untrusted = decode(Replayed, answer, "replayed reads")
+        if len(untrusted.digests) > len(sets):
+            raise InputError(f"{self.name}: the reader answered for more sets of reads than it was given")
+        return untrusted
+
+    def _copied_or_replayed(self, state: State, sets: Sequence[ProvenReads]) -> Replayed:
+        """Return what was replayed of a copy of this machine's files, else of these."""
+        place = self._place(state, sets)
+        if self._copies is None or place is None:
+            return self._replay(state, sets)
+        known = self._copies.replayed.find(place)
+        if known is None:
+            known = self._replay(state, sets)
+            if settled(self.identities(state), self._files(state)):
+                self._copies.replayed.keep(place, known)
+        return known
+
+    def _place(self, state: State, sets: Sequence[ProvenReads]) -> Mark | None:
+        """Return all that a replay follows from; the files' names stand in error messages only."""
+        if self._copies is None or (state.is_current and any(disk.target.live for disk in self._disks)):
+            return None
+        found = marks([file for disk in self._disks for file in disk.files], self.begun_at_ns)
+        inputs = [file_input(disk, state, []) for disk in self._disks]
+        nameless = tuple(
+            replace(given, layers=tuple(replace(layer, name="") for layer in given.layers), data_file=None)
+            for given in inputs
+        )
+        has_data_file = any(given.data_file for given in inputs)
+        return None if found is None or has_data_file else (found, nameless, tuple(sets))
 
     # Files that change under the read
 

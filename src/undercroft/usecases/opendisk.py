@@ -18,6 +18,7 @@ from undercroft.model.report import DiskReport
 from undercroft.model.schema import decode, encode
 from undercroft.ports.reader import Reader
 from undercroft.usecases.chain import MAX_CHAIN_LENGTH, UnreadError, pick
+from undercroft.usecases.copies import Copies, mark, settled
 from undercroft.usecases.identity import Inspections, identify
 from undercroft.usecases.opening import OpenFile, open_file
 from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile
@@ -75,12 +76,20 @@ class DiskOpener:
         target: the disks, and the files that their chains may draw on.
         reader: whoever looks into the files.
         inspections: what unwritten files are known to say of themselves; None to look into all.
+        copies: what copies of files are known to say; None to look into all.
     """
 
-    def __init__(self, target: MachineTarget, reader: Reader, inspections: Inspections | None = None) -> None:
+    def __init__(
+        self,
+        target: MachineTarget,
+        reader: Reader,
+        inspections: Inspections | None = None,
+        copies: Copies | None = None,
+    ) -> None:
         self._target = target
         self._reader = reader
         self._inspections = inspections
+        self._copies = copies
         self._begun_at_ns = time.time_ns()
         self._descriptors: list[int] = []
 
@@ -182,9 +191,20 @@ class DiskOpener:
         identity = identify(file, self._begun_at_ns)
         known = self._inspections.find(identity, image_format)
         if known is None:
-            known = self.inspect(file, image_format)
+            known = self._copied_or_inspected(file, image_format)
             if not file.changed():
                 self._inspections.keep(identity, image_format, known)
+        return known
+
+    def _copied_or_inspected(self, file: OpenFile, image_format: DiskFormat | None) -> ImageInfo:
+        found = mark(file, self._begun_at_ns) if self._copies else None
+        if self._copies is None or found is None:
+            return self.inspect(file, image_format)
+        known = self._copies.inspected.find((image_format, found))
+        if known is None:
+            known = self.inspect(file, image_format)
+            if settled([identify(file, self._begun_at_ns)], [file]):
+                self._copies.inspected.keep((image_format, found), known)
         return known
 
     def inspect(self, file: OpenFile, image_format: DiskFormat | None) -> ImageInfo:

@@ -6,7 +6,8 @@ Guarantees: an answer that is on record is given again only where it is what a f
    (`usecases.identity`), and they are given to the reader as they were. The sandbox is not asked.
 2. `proven`: the ranges that a recorded answer rests on were read again, through whatever lies there now, and
    every byte is the same (`disks.readset`). Tried with the state's own last answer, then with the latest
-   different answers that rest on the same base.
+   different answers that rest on the same base. What was replayed of a copy of the same files holds for
+   these (`usecases.copies`): a clone that was never started asks the sandbox for nothing.
 3. `read`: a new inventory, with the set of reads that proves it later.
 
 What the files themselves make uncertain (a running machine writes them, they changed under the read) is in
@@ -30,6 +31,7 @@ from undercroft.model.fleet import DiskRead, FileIdentity, ReadSet
 from undercroft.model.inventory import Inventory
 from undercroft.model.job import ProvenReads
 from undercroft.ports.reader import Reader
+from undercroft.usecases.copies import Copies
 from undercroft.usecases.fleet.credentials import CredentialsMemory
 from undercroft.usecases.identity import Inspections, same_file
 from undercroft.usecases.machine import OpenMachine
@@ -102,12 +104,13 @@ class LayerReader:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._inspections = Inspections()
+        self._copies = Copies()
         self._credentials = CredentialsMemory()
 
     @contextmanager
     def open(self, target: MachineTarget) -> Iterator["LayeredMachine"]:
         """Open a machine for the length of a `with` block; one thread uses it. Raises as `OpenMachine`."""
-        with OpenMachine(target, self._reader, self._inspections) as machine:
+        with OpenMachine(target, self._reader, self._inspections, self._copies) as machine:
             yield LayeredMachine(machine, self._credentials)
 
     def read(
