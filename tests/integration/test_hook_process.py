@@ -323,6 +323,39 @@ def test_xml_that_is_no_machine_s_is_refused_with_one_line(lab: Lab, xml: str) -
     assert lab.events() == []
 
 
+def test_an_image_that_is_swapped_between_the_judgement_and_the_start_is_refused(lab: Lab) -> None:
+    other = lab.image.with_name("other.raw")
+    other.write_bytes(b"evil")
+    with lab.agent().running():
+        assert lab.call() == (0, "")
+        other.replace(lab.image)
+        code, told = lab.call("start")
+    assert code == 1
+    assert f"{lab.image} was replaced after it was judged" in told
+
+
+def test_a_link_that_is_turned_between_the_judgement_and_the_start_is_refused(lab: Lab) -> None:
+    judged, other = lab.image.with_name("judged.raw"), lab.image.with_name("other.raw")
+    lab.image.rename(judged)
+    other.write_bytes(b"evil")
+    lab.image.symlink_to(judged)
+    with lab.agent(hookhost.ALLOW).running():
+        assert lab.call() == (0, "")
+        lab.image.unlink()
+        lab.image.symlink_to(other)
+        assert lab.call("start")[0] == 1
+        lab.image.unlink()
+        lab.image.symlink_to(judged)
+        assert lab.call("start") == (0, ""), "control: the file that was judged"
+
+
+def test_an_image_that_libvirt_gives_to_qemu_s_user_in_between_is_the_same(lab: Lab) -> None:
+    with lab.agent().running():
+        assert lab.call() == (0, "")
+        lab.image.chmod(0o640)
+        assert lab.call("start") == (0, "")
+
+
 def test_a_start_without_prepare_s_note_is_refused(lab: Lab) -> None:
     code, told = lab.call("start", "begin")
     assert code == 1
@@ -360,8 +393,15 @@ def test_what_is_only_told_is_kept_whether_the_agent_is_there_or_not(
             "the host's PCI device 7fff:ff:1f.7",
         ),
         (
-            "</devices><qemu:commandline><qemu:arg value='-netdev'/></qemu:commandline><devices>",
-            "a network of <qemu:commandline>",
+            "<hostdev mode='subsystem' type='usb'><source><vendor id='0x0b95'/></source></hostdev>",
+            "a USB device of the host",
+        ),
+        *(
+            (
+                f"</devices><qemu:commandline><qemu:arg value='{word}'/></qemu:commandline><devices>",
+                "what <qemu:commandline> adds cannot be held",
+            )
+            for word in ("-netdev", "--netdev", "-readconfig")
         ),
     ],
 )

@@ -107,7 +107,8 @@ class LastDecision:
 class RunNote:
     """What the hook notes of a machine at `prepare` and `start`, until its release.
 
-    `closed`: its network was to be closed; `taps` are those that the hook has closed.
+    `closed`: its network was to be closed; `taps` are those that the hook has closed. `images`: the files of
+    its disks when it was judged.
     """
 
     machine: str
@@ -118,6 +119,7 @@ class RunNote:
     closed: bool
     reason: str
     taps: tuple[HeldTap, ...]
+    images: tuple[DecidedImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

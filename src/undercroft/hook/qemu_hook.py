@@ -196,13 +196,14 @@ def admit(call: Call) -> None:
     """Mint the execution, ask, and refuse or note the answer. Raises Refusal."""
     eid = os.urandom(16).hex()
     event = call.event(eid)
+    images = identities(call.machine.disks)  # before anybody reads them: what is judged is no later one
     try:
         name = keep(call, event, call.settings.spool_limit)
     except Refusal as refusal:
         if not call.listed:
             raise
         say(f"{call.name} starts, it is on the break-glass list, but without a record: {refusal}")
-        write_note(call, eid, Answer("allow", False, "break-glass"), [])
+        write_note(call, eid, Answer("allow", False, "break-glass"), [], [])
         return
     answer, problem = ask(call.settings, name)
     if answer is None:
@@ -217,7 +218,7 @@ def admit(call: Call) -> None:
         keep(call, event, 2 * call.settings.spool_limit)
     if answer.action == "refuse":
         raise Refusal(f"{call.name} may not start: {answer.reason}")
-    write_note(call, eid, answer, [])
+    write_note(call, eid, answer, [], images)
 
 
 def begin(call: Call) -> None:
@@ -228,6 +229,7 @@ def begin(call: Call) -> None:
     try:
         if not note and not call.listed:
             raise Refusal(f"{note_path(call)} is missing: prepare leaves its answer there: start it again")
+        check_unchanged(note.get("images"))
         if note.get("closed"):
             if call.machine.unenforceable():
                 raise Refusal(unenforceable(call, str(note.get("reason", ""))))
@@ -359,6 +361,26 @@ def check_images(disks: list[str], listed: object) -> None:
             raise ValueError(f"{path or 'a disk without a path'} was not part of it")
 
 
+def identities(disks: list[str]) -> list[dict[str, object]]:
+    """Return which files the disks' paths lead to now; a path that leads nowhere is left out."""
+    found: list[dict[str, object]] = []
+    for path in filter(None, disks):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        found.append({"path": path, "device": status.st_dev, "inode": status.st_ino})
+    return found
+
+
+def check_unchanged(noted: object) -> None:
+    """Raise Refusal where a disk's path leads to another file than at `prepare`, when it was judged."""
+    for image in noted if isinstance(noted, list) else ():
+        path = _text(image, "path")
+        if identities([path]) != [image]:
+            raise Refusal(f"{path} was replaced after it was judged: start it again")
+
+
 # Files
 
 
@@ -411,8 +433,8 @@ def read_note(call: Call) -> dict[str, object]:
         return {}
 
 
-def write_note(call: Call, eid: str, answer: Answer, taps: list[object]) -> None:
-    """Note a running machine's execution, answer and taps; it goes with a reboot, so it needs no fsync.
+def write_note(call: Call, eid: str, answer: Answer, taps: list[object], images: object) -> None:
+    """Note a running machine's execution, answer, taps and images; it goes with a reboot: no fsync.
 
     Raises Refusal where it cannot be written, unless the machine starts whatever happens.
     """
@@ -425,6 +447,7 @@ def write_note(call: Call, eid: str, answer: Answer, taps: list[object]) -> None
         "closed": answer.closed,
         "reason": answer.reason,
         "taps": taps,
+        "images": images,
     }
     folder, _, name = note_path(call).rpartition("/")
     try:
@@ -543,8 +566,15 @@ def _take(machine: Machine, path: str, attributes: dict[str, str]) -> None:
         machine.disks[-1] = attributes.get("file") or attributes.get("dev") or ""
     elif path == "devices/hostdev/source/address" and "bus" in attributes and "slot" in attributes:
         _take_pci(machine, attributes)
-    elif path.endswith(":commandline/qemu:arg") and attributes.get("value", "").startswith(("-net", "-nic")):
-        machine.bypasses.append("a network of <qemu:commandline>")
+    elif path == "devices/hostdev":
+        # A network adapter like any other device; what it is, only its descriptors would tell.
+        if attributes.get("type") == "usb":
+            machine.bypasses.append("a USB device of the host")
+    elif path.endswith(":commandline/qemu:arg"):
+        # "--netdev", "-readconfig", "-set": which of them make a network is QEMU's to know.
+        found = "what <qemu:commandline> adds"
+        if found not in machine.bypasses:
+            machine.bypasses.append(found)
 
 
 def _take_pci(machine: Machine, attributes: dict[str, str]) -> None:
@@ -640,7 +670,7 @@ def hold_taps(call: Call, note: dict[str, object]) -> None:
             found.append((name, index, bridge))
         noted: list[object] = [{"tap": name, "bridge": bridge} for name, _, bridge in found]
         answer = Answer(str(note.get("action", "")), bool(note.get("hold")), str(note.get("reason", "")))
-        write_note(call, str(note.get("eid", "")), answer, noted)
+        write_note(call, str(note.get("eid", "")), answer, noted, note.get("images", []))
         for name, index, _ in found:
             close_link(links, name, index)
     finally:
