@@ -25,6 +25,7 @@ from undercroft.agent.events import Events
 from undercroft.agent.hooks import HookHandler
 from undercroft.agent.host import Host, now
 from undercroft.agent.links import Links
+from undercroft.agent.orders import Orders
 from undercroft.agent.rounds import Rounds
 from undercroft.agent.scans import Scans, Wish
 from undercroft.agent.systemd import ServiceManager
@@ -122,6 +123,7 @@ class Agent:
                 self._scans.run,
                 self._rounds.run,
                 Links(self._host).run,
+                Orders(self._host, self._ended, self._events.survey_soon).run,
                 self._sign_for_ever,
                 self._keep_alive,
                 self._look_at_quarantined,
