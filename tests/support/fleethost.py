@@ -200,12 +200,12 @@ class FleetHost:
     ) -> str:
         """Define a machine and return its UUID."""
         devices = hookhost.interface(mac_of(name)) if devices is None else devices
-        orders = f"<source mode='bind' path='{self._orders(name)}'/><target port='1'/>"
+        orders = f"<serial type='unix'><source mode='bind' path='{self._orders(name)}'/></serial>"
         ident = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{self.daemon.root.name}"))
         serial = self.serial(name)
         disks = [libvirtd.disk_xml(image, "vda")]
         xml = libvirtd.domain_xml(name, self.boot, serial, disks, extra=devices)
-        xml = xml.replace("<memballoon", f"<serial type='unix'>{orders}</serial><memballoon", 1)
+        xml = xml.replace("<memballoon", f"{orders}<memballoon", 1)
         extra = f"<uuid>{ident}</uuid>{'<genid/>' if genid else ''}{metadata}"
         path = self.daemon.images / f"{name}.xml"
         path.write_text(xml.replace("</name>", f"</name>{extra}", 1))
