@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 def test_releases_and_removals_are_taken_up_once_and_refusals_not_at_all() -> None:
     records = MemoryRecords()
-    host = cast(Host, SimpleNamespace(records=records, name="alpha"))
+    host = cast("Host", SimpleNamespace(records=records, name="alpha"))
     orders = Orders(host, lambda machine: None, lambda: None)
     here, elsewhere = domain(1), domain(2)
     with records.transaction() as record:
