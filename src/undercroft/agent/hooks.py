@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from undercroft.agent.admissionserver import Answer
 from undercroft.agent.host import Host, now
-from undercroft.errors import UndercroftError
+from undercroft.errors import InputError, UndercroftError
 from undercroft.model.execution import HookEvent
 from undercroft.model.schema import Json
 from undercroft.model.verdict import Action, Decision
@@ -18,9 +18,8 @@ from undercroft.usecases.fleet import history
 from undercroft.usecases.fleet.admission import decide, keep_decision
 from undercroft.usecases.fleet.historyfacts import moment
 from undercroft.usecases.fleet.hookdomain import hooked_domain
-from undercroft.usecases.fleet.starting import held_by_hook
-
-HOOK = "hook"
+from undercroft.usecases.fleet.network import let_go
+from undercroft.usecases.fleet.starting import HOOK, held_by_hook
 
 
 class HookHandler:
@@ -75,7 +74,7 @@ class HookHandler:
                 case "start", "begin":
                     held_by_hook(host.means, record, event)
                 case "release", "end":
-                    _let_go(record, event)
+                    let_go(record, event.uuid, event.eid, moment(event.at_ns))
 
 
 def _decided_alone(record: Record, event: HookEvent) -> None:
@@ -99,14 +98,11 @@ def _late(before: Decision, event: HookEvent) -> str:
 
 
 def _put_machine(host: Host, record: Record, event: HookEvent) -> None:
-    """Put a machine that no survey may ever see on record."""
+    """Put a machine that no survey may ever see on record; the event counts whatever its XML is."""
     known = host.domain(event.uuid)
-    domain = hooked_domain(event, known, host.view().volumes)
+    try:
+        domain = hooked_domain(event, known, host.view().volumes)
+    except InputError as error:
+        host.problem(f"{event.name}: what the hook was told of it", error)
+        return
     record.put_domain(host.name, event.uuid, domain, now())
-
-
-def _let_go(record: Record, event: HookEvent) -> None:
-    """End the hold of an execution that is over: its taps are gone."""
-    for hold in record.holds():
-        if hold.machine == event.uuid and hold.eid in {"", event.eid}:
-            record.drop_hold(event.uuid, "it stopped", moment(event.at_ns))

@@ -8,11 +8,11 @@ import asyncio
 
 from undercroft.adapters import netlink
 from undercroft.agent.host import Host, now
-from undercroft.errors import OperationError, UndercroftError
+from undercroft.errors import UndercroftError
 from undercroft.model.fleet import Hold
 from undercroft.model.schema import Json
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.network import keep_closed
+from undercroft.usecases.fleet.network import is_of_host, keep_closed
 
 PAUSE_S = 1.0
 
@@ -45,8 +45,9 @@ class Links:
                 self._keep_closed(hold.machine)
 
     def _holds(self) -> tuple[Hold, ...]:
+        """Return this host's holds: the taps of another host's have the names of other machines' here."""
         with self._host.records.reading() as record:
-            return record.holds()
+            return tuple(hold for hold in record.holds() if is_of_host(record, hold, self._host.name))
 
     def _keep_closed(self, machine: str) -> None:
         try:
@@ -54,7 +55,7 @@ class Links:
                 for hold in record.holds():
                     if hold.machine == machine and (opened := keep_closed(self._host.taps, hold)):
                         self._alarm(record, hold, opened)
-        except OperationError as error:
+        except UndercroftError as error:
             self._host.problem(f"machine {machine}: its network should be closed", error)
 
     def _alarm(self, record: Record, hold: Hold, opened: tuple[str, ...]) -> None:

@@ -62,13 +62,44 @@ def close(
 def reopen(record: Record, taps: Taps, hold: Hold, reason: str, at: datetime, state: Path) -> None:
     """Open what `hold` has closed, then record it. Taps that are gone are left out.
 
-    Raises OperationError: a tap could not be opened; the hold stays on record.
+    Raises OperationError: a tap could not be opened, or its bridge is gone; the hold stays on record.
     """
     for tap in hold.taps:
-        with suppress(NotFoundError):
+        try:
             taps.open_tap(tap)
+        except NotFoundError as error:
+            if _is_there(taps, tap.tap):
+                raise OperationError(f"{tap.tap}: it stays closed: {error}") from error
     record.drop_hold(hold.machine, reason, at)
     _note(state, replace(hold, taps=()), closed=False)
+
+
+def let_go(record: Record, machine: str, eid: str, at: datetime) -> None:
+    """End the hold of a process that is gone, and its taps with it; one of a process since stays.
+
+    Args:
+        record: a transaction.
+        machine: UUID.
+        eid: the execution that is over, "" where it is not known.
+        at: when.
+    """
+    for hold in record.holds():
+        if hold.machine != machine:
+            continue
+        execution = record.execution(hold.eid)
+        if hold.eid in {"", eid} or (execution is not None and not execution.live):
+            record.drop_hold(machine, "it stopped", at)
+
+
+def is_of_host(record: Record, hold: Hold, host: str) -> bool:
+    """Tell whether a hold is of this host, in a record that several hosts share.
+
+    Its taps' names say nothing: another host has devices of the same names.
+    """
+    execution = record.execution(hold.eid)
+    if execution is not None:
+        return execution.host == host
+    return any(found.host == host for found in record.find_machines(hold.machine)[:1])
 
 
 def keep_closed(taps: Taps, hold: Hold) -> tuple[str, ...]:
@@ -80,6 +111,14 @@ def keep_closed(taps: Taps, hold: Hold) -> tuple[str, ...]:
                 taps.hold(tap.tap)
                 opened.append(tap.tap)
     return tuple(opened)
+
+
+def _is_there(taps: Taps, tap: str) -> bool:
+    try:
+        taps.is_held(tap)
+    except NotFoundError:
+        return False
+    return True
 
 
 def _note(state: Path, hold: Hold, *, closed: bool) -> None:

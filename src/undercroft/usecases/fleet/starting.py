@@ -27,11 +27,15 @@ from undercroft.ports.taps import Taps
 from undercroft.steady.judge import Judge
 from undercroft.usecases.fleet.admission import AGENT, GOES_ON, REVERT, Means
 from undercroft.usecases.fleet.judging import machine_record
-from undercroft.usecases.fleet.network import close, reopen
+from undercroft.usecases.fleet.network import close, let_go, reopen
 from undercroft.usecases.fleet.scanning import Scanned, put_scanned
 from undercroft.usecases.fleet.subjects import snapshot_subject
 
 RELEASE = "release"
+HOOK = "hook"
+"""Who decided, where a hook did by itself."""
+_ROLLBACKS = frozenset({Origin.REVERT, Origin.LOAD})
+_RECENT = 16
 
 
 class Next(StrEnum):
@@ -64,7 +68,10 @@ def held_by_hook(means: Means, record: Record, event: HookEvent) -> Hold | None:
         note = read_note(means.state, event.uuid)
     except InputError:
         return None  # the hook rewrites it at the next start; the taps are seen by `close`
-    if note is None or not note.closed or note.eid != event.eid:
+    if note is None or note.eid != event.eid:
+        return None
+    if not note.closed:
+        let_go(record, event.uuid, "", means.clock())  # of an earlier process whose end nobody saw
         return None
     pending = note.action is Action.ALLOW
     hold = Hold(event.uuid, event.eid, note.taps, note.reason, means.clock(), pending)
@@ -88,10 +95,15 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
         OperationError: a tap could not be opened or closed; the hold stays on record.
     """
     with means.records.reading() as record:
-        hold = _hold(record, domain.uuid, execution.eid)
+        # What was loaded inside a process has the taps of that process.
+        of = "" if execution.origin is Origin.LOAD else execution.eid
+        hold = _hold(record, domain.uuid, of)
+        other = _hold(record, domain.uuid)
         intent = record.intent(domain.uuid, REVERT, means.clock())
-    if execution.origin in {Origin.REVERT, Origin.LOAD}:
+    if execution.origin in _ROLLBACKS:
         return _reverted(means, taps, domain, execution, hold)
+    if hold is None and other is not None and other.pending:
+        return Confirmed(Next.LOOK, "its network was closed in a start that is on record as another")
     if hold is None or not hold.pending:
         return Confirmed(Next.NOTHING)
     if MAY_BE_REVERT in execution.evidence:
@@ -106,19 +118,43 @@ def settle(means: Means, taps: Taps, domain: Domain, scanned: Scanned) -> Confir
     """Judge a running machine by what was just read of it, and open or close its network (3).
 
     A machine in quarantine whose state is in order again leaves it here. One that an administrator has
-    released all the same stays out.
+    released all the same stays out. What was read before the machine was started anew, or before its network
+    was closed for another reason, says nothing of what runs now.
     """
-    judgement, reason = _judged(means, domain, scanned)
     with means.records.reading() as record:
         hold = _hold(record, domain.uuid)
+        execution = _live(means, record, domain.uuid)
         released = record.intent(domain.uuid, RELEASE, means.clock())
+    begun = [execution.started_at] if execution else []
+    if any(scanned.at < since for since in (*begun, *([hold.since] if hold else ()))):
+        return Confirmed(Next.LOOK, "it was started anew while it was read")
+    judgement, reason = _judged(means, domain, scanned)
     if hold is None and released is not None and released.overrides:
         return Confirmed(Next.NOTHING)
-    if judgement.action is Action.ALLOW:
-        if hold is not None:
-            _open(means, taps, hold, "a new scan has nothing against it")
-        return Confirmed(Next.NOTHING)
-    return _enforce(means, taps, domain, (judgement.action, reason), hold.eid if hold else "")
+    if judgement.action is not Action.ALLOW:
+        return _enforce(means, taps, domain, (judgement.action, reason), hold.eid if hold else "")
+    why = "a new scan has nothing against it"
+    if execution is not None:
+        _allow(means, taps, execution, hold, why)
+    elif hold is not None:
+        _open(means, taps, hold, why)
+    return Confirmed(Next.NOTHING)
+
+
+def unconfirmed(record: Record, domain: Domain, execution: Execution) -> bool:
+    """Tell whether a running machine waits for `confirm`: its start was a rollback, or a hook let it by.
+
+    For whoever cannot know what was confirmed before: the agent may have been killed in between.
+
+    Args:
+        record: a transaction.
+        domain: a machine that runs.
+        execution: the one that lives.
+    """
+    if any(record.decision(_ident(execution, action)) for action in Action):
+        return False
+    answers = (one for one in record.decisions(domain.uuid, _RECENT) if one.eid == execution.eid)
+    return execution.origin in _ROLLBACKS or any(one.by == HOOK for one in answers)
 
 
 def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, hold: Hold | None) -> Confirmed:
@@ -128,7 +164,7 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
         state = next((known for known in record.states(domain.uuid) if known.key == execution.state), None)
     name = state.name if state else ""
     if intent is not None and intent.state == name and intent.overrides:
-        _allow_revert(means, taps, execution, hold, f"ordered by {intent.by}: {intent.reason}")
+        _allow(means, taps, execution, hold, f"ordered by {intent.by}: {intent.reason}")
         return Confirmed(Next.NOTHING)
     if not name:
         return Confirmed(Next.LOOK, "it was reverted, and nobody can say to what")
@@ -139,7 +175,7 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
     scanned = means.scanner.scan(means.view().files.target_for(domain), subject)
     judgement, reason = _judged(means, domain, scanned)
     if judgement.action is Action.ALLOW:
-        _allow_revert(means, taps, execution, hold, f"reverted to {name}, which the policy allows")
+        _allow(means, taps, execution, hold, f"reverted to {name}, which the policy allows")
         return Confirmed(Next.NOTHING)
     return _enforce(means, taps, domain, (judgement.action, f"reverted to {name}: {reason}"), execution.eid)
 
@@ -149,20 +185,25 @@ def _is_external(domain: Domain, name: str) -> bool:
     return any(disk.kind == "external" for snapshot in listed for disk in snapshot.disks)
 
 
-def _allow_revert(means: Means, taps: Taps, execution: Execution, hold: Hold | None, why: str) -> None:
-    """Open what was closed, end the order that there may be, and record the answer."""
+def _allow(means: Means, taps: Taps, execution: Execution, hold: Hold | None, why: str) -> None:
+    """Open what was closed, end the order that a rollback was, and record the answer."""
     now = means.clock()
     with means.records.transaction() as record:
-        record.end_intent(execution.machine, REVERT, now)
+        if execution.origin in _ROLLBACKS:
+            record.end_intent(execution.machine, REVERT, now)
         record.put_decision(_decision(execution, Action.ALLOW, why, now))
-        if hold is not None:
+        if hold is not None and _stands(record, hold):
             reopen(record, taps, hold, why, now, means.state)
 
 
 def _decision(execution: Execution, action: Action, reason: str, at: datetime) -> Decision:
     """Return what is decided about an execution after its start; the same answer is recorded once."""
-    ident = hashlib.sha256(f"{execution.eid} {action.value}".encode()).hexdigest()[:32]
+    ident = _ident(execution, action)
     return Decision(ident, execution.machine, execution.name, execution.eid, action, False, reason, at, AGENT)
+
+
+def _ident(execution: Execution, action: Action) -> str:
+    return hashlib.sha256(f"{execution.eid} {action.value}".encode()).hexdigest()[:32]
 
 
 def _judged(means: Means, domain: Domain, scanned: Scanned) -> tuple[Judgement, str]:
@@ -179,8 +220,8 @@ def _judged(means: Means, domain: Domain, scanned: Scanned) -> tuple[Judgement, 
         machine = machine_record(before, domain, means.host, means.clock())
         facts = means.judging.facts(record, scanned.subject, machine, scan, basis)
         # What is decided here is whether it stays in quarantine: that it is in one is no reason.
-        live = [one for one in record.live_executions() if one.machine == domain.uuid]
-        goes_on = facts.goes_on and bool(live) and live[-1].origin in GOES_ON
+        live = _live(means, record, domain.uuid)
+        goes_on = facts.goes_on and live is not None and live.origin in GOES_ON
         facts = replace(facts, in_quarantine=False, goes_on=goes_on)
         judge = Judge(basis.policy, means.clock())
         judgement = judge.judge(facts, record.judgement(scanned.subject.key))
@@ -196,13 +237,16 @@ def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str
     action, reason = answer
     now = means.clock()
     with means.records.transaction() as record:
-        live = [one for one in record.live_executions() if one.machine == domain.uuid]
-        execution = record.execution(eid) or (live[-1] if live else None)
+        execution, live = record.execution(eid), _live(means, record, domain.uuid)
+        if execution is None or not execution.live:
+            if execution is not None and live is None:
+                return Confirmed(Next.NOTHING, "it has stopped meanwhile")
+            execution = live
         if execution is not None:
             record.put_decision(_decision(execution, action, reason, now))
         if action is Action.REFUSE:
             return Confirmed(Next.DESTROY, reason)
-        eid = execution.eid if execution else eid
+        eid = _process(record, execution) if execution else eid
         before = _hold(record, domain.uuid, eid)
         hold = Hold(domain.uuid, eid, before.taps if before else (), reason, now, pending=False)
         _, failures = close(record, taps, hold, domain.interfaces, means.state)
@@ -214,7 +258,27 @@ def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str
 
 def _open(means: Means, taps: Taps, hold: Hold, why: str) -> None:
     with means.records.transaction() as record:
-        reopen(record, taps, hold, why, means.clock(), means.state)
+        if _stands(record, hold):
+            reopen(record, taps, hold, why, means.clock(), means.state)
+
+
+def _stands(record: Record, hold: Hold) -> bool:
+    """Tell whether a hold is the one on record still: nobody closed the network for another reason since."""
+    now = _hold(record, hold.machine)
+    return now is not None and (now.eid, now.since, now.pending) == (hold.eid, hold.since, hold.pending)
+
+
+def _live(means: Means, record: Record, machine: str) -> Execution | None:
+    """Return a machine's latest execution that lives on this host, None where it is off."""
+    known = record.own_executions(machine, _RECENT)
+    return next((one for one in reversed(known) if one.live and one.host == means.host), None)
+
+
+def _process(record: Record, execution: Execution) -> str:
+    """Return the execution that its process began with: the hook's notes and the taps are of that one."""
+    known = record.own_executions(execution.machine, _RECENT)
+    begun = [one for one in known if one.origin is not Origin.LOAD and one.started_at <= execution.started_at]
+    return begun[-1].eid if begun else execution.eid
 
 
 def _hold(record: Record, machine: str, eid: str = "") -> Hold | None:
