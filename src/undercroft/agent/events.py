@@ -8,7 +8,6 @@ there.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -18,6 +17,7 @@ from undercroft.errors import NotFoundError, UndercroftError
 from undercroft.model.domain import Domain, Power, Survey
 from undercroft.model.execution import Execution
 from undercroft.model.fleet import Hold
+from undercroft.model.schema import Json
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.historyevents import machine_event
@@ -166,6 +166,9 @@ class Events:
             self._begin(self._confirm(domain, taken.execution))
         if event.happening is Happening.CHANGED and domain is not None:
             self._begin(self._close_new_taps(domain))
+        if (event.happening, event.detail) == (Happening.RESUMED, "migrated"):
+            # Its images could not be read in peace when it was admitted: what runs here now is looked at.
+            self._scans.add(event.uuid, Wish(settle=True), first=True)
         if event.happening in _CHANGES_DISKS and domain is not None and domain.power not in _LIVE:
             self._scans.add(event.uuid, first=True)
         if event.happening in _CHANGES_HOST:
@@ -200,16 +203,32 @@ class Events:
                     self._host.problem(f"{domain.name}: cannot be stopped", error)
 
     async def _close_new_taps(self, domain: Domain) -> None:
-        """Close what was plugged into a machine whose network is closed."""
-        with suppress(UndercroftError):
-            await self._host.work(self._close_again, domain)
+        """Close what was plugged into a machine whose network is closed.
 
-    def _close_again(self, domain: Domain) -> None:
+        What cannot be closed is an alarm, and the policy is asked at once: it may want the machine stopped.
+        """
+        try:
+            failures = await self._host.work(self._close_again, domain)
+        except UndercroftError as error:
+            self._host.problem(f"{domain.name}: its network should be closed", error)
+            failures = ("its interfaces could not be looked at",)
+        if failures:
+            self._scans.add(domain.uuid, Wish(settle=True), first=True)
+
+    def _close_again(self, domain: Domain) -> tuple[str, ...]:
+        """Return why any interface of a machine that is held stays open."""
         host = self._host
         with host.records.transaction() as record:
             hold = _hold(record, domain.uuid)
-            if hold is not None:
-                close(record, host.taps, hold, domain.interfaces, host.places.state)
+            if hold is None:
+                return ()
+            _, failures = close(record, host.taps, hold, domain.interfaces, host.places.state)
+            if failures:
+                reason = f"{domain.name} is held, and was given a way out that stays open: {failures[0]}"
+                body: dict[str, Json] = {"alarm": "open", "executions": [hold.eid], "reason": reason}
+                record.log("alarm", domain.uuid, body, now())
+                host.report(f"alarm: {reason}")
+            return failures
 
     async def _look_when_running(self, uuid: str) -> None:
         for _ in range(60):
