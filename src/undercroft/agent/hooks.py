@@ -40,10 +40,10 @@ class HookHandler:
     async def __call__(self, event: HookEvent) -> Answer | None:
         """Take one event, and answer the one that waits."""
         if (event.operation, event.sub) == ("prepare", "begin") and not event.alone:
-            decision = await self._host.work(decide, self._host.means, event)
+            decision = await self._host.answer(decide, self._host.means, event)
             self._later(decision)
             return Answer(decision.action, decision.hold, decision.reason)
-        await self._host.work(self._record, event)
+        await self._host.answer(self._record, event)
         if event.alone and event.operation == "prepare" and event.decided != Action.REFUSE:
             self._unseen(event.uuid)
         if (event.operation, event.sub) == ("release", "end"):

@@ -1,8 +1,8 @@
 """What all parts of the agent work with: record, libvirt, sandbox, policy, and where work is done.
 
-Two pools of threads keep two kinds of waiting apart. What answers a hook (record, sandbox, disks) must never
-stand behind what waits for libvirt, because libvirt waits for the hook; and no transaction of the record is
-open while libvirt is asked.
+Three pools of threads keep three kinds of waiting apart. What answers a hook (record, sandbox, disks) must
+never stand behind what waits for libvirt, because libvirt waits for the hook, nor behind the reading and
+judging of everything else; and no transaction of the record is open while libvirt is asked.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.fleet.policyfile import PolicyKeeper
 from undercroft.usecases.fleet.scanning import Scanner
 
+ANSWERERS = 4
 WORKERS = 4
 LIBVIRT_WORKERS = 4
 VIEW_EVERY_S = 2.0
@@ -111,8 +112,16 @@ class Host:
         )
         self._seen = _Seen()
         self._lock = threading.Lock()
+        self._answers = ThreadPoolExecutor(ANSWERERS, "answers")
         self._work = ThreadPoolExecutor(WORKERS, "work")
         self._libvirt = ThreadPoolExecutor(LIBVIRT_WORKERS, "libvirt")
+
+    async def answer(
+        self, call: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs
+    ) -> Result:
+        """Run what a hook waits for, which never waits for libvirt."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._answers, lambda: call(*arguments, **named))
 
     async def work(
         self, call: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs
@@ -130,6 +139,7 @@ class Host:
 
     def close(self) -> None:
         """End the threads; what waits in them is dropped."""
+        self._answers.shutdown(wait=True, cancel_futures=True)
         self._work.shutdown(wait=True, cancel_futures=True)
         self._libvirt.shutdown(wait=False, cancel_futures=True)
 

@@ -107,7 +107,7 @@ class Rounds:
             ]
 
     async def _look_for_ever(self) -> None:
-        last = self._host.advisor.mark(now())
+        last: str | None = None
         loop = asyncio.get_running_loop()
         next_tick = loop.time() + JUDGE_EVERY_S
         while True:
@@ -118,7 +118,7 @@ class Rounds:
             except UndercroftError as error:
                 self._host.problem("advisories", error)
                 continue
-            if mark != last or loop.time() >= next_tick:
+            if (last is not None and mark != last) or loop.time() >= next_tick:
                 self.judge_everything()
             if loop.time() >= next_tick:
                 next_tick = loop.time() + JUDGE_EVERY_S
@@ -130,7 +130,10 @@ class Rounds:
         if found is None:
             return
         body: dict[str, Json] = {"digest": found.policy.digest, "problem": found.problem}
-        await self._host.work(self._log, body)
+        try:
+            await self._host.work(self._log, body)
+        except UndercroftError as error:
+            self._host.problem("what became of the policy's files is not on record", error)
         if found.problem:
             self._host.report(f"the policy was not taken over, the last good one holds: {found.problem}")
         if found.changed:

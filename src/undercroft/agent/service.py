@@ -28,6 +28,7 @@ from undercroft.agent.links import Links
 from undercroft.agent.orders import Orders
 from undercroft.agent.rounds import Rounds
 from undercroft.agent.scans import Scans, Wish
+from undercroft.agent.single import only_agent
 from undercroft.agent.systemd import ServiceManager
 from undercroft.errors import OperationError, UndercroftError
 from undercroft.model.audit import SignedHead
@@ -128,13 +129,16 @@ class Agent:
                 self._keep_alive,
                 self._look_at_quarantined,
             )
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(part()) for part in parts]
-                self._rounds.judge_everything()
-                await self._stop.wait()
-                self._manager.stopping()
-                for task in tasks:
-                    task.cancel()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(part()) for part in parts]
+                    self._rounds.judge_everything()
+                    await self._stop.wait()
+                    self._manager.stopping()
+                    for task in tasks:
+                        task.cancel()
+            except* UndercroftError as failed:
+                raise _first(failed) from failed
         await self._host.work(self._end)
 
     def _begin(self) -> None:
@@ -145,7 +149,10 @@ class Agent:
         self._log({"agent": "started", "version": VERSION, "policy": host.policy.policy.digest})
 
     def _end(self) -> None:
-        self._log({"agent": "stopped"})
+        try:
+            self._log({"agent": "stopped"})
+        except UndercroftError as error:
+            self._host.problem("that the agent stops is not on record", error)
         self._sign(last=True)
 
     def _install_hook(self, hooks: Path) -> None:
@@ -213,7 +220,12 @@ class Agent:
     async def _look_at_quarantined(self) -> None:
         while True:
             await asyncio.sleep(QUARANTINE_LOOK_EVERY_S)
-            for machine in await self._host.work(self._quarantined):
+            try:
+                held = await self._host.work(self._quarantined)
+            except UndercroftError as error:
+                self._host.problem("who is in quarantine cannot be told; it is tried again", error)
+                continue
+            for machine in held:
                 self._scans.add(machine, Wish(settle=True))
 
     def _quarantined(self) -> list[str]:
@@ -221,6 +233,15 @@ class Agent:
             held = [hold.machine for hold in record.holds() if not hold.pending]
         found = ((uuid, self._host.domain(uuid)) for uuid in held)
         return [uuid for uuid, domain in found if domain is not None and domain.power in _LIVE]
+
+
+def _first(failed: BaseExceptionGroup[UndercroftError]) -> UndercroftError:
+    """Return the first of the errors that ended the agent; their own messages say it all."""
+    found: BaseException = failed
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, UndercroftError)
+    return found
 
 
 def hook_settings(places: Places, policy: Policy) -> hookfiles.HookSettings:
@@ -240,6 +261,7 @@ def _host(options: Options, report: Callable[[str], None]) -> Iterator[Host]:
     with ExitStack() as stack:
         policy = PolicyKeeper(places.policy, lambda: now().date())
         hookfiles.prepare_folders(places.state)
+        stack.enter_context(only_agent(places.state))
         try:
             places.note_for_commands()
         except OSError as error:
