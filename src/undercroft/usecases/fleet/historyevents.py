@@ -7,12 +7,13 @@ leaves its sentence in the evidence, by which its double is known.
 """
 
 import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from undercroft.lineage.origin import MAY_BE_REVERT
 from undercroft.lineage.start import StartFacts
-from undercroft.model.domain import Domain
+from undercroft.model.domain import Domain, DomainSnapshot
 from undercroft.model.execution import Execution, Origin
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.records import Record
@@ -21,6 +22,8 @@ from undercroft.usecases.fleet.historystates import end_withdrawn, snapshots_lis
 
 _LATE = timedelta(minutes=2)
 """How long after its hook an event of libvirt may arrive."""
+_AT_ONCE = timedelta(seconds=5)
+"""How long after a snapshot that is on record already its pause may end."""
 _ROUGH = frozenset({"", "stopped", "superseded", "lost"})
 """Endings that say less than libvirt's event does."""
 _FROM_RAM = frozenset({Origin.RESTORE, Origin.FORK, Origin.CLONE, Origin.REVERT})
@@ -39,15 +42,16 @@ def machine_event(record: Record, event: MachineEvent, domain: Domain | None, ho
     Returns:
         The execution that was begun, changed or ended, None where nothing was.
     """
+    added: tuple[DomainSnapshot, ...] = ()
     if domain is not None and event.happening in {Happening.STARTED, Happening.RESUMED}:
-        snapshots_listed(record, domain, event.at)
+        added = snapshots_listed(record, domain, event.at)
     match event.happening:
         case Happening.STARTED:
             return _started(record, event, domain, host)
         case Happening.STOPPED:
             return _ended(record, event, host)
         case Happening.RESUMED:
-            return _resumed(record, event, domain, host)
+            return _resumed(record, event, domain, host, added)
     return None
 
 
@@ -132,7 +136,13 @@ def _ended(record: Record, event: MachineEvent, host: str) -> Execution | None:
     return put(record, replace(execution, ended_at=ended_at, ending=ending, evidence=evidence))
 
 
-def _resumed(record: Record, event: MachineEvent, domain: Domain | None, host: str) -> Execution | None:
+def _resumed(
+    record: Record,
+    event: MachineEvent,
+    domain: Domain | None,
+    host: str,
+    added: Sequence[DomainSnapshot],
+) -> Execution | None:
     executions = own(record, event.uuid)
     live = [known for known in executions if known.live and known.host == host]
     if not live or _said(event) in live[-1].evidence:
@@ -149,7 +159,7 @@ def _resumed(record: Record, event: MachineEvent, domain: Domain | None, host: s
     facts = replace(_event_facts(event, domain, host), restoring=False, migrating=False)
     if event.detail == "from-snapshot":  # the end of a revert or a restore, or one inside the process
         return execution if recent else _inside(record, execution, facts, event)
-    if taken := _snapshot_taken(execution, domain, event.at):
+    if taken := _snapshot_taken(executions, domain, added, event.at):
         return put(record, replace(execution, evidence=(*execution.evidence, taken, _said(event))))
     if _MONITOR in domain.tainted:
         return _inside(record, execution, replace(facts, loaded=True), event)
@@ -163,15 +173,20 @@ def _inside(record: Record, execution: Execution, facts: StartFacts, event: Mach
     return put(record, begun)
 
 
-def _snapshot_taken(execution: Execution, domain: Domain, at: datetime) -> str:
+def _snapshot_taken(
+    executions: Iterable[Execution], domain: Domain, added: Sequence[DomainSnapshot], at: datetime
+) -> str:
     """Return the sentence on the snapshot with RAM that a pause was for, "" for none.
 
-    A snapshot explains one pause: whoever loads it through the monitor right after it was taken is seen.
+    A snapshot explains one pause: whoever loads it through the monitor right after it was taken is seen. It
+    is new to the record; or, where a survey was quicker than the event, new by its time.
     """
+    told = {sentence for known in executions for sentence in known.evidence}
     for snapshot in domain.snapshots:
         sentence = f"it was paused for snapshot {snapshot.name} of {snapshot.created_at_s}"
-        near = abs(at.timestamp() - snapshot.created_at_s) <= _LATE.total_seconds()
-        if near and snapshot.memory != "no" and sentence not in execution.evidence:
+        near = _LATE if snapshot in added else _AT_ONCE
+        taken_then = abs(at.timestamp() - snapshot.created_at_s) <= near.total_seconds()
+        if taken_then and snapshot.memory != "no" and sentence not in told:
             return sentence
     return ""
 

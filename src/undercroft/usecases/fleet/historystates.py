@@ -28,12 +28,18 @@ _SECOND = timedelta(seconds=1)
 _IN_LIFE = frozenset({"running", "paused", "disk-snapshot"})
 
 
-def snapshots_listed(record: Record, domain: Domain, at: datetime) -> None:
-    """Record a machine's snapshots as libvirt lists them; those on record that it lacks are gone."""
+def snapshots_listed(record: Record, domain: Domain, at: datetime) -> tuple[DomainSnapshot, ...]:
+    """Record a machine's snapshots as libvirt lists them, and return those that were not on record.
+
+    Those on record that it lacks are gone.
+    """
     present = {_snapshot_state_key(domain.uuid, snapshot) for snapshot in domain.snapshots}
     known = {state.key: state for state in record.states(domain.uuid) if state.kind is StateKind.SNAPSHOT}
+    added = []
     for snapshot in domain.snapshots:
         before = known.get(_snapshot_state_key(domain.uuid, snapshot))
+        if before is None:
+            added.append(snapshot)
         if before is None or before.gone_at is not None or not (before.eid or before.fingerprint):
             snapshot_seen(record, domain.uuid, snapshot)
     names = {snapshot.name for snapshot in domain.snapshots}
@@ -42,6 +48,7 @@ def snapshots_listed(record: Record, domain: Domain, at: datetime) -> None:
         # One that `qemu-img snapshot` took is known to no libvirt: it is gone when its subject is.
         if state.key not in present and state.name not in in_images and state.gone_at is None:
             record.put_state(replace(state, gone_at=at))
+    return tuple(added)
 
 
 def snapshot_seen(

@@ -239,6 +239,21 @@ def test_the_pause_of_a_snapshot_with_memory_begins_none(world: World) -> None:
     assert [known.origin for known in world.executions().values()] == [Origin.FIRST, Origin.LOAD]
 
 
+def test_a_snapshot_of_an_earlier_execution_that_is_loaded_a_moment_later_is_not_taken_for_its_taking(
+    world: World,
+) -> None:
+    world.pause_s = 1.0
+    web = world.machine("web01")
+    world.start(web)
+    web.tainted = ("custom-monitor",)
+    snap = world.snapshot(web, "s")
+    world.event(web, Happening.RESUMED, "unpaused")
+    reverted = world.revert(web, snap)
+    loaded = world.event(web, Happening.RESUMED, "unpaused")
+    assert loaded is not None
+    assert (loaded.origin, loaded.parent) == (Origin.LOAD, reverted)
+
+
 def test_the_events_that_follow_a_restore_begin_nothing_more(world: World) -> None:
     web = world.machine("web01")
     world.start(web)
