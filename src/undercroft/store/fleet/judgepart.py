@@ -83,7 +83,7 @@ class JudgePart(LogPart):
 
     def judgement(self, subject: str) -> Judgement | None:
         """See `ports.records.Record.judgement`."""
-        bodies = self._bodies(bodies_of(tables.judgement, tables.judgement.c.subject, subject))
+        bodies = self._bodies_where(tables.judgement.c.subject, subject)
         return from_text(Judgement, bodies[0], f"judgement of {subject}") if bodies else None
 
     def put_decision(self, decision: Decision) -> bool:
@@ -101,7 +101,7 @@ class JudgePart(LogPart):
 
     def decision(self, ident: str) -> Decision | None:
         """See `ports.records.Record.decision`."""
-        bodies = self._bodies(select(tables.decision.c.body).where(tables.decision.c.ident == ident))
+        bodies = self._bodies_where(tables.decision.c.ident, ident)
         return from_text(Decision, bodies[0], f"decision {ident}") if bodies else None
 
     def decisions(self, machine: str = "", limit: int = 100) -> tuple[Decision, ...]:
@@ -116,14 +116,14 @@ class JudgePart(LogPart):
         """See `ports.records.Record.put_hold`; the same once more is nothing new."""
         text = to_text(hold)
         self._may_write()
-        if self._bodies(select(tables.hold.c.body).where(tables.hold.c.machine == hold.machine)) == [text]:
+        if self._bodies_where(tables.hold.c.machine, hold.machine) == [text]:
             return
         self._put(tables.hold, [{"machine": hold.machine, "body": text}])
         self._append([logged.hold_line(hold)])
 
     def drop_hold(self, machine: str, reason: str, at: datetime) -> None:
         """See `ports.records.Record.drop_hold`."""
-        bodies = self._bodies(select(tables.hold.c.body).where(tables.hold.c.machine == machine))
+        bodies = self._bodies_where(tables.hold.c.machine, machine)
         if self._write(tables.hold.delete().where(tables.hold.c.machine == machine)):
             held = from_text(Hold, bodies[0], f"hold of {machine}")
             self._append([logged.open_line(held, reason, at)])
@@ -139,7 +139,7 @@ class JudgePart(LogPart):
 
     def floor(self, machine: str) -> Floor:
         """See `ports.records.Record.floor`."""
-        bodies = self._bodies(select(tables.floor.c.body).where(tables.floor.c.machine == machine))
+        bodies = self._bodies_where(tables.floor.c.machine, machine)
         return from_text(Floor, bodies[0], f"floor of {machine}") if bodies else Floor(machine)
 
     def floors(self) -> Mapping[str, Floor]:

@@ -2,15 +2,22 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import Column, or_, select
+from sqlalchemy import Column, bindparam, or_, select
 
 from undercroft.model.execution import Execution, HookEvent, RecordedState
 from undercroft.store.fleet import logged, tables
 from undercroft.store.fleet.codec import from_text, from_texts
 from undercroft.store.fleet.digests import to_text
 from undercroft.store.fleet.logpart import LogPart
-from undercroft.store.fleet.session import bodies_of, chunks
+from undercroft.store.fleet.session import VALUE, chunks
 from undercroft.store.fleet.tables import micros
+
+_LATEST_OWN = (
+    select(tables.execution.c.body)
+    .where(tables.execution.c.machine == bindparam(VALUE))
+    .order_by(tables.execution.c.started_at.desc(), tables.execution.c.eid.desc())
+    .limit(bindparam("most"))
+)
 
 
 class LineagePart(LogPart):
@@ -45,7 +52,7 @@ class LineagePart(LogPart):
 
     def execution(self, eid: str) -> Execution | None:
         """See `ports.records.Record.execution`."""
-        bodies = self._bodies(select(tables.execution.c.body).where(tables.execution.c.eid == eid))
+        bodies = self._bodies_where(tables.execution.c.eid, eid)
         return from_text(Execution, bodies[0], f"execution {eid}") if bodies else None
 
     def executions(self, machine: str = "") -> tuple[Execution, ...]:
@@ -68,11 +75,11 @@ class LineagePart(LogPart):
 
     def own_executions(self, machine: str, limit: int = 0) -> tuple[Execution, ...]:
         """See `ports.records.Record.own_executions`."""
-        columns = tables.execution.c
-        statement = select(columns.body).where(columns.machine == machine)
         if limit:
-            statement = statement.order_by(columns.started_at.desc(), columns.eid.desc()).limit(limit)
-        return _in_order(from_texts(Execution, self._bodies(statement), "execution"))
+            bodies = self._bodies(_LATEST_OWN, {VALUE: machine, "most": limit})
+        else:
+            bodies = self._bodies_where(tables.execution.c.machine, machine)
+        return _in_order(from_texts(Execution, bodies, "execution"))
 
     def live_executions(self) -> tuple[Execution, ...]:
         """See `ports.records.Record.live_executions`."""
@@ -93,12 +100,15 @@ class LineagePart(LogPart):
 
     def state(self, key: str) -> RecordedState | None:
         """See `ports.records.Record.state`."""
-        bodies = self._bodies(select(tables.state.c.body).where(tables.state.c.key == key))
+        bodies = self._bodies_where(tables.state.c.key, key)
         return from_text(RecordedState, bodies[0], f"state {key}") if bodies else None
 
     def states(self, machine: str = "") -> tuple[RecordedState, ...]:
         """See `ports.records.Record.states`."""
-        return _oldest_first(self._bodies(bodies_of(tables.state, tables.state.c.machine, machine)))
+        by = tables.state.c.machine
+        return _oldest_first(
+            self._bodies_where(by, machine) if machine else self._bodies(select(tables.state.c.body))
+        )
 
     def states_like(self, *, fingerprint: str = "", sample: str = "") -> tuple[RecordedState, ...]:
         """See `ports.records.Record.states_like`."""

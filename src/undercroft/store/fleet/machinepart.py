@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Text, or_, select, type_coerce
+from sqlalchemy import Row, Text, bindparam, or_, select, type_coerce
 
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.fleet import MachineRecord
 from undercroft.store.fleet import tables
 from undercroft.store.fleet.codec import from_texts, list_from_text
 from undercroft.store.fleet.digests import to_text
-from undercroft.store.fleet.session import Fields, Session, chunks
+from undercroft.store.fleet.session import VALUE, Fields, Session, chunks
 from undercroft.store.fleet.tables import key_text, micros, moment
 
 _COLUMNS = (
@@ -20,6 +20,10 @@ _COLUMNS = (
     tables.machine.c.first_seen,
     tables.machine.c.last_seen,
     tables.machine.c.gone_at,
+)
+
+_NAMED = select(*_COLUMNS).where(
+    or_(tables.machine.c.uuid == bindparam(VALUE), tables.machine.c.name == bindparam(VALUE))
 )
 
 
@@ -75,8 +79,7 @@ class MachinePart(Session):
 
     def find_machines(self, name: str) -> tuple[MachineRecord, ...]:
         """See `ports.records.Record.find_machines`."""
-        statement = select(*_COLUMNS).where(or_(tables.machine.c.uuid == name, tables.machine.c.name == name))
-        records = _machine_records(self._all(statement))
+        records = _machine_records(self._all(_NAMED, {VALUE: name}))
         records.sort(key=lambda record: (record.last_seen, record.first_seen), reverse=True)
         return tuple(sorted(records, key=lambda record: record.gone_at is not None))
 

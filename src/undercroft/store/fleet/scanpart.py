@@ -6,7 +6,7 @@ with, is removed with the last one that did.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Select, delete, exists, select
+from sqlalchemy import Select, bindparam, delete, exists, select
 
 from undercroft.errors import NotFoundError
 from undercroft.model.credentials import Credentials
@@ -16,7 +16,7 @@ from undercroft.model.verdict import Subject
 from undercroft.store.fleet import tables
 from undercroft.store.fleet.codec import from_text, from_texts
 from undercroft.store.fleet.digests import software_digest, text_digest, to_text
-from undercroft.store.fleet.session import Fields, Session, bodies_of, chunks
+from undercroft.store.fleet.session import VALUE, Fields, Session, chunks
 from undercroft.store.fleet.tables import micros
 
 MAX_ANSWERS = 16
@@ -24,6 +24,28 @@ MAX_ANSWERS = 16
 
 MAX_READ_SETS = 8
 """Read sets that are kept for one inventory, the latest."""
+
+_READ_SETS = (
+    select(tables.read_set.c.digest)
+    .where(tables.read_set.c.inventory == bindparam(VALUE))
+    .order_by(tables.read_set.c.number.desc())
+)
+_SOFTWARE = select(tables.inventory.c.software).where(tables.inventory.c.digest == bindparam(VALUE))
+_SCANNED = select(tables.scan.c.inventory, tables.scan.c.credentials).where(
+    tables.scan.c.subject == bindparam(VALUE)
+)
+_ANSWERS = (
+    select(tables.answer.c.state, tables.answer.c.inventory)
+    .where(tables.answer.c.place == bindparam(VALUE))
+    .order_by(tables.answer.c.scanned_at.desc())
+)
+_CANDIDATES = (
+    select(tables.answer.c.inventory, tables.read_set.c.digest)
+    .join(tables.read_set, tables.read_set.c.inventory == tables.answer.c.inventory)
+    .where(tables.answer.c.place == bindparam("place"), tables.answer.c.state == bindparam("state"))
+    .order_by(tables.answer.c.scanned_at.desc(), tables.read_set.c.number.desc())
+    .limit(bindparam("most"))
+)
 
 
 class ScanPart(Session):
@@ -47,9 +69,9 @@ class ScanPart(Session):
 
     def subjects(self, machine: str = "") -> tuple[Subject, ...]:
         """See `ports.records.Record.subjects`."""
-        found = from_texts(
-            Subject, self._bodies(bodies_of(tables.subject, tables.subject.c.machine, machine)), "subject"
-        )
+        by = tables.subject.c.machine
+        bodies = self._bodies_where(by, machine) if machine else self._bodies(select(tables.subject.c.body))
+        found = from_texts(Subject, bodies, "subject")
         return tuple(sorted(found, key=lambda known: (known.kind, known.name, known.key)))
 
     def put_inventory(self, inventory: Inventory, reads: ReadSet | None) -> tuple[str, str]:
@@ -68,14 +90,12 @@ class ScanPart(Session):
 
     def reads(self, inventory: str) -> ReadSet | None:
         """See `ports.records.Record.reads`."""
-        columns = select(tables.read_set.c.digest).where(tables.read_set.c.inventory == inventory)
-        digests = self._bodies(columns.order_by(tables.read_set.c.number.desc()).limit(1))
+        digests = self._bodies(_READ_SETS.limit(1), {VALUE: inventory})
         return self._document(tables.read_set, ReadSet, digests[0]) if digests else None
 
     def software_of(self, inventory: str) -> str:
         """See `ports.records.Record.software_of`."""
-        columns = select(tables.inventory.c.software).where(tables.inventory.c.digest == inventory)
-        found = self._bodies(columns)
+        found = self._bodies(_SOFTWARE, {VALUE: inventory})
         if not found:
             raise NotFoundError(f"the record holds no inventory {inventory}")
         return found[0]
@@ -102,8 +122,7 @@ class ScanPart(Session):
 
     def put_scan(self, scan: Scan) -> None:
         """See `ports.records.Record.put_scan`."""
-        columns = (tables.scan.c.inventory, tables.scan.c.credentials)
-        replaced = self._all(select(*columns).where(tables.scan.c.subject == scan.subject))
+        replaced = self._all(_SCANNED, {VALUE: scan.subject})
         row = {
             "subject": scan.subject,
             "inventory": scan.inventory,
@@ -125,27 +144,20 @@ class ScanPart(Session):
 
     def scan(self, key: str) -> Scan | None:
         """See `ports.records.Record.scan`."""
-        bodies = self._bodies(select(tables.scan.c.body).where(tables.scan.c.subject == key))
+        bodies = self._bodies_where(tables.scan.c.subject, key)
         return from_text(Scan, bodies[0], f"scan of {key}") if bodies else None
 
     def candidates(self, base: FileIdentity, limit: int) -> tuple[tuple[str, ReadSet], ...]:
         """See `ports.records.Record.candidates`."""
         place, state = _identity(base)
-        rows = self._all(
-            select(tables.answer.c.inventory, tables.read_set.c.digest)
-            .join(tables.read_set, tables.read_set.c.inventory == tables.answer.c.inventory)
-            .where(tables.answer.c.place == place, tables.answer.c.state == state)
-            .order_by(tables.answer.c.scanned_at.desc(), tables.read_set.c.number.desc())
-            .limit(limit)
-        )
+        rows = self._all(_CANDIDATES, {"place": place, "state": state, "most": limit})
         return tuple((owner, self._document(tables.read_set, ReadSet, digest)) for owner, digest in rows)
 
     def _put_reads(self, owner: str, reads: ReadSet) -> None:
         """Keep a read set as the inventory's latest."""
         text = to_text(reads)
         digest = text_digest(text)
-        columns = select(tables.read_set.c.digest).where(tables.read_set.c.inventory == owner)
-        known = self._bodies(columns.order_by(tables.read_set.c.number.desc()))
+        known = self._bodies(_READ_SETS, {VALUE: owner})
         if known[:1] == [digest]:
             return
         gone = [digest, *[other for other in known if other != digest][MAX_READ_SETS - 1 :]]
@@ -165,10 +177,7 @@ class ScanPart(Session):
         stale: set[str] = set()
         rows: list[Fields] = []
         for place, state in dict.fromkeys(_identity(file) for file in value.files):
-            columns = select(tables.answer.c.state, tables.answer.c.inventory).where(
-                tables.answer.c.place == place
-            )
-            known = self._all(columns.order_by(tables.answer.c.scanned_at.desc()))
+            known = self._all(_ANSWERS, {VALUE: place})
             others = [owner for found, owner in known if found == state and owner != value.inventory]
             excess = others[MAX_ANSWERS - 1 :]
             stale |= {owner for found, owner in known if found != state} | set(excess)

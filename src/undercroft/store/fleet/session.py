@@ -7,10 +7,11 @@ and nothing is kept.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Column, Connection, Executable, Row, Select, Table, Update, select
+from sqlalchemy import Column, Connection, Executable, Row, Select, Table, Update, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Delete
 
@@ -23,6 +24,9 @@ Fields = Mapping[str, object]
 
 IN_ITEMS = 500
 """Of one `IN (...)`."""
+
+VALUE = "wanted"
+"""The parameter of statements that are made once, as making one takes longer than running it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,19 @@ class Session:
             self._failed = str(error)
             raise
 
-    def _all(self, statement: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
-        rows: Sequence[Row[*tuple[Any, ...]]] = self._run(statement).all()
+    def _all(
+        self, statement: Select[*tuple[Any, ...]], values: Fields | None = None
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        rows: Sequence[Row[*tuple[Any, ...]]] = self._run(statement, values).all()
         return rows
 
-    def _bodies(self, statement: Select[*tuple[Any, ...]]) -> list[str]:
+    def _bodies(self, statement: Select[*tuple[Any, ...]], values: Fields | None = None) -> list[str]:
         """Return the first column of all rows."""
-        return [row[0] for row in self._run(statement)]
+        return [row[0] for row in self._run(statement, values)]
+
+    def _bodies_where(self, column: Column[Any], value: object) -> list[str]:
+        """Return the bodies of the column's table that have this value in it."""
+        return self._bodies(_bodies_by(column), {VALUE: value})
 
     def _write(self, statement: Update | Delete, rows: Sequence[Fields] | None = None) -> int:
         """Run an UPDATE or a DELETE and return how many rows it met."""
@@ -94,25 +104,20 @@ class Session:
     def _add(self, table: Table, row: Fields, *unique: str) -> bool:
         """Add one row; False where one with these columns is there already."""
         self._may_write()
-        statement = self._dialect_insert(table).on_conflict_do_nothing(index_elements=unique)
-        return bool(self._run(statement.returning(table.c[unique[0]]), row).all())
+        return bool(self._run(_adding(table, unique, self._connection.dialect.name), row).all())
 
     def _put(self, table: Table, rows: Sequence[Fields]) -> None:
         """Add or replace rows by the table's primary key; each row has all columns."""
         self._may_write()
-        if not rows:
-            return
-        keys = [column.name for column in table.primary_key]
-        insert = self._dialect_insert(table)
-        values = {column.name: insert.excluded[column.name] for column in table.c if column.name not in keys}
-        self._run(insert.on_conflict_do_update(index_elements=keys, set_=values), rows)
+        if rows:
+            self._run(_putting(table, self._connection.dialect.name), rows)
 
     def _document(self, table: Table, cls: type[Value], digest: str) -> Value:
         """Return the value that stands under its own digest. Raises NotFoundError."""
         known = self._shared.remembered.get(cls, digest)
         if known is not None:
             return known
-        bodies = self._bodies(select(table.c.body).where(table.c.digest == digest).limit(1))
+        bodies = self._bodies_where(table.c.digest, digest)
         if not bodies:
             raise NotFoundError(f"the record holds no {table.name.replace('_', ' ')} {digest}")
         return self._remember(table, cls, digest, bodies[0])
@@ -129,10 +134,29 @@ class Session:
         if not self.writable:
             raise OperationError(f"{self._shared.where}: this transaction only reads")
 
-    def _dialect_insert(self, table: Table) -> Any:
-        """Return the dialect's own INSERT, which knows ON CONFLICT; both spell it the same."""
-        module = sqlite if self._connection.dialect.name == "sqlite" else postgresql
-        return module.insert(table)
+
+def _insert_of(table: Table, dialect: str) -> Any:
+    """Return the dialect's own INSERT, which knows ON CONFLICT; both spell it the same."""
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
+
+
+@cache
+def _adding(table: Table, unique: tuple[str, ...], dialect: str) -> Executable:
+    statement = _insert_of(table, dialect).on_conflict_do_nothing(index_elements=unique)
+    return cast("Executable", statement.returning(table.c[unique[0]]))
+
+
+@cache
+def _putting(table: Table, dialect: str) -> Executable:
+    insert = _insert_of(table, dialect)
+    keys = [column.name for column in table.primary_key]
+    values = {column.name: insert.excluded[column.name] for column in table.c if column.name not in keys}
+    return cast("Executable", insert.on_conflict_do_update(index_elements=keys, set_=values))
+
+
+@cache
+def _bodies_by(column: Column[Any]) -> Select[*tuple[Any, ...]]:
+    return select(column.table.c.body).where(column == bindparam(VALUE))
 
 
 def chunks(items: Iterable[Value]) -> Iterable[list[Value]]:
