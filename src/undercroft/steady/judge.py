@@ -32,6 +32,9 @@ from undercroft.steady.policy import Match, Policy, Settings, Target, Unenforcea
 _STRENGTH = {action: number for number, action in enumerate(Action)}
 _WITHOUT_GRACE = frozenset({rules.FLOOR, rules.EXPIRY, rules.TEMPLATE})
 _NOT_KEPT = frozenset({Outcome.FAIL, Outcome.UNKNOWN})
+# What cannot be held is told by its own reason, not the quarantine's; and that a state was put back, that a
+# machine has expired or is a template says more than what is wrong with its software.
+_TOLD_FIRST = frozenset({rules.ENFORCEABLE, rules.FLOOR, rules.EXPIRY, rules.TEMPLATE})
 
 
 def judge(facts: Facts, policy: Policy, now: datetime, since: Judgement | None = None) -> Judgement:
@@ -107,8 +110,7 @@ class Judge:
         if judgement.action is Action.ALLOW:
             return ""
         settings = self._profile(facts.target).settings
-        # A refusal for want of something to hold is told by its own reason, not the quarantine's.
-        for result in (*judgement.results[-2:-1], *judgement.results):
+        for result in sorted(judgement.results, key=_is_told_later):
             if _action(result, facts, settings) is judgement.action:
                 return result.reason
         return judgement.why
@@ -170,6 +172,10 @@ class Judge:
 def strongest(actions: Sequence[Action]) -> Action:
     """Return the strongest of some actions, ALLOW for none."""
     return max(actions, key=_STRENGTH.__getitem__, default=Action.ALLOW)
+
+
+def _is_told_later(result: RuleResult) -> bool:
+    return result.rule not in _TOLD_FIRST or result.outcome is Outcome.UNKNOWN
 
 
 def _action(result: RuleResult, facts: Facts, settings: Settings) -> Action:

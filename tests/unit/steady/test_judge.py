@@ -242,6 +242,16 @@ def test_a_failure_is_drifting_whatever_else_is_unknown_and_the_strongest_action
     assert reason == "it was not read whole: vda2 is encrypted", "the refusal has its own reason"
 
 
+def test_a_state_that_was_put_back_is_refused_for_that_first_and_for_a_doubt_about_it_last() -> None:
+    text = "version: 1\ndefaults: {drifting: refuse, unknown: refuse, below_floor: refuse}\n"
+    put_back = facts(high(), below_floor=("CVE-2024-1 in openssl",))
+    reason = Judge(policy(text), NOW).reason(put_back, judged(put_back, text))
+    assert reason == "it lacks what the machine had fixed: CVE-2024-1 in openssl"
+    doubtful = facts(high(), floor_unproven=("openssl",))
+    reason = Judge(policy(text), NOW).reason(doubtful, judged(doubtful, text))
+    assert "severity high" in reason
+
+
 def test_what_cannot_be_held_is_refused_where_it_should_be_quarantined() -> None:
     open_wide = facts(high(), unholdable=("user 52:54:00:00:00:01",))
     said = judged(open_wide, QUARANTINE)

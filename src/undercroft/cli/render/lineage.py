@@ -20,10 +20,10 @@ MAX_INDENT = 40
 """Columns of branches in branches; deeper ones stand beside each other."""
 
 _COLUMNS = (
-    Column("EXECUTION", flexible=True),
+    Column("EXECUTION", flexible=True, vital=True),
     Column("BEGAN"),
     Column("ENDED"),
-    Column("DECISION"),
+    Column("DECISION", flexible=True),
 )
 
 _ANSWERED = {Action.QUARANTINE: Style.WARNING, Action.REFUSE: Style.BAD}
@@ -103,7 +103,7 @@ def render_lineage_data(tree: Tree, name: str, data_format: DataFormat | str) ->
 def _rows(tree: Tree, glyphs: _Glyphs, hints: Mapping[str, str], *, everything: bool) -> Iterator[Spans]:
     """Yield a row for each execution, snapshot and refusal, branches before what goes on."""
     for refused in tree.refusals:
-        yield _refusal(glyphs.refused, say.refusal(refused), say.when(refused.at))
+        yield _refusal(glyphs.refused, refused)
     waiting: list[tuple[str, str, Iterator[Told]]] = [
         ("", "", say.line(tree, root, hints, everything=everything)) for root in reversed(tree.roots)
     ]
@@ -155,8 +155,13 @@ def _below(node: Node, rail: str, glyphs: _Glyphs, hints: Mapping[str, str]) -> 
             span(""),
         ]
     for refused in node.refusals:
-        yield _refusal(f"{indent}{glyphs.refused}", say.refusal(refused), say.when(refused.at))
+        yield _refusal(f"{indent}{glyphs.refused}", refused)
 
 
-def _refusal(mark: str, reason: str, at: str) -> Spans:
-    return [span(f"{mark} {reason}", Style.BAD), span(at, Style.DIM), span(""), span("refused", Style.BAD)]
+def _refusal(mark: str, refused: Decision) -> Spans:
+    return [
+        span(f"{mark} start refused", Style.BAD),
+        span(say.when(refused.at), Style.DIM),
+        span(""),
+        span(harmless(refused.reason), Style.BAD),
+    ]
