@@ -1,40 +1,36 @@
-"""`make demo`: a real Debian guest, upgraded after a snapshot, and what going back to it would bring back.
+"""`make demo`: a real Debian guest on a real libvirt host, refused until it is patched, and kept so.
 
-Builds the guest from packages of the main suite as published, takes an internal snapshot, upgrades the
-current state from the security suite, and scans both states from outside. Nothing is booted or mounted.
-Packages come from the mirror that this machine itself uses, and are kept in .cache/demo.
+Builds the guest from packages of the main suite as published, and starts a libvirt host of its own with
+Undercroft on it. There the machine is refused, takes a snapshot, is upgraded from the security suite, starts,
+and is not let back. Packages come from the mirror that this machine itself uses, and are kept in .cache/demo.
 """
 
 import fcntl
-import os
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
+import fleet_story
+import own_host
 from debian_guest import (
     DiskLayout,
     build_tree,
     create_disk,
     replace_disk,
     require_tools,
-    take_snapshot,
     upgrade_tree,
 )
-from host_mirror import host_mirror
+from fleet_story import MACHINE, PICTURE, SNAPSHOT
+from host_mirror import HostMirror, host_mirror
+from telling import PROGRAM, Shell, say, step
 
-from undercroft.errors import OperationError, StateError, UndercroftError
-
-Result = TypeVar("Result")
+from undercroft.errors import StateError, UndercroftError
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "demo"
 DATABASE = CACHE / "advisories.sqlite"
-PROGRAM = Path(sys.executable).with_name("undercroft")
-SNAPSHOT = "before-upgrade"
+TREE, IMAGE, LAYOUT = CACHE / "tree", CACHE / f"{MACHINE}.qcow2", DiskLayout()
 PACKAGES = (
     "bind9-host",
     "ca-certificates",
@@ -62,9 +58,9 @@ def main() -> int:
     """Run the demo; return its exit code."""
     try:
         require_tools()
+        own_host.require_host_tools()
         with _alone():
-            image = _build()
-            _show(image)
+            _show(host_mirror())
     except UndercroftError as error:
         sys.stderr.write(f"\nThe demo stopped: {error}\n")
         return error.exit_code
@@ -83,66 +79,45 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _build() -> Path:
-    """Return the guest's disk, built anew with the packages in the cache."""
-    mirror = host_mirror()
-    _say(
+def _show(mirror: HostMirror) -> None:
+    """Show the whole story. Raises UndercroftError."""
+    _build(mirror)
+    outside = Shell(CACHE, environment={"UNDERCROFT_DATABASE": str(DATABASE)})
+    outside("undercroft", "feeds", "update", "--mirror", "auto", "--for", IMAGE.name, codes=(0, INCOMPLETE))
+    with own_host.running(CACHE / "host", CACHE, DATABASE) as host:
+        fleet_story.first_day(host, CACHE)
+        fleet_story.policy(host, CACHE)
+        say("\nIts administrator installs the updates:")
+        _upgrade(mirror)
+        outside("undercroft", "scan", IMAGE.name, codes=(0, INCOMPLETE))
+        outside("undercroft", "diff", f"{IMAGE.name}@{SNAPSHOT}", IMAGE.name, codes=(0, INCOMPLETE))
+        fleet_story.patched(host)
+        fleet_story.looking_back(host)
+    say(
+        f"\nThe host is gone; the guest stays, and the picture of its life, {CACHE / PICTURE}.\n"
+        f"  cd {CACHE}\n  UNDERCROFT_DATABASE={DATABASE.name} {PROGRAM} scan -v {IMAGE.name}"
+    )
+
+
+def _build(mirror: HostMirror) -> None:
+    """Make the guest's disk anew, with the packages in the cache."""
+    say(
         f"A Debian {mirror.codename} guest is built from the mirror that apt uses here "
         f"(about 100 MB of packages, kept in {CACHE}):"
     )
-    tree, image, layout = CACHE / "tree", CACHE / "web01.qcow2", DiskLayout()
-    shutil.rmtree(tree, ignore_errors=True)
-    _step(
+    shutil.rmtree(TREE, ignore_errors=True)
+    step(
         f"install a Debian {mirror.codename} web server into a folder, as published",
-        lambda: build_tree(tree, mirror, PACKAGES, CACHE, hostname="web01"),
+        lambda: build_tree(TREE, mirror, PACKAGES, CACHE, hostname=MACHINE),
     )
-    _step(
-        f"write it to a disk image, {image.name}: GPT, ext4, swap", lambda: create_disk(tree, image, layout)
-    )
-    _step(f"take the snapshot {SNAPSHOT}", lambda: take_snapshot(image, SNAPSHOT))
-    changed = _step("install the security updates", lambda: upgrade_tree(tree, mirror, CACHE))
-    _step(
-        f"write the {changed} new versions to the image; the snapshot stays",
-        lambda: replace_disk(tree, image, layout),
-    )
-    shutil.rmtree(tree)
-    return image
+    step(f"write it to a disk image, {IMAGE.name}: GPT, ext4, swap", lambda: create_disk(TREE, IMAGE, LAYOUT))
 
 
-def _show(image: Path) -> None:
-    """Get the advisories that the mirror has, then run what a user would run."""
-    _undercroft("feeds", "update", "--mirror", "auto", "--for", image.name)
-    _undercroft("scan", image.name)
-    _undercroft("diff", f"{image.name}@{SNAPSHOT}", image.name)
-    _say(
-        f"\nThe guest stays. Look at it yourself:\n  cd {CACHE}\n"
-        f"  UNDERCROFT_DATABASE={DATABASE.name} {PROGRAM} scan -v {image.name}"
-    )
-
-
-def _step(what: str, work: Callable[[], Result]) -> Result:
-    """Do one step, and say what it does and how long it took."""
-    _say(f"  {what} ... ", end="")
-    started_at_s = time.monotonic()
-    result = work()
-    _say(f"{time.monotonic() - started_at_s:.1f} s")
-    return result
-
-
-def _say(text: str, end: str = "\n") -> None:
-    sys.stdout.write(text + end)
-    sys.stdout.flush()
-
-
-def _undercroft(*arguments: str) -> None:
-    """Show and run one command of Undercroft, with a database of the demo's own."""
-    _say(f"\n$ undercroft {' '.join(arguments)}")
-    environment = {**os.environ, "UNDERCROFT_DATABASE": str(DATABASE)}
-    started_at_s = time.monotonic()
-    done = subprocess.run([PROGRAM, *arguments], cwd=CACHE, env=environment, check=False)
-    _say(f"({time.monotonic() - started_at_s:.2f} s)")
-    if done.returncode not in (0, INCOMPLETE):
-        raise OperationError(f"undercroft {arguments[0]} ended with {done.returncode}; its message is above")
+def _upgrade(mirror: HostMirror) -> None:
+    """Install the security updates into the current state of the disk; the snapshot stays."""
+    changed = step("install the security updates", lambda: upgrade_tree(TREE, mirror, CACHE))
+    step(f"write the {changed} new versions to the disk", lambda: replace_disk(TREE, IMAGE, LAYOUT))
+    shutil.rmtree(TREE)
 
 
 if __name__ == "__main__":
