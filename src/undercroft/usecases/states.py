@@ -64,6 +64,10 @@ def _names_held_twice(disks: Sequence[tuple[str, Sequence[Snapshot]]]) -> set[st
 def select_state(states: Sequence[State], wanted: str, machine: str) -> State:
     """Return the state called `wanted`: "current", a snapshot's name, or its ID.
 
+    A name that is the ID of another snapshot selects nothing: QEMU, which reverts by it, looks for IDs first
+    (block/qcow2-snapshot.c, `find_snapshot_by_id_or_name`), so that one state would be judged and the other
+    one run.
+
     Raises:
         NotFoundError: there is none; the message lists those that exist.
         InputError: several snapshots bear the name or, on different disks, the ID; the message lists them.
@@ -75,7 +79,14 @@ def select_state(states: Sequence[State], wanted: str, machine: str) -> State:
     if len(named) > 1:
         idents = ", ".join(state.ident for state in named)
         raise InputError(f"{machine}: {len(named)} snapshots are called {wanted!r}; use an ID: {idents}")
-    found = named or [state for state in snapshots if wanted in state.snapshots.values()]
+    of_that_ident = [state for state in snapshots if wanted in state.snapshots.values()]
+    others = [state for state in of_that_ident if state.name != wanted]
+    if named and others:
+        raise InputError(
+            f"{machine}: {wanted!r} is the name of one snapshot and the ID of another, {others[0].name!r},"
+            f" for which QEMU takes it; use the ID {named[0].ident} or the name {others[0].name!r}"
+        )
+    found = named or of_that_ident
     if len(found) > 1:
         names = ", ".join(repr(state.name) for state in found)
         raise InputError(f"{machine}: {len(found)} snapshots have the ID {wanted!r}; use a name: {names}")

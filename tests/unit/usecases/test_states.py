@@ -29,10 +29,20 @@ def test_a_name_that_one_disk_holds_twice_is_told_apart_by_id() -> None:
     assert select_state(states, "2", "web01").created_at_s == 6
 
 
-def test_a_name_wins_over_an_id_and_a_snapshot_called_current_is_reached_by_its_id() -> None:
-    states = states_of([("vda", [snapshot("1", "2", 1), snapshot("2", "current", 2)])])
-    assert select_state(states, "2", "web01").ident == "1"
-    assert select_state(states, "current", "web01").is_current
+def test_a_name_that_is_the_id_of_another_selects_neither() -> None:
+    states = states_of([("vda", [snapshot("1", "old", 1), snapshot("2", "1", 2)])])
+    with pytest.raises(InputError, match="the ID of another, 'old', for which QEMU takes it; use the ID 2"):
+        select_state(states, "1", "web01")
+    assert select_state(states, "2", "web01").name == "1"
+    assert select_state(states, "old", "web01").ident == "1"
+
+
+def test_control_a_name_that_is_the_snapshots_own_id_is_no_riddle() -> None:
+    states = states_of([("vda", [snapshot("1", "1", 1), snapshot("2", "late", 2)])])
+    assert select_state(states, "1", "web01").ident == "1"
+
+
+def test_a_snapshot_called_current_is_reached_by_its_id() -> None:
     named_current = states_of([("vda", [snapshot("9", "current", 2)])])
     assert select_state(named_current, "9", "web01").name == "current"
 

@@ -15,6 +15,7 @@ from undercroft.errors import UnsupportedError
 from undercroft.model.domain import Domain, DomainSnapshot, PoolVolume
 from undercroft.model.execution import Fingerprint, SaveImage
 from undercroft.model.fleet import FileIdentity, Scan
+from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Subject, SubjectKind
 from undercroft.ports.hypervisor import PointInTime
 from undercroft.ports.records import Record
@@ -121,12 +122,12 @@ def _drop_gone(record: Record, domain: Domain, scanned: Sequence[Scanned]) -> No
 def _apart(
     domain: Domain, snapshots: Sequence[Subject]
 ) -> tuple[tuple[Subject, ...], tuple[tuple[Subject, DomainSnapshot], ...]]:
-    """Return the snapshots that the images hold, and those with files of their own."""
+    """Return the snapshots that the images hold, and those with files or a name that need a closer look."""
     listed = {snapshot.name: snapshot for snapshot in domain.snapshots}
     external = [
         (subject, listed[subject.state])
         for subject in snapshots
-        if any(disk.kind == _EXTERNAL for disk in listed[subject.state].disks)
+        if subject.state == CURRENT or any(disk.kind == _EXTERNAL for disk in listed[subject.state].disks)
     ]
     apart = {subject.key for subject, _ in external}
     return tuple(subject for subject in snapshots if subject.key not in apart), tuple(external)

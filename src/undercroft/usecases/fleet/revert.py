@@ -16,7 +16,14 @@ revert would end. This decides before libvirt is spoken to at all:
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from undercroft.errors import DeniedError, InputError, NotFoundError, StateError, UndercroftError
+from undercroft.errors import (
+    DeniedError,
+    InputError,
+    NotFoundError,
+    StateError,
+    UndercroftError,
+    UnsupportedError,
+)
 from undercroft.lineage.credentialdiff import coming_back
 from undercroft.model.comeback import Comeback, CredentialsBack, FindingsBack
 from undercroft.model.domain import Domain, DomainSnapshot
@@ -41,6 +48,7 @@ from undercroft.usecases.fleet.examine import (
     stands_below,
     unproven_sentence,
 )
+from undercroft.usecases.fleet.snapshotdisks import unnameable
 
 KIND = "revert"
 _REASONS_SHOWN = 3
@@ -57,7 +65,7 @@ def check(
     """Return what a revert to a snapshot would bring back, and what it meets; it changes only the floor.
 
     Raises:
-        NotFoundError: libvirt knows no such snapshot; the message lists those that it knows.
+        NotFoundError, UnsupportedError: as `named_snapshot`.
     """
     taken = named_snapshot(machine.domain, snapshot)
     present, notes = _present(records, machine, examiner)
@@ -155,7 +163,14 @@ def carry_out(
 
 
 def named_snapshot(domain: Domain, name: str) -> DomainSnapshot:
-    """Return a machine's snapshot. Raises NotFoundError; the message lists those that there are."""
+    """Return a machine's snapshot.
+
+    Raises:
+        NotFoundError: there is none; the message lists those that there are.
+        UnsupportedError: it has the name of the present state, by which that would be judged in its place.
+    """
+    if name == CURRENT:
+        raise UnsupportedError(unnameable(domain))
     for snapshot in domain.snapshots:
         if snapshot.name == name:
             return snapshot

@@ -35,8 +35,8 @@ def whereabouts(domain: Domain, snapshot: DomainSnapshot) -> Whereabouts:
     """Return where a snapshot lies.
 
     Raises:
-        UnsupportedError: part of it is internal and part external, or the machine's chain does not lead to
-            it any more.
+        UnsupportedError: part of it is internal and part external, the machine's chain does not lead to it
+            any more, or the images hold it under the name of the present state.
     """
     kinds = {disk.target: disk for disk in snapshot.disks if disk.kind not in {"no", ""}}
     external = {target for target, disk in kinds.items() if disk.kind == _EXTERNAL}
@@ -52,6 +52,8 @@ def whereabouts(domain: Domain, snapshot: DomainSnapshot) -> Whereabouts:
             for disk in domain.disks
         )
         return Whereabouts(replace(domain, disks=disks), CURRENT, own=False)
+    if snapshot.name == CURRENT:
+        raise UnsupportedError(unnameable(domain))
     later = _overlays_after(domain, snapshot)
     disks = tuple(
         _below(domain, snapshot, disk, later[disk.target])
@@ -60,6 +62,14 @@ def whereabouts(domain: Domain, snapshot: DomainSnapshot) -> Whereabouts:
         for disk in domain.disks
     )
     return Whereabouts(replace(domain, disks=disks), snapshot.name, own=disks == domain.disks)
+
+
+def unnameable(domain: Domain) -> str:
+    """Return why a snapshot called "current" is nothing that can be judged or reverted to."""
+    return (
+        f"{domain.name}: a snapshot called {CURRENT!r} cannot be told from the machine's present state, which"
+        f" has that name here: rename it: virsh snapshot-edit {domain.name} {CURRENT} --rename"
+    )
 
 
 def _overlays_after(domain: Domain, snapshot: DomainSnapshot) -> Mapping[str, set[str]]:

@@ -9,7 +9,14 @@ import pytest
 from advisorydata import inventory, package
 from comebackdata import BEFORE, CVE, DOMAIN, NEW, NOW, OLD, PATCHED, UNPATCHED, UUID, Scene, look
 
-from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, StateError
+from undercroft.errors import (
+    DeniedError,
+    InputError,
+    NotFoundError,
+    OperationError,
+    StateError,
+    UnsupportedError,
+)
 from undercroft.model.comeback import CredentialKind
 from undercroft.model.domain import Power
 from undercroft.model.report import CURRENT
@@ -280,4 +287,13 @@ def test_a_refusal_that_cannot_be_logged_is_no_revert(scene: Scene) -> None:
     comeback = scene.check()
     with pytest.raises(OperationError):
         carry_out(Failing(scene.records, 1), scene.fleet, comeback, Order("alice", NOW))
+    assert scene.reverts == []
+
+
+def test_a_snapshot_that_is_called_like_the_present_state_is_never_judged_in_its_place() -> None:
+    hidden = replace(BEFORE, name=CURRENT)
+    scene = Scene(replace(DOMAIN, snapshots=(hidden,)))
+    with pytest.raises(UnsupportedError, match=r"cannot be told from .*--rename"):
+        scene.check(CURRENT)
+    assert scene.examiner.seen == []
     assert scene.reverts == []

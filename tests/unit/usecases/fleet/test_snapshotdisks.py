@@ -79,3 +79,8 @@ def test_external_snapshots_of_another_branch_or_gone_ones_move_nothing() -> Non
     gone = DomainSnapshot("gone", "before", 3, "x", disks=(SnapshotDisk("vda", "external", "/images/x"),))
     domain = replace(DOMAIN, snapshots=(inside, aside, gone))
     assert whereabouts(domain, inside).domain == domain
+
+
+def test_an_internal_snapshot_called_current_is_not_the_present_state() -> None:
+    with pytest.raises(UnsupportedError, match="cannot be told from the machine's present state"):
+        whereabouts(DOMAIN, replace(snapshot(), name=CURRENT))
