@@ -2,34 +2,36 @@
 
 The history takes events in the order in which they came, all that are waiting in one transaction. What
 follows (a port that opens, a disk that is read) is done for each machine by itself, so that one that is slow
-keeps no other back. After every CONNECTED the host is surveyed: what was missed is put right from what is
-there.
+keeps no other back. After every CONNECTED the host is surveyed (`surveys`).
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from itertools import chain, repeat
+from weakref import WeakValueDictionary
 
 from undercroft.agent.host import Host, now
-from undercroft.agent.scans import Scans, Wish, due
-from undercroft.errors import NotFoundError, UndercroftError
-from undercroft.model.domain import Domain, Power, Survey
+from undercroft.agent.scans import Scans, Wish
+from undercroft.agent.surveys import Surveys
+from undercroft.errors import NotFoundError, OperationError, UndercroftError
+from undercroft.model.domain import Domain, Power
 from undercroft.model.execution import Execution
 from undercroft.model.fleet import Hold
 from undercroft.model.schema import Json
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.historyevents import machine_event
-from undercroft.usecases.fleet.network import close
-from undercroft.usecases.fleet.reconcile import surveyed
+from undercroft.usecases.fleet.network import close, let_go
 from undercroft.usecases.fleet.starting import Confirmed, Next, confirm
-from undercroft.usecases.fleet.subjects import domain_subjects, survey_subjects
+from undercroft.usecases.fleet.subjects import domain_subjects
 
 TAKEN_AT_ONCE = 64
-SURVEY_AFTER_S = 3.0
-"""How long after a machine was defined or removed the host is surveyed: volumes come and go with them."""
-SURVEY_AT_MOST_EVERY_S = 20.0
+MAX_ARRIVED = 1000
+"""Events that wait here; more wait with the hypervisor, which surveys in place of what it has to drop."""
+AGAIN_S = 2.0
+CONFIRM_AGAIN_S = (1.0, 2.0, 5.0, 15.0)
+"""Pauses before a start is confirmed again that could not be; the last goes on."""
 _LIVE = frozenset({Power.RUNNING, Power.PAUSED})
 _BEGINS = frozenset({Happening.STARTED, Happening.RESUMED})
 _CHANGES_DISKS = frozenset({Happening.STOPPED, Happening.DEFINED, Happening.CHANGED})
@@ -66,9 +68,9 @@ class Events:
         self._scans = scans
         self._judge = judge
         self._heard = heard
-        self._arrived: asyncio.Queue[MachineEvent] = asyncio.Queue()
-        self._survey_wanted = asyncio.Event()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._arrived: asyncio.Queue[MachineEvent] = asyncio.Queue(MAX_ARRIVED)
+        self._surveys = Surveys(host, scans, self._confirm_soon)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._following: set[asyncio.Task[None]] = set()
         self.connected = False
 
@@ -77,11 +79,11 @@ class Events:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
             group.create_task(self._take_for_ever())
-            group.create_task(self._survey_for_ever())
+            group.create_task(self._surveys.run())
 
     def survey_soon(self) -> None:
         """Ask for a survey."""
-        self._survey_wanted.set()
+        self._surveys.soon()
 
     def follow(self, domain: Domain, confirmed: Confirmed) -> None:
         """Do what a look at a running machine asks for."""
@@ -101,9 +103,9 @@ class Events:
             elif event.happening is Happening.CONNECTED:
                 self.connected = True
                 self._heard("connected", "")
-                self._survey_wanted.set()
+                self._surveys.soon(missed=True)
             else:
-                self._arrived.put_nowait(event)
+                await self._arrived.put(event)
 
     async def _take_for_ever(self) -> None:
         while True:
@@ -116,20 +118,31 @@ class Events:
             await self._take(events)
 
     async def _take(self, events: Sequence[MachineEvent]) -> None:
+        """Take events into the history, in order; while the record is away they wait."""
+        while True:
+            domains = await self._domains_of(events)
+            try:
+                taken = await self._host.work(self._into_history, events, domains)
+                break
+            except OperationError as error:
+                self._host.problem("libvirt's events are not on record yet; it is tried again", error)
+                await asyncio.sleep(AGAIN_S)
+            except UndercroftError as error:
+                self._host.problem("libvirt's events could not be recorded; a survey makes up for it", error)
+                self._surveys.soon(missed=True)
+                return
+        self._judge([key for one in taken for key in _keys(self._host.name, one.domain)])
+        for one in taken:
+            self._after(one)
+
+    async def _domains_of(self, events: Sequence[MachineEvent]) -> dict[str, Domain | None]:
+        """Return the machines as they are now, None for those that are gone."""
         uuids = list(dict.fromkeys(event.uuid for event in events))
         found = await asyncio.gather(*(self._host.ask(self._domain, uuid) for uuid in uuids))
         domains = dict(zip(uuids, found, strict=True))
         for uuid, domain in domains.items():
             self._host.changed(uuid, domain)
-        try:
-            taken = await self._host.work(self._into_history, events, domains)
-        except UndercroftError as error:
-            self._host.problem("libvirt's events could not be recorded; a survey makes up for them", error)
-            self._survey_wanted.set()
-            return
-        self._judge([key for one in taken for key in _keys(self._host.name, one.domain)])
-        for one in taken:
-            self._after(one)
+        return domains
 
     def _domain(self, uuid: str) -> Domain | None:
         try:
@@ -152,6 +165,9 @@ class Events:
                 )
                 for event in events
             ]
+            for one in taken:
+                if one.event.happening is Happening.STOPPED and one.execution and not one.execution.live:
+                    let_go(record, one.event.uuid, one.execution.eid, one.event.at)
             for uuid, domain in domains.items():
                 record.put_domain(host.name, uuid, domain, now())
                 for subject in domain_subjects(host.name, domain) if domain else ():
@@ -172,24 +188,43 @@ class Events:
         if event.happening in _CHANGES_DISKS and domain is not None and domain.power not in _LIVE:
             self._scans.add(event.uuid, first=True)
         if event.happening in _CHANGES_HOST:
-            self._survey_wanted.set()
+            self._surveys.soon()
 
     def _begin(self, what: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(what)
         self._following.add(task)
         task.add_done_callback(self._following.discard)
 
+    def _confirm_soon(self, domain: Domain, execution: Execution) -> None:
+        self._begin(self._confirm(domain, execution))
+
     async def _confirm(self, domain: Domain, execution: Execution) -> None:
+        """Confirm a start: until it is done, or the machine is in another one or off."""
+        pauses = chain(CONFIRM_AGAIN_S, repeat(CONFIRM_AGAIN_S[-1]))
         async with self._locks.setdefault(domain.uuid, asyncio.Lock()):
-            try:
-                confirmed = await self._host.work(
-                    confirm, self._host.means, self._host.taps, domain, execution
-                )
-            except UndercroftError as error:
-                self._host.problem(f"{domain.name}: its start is not confirmed, its network stays", error)
-                return
+            while (confirmed := await self._confirmed(domain, execution)) is None:
+                await asyncio.sleep(next(pauses))
+                seen = self._host.domain(domain.uuid)
+                if seen is None or seen.power not in _LIVE:
+                    return
+                domain = seen
         await self._then(domain, confirmed)
         self._scans.add(domain.uuid)
+
+    async def _confirmed(self, domain: Domain, execution: Execution) -> Confirmed | None:
+        """Return what `confirm` says, None where it has to be asked again."""
+        try:
+            return await self._host.work(self._confirm_live, domain, execution)
+        except UndercroftError as error:
+            self._host.problem(f"{domain.name}: its start is not confirmed, its network stays", error)
+            return None
+
+    def _confirm_live(self, domain: Domain, execution: Execution) -> Confirmed:
+        with self._host.records.reading() as record:
+            known = record.execution(execution.eid)
+        if known is None or not known.live:
+            return Confirmed(Next.NOTHING, "it is over")
+        return confirm(self._host.means, self._host.taps, domain, known)
 
     async def _then(self, domain: Domain, confirmed: Confirmed) -> None:
         match confirmed.then:
@@ -200,7 +235,8 @@ class Events:
                 try:
                     await self._host.ask(self._host.fleet.destroy, domain.uuid)
                 except UndercroftError as error:
-                    self._host.problem(f"{domain.name}: cannot be stopped", error)
+                    self._host.problem(f"{domain.name}: cannot be stopped; it is looked at again", error)
+                    self._scans.add(domain.uuid, Wish(settle=True), first=True)
 
     async def _close_new_taps(self, domain: Domain) -> None:
         """Close what was plugged into a machine whose network is closed.
@@ -239,50 +275,6 @@ class Events:
                 return
             await asyncio.sleep(1)
 
-    # Surveys
-
-    async def _survey_for_ever(self) -> None:
-        while True:
-            await self._survey_wanted.wait()
-            await asyncio.sleep(0 if not self._host.domains() else SURVEY_AFTER_S)
-            self._survey_wanted.clear()
-            try:
-                await self._survey()
-            except UndercroftError as error:
-                self._host.problem("the host could not be surveyed; it is tried again", error)
-                self._survey_wanted.set()
-            await asyncio.sleep(SURVEY_AT_MOST_EVERY_S)
-
-    async def _survey(self) -> None:
-        survey = await self._host.ask(self._host.fleet.survey)
-        self._host.surveyed(survey)
-        pending = await self._host.work(self._put_survey, survey)
-        for domain, execution in pending:
-            self._begin(self._confirm(domain, execution))
-        age = self._host.policy.policy.defaults.scanned_within.value / 2
-        for key in await self._host.work(due, self._host, age):
-            self._scans.add(key)
-
-    def _put_survey(self, survey: Survey) -> list[tuple[Domain, Execution]]:
-        """Put a survey on record; return what runs with a closed network that nobody has confirmed."""
-        host = self._host
-        with host.records.transaction() as record:
-            for alarm in surveyed(record, survey):
-                host.report(f"alarm: {alarm.reason}")
-            record.put_survey(survey)
-            _put_subjects(record, survey)
-            running = {domain.uuid: domain for domain in survey.domains if domain.power in _LIVE}
-            holds = {hold.machine: hold for hold in record.holds()}
-            for uuid, hold in holds.items():
-                if uuid not in running and _is_of(record, hold, survey.host):
-                    record.drop_hold(uuid, "it is not running any more", now())
-            live = {one.machine: one for one in record.live_executions() if one.host == survey.host}
-        return [
-            (running[uuid], live[uuid])
-            for uuid, hold in holds.items()
-            if hold.pending and uuid in running and uuid in live
-        ]
-
 
 def _keys(host: str, domain: Domain | None) -> tuple[str, ...]:
     return tuple(subject.key for subject in domain_subjects(host, domain)) if domain else ()
@@ -290,28 +282,3 @@ def _keys(host: str, domain: Domain | None) -> tuple[str, ...]:
 
 def _hold(record: Record, machine: str) -> Hold | None:
     return next((hold for hold in record.holds() if hold.machine == machine), None)
-
-
-def _is_of(record: Record, hold: Hold, host: str) -> bool:
-    """Tell whether a hold is of this host, in a record that several hosts share, and not just beginning."""
-    execution = record.execution(hold.eid)
-    begun_long_ago = now() - hold.since > timedelta(minutes=2)
-    return begun_long_ago and (execution is None or execution.host == host)
-
-
-def _put_subjects(record: Record, survey: Survey) -> None:
-    """Add what is new; drop snapshots, images and machines of this host that are no more."""
-    wanted = survey_subjects(survey)
-    known = {subject.key: subject for subject in record.subjects() if subject.host == survey.host}
-    for key, subject in wanted.items():
-        if known.get(key) != subject:
-            record.put_subject(subject)
-    uuids = {domain.uuid for domain in survey.domains}
-    # Snapshots that only the images know are listed by no survey: a scan drops them when they are gone.
-    gone = [
-        key
-        for key, subject in known.items()
-        if key not in wanted and not (subject.kind == "snapshot" and subject.machine in uuids)
-    ]
-    if gone:
-        record.drop_subjects(gone)

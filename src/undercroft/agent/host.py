@@ -53,6 +53,8 @@ class _Seen:
 
     domains: dict[str, Domain] = field(default_factory=dict)
     volumes: tuple[PoolVolume, ...] = ()
+    changes: dict[str, int] = field(default_factory=dict)
+    count: int = 0
     view: HostView | None = None
     made_at: float = 0.0
     dirty: bool = True
@@ -151,16 +153,32 @@ class Host:
         with self._lock:
             self._seen = _Seen(domains, volumes)
 
-    def surveyed(self, survey: Survey) -> None:
-        """Take over a survey."""
+    def mark(self) -> int:
+        """Return what tells later which machines have changed since."""
         with self._lock:
-            self._seen.domains = {domain.uuid: domain for domain in survey.domains}
-            self._seen.volumes = survey.volumes
-            self._seen.dirty = True
+            return self._seen.count
+
+    def surveyed(self, survey: Survey, since: int) -> Survey:
+        """Take over a survey and return it: with those that have changed since as they were seen then.
+
+        Args:
+            survey: what libvirt said.
+            since: the `mark` from before it was asked.
+        """
+        with self._lock:
+            seen = self._seen
+            newer = {uuid for uuid, count in seen.changes.items() if count > since}
+            domains = {domain.uuid: domain for domain in survey.domains if domain.uuid not in newer}
+            domains |= {uuid: seen.domains[uuid] for uuid in newer if uuid in seen.domains}
+            seen.changes = {uuid: seen.changes[uuid] for uuid in newer}
+            seen.domains, seen.volumes, seen.dirty = domains, survey.volumes, True
+        return replace(survey, domains=tuple(sorted(domains.values(), key=lambda domain: domain.name)))
 
     def changed(self, uuid: str, domain: Domain | None) -> None:
         """Take over one machine; None: it is gone."""
         with self._lock:
+            self._seen.count += 1
+            self._seen.changes[uuid] = self._seen.count
             before = self._seen.domains.pop(uuid, None)
             if domain is not None:
                 self._seen.domains[uuid] = domain

@@ -159,9 +159,7 @@ class Scans:
                 )
             elif (volume := volumes.get(key)) is not None:
                 scans.append(scan_image(host.scanner, files, host.name, volume))
-        # One that was started meanwhile was read by its hook, and is read anew when it stops.
-        scans = [scan for scan in scans if scan.domain is None or not self._is_live(scan.domain.uuid)]
-        return self._put(scans)
+        return self._put(scans, off=True)
 
     # What runs
 
@@ -189,9 +187,13 @@ class Scans:
 
     # Both
 
-    def _put(self, scans: Sequence[MachineScans]) -> tuple[str, ...]:
+    def _put(self, scans: Sequence[MachineScans], *, off: bool = False) -> tuple[str, ...]:
         keys: list[str] = []
         with self._host.records.transaction() as record:
+            if off:
+                # One that was started meanwhile was read by its hook, and is read anew when it stops.
+                begun = {one.machine for one in record.live_executions() if one.host == self._host.name}
+                scans = [scan for scan in scans if scan.domain is None or scan.domain.uuid not in begun]
             for scan in scans:
                 keys.extend(put_scans(record, scan))
             found = [self._reached(record, one) for scan in scans for one in scan.scanned]

@@ -151,7 +151,8 @@ def unconfirmed(record: Record, domain: Domain, execution: Execution) -> bool:
         domain: a machine that runs.
         execution: the one that lives.
     """
-    if any(record.decision(_ident(execution, action)) for action in Action):
+    # One that was refused and runs on was not stopped.
+    if any(record.decision(_ident(execution, action)) for action in (Action.ALLOW, Action.QUARANTINE)):
         return False
     answers = (one for one in record.decisions(domain.uuid, _RECENT) if one.eid == execution.eid)
     return execution.origin in _ROLLBACKS or any(one.by == HOOK for one in answers)

@@ -1,0 +1,124 @@
+"""Surveys of the host: what was missed is put right from what is there.
+
+After every CONNECTED, when machines or snapshots come and go, and now and then. Events that arrive while a
+survey is being taken are newer than it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from undercroft.agent.host import Host, now
+from undercroft.agent.scans import Scans, due
+from undercroft.errors import UndercroftError
+from undercroft.model.domain import Domain, Power, Survey
+from undercroft.model.execution import Execution
+from undercroft.model.fleet import Hold
+from undercroft.ports.records import Record
+from undercroft.usecases.fleet.network import is_of_host
+from undercroft.usecases.fleet.reconcile import surveyed
+from undercroft.usecases.fleet.starting import unconfirmed
+from undercroft.usecases.fleet.subjects import survey_subjects
+
+SURVEY_AFTER_S = 3.0
+"""How long after a machine was defined or removed the host is surveyed: volumes come and go with them."""
+SURVEY_AT_MOST_EVERY_S = 20.0
+JUST_BEGINNING = timedelta(minutes=2)
+"""A machine that a hook holds may be off in a survey for so long."""
+_LIVE = frozenset({Power.RUNNING, Power.PAUSED})
+
+
+class Surveys:
+    """Surveys one host.
+
+    Args:
+        host: the host.
+        scans: the queue of scans.
+        confirm: takes a machine whose start nobody has confirmed, and its execution.
+    """
+
+    def __init__(self, host: Host, scans: Scans, confirm: Callable[[Domain, Execution], None]) -> None:
+        self._host = host
+        self._scans = scans
+        self._confirm = confirm
+        self._wanted = asyncio.Event()
+        self._missed = True
+
+    def soon(self, *, missed: bool = False) -> None:
+        """Ask for a survey; `missed`: events may have been."""
+        self._missed = self._missed or missed
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Survey for ever."""
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(0 if not self._host.domains() else SURVEY_AFTER_S)
+            self._wanted.clear()
+            try:
+                await self.survey()
+            except UndercroftError as error:
+                self._host.problem("the host could not be surveyed; it is tried again", error)
+                self._wanted.set()
+            await asyncio.sleep(SURVEY_AT_MOST_EVERY_S)
+
+    async def survey(self) -> None:
+        """Survey once. Raises OperationError where libvirt or the record fails."""
+        missed, mark = self._missed, self._host.mark()
+        survey = self._host.surveyed(await self._host.ask(self._host.fleet.survey), mark)
+        open_starts = await self._host.work(self._put, survey, missed=missed)
+        if missed:
+            self._missed = False
+        for domain, execution in open_starts:
+            self._confirm(domain, execution)
+        age = self._host.policy.policy.defaults.scanned_within.value / 2
+        for key in await self._host.work(due, self._host, age):
+            self._scans.add(key)
+
+    def _put(self, survey: Survey, *, missed: bool) -> list[tuple[Domain, Execution]]:
+        """Put a survey on record; return what runs and waits for somebody to confirm how it started."""
+        host = self._host
+        with host.records.transaction() as record:
+            alarms = surveyed(record, survey)
+            record.put_survey(survey)
+            _put_subjects(record, survey)
+            running = {domain.uuid: domain for domain in survey.domains if domain.power in _LIVE}
+            holds = record.holds()
+            for hold in holds:
+                if hold.machine not in running and _is_over(record, hold, survey):
+                    record.drop_hold(hold.machine, "it is not running any more", now())
+            live = {one.machine: one for one in record.live_executions() if one.host == survey.host}
+        for alarm in alarms:
+            host.report(f"alarm: {alarm.reason}")
+        pending = {hold.machine for hold in holds if hold.pending}
+        starts = [(running[uuid], execution) for uuid, execution in live.items() if uuid in running]
+        with host.records.reading() as record:
+            return [
+                (domain, execution)
+                for domain, execution in starts
+                if domain.uuid in pending or (missed and unconfirmed(record, domain, execution))
+            ]
+
+
+def _is_over(record: Record, hold: Hold, survey: Survey) -> bool:
+    """Tell whether the machine of a hold, which is off, is of this host and not just beginning."""
+    begun_long_ago = survey.taken_at - hold.since > JUST_BEGINNING
+    return begun_long_ago and is_of_host(record, hold, survey.host)
+
+
+def _put_subjects(record: Record, survey: Survey) -> None:
+    """Add what is new; drop snapshots, images and machines of this host that are no more."""
+    wanted = survey_subjects(survey)
+    known = {subject.key: subject for subject in record.subjects() if subject.host == survey.host}
+    for key, subject in wanted.items():
+        if known.get(key) != subject:
+            record.put_subject(subject)
+    uuids = {domain.uuid for domain in survey.domains}
+    # Snapshots that only the images know are listed by no survey: a scan drops them when they are gone.
+    gone = [
+        key
+        for key, subject in known.items()
+        if key not in wanted and not (subject.kind == "snapshot" and subject.machine in uuids)
+    ]
+    if gone:
+        record.drop_subjects(gone)
