@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from undercroft.adapters.hookfiles import save_sample
-from undercroft.errors import UnsupportedError
+from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.domain import Domain, DomainSnapshot, PoolVolume
 from undercroft.model.execution import Fingerprint, SaveImage
 from undercroft.model.fleet import FileIdentity, Scan
@@ -24,6 +24,9 @@ from undercroft.usecases.fleet.hostfiles import HostFiles
 from undercroft.usecases.fleet.scanning import Scanned, Scanner, put_scanned
 from undercroft.usecases.fleet.snapshotdisks import whereabouts
 from undercroft.usecases.fleet.subjects import domain_subjects, image_subject, own_snapshots
+
+MAX_OWN_SNAPSHOTS = 128
+"""Of those that only the images know: whoever hands in an image writes its table, and each costs a reader."""
 
 _EXTERNAL = "external"
 
@@ -55,7 +58,10 @@ def scan_stopped(
     scanned = scanner.scan_states(target, (current, *internal), credentials=credentials)
     more = own_snapshots(host, domain, scanned[0].snapshots)
     if more:
-        scanned += scanner.scan_states(target, more, credentials=credentials)
+        scanned += scanner.scan_states(target, more[:MAX_OWN_SNAPSHOTS], credentials=credentials)
+    for subject in more[MAX_OWN_SNAPSHOTS : MAX_OWN_SNAPSHOTS + 1]:
+        told = f"its images hold {len(more)} snapshots that libvirt does not know: from this one on unread"
+        scanned += (scanner.failed(subject, InputError(f"{domain.name}: {told}")),)
     scanned += _external(scanner, files, domain, external, credentials=credentials)
     return MachineScans(domain, scanned, save=_managed_save(domain))
 
