@@ -145,6 +145,25 @@ def test_a_last_decision_counts_only_while_the_image_is_the_same_file(lab: Lab) 
     assert f"{lab.image} was replaced since" in told
 
 
+@pytest.mark.parametrize(
+    ("away", "last", "code"),
+    [
+        (Action.ALLOW, Action.REFUSE, 1),
+        (Action.QUARANTINE, Action.REFUSE, 1),
+        (Action.REFUSE, Action.QUARANTINE, 1),
+        (Action.ALLOW, Action.ALLOW, 0),
+    ],
+)
+def test_another_image_lifts_no_refusal_where_the_settings_would_let_the_machine_in(
+    lab: Lab, away: Action, last: Action, code: int
+) -> None:
+    lab.install(away=away)
+    lab.decide(last, images=())
+    assert lab.call()[0] == code
+    (event,) = lab.events()
+    assert event.decided == max(away, last, key=list(Action).index)
+
+
 def test_a_last_decision_does_not_cover_a_disk_that_was_added(lab: Lab) -> None:
     lab.decide()
     added = "<disk type='file' device='disk'><source file='/srv/other.raw'/></disk>"
