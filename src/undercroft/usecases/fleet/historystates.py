@@ -10,7 +10,7 @@ All are idempotent, and none takes back what was known: a state that can't be re
 fingerprint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -25,6 +25,8 @@ from undercroft.usecases.fleet.historyfacts import own
 
 _SECOND = timedelta(seconds=1)
 """libvirt cuts the time of a snapshot to seconds."""
+_TAKING = timedelta(seconds=5)
+"""So long after libvirt has noted its time a snapshot of a machine that is off is in the images' tables."""
 _IN_LIFE = frozenset({"running", "paused", "disk-snapshot"})
 
 
@@ -33,11 +35,12 @@ def snapshots_listed(record: Record, domain: Domain, at: datetime) -> tuple[Doma
 
     Those on record that it lacks are gone.
     """
-    present = {_snapshot_state_key(domain.uuid, snapshot) for snapshot in domain.snapshots}
     known = {state.key: state for state in record.states(domain.uuid) if state.kind is StateKind.SNAPSHOT}
-    added = []
+    present, added = set(), []
     for snapshot in domain.snapshots:
-        before = known.get(_snapshot_state_key(domain.uuid, snapshot))
+        key = _snapshot_state_key(known.values(), domain.uuid, snapshot)
+        present.add(key)
+        before = known.get(key)
         if before is None:
             added.append(snapshot)
         if before is None or before.gone_at is not None or not (before.eid or before.fingerprint):
@@ -67,7 +70,7 @@ def snapshot_seen(
         fingerprint: of its disks, None where they were not read.
         sample: `SaveImage.sample` of its external RAM file, "" for none.
     """
-    key = _snapshot_state_key(machine, snapshot)
+    key = _snapshot_state_key(record.states(machine), machine, snapshot)
     known = record.state(key)
     asked = (fingerprint.digest if fingerprint else "", sample)
     if known and known.eid and known.gone_at is None and asked == (known.fingerprint, known.sample):
@@ -168,7 +171,17 @@ def _put_back(record: Record, state: RecordedState) -> bool:
     )
 
 
-def _snapshot_state_key(machine: str, snapshot: DomainSnapshot) -> str:
+def _snapshot_state_key(known: Iterable[RecordedState], machine: str, snapshot: DomainSnapshot) -> str:
+    """Return the key of a snapshot's state.
+
+    libvirt notes the time before it writes to the images, whose own table has a later one. Where the table
+    was read before libvirt listed the snapshot, it is on record under that one.
+    """
+    listed_at = datetime.fromtimestamp(max(snapshot.created_at_s, 0), UTC)
+    for state in known:
+        is_later = timedelta(0) < state.taken_at - listed_at <= _TAKING
+        if is_later and state.kind is StateKind.SNAPSHOT and state.name == snapshot.name:
+            return state.key
     return f"snapshot:{machine}:{snapshot.name}:{snapshot.created_at_s}"
 
 
@@ -181,12 +194,6 @@ def _taken_in(executions: Sequence[Execution], taken_at: datetime, *, in_life: b
     begun = [
         known for known in executions if known.started_at < taken_at + _SECOND and known.ending != "failed"
     ]
-    if not in_life:
-        begun = [
-            known
-            for known in executions
-            if known.started_at < taken_at + _SECOND and known.ending != "failed"
-        ]
     if not in_life:
         ended = [known for known in begun if known.ended_at and known.ended_at < taken_at + _SECOND]
         return ended[-1].eid if ended else ""

@@ -10,7 +10,7 @@ from memoryrecords import MemoryRecords
 from undercroft.model.domain import DomainSnapshot
 from undercroft.model.execution import Origin
 from undercroft.ports.fleet import Happening
-from undercroft.usecases.fleet.historystates import snapshot_seen
+from undercroft.usecases.fleet.historystates import snapshot_seen, snapshots_listed
 
 
 @pytest.fixture
@@ -287,3 +287,25 @@ def test_a_snapshot_older_than_all_that_is_known_has_no_execution(world: World) 
     with world.records.transaction() as record:
         old = snapshot_seen(record, web.uuid, DomainSnapshot("old", "", 5, "running", "internal"))
     assert old.eid == ""
+
+
+def test_a_snapshot_whose_image_was_read_before_libvirt_listed_it_is_one(world: World) -> None:
+    web = world.machine("web01")
+    world.start(web)
+    world.stop(web)
+    read = DomainSnapshot("before", "", int(world.now.timestamp()), "shutoff", "no")
+    listed = replace(read, created_at_s=read.created_at_s - 1)
+    older = replace(read, created_at_s=read.created_at_s - 2)
+    domain = replace(world.domain(web), snapshots=(listed,))
+    with world.records.transaction() as record:
+        snapshot_seen(record, web.uuid, older)
+        snapshots_listed(record, replace(domain, snapshots=(older,)), world.now)
+        snapshot_seen(record, web.uuid, read)
+        assert snapshots_listed(record, domain, world.now) == ()
+        states = {state.taken_at.timestamp(): state.gone_at for state in record.states(web.uuid)}
+    gone = {
+        at: gone_at is not None
+        for at, gone_at in states.items()
+        if at in {older.created_at_s, read.created_at_s, listed.created_at_s}
+    }
+    assert gone == {older.created_at_s: True, read.created_at_s: False}
