@@ -47,9 +47,7 @@ _DEFINITION = f"""\
 """
 
 
-_NO_KERNEL = (
-    "(The disk has no kernel: it gets no further than its BIOS. Whether it may start is decided before.)"
-)
+_NO_KERNEL = "(The disk has no kernel: it gets no further than its BIOS, and is judged before that.)"
 
 
 def first_day(host: OwnHost, folder: Path) -> None:

@@ -51,6 +51,7 @@ remember_owner = 0
 """
 # The first process of the namespace: QEMUs whose parent has gone become its children.
 _REAPER = """
+import os
 if os.fork() == 0:
     os.execvp("libvirtd", ["libvirtd"])
 while True:

@@ -20,7 +20,7 @@ MAX_INDENT = 40
 """Columns of branches in branches; deeper ones stand beside each other."""
 
 _COLUMNS = (
-    Column("EXECUTION", flexible=True, vital=True),
+    Column("EXECUTION", flexible=True),
     Column("BEGAN"),
     Column("ENDED"),
     Column("DECISION", flexible=True),
@@ -163,5 +163,5 @@ def _refusal(mark: str, refused: Decision) -> Spans:
         span(f"{mark} start refused", Style.BAD),
         span(say.when(refused.at), Style.DIM),
         span(""),
-        span(harmless(refused.reason), Style.BAD),
+        span(f"refused: {harmless(refused.reason)}", Style.BAD),
     ]

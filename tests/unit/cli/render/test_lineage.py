@@ -96,8 +96,8 @@ def test_decisions_refusals_and_hints_are_shown(world: World) -> None:
     picture = render_svg(tree, "web01", hints={eid: "3 come back"})
     for shown in (text, picture):
         assert "quarantined" in shown
-            assert "start refused" in shown
-            assert "below its floor" in shown
+        assert "start refused" in shown
+        assert "below its floor" in shown
         assert "3 come back" in shown
     assert '<circle class="ring"' in picture
     assert '<path class="no"' in picture
