@@ -5,13 +5,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# What runs Undercroft; what builds the demo's guest; what the tests hold up as peers and oracles.
-RUN_PACKAGES := python3-venv bubblewrap gpgv
-DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk
-TEST_PACKAGES := $(DEMO_PACKAGES) gcc python3-dev pkg-config libvirt-dev libvirt-daemon-system \
-	libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 busybox-static kmod cpio dpkg-dev gdisk \
-	gnupg util-linux iproute2 strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs \
-	f2fs-tools squashfs-tools postgresql
+# What runs Undercroft (libvirt-python is built from its source); what builds the demo's guest and its host,
+# which needs no service of libvirt's; what the tests hold up as peers and oracles.
+RUN_PACKAGES := python3-venv bubblewrap gpgv gcc python3-dev pkg-config libvirt-dev
+DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk util-linux hostname libvirt-daemon \
+	libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
+TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system busybox-static kmod cpio dpkg-dev gdisk gnupg iproute2 \
+	strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs f2fs-tools squashfs-tools postgresql
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools
 
 .PHONY: demo test lint bench soak coverage clean
@@ -39,6 +39,7 @@ coverage: $(VENV)/dev.stamp
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/fleet.py
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/pytest -m soak -q --timeout 7200
