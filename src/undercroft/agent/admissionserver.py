@@ -1,10 +1,12 @@
 """The socket on which the agent answers the hook, and the spool behind it.
 
 Guarantees:
-- every file of the spool reaches the handler, those of one machine in order and one at a time;
+- every file of the spool reaches the handler, those of one machine in order and one at a time, also where the
+  record or the disk fails for a while: what could not be handled comes before what is newer of its machine;
 - a file is removed after the handler has returned, and only then: what the agent dies over comes again;
 - whoever asks for a file gets the answer that was made for it, also when it was taken from the spool before;
-- a malformed file is moved aside and reported, and keeps no other back.
+- a malformed file, or one that the handler calls malformed, is moved aside and reported, and keeps no other
+  back.
 
 Only root and the agent's own user are answered.
 """
@@ -85,6 +87,8 @@ class AdmissionServer:
         self._report = report
         self._taken: OrderedDict[str, asyncio.Task[Answer | None]] = OrderedDict()
         self._order: dict[str, asyncio.Task[Answer | None]] = {}
+        self._behind: dict[str, set[str]] = {}
+        self._again: set[str] = set()
         self._connections = 0
         self._server: asyncio.AbstractServer | None = None
         self._drainer: asyncio.Task[None] | None = None
@@ -103,7 +107,9 @@ class AdmissionServer:
         await asyncio.to_thread(sweep, self._state, datetime.now(UTC))
         await self.drain()
         listener = _listen(self._address)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_NAME_BYTES)
+        self._server = await asyncio.start_unix_server(
+            self._serve, sock=listener, limit=MAX_NAME_BYTES, backlog=MAX_CONNECTIONS
+        )
         self._drainer = asyncio.create_task(self._drain_for_ever())
 
     async def close(self) -> None:
@@ -136,9 +142,14 @@ class AdmissionServer:
                 self._report(str(error))
 
     def _forget_failures(self) -> None:
-        failed = [name for name, task in self._taken.items() if task.done() and task.exception()]
-        for name in failed:
-            del self._taken[name]
+        failed = [
+            name
+            for name, task in self._taken.items()
+            if task.done() and (task.cancelled() or task.exception())
+        ]
+        for name in (*failed, *self._again):
+            self._taken.pop(name, None)
+        self._again.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
@@ -197,15 +208,56 @@ class AdmissionServer:
         try:
             if earlier is not None:
                 await asyncio.wait([earlier])
-            answer = await self._handler(event)
-            await asyncio.to_thread(remove_event, self._state, name)
+                if self._read(name) is None:
+                    return None  # the hook took it back, or it was made up for
+            await self._make_up(event.uuid, name)
+            return await self._finish(name, event)
+        except OperationError as error:
+            self._behind.setdefault(event.uuid, set()).add(name)
+            self._report(f"{name}: {event.operation} of {event.name}: it is tried again: {error}")
+            raise
         except Exception as error:
             self._report(f"{name}: {event.operation} of {event.name}: {type(error).__name__}: {error}")
             raise
         finally:
             if self._order.get(event.uuid) is current:
                 del self._order[event.uuid]
+
+    async def _make_up(self, uuid: str, name: str) -> None:
+        """Handle first what failed of a machine before. Raises what that raises, if it fails again."""
+        for older in sorted(waiting for waiting in self._behind.get(uuid, ()) if waiting < name):
+            event = self._read(older)
+            if event is None:
+                self._caught_up(uuid, older)
+            else:
+                await self._finish(older, event)
+            self._taken.pop(older, None)
+
+    async def _finish(self, name: str, event: HookEvent) -> Answer | None:
+        try:
+            answer = await self._handler(event)
+        except OperationError:
+            self._behind.setdefault(event.uuid, set()).add(name)
+            raise
+        except Exception as error:
+            self._caught_up(event.uuid, name)
+            if isinstance(error, InputError):
+                set_aside(self._state, name)
+            raise
+        self._caught_up(event.uuid, name)
+        try:
+            await asyncio.to_thread(remove_event, self._state, name)
+        except OperationError as error:
+            # It is on record, and whoever waits gets the answer; the file is taken once more.
+            self._report(f"{name}: {error}")
+            self._again.add(name)
         return answer
+
+    def _caught_up(self, uuid: str, name: str) -> None:
+        behind = self._behind.get(uuid, set())
+        behind.discard(name)
+        if not behind:
+            self._behind.pop(uuid, None)
 
     def _read(self, name: str) -> HookEvent | None:
         try:

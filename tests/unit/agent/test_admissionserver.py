@@ -15,7 +15,7 @@ import pytest
 from undercroft.adapters import hookfiles
 from undercroft.agent import admissionserver
 from undercroft.agent.admissionserver import AdmissionServer, Answer
-from undercroft.errors import StateError
+from undercroft.errors import InputError, OperationError, StateError
 from undercroft.model.execution import HookEvent
 from undercroft.model.schema import encode
 from undercroft.model.verdict import Action
@@ -289,3 +289,137 @@ def test_what_a_killed_hook_left_half_written_is_removed_once_it_is_old(lab: Lab
     asyncio.run(run())
     assert not old.exists()
     assert young.exists()
+
+
+def test_what_failed_comes_before_what_is_newer_of_its_machine_and_keeps_no_other_machine_back(
+    lab: Lab,
+) -> None:
+    away: list[bool] = [True]
+
+    async def record(event: HookEvent) -> None:
+        if away[0] and event.uuid == WEB:
+            raise OperationError("the record is away")
+
+    lab.before = record
+
+    async def run() -> list[bytes]:
+        async with lab.server():
+            names = [lab.put(1), lab.put(2, operation="started"), lab.put(3, uuid=DB), lab.put(4)]
+            answers = [await lab.ask(name.encode() + b"\n") for name in names[:3]]
+            away[0] = False
+            return [*answers, await lab.ask(names[3].encode() + b"\n")]
+
+    answers = asyncio.run(run())
+    assert [bool(answer) for answer in answers] == [False, False, True, True]
+    assert lab.numbers() == [3, 1, 2, 4]
+    assert hookfiles.spooled(lab.state) == []
+
+
+def test_while_what_came_before_still_fails_nothing_newer_of_its_machine_is_taken(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admissionserver, "DRAIN_EVERY_S", 0.01)
+    failures = iter(range(7))
+
+    async def record(event: HookEvent) -> None:
+        if event.at_ns == 1 and next(failures, None) is not None:
+            raise OperationError("the record is away")
+
+    lab.before = record
+
+    async def run() -> None:
+        async with lab.server():
+            for number in (1, 2, 3):
+                await lab.ask(lab.put(number).encode() + b"\n")
+            while hookfiles.spooled(lab.state):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert lab.numbers() == [1, 2, 3]
+
+
+def test_an_event_that_the_handler_calls_malformed_is_moved_aside_and_the_next_is_taken(lab: Lab) -> None:
+    async def too_much(event: HookEvent) -> None:
+        if event.at_ns == 1:
+            raise InputError("domain XML: more than 1,000 disks")
+
+    lab.before = too_much
+
+    async def run() -> tuple[bytes, bytes]:
+        async with lab.server():
+            name = lab.put(1)
+            return await lab.ask(name.encode() + b"\n"), await lab.ask(lab.put(2).encode() + b"\n")
+
+    first, second = asyncio.run(run())
+    assert (first, bool(second)) == (b"", True)
+    assert lab.numbers() == [2]
+    assert len(os.listdir(lab.state / "spool" / "bad")) == 1
+    assert "more than 1,000 disks" in "".join(lab.reports)
+
+
+def test_a_file_that_cannot_be_removed_costs_no_answer_and_is_taken_once_more(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admissionserver, "DRAIN_EVERY_S", 0.01)
+    failures = iter(("No space left on device",))
+
+    def remove(state: Path, name: str) -> None:
+        if failure := next(failures, ""):
+            raise OperationError(failure)
+        hookfiles.remove_event(state, name)
+
+    monkeypatch.setattr(admissionserver, "remove_event", remove)
+
+    async def run() -> bytes:
+        async with lab.server():
+            answer = await lab.ask(lab.put(1).encode() + b"\n")
+            while hookfiles.spooled(lab.state):
+                await asyncio.sleep(0.01)
+            return answer
+
+    assert asyncio.run(run())
+    assert lab.numbers() == [1, 1]
+
+
+def test_a_file_that_the_hook_took_back_while_it_waited_is_not_handled(lab: Lab) -> None:
+    async def run() -> None:
+        gate = asyncio.Event()
+
+        async def slow(event: HookEvent) -> None:
+            if event.at_ns == 1:
+                await gate.wait()
+
+        lab.before = slow
+        async with lab.server():
+            first, second = lab.put(1), lab.put(2)
+            asked = [asyncio.create_task(lab.ask(name.encode() + b"\n")) for name in (first, second)]
+            await asyncio.sleep(0.05)  # both are taken: the second waits behind the first
+            (lab.state / "spool" / second).unlink()
+            gate.set()
+            assert [bool(answer) for answer in await asyncio.gather(*asked)] == [True, False]
+
+    asyncio.run(run())
+    assert lab.numbers() == [1]
+
+
+def test_bursts_of_a_thousand_starts_are_answered_in_order_each_once(lab: Lab) -> None:
+    """Twenty events of each of fifty machines, asked for at once and in any order."""
+    machines = [f"{number:08x}-cdaf-9455-926a-d65c16db1809" for number in range(50)]
+
+    async def run() -> list[bytes]:
+        async with lab.server():
+            names = [lab.put(number + 1, uuid=machines[number % 50]) for number in range(1000)]
+            asked: list[bytes] = []
+            for start in range(0, 1000, 250):
+                burst = names[start : start + 250]
+                asked += await asyncio.gather(*(lab.ask(name.encode() + b"\n") for name in reversed(burst)))
+            return asked
+
+    answers = asyncio.run(run())
+    assert all(json.loads(answer)["action"] == "allow" for answer in answers)
+    assert sorted(lab.numbers()) == list(range(1, 1001))
+    for machine in machines:
+        own = [event.at_ns for event in lab.seen if event.uuid == machine]
+        assert own == sorted(own)
+    assert hookfiles.spooled(lab.state) == []
+    assert lab.reports == []
