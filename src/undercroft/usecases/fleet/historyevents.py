@@ -28,6 +28,8 @@ _ROUGH = frozenset({"", "stopped", "superseded", "lost"})
 """Endings that say less than libvirt's event does."""
 _FROM_RAM = frozenset({Origin.RESTORE, Origin.FORK, Origin.CLONE, Origin.REVERT})
 _MONITOR = "custom-monitor"
+_WAKEUP = "wakeup"
+"""libvirt's reason for a STARTED that is none: a guest that slept, as it may at will, runs on."""
 
 
 def machine_event(record: Record, event: MachineEvent, domain: Domain | None, host: str) -> Execution | None:
@@ -46,7 +48,7 @@ def machine_event(record: Record, event: MachineEvent, domain: Domain | None, ho
     if domain is not None and event.happening in {Happening.STARTED, Happening.RESUMED}:
         added = snapshots_listed(record, domain, event.at)
     match event.happening:
-        case Happening.STARTED:
+        case Happening.STARTED if event.detail != _WAKEUP:
             return _started(record, event, domain, host)
         case Happening.STOPPED:
             return _ended(record, event, host)

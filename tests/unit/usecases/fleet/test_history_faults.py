@@ -125,6 +125,17 @@ def test_a_start_without_any_hook_is_told_by_its_event(world: World) -> None:
     assert world.executions()[second.eid].ending == "stopped"
 
 
+def test_a_guest_that_sleeps_and_wakes_makes_no_executions_of_its_own(world: World) -> None:
+    web = world.machine("web01")
+    first = world.start(web)
+    for _ in range(20):
+        world.event(web, Happening.SUSPENDED, "suspended-to-memory")
+        world.event(web, Happening.STARTED, "wakeup")
+    known = world.executions()
+    assert list(known) == [first]
+    assert known[first].live
+
+
 def test_a_revert_without_any_hook_is_told_by_its_event(world: World) -> None:
     web = world.machine("web01")
     first = world.start(web)
