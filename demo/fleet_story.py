@@ -12,8 +12,8 @@ from telling import say
 MACHINE = "web01"
 SNAPSHOT = "before-upgrade"
 REFUSED = 1
+
 _READ_S = 2.0
-"""What a machine left on its disk is read when it has stopped; before anything else happens to it."""
 PICTURE = f"{MACHINE}.svg"
 
 # Where advisories come from a mirror alone nobody tells what is exploited. Severities are unknown there and
@@ -65,9 +65,14 @@ def first_day(host: OwnHost, folder: Path) -> None:
     host.wait_for("drifting", "undercroft", "fleet")
     run("undercroft", "fleet")
     run("virsh", "destroy", MACHINE)
+    _wait_until_read(host)
+    run("virsh", "snapshot-create-as", MACHINE, SNAPSHOT)
+
+
+def _wait_until_read(host: OwnHost) -> None:
+    """Let the agent read what the machine left on its disk before anything else happens to it."""
     host.wait_for("off ", "undercroft", "fleet")
     time.sleep(_READ_S)
-    run("virsh", "snapshot-create-as", MACHINE, SNAPSHOT)
 
 
 def policy(host: OwnHost, folder: Path) -> None:
@@ -89,6 +94,11 @@ def patched(host: OwnHost) -> None:
     run("virsh", "snapshot-create-as", MACHINE, "after-upgrade")
     host.wait_for("1 drifting, 1 steady", "undercroft", "fleet", "--snapshots")
     run("undercroft", "fleet", "--snapshots")
+    say("\nIt is switched off and on again, and goes on from where it was:")
+    run("virsh", "destroy", MACHINE)
+    _wait_until_read(host)
+    run("virsh", "start", MACHINE)
+    host.wait_for("running ", "undercroft", "fleet")
     say("\nBack to before the upgrade? Undercroft looks first; the machine runs on:")
     run("undercroft", "revert", MACHINE, SNAPSHOT, codes=(REFUSED,))
     run("virsh", "domstate", MACHINE)
