@@ -4,7 +4,8 @@ The compiler writes these, `adapters.nftables` turns them into netlink attribute
 Nothing here says what they mean: `simulate` does for one packet, `assurance.firewall.symbolic` for all.
 
 Registers are numbered as the kernel's 32-bit ones: 0 to 15, each of 4 bytes; a value of more bytes fills
-the following ones. The verdict register is no number: what writes it is an `Immediate` or `Lookup` with a verdict.
+the following ones. The verdict register is no number: what writes it is an `Immediate`, or a `Lookup` of
+verdicts.
 Source: include/uapi/linux/netfilter/nf_tables.h, net/netfilter/nft_*.c.
 """
 
