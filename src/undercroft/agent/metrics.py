@@ -4,12 +4,16 @@ The history of verdicts comes from the audit log, which is read on from where th
 """
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import start_http_server
+from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from undercroft.agent.host import now
@@ -21,6 +25,9 @@ from undercroft.steady.metrics import Course, FleetMetrics, fleet_metrics
 
 DEFAULT_ADDRESS = "127.0.0.1:9477"
 BUCKETS_S = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0, 3 * 86400.0, 7 * 86400.0, 30 * 86400.0)
+MAX_CONNECTIONS = 8
+"""At once. Whoever is on the host may connect, and must not take the agent's threads (`TasksMax`) from it."""
+IDLE_S = 5.0
 _PAGE = 5000
 
 
@@ -36,10 +43,14 @@ def serve(records: Records, address: str) -> Callable[[], None]:
         raise InputError(f"--metrics {address!r}: HOST:PORT expected, such as {DEFAULT_ADDRESS}")
     registry = CollectorRegistry()
     registry.register(FleetCollector(records, now))
+    host = host.strip("[]")
     try:
-        server, thread = start_http_server(int(port), host.strip("[]"), registry)
+        server = (_Server6 if ":" in host else _Server)((host, int(port)), _Handler)
     except OSError as error:
         raise OperationError(f"metrics at {address}: {error.strerror or error}") from error
+    server.set_app(make_wsgi_app(registry))
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
 
     def end() -> None:
         server.shutdown()
@@ -47,6 +58,47 @@ def serve(records: Records, address: str) -> Callable[[], None]:
         thread.join()
 
     return end
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers one request, which has to come at once."""
+
+    timeout = IDLE_S
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing: what a client asked for is no matter of the journal."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Serves a few connections, and closes all beyond."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, *arguments: Any) -> None:
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own, where there is one."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, then make room for another."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away or sent nothing."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class FleetCollector(Collector):
