@@ -39,6 +39,12 @@ def test_disks_that_are_block_devices_stay_readable() -> None:
     assert not {"PrivateDevices", "ProtectClock", "DeviceAllow", "DevicePolicy"} & set(settings)
 
 
+def test_neither_a_reader_s_memory_nor_a_row_of_failures_ends_the_agent_for_good() -> None:
+    # By default systemd stops a service one of whose processes was killed for want of memory, and starts one
+    # no more that has failed five times in ten seconds: whoever hands in images could so be rid of admission.
+    assert {"OOMPolicy=continue", "StartLimitIntervalSec=0", "Restart=always"} <= set(AGENT.splitlines())
+
+
 @needs_root
 def test_the_agent_s_capabilities_are_enough_for_readers_and_taps() -> None:
     script = """
