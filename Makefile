@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # What runs Undercroft (libvirt-python is built from its source); what builds the demo's guest and its host,
 # which needs no service of libvirt's; what the tests hold up as peers and oracles.
 RUN_PACKAGES := python3-venv bubblewrap gpgv gcc python3-dev pkg-config libvirt-dev
-DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk util-linux hostname libvirt-daemon \
+DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk util-linux mount hostname libvirt-daemon \
 	libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
 TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system busybox-static kmod cpio dpkg-dev gdisk gnupg iproute2 \
 	strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs f2fs-tools squashfs-tools postgresql

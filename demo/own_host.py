@@ -26,6 +26,8 @@ TOOLS = {
     "libvirtd": "libvirt-daemon",
     "virsh": "libvirt-clients",
     "qemu-system-x86_64": "qemu-system-x86",
+    "mount": "mount",
+    "hostname": "hostname",
     "nsenter": "util-linux",
     "unshare": "util-linux",
 }
