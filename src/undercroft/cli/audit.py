@@ -9,6 +9,7 @@ import click
 
 from undercroft.assurance.auditheads import LogProof, public_key
 from undercroft.cli.exitcode import ExitCode
+from undercroft.cli.fleetoptions import record_option
 from undercroft.cli.options import examples, show, writing
 from undercroft.cli.render.escape import harmless
 from undercroft.errors import InputError, NotFoundError
@@ -20,12 +21,6 @@ from undercroft.usecases.fleet.places import Places
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _MAX_KEY_FILE_BYTES = 4096
-_database = click.option(
-    "--database",
-    default="",
-    metavar="URL",
-    help="The record: a path or postgresql://...; default: this host's.",
-)
 
 
 @click.group(
@@ -46,14 +41,15 @@ def command() -> None:
 
 
 @command.command(
+    short_help="Verify the log, or an export of it.",
     epilog=examples(
         "undercroft audit verify",
         "undercroft audit verify --key audit.pub --heads /mnt/elsewhere/heads.jsonl",
         "undercroft audit verify --key audit.pub audit.jsonl",
-    )
+    ),
 )
 @click.argument("exported", metavar="[EXPORT]", required=False, type=click.Path(path_type=Path))
-@_database
+@record_option
 @click.option(
     "--heads",
     "head_files",
@@ -71,7 +67,7 @@ def verify(exported: Path | None, database: str, head_files: tuple[Path, ...], k
     Exits with 0 where it is whole, 1 where it is not, and 4 where no head pins it, so that nobody can tell.
     """
     if exported and database:
-        raise click.UsageError("give an EXPORT or a --database, not both")
+        raise click.UsageError("give an EXPORT or a --record, not both")
     places = Places.default()
     pinned = _public_key(key, places)
     heads = _heads(head_files, places, needed=exported is None)
@@ -91,11 +87,12 @@ def verify(exported: Path | None, database: str, head_files: tuple[Path, ...], k
 
 
 @command.command(
+    short_help="Write the log and the signed head that pins it.",
     epilog=examples(
         "undercroft audit export -o audit.jsonl", "undercroft audit export --after 1000 | ssh ..."
-    )
+    ),
 )
-@_database
+@record_option
 @click.option("--after", default=0, type=click.IntRange(min=0), metavar="N", help="Only entries above N.")
 @click.option(
     "-o",

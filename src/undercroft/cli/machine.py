@@ -54,7 +54,7 @@ class _Change:
     epilog=examples(
         "undercroft machine web01",
         "undercroft machine web01 -f json",
-        "undercroft machine web01 --owner 'web team' --label prod --expires 2026-12-31",
+        "undercroft machine web01 --owner 'web team' --expires 2026-12-31",
         "undercroft machine web01 --mend genid",
     ),
 )

@@ -24,7 +24,10 @@ def command() -> None:
 
 
 @command.command(
-    epilog=examples("undercroft policy check policy.yaml", "undercroft policy check /etc/undercroft/policy.d")
+    short_help="Check a policy: what it means, or all that is wrong with it.",
+    epilog=examples(
+        "undercroft policy check policy.yaml", "undercroft policy check /etc/undercroft/policy.d"
+    ),
 )
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|FOLDER...")
 def check(paths: tuple[Path, ...]) -> int:
@@ -47,11 +50,12 @@ def check(paths: tuple[Path, ...]) -> int:
 
 
 @command.command(
+    short_help="Why the verdict on a machine or a state, rule by rule.",
     epilog=examples(
         "undercroft policy explain web01",
         "undercroft policy explain web01@before-upgrade -v",
         "undercroft policy explain /var/lib/libvirt/images/old.qcow2 -f json",
-    )
+    ),
 )
 @click.argument("reference", metavar="NAME[@STATE]")
 @format_option("table", "json", "yaml")

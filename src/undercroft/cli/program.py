@@ -67,8 +67,9 @@ class LazyGroup(click.Group):
 def undercroft() -> None:
     """The security layer beneath virtual machines.
 
-    Looks into disk images, snapshots and libvirt domains from outside: nothing is booted, mounted or
-    installed in the guest.
+    Says what is unpatched in every state of a machine, decides which machines start on a libvirt host, and
+    keeps the history that a rollback cannot hide. From outside: nothing is booted, mounted or installed in
+    the guest.
     """
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "undercroft revert web01 before-upgrade --dry-run",
         "undercroft revert web01 before-upgrade",
-        "undercroft revert web01 before-upgrade --anyway --reason 'database lost, ticket 4711'",
+        "undercroft revert web01 before-upgrade --anyway --reason 'ticket 4711'",
     ),
 )
 @click.argument("name")
