@@ -109,6 +109,10 @@ class Record(Protocol):
         """Return one subject's scan, None for none."""
         ...
 
+    def subjects_of_lineage(self, lineage: str) -> tuple[Subject, ...]:
+        """Return the subjects whose scans have that `lineage`, sorted by kind and name."""
+        ...
+
     def candidates(self, base: FileIdentity, limit: int) -> tuple[tuple[str, ReadSet], ...]:
         """Return (inventory digest, read set) of the latest different answers that rest on this file.
 
