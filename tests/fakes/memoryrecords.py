@@ -208,6 +208,10 @@ class MemoryRecord:
     def scan(self, subject: str) -> Scan | None:
         return self._draft.scans.get(subject)
 
+    def subjects_of_lineage(self, lineage: str) -> tuple[Subject, ...]:
+        alike = {key for key, scan in self._draft.scans.items() if scan.lineage == lineage}
+        return tuple(known for known in self.subjects() if known.key in alike)
+
     def candidates(self, base: FileIdentity, limit: int) -> tuple[tuple[str, ReadSet], ...]:
         answers = self._draft.answers.get(_identity(base), {})
         found: list[tuple[str, ReadSet]] = []

@@ -34,6 +34,11 @@ _SOFTWARE = select(tables.inventory.c.software).where(tables.inventory.c.digest 
 _SCANNED = select(tables.scan.c.inventory, tables.scan.c.credentials).where(
     tables.scan.c.subject == bindparam(VALUE)
 )
+_LINEAGE = (
+    select(tables.subject.c.body)
+    .join(tables.scan, tables.scan.c.subject == tables.subject.c.key)
+    .where(tables.scan.c.lineage == bindparam(VALUE))
+)
 _ANSWERS = (
     select(tables.answer.c.state, tables.answer.c.inventory)
     .where(tables.answer.c.place == bindparam(VALUE))
@@ -72,7 +77,7 @@ class ScanPart(Session):
         by = tables.subject.c.machine
         bodies = self._bodies_where(by, machine) if machine else self._bodies(select(tables.subject.c.body))
         found = from_texts(Subject, bodies, "subject")
-        return tuple(sorted(found, key=lambda known: (known.kind, known.name, known.key)))
+        return _in_order(found)
 
     def put_inventory(self, inventory: Inventory, reads: ReadSet | None) -> tuple[str, str]:
         """See `ports.records.Record.put_inventory`."""
@@ -127,6 +132,7 @@ class ScanPart(Session):
             "subject": scan.subject,
             "inventory": scan.inventory,
             "credentials": scan.credentials,
+            "lineage": scan.lineage,
             "body": to_text(scan),
         }
         self._put(tables.scan, [row])
@@ -146,6 +152,10 @@ class ScanPart(Session):
         """See `ports.records.Record.scan`."""
         bodies = self._bodies_where(tables.scan.c.subject, key)
         return from_text(Scan, bodies[0], f"scan of {key}") if bodies else None
+
+    def subjects_of_lineage(self, lineage: str) -> tuple[Subject, ...]:
+        """See `ports.records.Record.subjects_of_lineage`."""
+        return _in_order(from_texts(Subject, self._bodies(_LINEAGE, {VALUE: lineage}), "subject"))
 
     def candidates(self, base: FileIdentity, limit: int) -> tuple[tuple[str, ReadSet], ...]:
         """See `ports.records.Record.candidates`."""
@@ -221,6 +231,10 @@ class ScanPart(Session):
     def _drop_assessments(self, software: Sequence[str]) -> None:
         used = exists().where(tables.inventory.c.software == tables.assessment.c.software)
         self._write(delete(tables.assessment).where(tables.assessment.c.software.in_(software), ~used))
+
+
+def _in_order(subjects: Iterable[Subject]) -> tuple[Subject, ...]:
+    return tuple(sorted(subjects, key=lambda known: (known.kind, known.name, known.key)))
 
 
 def _identity(file: FileIdentity) -> tuple[str, str]:

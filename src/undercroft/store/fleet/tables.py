@@ -145,9 +145,11 @@ scan = Table(
     _key("subject"),
     Column("inventory", Text, nullable=False),
     Column("credentials", Text, nullable=False),
+    Column("lineage", Key, nullable=False),
     _body(),
     Index("scan_inventory", "inventory"),
     Index("scan_credentials", "credentials"),
+    Index("scan_lineage", "lineage"),
 )
 answer = Table(
     "answer",

@@ -192,17 +192,17 @@ def _ends_and_alike(
 
 
 def _relatives(record: Record, facts: StartFacts) -> tuple[Relative, ...]:
-    """Return the machines and images of the same weak lineage, each machine once."""
-    names = {subject.key: subject for subject in record.subjects()}
+    """Return the machines and images of the same weak lineage, each machine once.
+
+    The last execution is told where there is one relative alone: among a thousand clones none is the parent.
+    """
+    alike = [one for one in record.subjects_of_lineage(facts.lineage) if one.machine != facts.machine]
     found: dict[str, Relative] = {}
-    for key, scan in record.scans().items():
-        subject = names.get(key)
-        if scan.lineage != facts.lineage or subject is None or subject.machine == facts.machine:
-            continue
-        if not subject.machine:
-            found[key] = Relative("", subject.name)
-        elif subject.machine not in found:
-            theirs = own(record, subject.machine, 1)
-            name = subject.name.partition("@")[0]
-            found[subject.machine] = Relative(subject.machine, name, theirs[-1].eid if theirs else "")
-    return tuple(found.values())
+    for subject in alike:
+        name = subject.name.partition("@")[0] if subject.machine else subject.name
+        found.setdefault(subject.machine or subject.key, Relative(subject.machine, name))
+    if len(found) != 1:
+        return tuple(found.values())
+    (only,) = found.values()
+    theirs = own(record, only.machine, 1) if only.machine else ()
+    return (replace(only, eid=theirs[-1].eid if theirs else ""),)

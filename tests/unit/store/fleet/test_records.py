@@ -146,6 +146,18 @@ def test_scans_of_one_machine_are_those_of_its_subjects(records: Records):
         assert sorted(record.scans("1")) == ["machine:1", "snapshot:1:s"]
 
 
+def test_subjects_are_found_by_the_lineage_of_their_disks(records: Records):
+    with records.transaction() as record:
+        for number, lineage in enumerate(("one", "other", "one")):
+            record.put_subject(subject(f"machine:{number}", machine=str(number)))
+            record.put_scan(scan(f"machine:{number}", lineage=lineage))
+        assert [known.key for known in record.subjects_of_lineage("one")] == ["machine:0", "machine:2"]
+        record.put_scan(scan("machine:2", lineage="other"))
+        assert [known.key for known in record.subjects_of_lineage("one")] == ["machine:0"]
+        record.drop_subjects(["machine:0"])
+        assert record.subjects_of_lineage("one") == ()
+
+
 def test_an_inventory_is_kept_once_and_clones_share_its_software_digest(records: Records):
     original, clone = inventory(), inventory(hostname="web02", unowned_executables=3)
     with records.transaction() as record:

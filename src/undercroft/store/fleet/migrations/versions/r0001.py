@@ -100,10 +100,12 @@ def _reads() -> None:
         sa.Column("subject", sa.Text(), primary_key=True),
         sa.Column("inventory", sa.Text(), nullable=False),
         sa.Column("credentials", sa.Text(), nullable=False),
+        sa.Column("lineage", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
     )
     op.create_index("scan_credentials", "scan", ["credentials"])
     op.create_index("scan_inventory", "scan", ["inventory"])
+    op.create_index("scan_lineage", "scan", ["lineage"])
     op.create_table(
         "answer",
         sa.Column("place", sa.Text(), primary_key=True),
