@@ -41,6 +41,10 @@ _PRIVATE = {
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
 }
+_QEMU_USER = {
+    Path("/etc/passwd"): "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin\n",
+    Path("/etc/group"): "libvirt-qemu:x:64055:\n",
+}
 _LIBVIRTD_CONF = 'auth_unix_rw = "none"\nauth_unix_ro = "none"\n'
 # As root: the folder may lie where QEMU's own user may not go.
 _QEMU_CONF = """user = "root"
@@ -149,6 +153,10 @@ def running(folder: Path, images: Path, database: Path) -> Iterator[OwnHost]:
 def _script(folder: Path, images: Path) -> str:
     """Return what the first process does before it runs libvirtd."""
     targets = {folder / name: Path(path) for name, path in _PRIVATE.items()} | {images: IMAGES}
+    for source, line in _QEMU_USER.items():
+        # libvirtd wants this user, whoever its QEMUs run as; only the package of its service makes one.
+        (folder / source.name).write_text(source.read_text() + line)
+        targets[folder / source.name] = source
     if Path("/dev/kvm").exists():
         # Where it is there but of no use, libvirt takes its knowledge of QEMU for outdated at every call.
         (folder / "no-kvm").touch()
