@@ -100,7 +100,10 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
         hold = _hold(record, domain.uuid, of)
         other = _hold(record, domain.uuid)
         intent = record.intent(domain.uuid, REVERT, means.clock())
+        told_before = _is_confirmed(record, execution)
     if execution.origin in _ROLLBACKS:
+        if told_before:  # a revert has two events, and an order counts for the first one only
+            return Confirmed(Next.NOTHING)
         return _reverted(means, taps, domain, execution, hold)
     if hold is None and other is not None and other.pending:
         return Confirmed(Next.LOOK, "its network was closed in a start that is on record as another")
@@ -151,11 +154,15 @@ def unconfirmed(record: Record, domain: Domain, execution: Execution) -> bool:
         domain: a machine that runs.
         execution: the one that lives.
     """
-    # One that was refused and runs on was not stopped.
-    if any(record.decision(_ident(execution, action)) for action in (Action.ALLOW, Action.QUARANTINE)):
+    if _is_confirmed(record, execution):
         return False
     answers = (one for one in record.decisions(domain.uuid, _RECENT) if one.eid == execution.eid)
     return execution.origin in _ROLLBACKS or any(one.by == HOOK for one in answers)
+
+
+def _is_confirmed(record: Record, execution: Execution) -> bool:
+    """Tell whether an execution was decided after its start; one that was refused and runs on was not."""
+    return any(record.decision(_ident(execution, action)) for action in (Action.ALLOW, Action.QUARANTINE))
 
 
 def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, hold: Hold | None) -> Confirmed:
