@@ -21,7 +21,7 @@ from undercroft.model.fleet import Hold
 from undercroft.model.schema import Json
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.historyevents import machine_event
+from undercroft.usecases.fleet.historyevents import has_heard, machine_event
 from undercroft.usecases.fleet.network import close, let_go
 from undercroft.usecases.fleet.starting import Confirmed, Next, confirm
 from undercroft.usecases.fleet.subjects import domain_subjects
@@ -93,6 +93,10 @@ class Events:
         """Judge a machine that a hook let start by itself by what it runs, as soon as it does."""
         self._begin(self._look_when_running(uuid))
 
+    def held(self, uuid: str) -> None:
+        """Confirm a start whose hook comes on record after libvirt's event: there was no hold then."""
+        self._begin(self._confirm_heard(uuid))
+
     # Events
 
     async def _listen(self) -> None:
@@ -138,19 +142,20 @@ class Events:
     async def _domains_of(self, events: Sequence[MachineEvent]) -> dict[str, Domain | None]:
         """Return the machines as they are now, None for those that are gone."""
         uuids = list(dict.fromkeys(event.uuid for event in events))
-        found = await asyncio.gather(*(self._host.ask(self._domain, uuid) for uuid in uuids))
+        found = await asyncio.gather(*map(self._domain, uuids))
         domains = dict(zip(uuids, found, strict=True))
         for uuid, domain in domains.items():
             self._host.changed(uuid, domain)
         return domains
 
-    def _domain(self, uuid: str) -> Domain | None:
+    async def _domain(self, uuid: str) -> Domain | None:
         try:
-            return self._host.fleet.domain(uuid)
+            return await self._host.ask(self._host.fleet.domain, uuid)
         except NotFoundError:
             return None
         except UndercroftError:
-            return self._host.domain(uuid)  # the connection is going: the survey after it tells
+            self._surveys.soon(missed=True)  # what was seen last may not be so any more
+            return self._host.domain(uuid)
 
     def _into_history(
         self, events: Sequence[MachineEvent], domains: dict[str, Domain | None]
@@ -211,6 +216,26 @@ class Events:
         await self._then(domain, confirmed)
         self._scans.add(domain.uuid)
 
+    async def _confirm_heard(self, uuid: str) -> None:
+        domain = self._host.domain(uuid)
+        if domain is None or domain.power not in _LIVE:
+            return  # as a rule: libvirt's event is yet to come
+        try:
+            execution = await self._host.work(self._heard_of, uuid)
+        except UndercroftError as error:
+            self._host.problem(f"{domain.name}: its start is confirmed after a survey", error)
+            self._surveys.soon(missed=True)
+            return
+        if execution is not None:
+            await self._confirm(domain, execution)
+
+    def _heard_of(self, uuid: str) -> Execution | None:
+        """Return the execution of a machine that lives, where libvirt has told of its start."""
+        with self._host.records.reading() as record:
+            known = record.own_executions(uuid, 1)
+        heard = (one for one in known if one.live and has_heard(one, Happening.STARTED))
+        return next(heard, None)
+
     async def _confirmed(self, domain: Domain, execution: Execution) -> Confirmed | None:
         """Return what `confirm` says, None where it has to be asked again."""
         try:
@@ -268,7 +293,7 @@ class Events:
 
     async def _look_when_running(self, uuid: str) -> None:
         for _ in range(60):
-            domain = await self._host.ask(self._domain, uuid)
+            domain = await self._domain(uuid)
             if domain is not None and domain.power in _LIVE:
                 self._host.changed(uuid, domain)
                 self._scans.add(uuid, Wish(settle=True), first=True)

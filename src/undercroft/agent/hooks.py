@@ -29,12 +29,20 @@ class HookHandler:
         host: the host.
         ended: takes the UUID of a machine that has stopped: its disks are to be read.
         unseen: takes the UUID of a machine that a hook let start by itself.
+        held: takes the UUID of a machine whose network a hook has closed.
     """
 
-    def __init__(self, host: Host, ended: Callable[[str], None], unseen: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        ended: Callable[[str], None],
+        unseen: Callable[[str], None],
+        held: Callable[[str], None],
+    ) -> None:
         self._host = host
         self._ended = ended
         self._unseen = unseen
+        self._held = held
         self._background: set[asyncio.Task[None]] = set()
 
     async def __call__(self, event: HookEvent) -> Answer | None:
@@ -46,8 +54,11 @@ class HookHandler:
         await self._host.answer(self._record, event)
         if event.alone and event.operation == "prepare" and event.decided != Action.REFUSE:
             self._unseen(event.uuid)
-        if (event.operation, event.sub) == ("release", "end"):
-            self._ended(event.uuid)
+        match event.operation, event.sub:
+            case "start", "begin":
+                self._held(event.uuid)
+            case "release", "end":
+                self._ended(event.uuid)
         return None
 
     def _later(self, decision: Decision) -> None:

@@ -104,7 +104,7 @@ class Agent:
         self._rounds = Rounds(host, lambda: not self._scans.idle, self._policy_changed, self._tick)
         self._scans = Scans(host, self._rounds.judge, self._follow)
         self._events = Events(host, self._scans, self._rounds.judge, self._heard)
-        handler = HookHandler(host, self._ended, self._events.look_at)
+        handler = HookHandler(host, self._ended, self._events.look_at, self._events.held)
         places = options.places
         self._server = AdmissionServer(places.state, places.admission_socket, handler, host.report)
         self._stop = asyncio.Event()

@@ -65,8 +65,8 @@ class Surveys:
     async def survey(self) -> None:
         """Survey once. Raises OperationError where libvirt or the record fails."""
         missed, mark = self._missed, self._host.mark()
-        survey = self._host.surveyed(await self._host.ask(self._host.fleet.survey), mark)
-        open_starts = await self._host.work(self._put, survey, missed=missed)
+        survey = await self._host.ask(self._host.fleet.survey)
+        open_starts = await self._host.work(self._put, survey, mark, missed=missed)
         if missed:
             self._missed = False
         for domain, execution in open_starts:
@@ -75,10 +75,12 @@ class Surveys:
         for key in await self._host.work(due, self._host, age):
             self._scans.add(key)
 
-    def _put(self, survey: Survey, *, missed: bool) -> list[tuple[Domain, Execution]]:
+    def _put(self, survey: Survey, mark: int, *, missed: bool) -> list[tuple[Domain, Execution]]:
         """Put a survey on record; return what runs and waits for somebody to confirm how it started."""
         host = self._host
         with host.records.transaction() as record:
+            # Here, where no event can come between: one that is on record was taken over before.
+            survey = host.surveyed(survey, mark)
             alarms = surveyed(record, survey)
             record.put_survey(survey)
             _put_subjects(record, survey)

@@ -68,7 +68,7 @@ def _started(record: Record, event: MachineEvent, domain: Domain | None, host: s
         if known.started_at <= event.at
         and (known.live or event.at - known.started_at <= _LATE)
         and known.ending != "failed"
-        and not _heard(known, Happening.STARTED)
+        and not has_heard(known, Happening.STARTED)
     ]
     if waiting:
         return put(record, _refined(record, waiting[0], event, domain))
@@ -122,7 +122,9 @@ def _ended(record: Record, event: MachineEvent, host: str) -> Execution | None:
     waiting = [
         known
         for known in here
-        if known.ended_at and abs(event.at - known.ended_at) <= _LATE and not _heard(known, Happening.STOPPED)
+        if known.ended_at
+        and abs(event.at - known.ended_at) <= _LATE
+        and not has_heard(known, Happening.STOPPED)
     ]
     live = [known for known in here if known.live]
     execution = next(iter((*waiting, *live[-1:])), None)
@@ -156,7 +158,7 @@ def _resumed(
                 end(record, other, "migrated", event.at)
         return execution
     recent = event.at - execution.started_at <= _LATE
-    if domain is None or (recent and not _heard(execution, Happening.STARTED)):
+    if domain is None or (recent and not has_heard(execution, Happening.STARTED)):
         return None  # it belongs to the start, whose own event may come after it
     facts = replace(_event_facts(event, domain, host), restoring=False, migrating=False)
     if event.detail == "from-snapshot":  # the end of a revert or a restore, or one inside the process
@@ -197,7 +199,8 @@ def _said(event: MachineEvent) -> str:
     return f"libvirt said at {event.at.isoformat()}: {event.happening.value} {event.detail}".rstrip()
 
 
-def _heard(execution: Execution, happening: Happening) -> bool:
+def has_heard(execution: Execution, happening: Happening) -> bool:
+    """Tell whether libvirt's event of that kind is on record of an execution."""
     return any(
         sentence.startswith("libvirt said at ") and f": {happening.value}" in sentence
         for sentence in execution.evidence

@@ -60,8 +60,13 @@ def _running(
         end(record, live, "superseded", survey.taken_at)
         live = None
     if live is None:
-        newer = [known for known in own(record, domain.uuid) if known.live and known.host == survey.host]
-        if not newer:
+        # Newer than the survey, or ended since: what ran then is on record.
+        seen = [
+            known
+            for known in own(record, domain.uuid)
+            if known.host == survey.host and (known.ended_at is None or known.ended_at > survey.taken_at)
+        ]
+        if not seen:
             record.put_execution(_found(record, survey, domain, before))
         return
     snapshot = _moved_to(domain, before)
