@@ -20,7 +20,7 @@ MAX_INDENT = 40
 """Columns of branches in branches; deeper ones stand beside each other."""
 
 _COLUMNS = (
-    Column("EXECUTION", flexible=True),
+    Column("EXECUTION", flexible=True, vital=True),
     Column("BEGAN"),
     Column("ENDED"),
     Column("DECISION", flexible=True),

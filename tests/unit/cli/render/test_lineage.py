@@ -92,7 +92,7 @@ def test_decisions_refusals_and_hints_are_shown(world: World) -> None:
     )
     refused = replace(quarantined, ident="2", eid="none", action=Action.REFUSE, reason="below its floor")
     tree = _tree(world, (quarantined, refused))
-    text = render_lineage(tree, "web01", Terminal(width=120), hints={eid: "3 come back"})
+    text = render_lineage(tree, "web01", Terminal(width=140), hints={eid: "3 come back"})
     picture = render_svg(tree, "web01", hints={eid: "3 come back"})
     for shown in (text, picture):
         assert "quarantined" in shown
