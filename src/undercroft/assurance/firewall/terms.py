@@ -1,0 +1,102 @@
+"""Bytes as Z3 terms: what registers hold, and how they are joined and compared.
+
+The commonest terms are built below Z3's Python classes: with a chain for each class of machines a proof makes
+tens of thousands of them, and the classes' own checks would take most of its time.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import z3
+
+Bits: TypeAlias = z3.BitVecRef
+Truth: TypeAlias = z3.BoolRef
+Byte: TypeAlias = z3.BitVecRef
+Bytes: TypeAlias = tuple[z3.BitVecRef, ...]
+
+TRUE: Truth = z3.BoolVal(True)
+FALSE: Truth = z3.BoolVal(False)
+_CONTEXT = z3.main_ctx()
+_CONSTANTS: Bytes = tuple(z3.BitVecVal(value, 8) for value in range(256))
+ZERO: Byte = _CONSTANTS[0]
+
+
+def constant(data: bytes) -> Bytes:
+    """Return bytes as terms."""
+    return tuple(_CONSTANTS[value] for value in data)
+
+
+def joined(data: Sequence[Byte]) -> Bits:
+    """Return bytes as one number, the first being the highest.
+
+    Args:
+        data: at least one byte.
+    """
+    return data[0] if len(data) == 1 else z3.Concat(*data)
+
+
+def number(data: bytes) -> Bits:
+    """Return constant bytes as one number, the first being the highest."""
+    return z3.BitVecVal(int.from_bytes(data, "big"), 8 * len(data))
+
+
+def same(one: Bits, other: Bits) -> Truth:
+    """Return whether two numbers of one width are equal."""
+    return z3.BoolRef(z3.Z3_mk_eq(_CONTEXT.ref(), one.ast, other.ast), _CONTEXT)
+
+
+def equal(data: Sequence[Byte], value: bytes) -> Truth:
+    """Return whether bytes are these."""
+    return same(joined(data), number(value))
+
+
+def split(bits: Bits, length: int) -> Bytes:
+    """Return a number of `8 * length` bits as bytes, the highest first."""
+    top = 8 * length - 1
+    return tuple(z3.Extract(top - 8 * place, top - 8 * place - 7, bits) for place in range(length))
+
+
+def negated(part: Truth) -> Truth:
+    """Return the negation."""
+    if part is TRUE:
+        return FALSE
+    if part is FALSE:
+        return TRUE
+    return z3.BoolRef(z3.Z3_mk_not(_CONTEXT.ref(), part.ast), _CONTEXT)
+
+
+def both(*parts: Truth) -> Truth:
+    """Return the conjunction, without what is constantly true."""
+    kept = [part for part in parts if part is not TRUE]
+    if len(kept) < 2:
+        return kept[0] if kept else TRUE
+    if any(part is FALSE for part in kept):
+        return FALSE
+    return z3.BoolRef(z3.Z3_mk_and(_CONTEXT.ref(), len(kept), _array(kept)), _CONTEXT)
+
+
+def either(parts: Sequence[Truth]) -> Truth:
+    """Return the disjunction, without what is constantly false."""
+    kept = [part for part in parts if part is not FALSE]
+    if len(kept) < 2:
+        return kept[0] if kept else FALSE
+    if any(part is TRUE for part in kept):
+        return TRUE
+    return z3.BoolRef(z3.Z3_mk_or(_CONTEXT.ref(), len(kept), _array(kept)), _CONTEXT)
+
+
+def chosen(condition: Truth, yes: Sequence[Byte], no: Sequence[Byte]) -> Bytes:
+    """Return `yes` where the condition holds, else `no`, byte by byte."""
+    return tuple(
+        one if one is other else z3.If(condition, one, other) for one, other in zip(yes, no, strict=True)
+    )
+
+
+def applied(function: z3.FuncDeclRef, argument: Bits) -> z3.AstRef:
+    """Return a function of one number, applied."""
+    made = z3.Z3_mk_app(_CONTEXT.ref(), function.ast, 1, _array([argument]))
+    return z3.BoolRef(made, _CONTEXT) if function.range() == z3.BoolSort() else z3.BitVecRef(made, _CONTEXT)
+
+
+def _array(parts: Sequence[z3.AstRef]) -> z3.Ast:
+    return (z3.Ast * len(parts))(*(part.ast for part in parts))
