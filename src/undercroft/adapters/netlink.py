@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from undercroft.adapters.netlinkcodec import ACK, ERROR, REQUEST, attribute, attributes, message, messages
 from undercroft.errors import InputError, NotFoundError, OperationError
 from undercroft.model.fleet import HeldTap
 
@@ -21,14 +22,10 @@ BUFFER_BYTES = 1 << 16
 EVENT_BUFFER_BYTES = 4 << 20
 
 _NEW_LINK, _DELETE_LINK, _GET_LINK, _SET_LINK = 16, 17, 18, 19
-_REQUEST, _ACK = 1, 4
-_ERROR = 2
 _IFNAME, _MASTER = 3, 10
 _UP = 1
 _LINK_GROUP = 1
-_HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
-_ATTRIBUTE = struct.Struct("=HH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +109,10 @@ async def watch_links() -> AsyncIterator[Link]:
                 data = await loop.sock_recv(kernel, BUFFER_BYTES)
             except OSError as error:
                 raise OperationError(f"netlink: {error.strerror}; changes of links were missed") from error
-            for kind, body in _messages(data):
+            for event in messages(data):
                 # A tap that leaves its bridge is "deleted" too, from the bridge family.
-                if kind in {_NEW_LINK, _DELETE_LINK} and body[0] == socket.AF_UNSPEC:
-                    yield _decode(body, gone=kind == _DELETE_LINK)
+                if event.kind in {_NEW_LINK, _DELETE_LINK} and event.body[0] == socket.AF_UNSPEC:
+                    yield _decode(event.body, gone=event.kind == _DELETE_LINK)
 
 
 @contextmanager
@@ -135,7 +132,7 @@ def _link(kernel: socket.socket, name: str) -> Link:
     encoded = os.fsencode(name)
     if not 0 < len(encoded) <= MAX_NAME_BYTES:
         raise InputError(f"{name!r} is no name of a network device: 1 to {MAX_NAME_BYTES} bytes expected")
-    return _ask(kernel, _LINK.pack(0, 0, 0, 0, 0) + _attribute(_IFNAME, encoded + b"\0"), name)
+    return _ask(kernel, _LINK.pack(0, 0, 0, 0, 0) + attribute(_IFNAME, encoded + b"\0"), name)
 
 
 def _name_of(kernel: socket.socket, index: int) -> str:
@@ -148,16 +145,16 @@ def _ask(kernel: socket.socket, body: bytes, what: str) -> Link:
 
 def _set(kernel: socket.socket, link: Link, *, master: int, up: bool) -> None:
     body = _LINK.pack(0, 0, link.index, _UP if up else 0, _UP)
-    _exchange(kernel, _SET_LINK, _ACK, body + _attribute(_MASTER, struct.pack("=I", master)), link.name)
+    _exchange(kernel, _SET_LINK, ACK, body + attribute(_MASTER, struct.pack("=I", master)), link.name)
 
 
 def _exchange(kernel: socket.socket, kind: int, flags: int, body: bytes, what: str) -> bytes:
     """Send one message and return the body of the answer, b"" for an acknowledgement."""
-    kernel.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, 1, 0) + body)
-    for answered, reply in _messages(kernel.recv(BUFFER_BYTES)):
-        if answered != _ERROR:
-            return reply
-        number = -struct.unpack_from("=i", reply)[0]
+    kernel.send(message(kind, REQUEST | flags, 1, body))
+    for answer in messages(kernel.recv(BUFFER_BYTES)):
+        if answer.kind != ERROR:
+            return answer.body
+        number = -struct.unpack_from("=i", answer.body)[0]
         if number in {19, 2}:  # ENODEV, ENOENT
             raise NotFoundError(f"{what}: no such network device: its machine may have stopped")
         if number:
@@ -166,32 +163,9 @@ def _exchange(kernel: socket.socket, kind: int, flags: int, body: bytes, what: s
     raise OperationError(f"{what}: the kernel answered with nothing")
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _HEADER.size:
-        size, kind, _, _, _ = _HEADER.unpack_from(data)
-        if size < _HEADER.size:
-            return
-        yield kind, data[_HEADER.size : size]
-        data = data[(size + 3) & ~3 :]
-
-
 def _decode(body: bytes, *, gone: bool = False) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(body)
-    values = dict(_attributes(body[_LINK.size :]))
+    values = dict(attributes(body[_LINK.size :]))
     name = os.fsdecode(values.get(_IFNAME, b"").rstrip(b"\0"))
     master = int.from_bytes(values.get(_MASTER, b""), sys.byteorder)
     return Link(name, index, master, bool(flags & _UP), gone)
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _ATTRIBUTE.size:
-        size, kind = _ATTRIBUTE.unpack_from(data)
-        if size < _ATTRIBUTE.size:
-            return
-        yield kind, data[_ATTRIBUTE.size : size]
-        data = data[(size + 3) & ~3 :]
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    size = _ATTRIBUTE.size + len(data)
-    return _ATTRIBUTE.pack(size, kind) + data + bytes(-size % 4)
