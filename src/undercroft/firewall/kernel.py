@@ -261,6 +261,8 @@ class SetDefinition:
         size: the most elements.
         dynamic: rules add to it.
         timeout_ms: of its elements, 0 for none.
+        anonymous: made for the one rule that looks something up in it, and gone with that rule.
+        unknown: what of it, or of its elements, this model does not know, in words. A proof fails on any.
     """
 
     name: str
@@ -269,6 +271,8 @@ class SetDefinition:
     size: int = 65536
     dynamic: bool = False
     timeout_ms: int = 0
+    anonymous: bool = False
+    unknown: tuple[str, ...] = ()
 
 
 FIELD_BYTES: Mapping[str, int] = {
