@@ -4,6 +4,7 @@ The history of verdicts comes from the audit log, which is read on from where th
 """
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ BUCKETS_S = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0, 3 * 86400.0, 7 * 86400.0,
 MAX_CONNECTIONS = 8
 """At once. Whoever is on the host may connect, and must not take the agent's threads (`TasksMax`) from it."""
 IDLE_S = 5.0
+MAX_PORT = 65535
 _PAGE = 5000
 
 
@@ -39,7 +41,7 @@ def serve(records: Records, address: str) -> Callable[[], None]:
         OperationError: it is in use, or not this host's.
     """
     host, separator, port = address.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
+    if not separator or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > MAX_PORT:
         raise InputError(f"--metrics {address!r}: HOST:PORT expected, such as {DEFAULT_ADDRESS}")
     registry = CollectorRegistry()
     registry.register(FleetCollector(records, now))
@@ -121,11 +123,17 @@ class FleetCollector(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metrics as they are now."""
-        with self._lock, self._records.reading() as record:
-            numbers = fleet_metrics(self._courses(record), self._clock())
-            held = sum(not hold.pending for hold in record.holds())
-            live = len(record.live_executions())
+        """Yield all metrics as they are now; while the record is away, only that it is."""
+        text = "1 where the record could be read just now, 0 where it could not."
+        try:
+            with self._lock, self._records.reading() as record:
+                numbers = fleet_metrics(self._courses(record), self._clock())
+                held = sum(not hold.pending for hold in record.holds())
+                live = len(record.live_executions())
+        except OperationError:
+            yield _gauge("undercroft_record_readable", text, 0)
+            return
+        yield _gauge("undercroft_record_readable", text, 1)
         yield from _families(numbers)
         yield _gauge("undercroft_quarantined_machines", "Machines whose network is closed.", held)
         yield _gauge("undercroft_live_executions", "Executions that live.", live)
@@ -138,7 +146,10 @@ class FleetCollector(Collector):
         first_seen = {machine.domain.uuid: machine.first_seen for machine in record.machines()}
         judgements = record.judgements()
         courses = []
-        for subject in record.subjects():
+        subjects = record.subjects()
+        there = {subject.key for subject in subjects}
+        self._changes = {key: changes for key, changes in self._changes.items() if key in there}
+        for subject in subjects:
             changes = tuple(self._changes.get(subject.key, ()))
             judged = judgements.get(subject.key)
             began = changes[0][0] if changes else judged.since if judged else self._clock()

@@ -113,11 +113,7 @@ class Rounds:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             await self._look_at_policy()
-            try:
-                mark = await self._host.work(self._host.advisor.mark, now())
-            except UndercroftError as error:
-                self._host.problem("advisories", error)
-                continue
+            mark = await self._host.work(self._host.advisor.mark, now())
             if (last is not None and mark != last) or loop.time() >= next_tick:
                 self.judge_everything()
             if loop.time() >= next_tick:

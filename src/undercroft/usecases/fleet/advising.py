@@ -13,7 +13,7 @@ from datetime import datetime
 
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.match import assess
-from undercroft.errors import NotFoundError
+from undercroft.errors import NotFoundError, OperationError, StateError
 from undercroft.model.finding import Assessment, FeedStatus
 from undercroft.model.inventory import Inventory
 from undercroft.ports.records import Record, Records
@@ -53,28 +53,30 @@ class Advisor:
     def mark(self, now: datetime) -> str:
         """Return the mark of what the advisories hold now; the file is opened only where it is another.
 
-        Raises:
-            StateError, OperationError: there is a database and it cannot be used.
+        One that cannot be used holds nothing; `advice` says why.
         """
         stamp = self._stamp()
         if not stamp:
             return advisories_mark((), now)
         if self._known[0] != stamp:
-            with AdvisoryDatabase(self._database) as advisories:
-                self._known = stamp, advisories.feeds(now)
+            try:
+                with AdvisoryDatabase(self._database) as advisories:
+                    self._known = stamp, advisories.feeds(now)
+            except (NotFoundError, StateError, OperationError):
+                return advisories_mark((), now)
         feeds = (replace(feed, stale=now > feed.valid_until) for feed in self._known[1])
         return advisories_mark(feeds, now)
 
     @contextmanager
     def advice(self, now: datetime) -> Iterator[Advice]:
-        """Open the advisories, for one thread; without any, every assessment is a problem that says so.
+        """Open the advisories, for one thread.
 
-        Raises:
-            StateError, OperationError: there is a database and it cannot be used.
+        Without any, or where they cannot be used, every assessment is a problem that says so: then nothing is
+        known of a machine, and the policy says what that means. A start is not left without an answer for it.
         """
         try:
             advisories = AdvisoryDatabase(self._database)
-        except NotFoundError as error:
+        except (NotFoundError, StateError, OperationError) as error:
             problem = str(error)
             mark = advisories_mark((), now)
             yield Advice(mark, lambda inventory: unassessed(inventory, problem, now.date()), lambda _: None)
