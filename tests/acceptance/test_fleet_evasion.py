@@ -1,15 +1,19 @@
 """What an administrator with virsh does to a machine in quarantine, to get its packets out all the same."""
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import fleethost
 import hookhost
 import pytest
 import taps
 from fleethost import FleetHost
-from fleetstates import OLD, filesystem, mac_of
+from fleetstates import NEW, OLD, filesystem, mac_of
 
 MISSING = fleethost.missing()
 pytestmark = [
@@ -27,6 +31,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetHost]:
     folder = tmp_path_factory.mktemp("evasion")
     with fleethost.running(folder) as host:
         filesystem(folder, "old", OLD)
+        filesystem(folder, "new", NEW)
         host.policy(POLICY)
         taps.make_bridge(host.daemon.inside_network, OTHER_BRIDGE)
         with host.up():
@@ -96,6 +101,36 @@ def test_a_machine_whose_definition_is_removed_while_it_runs_stays_closed(host: 
     assert host.packets(held) == 0
     with host.records() as records, records.reading() as record:
         assert len(record.holds()) == 1
+
+
+def test_a_machine_that_the_agent_does_not_read_in_time_is_not_heard_before_it_has(host: FleetHost) -> None:
+    states = {"slow-old": "old", "slow-new": "new"}
+    for name, state in states.items():
+        host.define(name, host.image(name, host.folder / f"{state}.fs"))
+    with standing_still(host):
+        for name in states:
+            host.virsh("start", name)
+        assert all(host.closed(name) for name in states), "by policy an agent that is away would let both in"
+    host.sends("slow-new")
+    host.wait_for_verdict("slow-old", "quarantined")
+    assert host.closed("slow-old")
+    assert host.packets("slow-old") == 0
+    for name in states:
+        host.forget(name)
+
+
+@contextmanager
+def standing_still(host: FleetHost) -> Iterator[None]:
+    """Let the agent be there and answer nobody, as with an image that takes long to read."""
+    assert host.agent is not None
+    children = Path(f"/proc/{host.agent.pid}/task/{host.agent.pid}/children").read_text().split()
+    for child in children:
+        os.kill(int(child), signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for child in (*children, host.agent.pid):  # nsenter stops with its child
+            os.kill(int(child), signal.SIGCONT)
 
 
 def open_taps(host: FleetHost, name: str) -> list[str]:

@@ -220,6 +220,40 @@ def test_an_agent_that_hangs_is_given_up_after_the_timeout_and_hears_of_it_later
     assert [event.decided for event in agent.events if event.alone] == ["refuse"]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_an_image_that_takes_too_long_to_read_is_no_way_around_the_agent(lab: Lab, *, known: bool) -> None:
+    lab.install(timeout_s=0.3, away=Action.ALLOW)
+    if known:
+        lab.decide(Action.ALLOW)
+    with lab.agent(hangs=True).running():
+        assert lab.call() == (0, "")
+    note = hookfiles.read_note(lab.state, UUID)
+    assert note is not None
+    assert (note.action, note.closed) == (Action.QUARANTINE, True)
+    (event,) = [event for event in lab.events() if event.alone]
+    assert (event.decided, event.alone) == ("quarantine", True)
+
+
+def test_control_with_the_agent_away_the_settings_let_it_in(lab: Lab) -> None:
+    lab.install(timeout_s=0.3, away=Action.ALLOW)
+    assert lab.call() == (0, "")
+    note = hookfiles.read_note(lab.state, UUID)
+    assert note is not None
+    assert (note.action, note.closed) == (Action.ALLOW, False)
+
+
+def test_a_slow_agent_keeps_neither_break_glass_nor_what_cannot_be_held_from_starting(lab: Lab) -> None:
+    lab.install(timeout_s=0.3, away=Action.ALLOW)
+    with lab.agent(hangs=True).running():
+        assert lab.call(xml=lab.xml("<interface type='user'/>")) == (0, "")
+    lab.install(break_glass=("web*",))
+    with lab.agent(hangs=True).running():
+        assert lab.call() == (0, "")
+    note = hookfiles.read_note(lab.state, UUID)
+    assert note is not None
+    assert not note.closed
+
+
 @pytest.mark.parametrize(
     "lie",
     [

@@ -205,9 +205,11 @@ def admit(call: Call) -> None:
         say(f"{call.name} starts, it is on the break-glass list, but without a record: {refusal}")
         write_note(call, eid, Answer("allow", False, "break-glass"), [], [])
         return
-    answer, problem = ask(call.settings, name)
+    answer, problem, connected = ask(call.settings, name)
     if answer is None:
         answer = decide_alone(call, problem)
+        if connected and not call.listed:
+            answer = doubted(call, answer)
         event.update(alone=True, decided=answer.action, reason=answer.reason)
         # Under a name of its own: the agent may be about to remove the first one.
         keep(call, event, 2 * call.settings.spool_limit)
@@ -257,26 +259,28 @@ def unenforceable(call: Call, reason: str) -> str:
 # The agent
 
 
-def ask(settings: Settings, name: str) -> tuple[Answer | None, str]:
-    """Return the agent's answer, or None and why there is none, within `timeout_s`."""
+def ask(settings: Settings, name: str) -> tuple[Answer | None, str, bool]:
+    """Return the agent's answer, or None and why there is none, in `timeout_s`; and if it took the call."""
+    connected = False
     deadline = time.monotonic() + settings.timeout_s
     agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         agent.settimeout(settings.timeout_s)
         agent.connect(settings.socket)
+        connected = True
         agent.sendall(name.encode() + b"\n")
         untrusted = b""
         while not untrusted.endswith(b"\n"):
             agent.settimeout(max(deadline - time.monotonic(), 0.001))
             piece = agent.recv(4096)
             if not piece or len(untrusted) > MAX_ANSWER_BYTES:
-                return None, "it answered with nothing that can be used"
+                return None, "it answered with nothing that can be used", connected
             untrusted += piece
-        return read_answer(load(untrusted)), ""
+        return read_answer(load(untrusted)), "", connected
     except OSError as error:
-        return None, error.strerror or f"no answer in {settings.timeout_s:g} s"
+        return None, error.strerror or f"no answer in {settings.timeout_s:g} s", connected
     except ValueError as error:
-        return None, f"its answer is malformed: {error}"
+        return None, f"its answer is malformed: {error}", connected
     finally:
         agent.close()
 
@@ -320,6 +324,17 @@ def decide_alone(call: Call, problem: str) -> Answer:
         f"{away}, {why}, and its settings then say {call.settings.away}:"
         " systemctl start undercroft, or add the machine to the break-glass list",
     )
+
+
+def doubted(call: Call, answer: Answer) -> Answer:
+    """Return the answer for a machine about which an agent that is there has said nothing.
+
+    Who hands in an image decides how long it takes to read, or that its reader fails: that must not be a way
+    around the agent. What may start then starts with its network closed, until the agent has read it.
+    """
+    if answer.action != "allow" or call.machine.unenforceable():
+        return answer
+    return Answer("quarantine", False, f"{answer.reason}; its network is closed until the agent has read it")
 
 
 def last_decision(call: Call) -> Answer:
