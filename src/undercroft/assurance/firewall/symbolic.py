@@ -153,6 +153,12 @@ class Executor:
             raise UnsupportedError(
                 f"table {table.name}: it is dormant and filters nothing: apply the policy again"
             )
+        for definition in table.sets:
+            if definition.unknown:
+                raise UnsupportedError(
+                    f"set {definition.name}: {', '.join(definition.unknown)}: the proof does not know that, "
+                    "nothing is proven while it stands there"
+                )
         self._packet = packet
         self._sets = sets
         self._chains = {chain.name: chain for chain in table.chains}
