@@ -61,6 +61,10 @@ class Record(Protocol):
         """Remove subjects, their scans and judgements; the log keeps what was said of them."""
         ...
 
+    def subject(self, key: str) -> Subject | None:
+        """Return one subject, None where it is not there."""
+        ...
+
     def subjects(self, machine: str = "") -> tuple[Subject, ...]:
         """Return all subjects, or one machine's, sorted by kind and name."""
         ...
