@@ -153,6 +153,9 @@ class MemoryRecord:
             for table in (state.subjects, state.scans, state.judgements):
                 table.pop(key, None)  # type: ignore[attr-defined]
 
+    def subject(self, key: str) -> Subject | None:
+        return self._draft.subjects.get(key)
+
     def subjects(self, machine: str = "") -> tuple[Subject, ...]:
         found = [known for known in self._draft.subjects.values() if machine in {"", known.machine}]
         return tuple(sorted(found, key=lambda known: (known.kind, known.name, known.key)))

@@ -72,6 +72,11 @@ class ScanPart(Session):
             self._write(delete(tables.judgement).where(tables.judgement.c.subject.in_(some)))
             self._sweep({row[0] for row in dropped}, {row[1] for row in dropped})
 
+    def subject(self, key: str) -> Subject | None:
+        """See `ports.records.Record.subject`."""
+        bodies = self._bodies_where(tables.subject.c.key, key)
+        return from_text(Subject, bodies[0], f"subject {key}") if bodies else None
+
     def subjects(self, machine: str = "") -> tuple[Subject, ...]:
         """See `ports.records.Record.subjects`."""
         by = tables.subject.c.machine

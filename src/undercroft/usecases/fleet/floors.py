@@ -15,6 +15,9 @@ from undercroft.model.schema import Json
 from undercroft.ports.records import Record, Records
 from undercroft.store.fleet.digests import text_digest, to_text
 
+_ONE_BY_ONE = 64
+"""Up to so many machines' floors are asked for singly; for more, all are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reached:
@@ -44,7 +47,7 @@ def raise_floors(
     """
     work = _Work(knowledge)
     with records.reading() as record:
-        floors = record.floors() if len(reached) > 1 else {}
+        floors = record.floors() if len(reached) > _ONE_BY_ONE else {}
         rising = [
             one
             for one in reached

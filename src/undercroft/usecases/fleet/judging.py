@@ -5,14 +5,14 @@ somebody else has made meanwhile is newer, and stays.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from undercroft.advisories.releases import known_release
 from undercroft.model.domain import Domain
 from undercroft.model.finding import Assessment, FixState
-from undercroft.model.fleet import MachineRecord, Scan
+from undercroft.model.fleet import Floor, MachineRecord, Scan
 from undercroft.model.verdict import Judgement, Subject
 from undercroft.ports.records import Record, Records
 from undercroft.steady.facts import Facts, FixesSeen
@@ -20,6 +20,9 @@ from undercroft.steady.judge import Judge
 from undercroft.steady.policy import Policy
 from undercroft.usecases.fleet.advising import Advice, assess_all
 from undercroft.usecases.fleet.facts import Known, facts_of
+
+_ONE_BY_ONE = 64
+"""Up to so many subjects are asked for singly: a record of many thousands is then not read for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +60,20 @@ class Judging:
             All judgements by subject key, also those that say what the earlier ones said.
         """
         wanted = frozenset(only)
+        few = 0 < len(wanted) <= _ONE_BY_ONE
         with self._records.reading() as record:
-            subjects = [
-                subject
-                for subject in record.subjects()
-                if (not self._host or subject.host == self._host) and (not wanted or subject.key in wanted)
-            ]
-            scans = record.scans()
+            found = _subjects(record, wanted, few=few)
+            subjects = [subject for subject in found if self._host in {"", subject.host}]
+            scans = _scans(record, subjects, few=few)
         software = {scans[subject.key].software for subject in subjects if subject.key in scans}
         assessments = assess_all(self._records, advised, software)
         fixes = self._fixes_of(assessments, advised.mark)
         now = self._clock()
         judge = Judge(policy, now)
         with self._records.reading() as record:
-            view = _view(record, assessments, fixes, advised.mark)
-            before = record.judgements()
+            view = _view(record, subjects, few=few)
+            view = replace(view, assessments=assessments, fixes=fixes, mark=advised.mark)
+            before = _judgements(record, subjects, few=few)
             judgements = {
                 subject.key: judge.judge(facts_of(record, view, subject), before.get(subject.key))
                 for subject in subjects
@@ -138,18 +140,46 @@ def machine_record(before: MachineRecord | None, domain: Domain, host: str, at: 
     return replace(before, domain=domain, last_seen=at)
 
 
-def _view(
-    record: Record, assessments: Mapping[str, Assessment], fixes: Mapping[str, FixesSeen], mark: str
-) -> Known:
+def _subjects(record: Record, wanted: frozenset[str], *, few: bool) -> list[Subject]:
+    if few:
+        return [subject for key in sorted(wanted) if (subject := record.subject(key))]
+    return [subject for subject in record.subjects() if not wanted or subject.key in wanted]
+
+
+def _scans(record: Record, subjects: Sequence[Subject], *, few: bool) -> Mapping[str, Scan]:
+    if not few:
+        return record.scans()
+    return {subject.key: scan for subject in subjects if (scan := record.scan(subject.key))}
+
+
+def _judgements(record: Record, subjects: Sequence[Subject], *, few: bool) -> Mapping[str, Judgement]:
+    if not few:
+        return record.judgements()
+    return {subject.key: found for subject in subjects if (found := record.judgement(subject.key))}
+
+
+def _view(record: Record, subjects: Sequence[Subject], *, few: bool) -> Known:
+    """Return what the record holds of these subjects, and of all others unless they are few."""
+    hosts = {subject.machine: subject.host for subject in subjects if subject.machine}
+    if few:
+        machines = [machine for uuid, host in hosts.items() for machine in _there(record, uuid, host)]
+        floors: Mapping[str, Floor] = {uuid: record.floor(uuid) for uuid in hosts}
+    else:
+        machines, floors = list(record.machines()), record.floors()
     return Known(
-        machines={machine.domain.uuid: machine for machine in record.machines()},
-        scans=record.scans(),
+        machines={machine.domain.uuid: machine for machine in machines},
+        scans=_scans(record, subjects, few=few),
         holds={hold.machine: hold for hold in record.holds()},
-        floors=record.floors(),
-        assessments=assessments,
-        fixes=fixes,
-        mark=mark,
+        floors=floors,
+        assessments={},
+        fixes={},
+        mark="",
     )
+
+
+def _there(record: Record, uuid: str, host: str) -> list[MachineRecord]:
+    found = record.find_machines(uuid)
+    return [one for one in found if one.domain.uuid == uuid and one.host == host and one.gone_at is None]
 
 
 def _undated(assessment: Assessment) -> list[tuple[str, str]]:

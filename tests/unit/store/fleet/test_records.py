@@ -154,8 +154,10 @@ def test_subjects_are_found_by_the_lineage_of_their_disks(records: Records):
         assert [known.key for known in record.subjects_of_lineage("one")] == ["machine:0", "machine:2"]
         record.put_scan(scan("machine:2", lineage="other"))
         assert [known.key for known in record.subjects_of_lineage("one")] == ["machine:0"]
+        assert record.subject("machine:0") == subject("machine:0", machine="0")
         record.drop_subjects(["machine:0"])
         assert record.subjects_of_lineage("one") == ()
+        assert record.subject("machine:0") is None
 
 
 def test_an_inventory_is_kept_once_and_clones_share_its_software_digest(records: Records):
