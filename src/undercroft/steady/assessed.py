@@ -24,7 +24,10 @@ from undercroft.steady.policy import (
 
 _RANK = {severity: number for number, severity in enumerate(Severity)}  # UNKNOWN is the last
 _NOT_COMPARED = "it was not compared with any advisories"
-_NO_CATALOG = "there is no current catalog of known exploited vulnerabilities: undercroft feeds update kev"
+_NO_CATALOG = (
+    "there is no current catalog of known exploited vulnerabilities: undercroft feeds update kev, or "
+    "known_exploited: allow where none can be had"
+)
 
 
 def ends_at(waiver: Waiver) -> datetime:
