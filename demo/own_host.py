@@ -92,7 +92,7 @@ class OwnHost:
         deadline = time.monotonic() + _WAIT_S
         while text not in (said := self.shell.ask(*command)[1]):
             if time.monotonic() > deadline:
-                log = (self.folder / "agent.log").read_text(errors="replace")
+                log = (self.folder / "agent.log").read_text(errors="replace")[-2000:]
                 raise OperationError(
                     f"{' '.join(command)} did not say {text!r} in {_WAIT_S:.0f} s:\n{said}\n{log}"
                 )
