@@ -21,6 +21,7 @@ from undercroft.lineage.origin import MAY_BE_REVERT
 from undercroft.model.domain import Domain
 from undercroft.model.execution import Execution, HookEvent, Origin
 from undercroft.model.fleet import Hold
+from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Decision, Judgement
 from undercroft.ports.records import Record
 from undercroft.ports.taps import Taps
@@ -174,7 +175,7 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
     if intent is not None and intent.state == name and intent.overrides:
         _allow(means, taps, execution, hold, f"ordered by {intent.by}: {intent.reason}")
         return Confirmed(Next.NOTHING)
-    if not name:
+    if name in {"", CURRENT}:  # a snapshot of that name cannot be told from the present state
         return Confirmed(Next.LOOK, "it was reverted, and nobody can say to what")
     if _is_external(domain, name):
         # libvirt has put new images on top of its files, of which the chain is not known yet.
