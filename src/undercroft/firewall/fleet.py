@@ -100,8 +100,10 @@ def _addresses(fleet: Fleet) -> Iterable[tuple[str, str]]:
     for address in fleet.host_addresses:
         yield str(address), f"host {fleet.host}"
     for port in fleet.ports:
-        for address in (*port.ipv4, *port.all_ipv6):
-            yield str(address), port.name
+        for ipv4 in port.ipv4:
+            yield str(ipv4), port.name
+        for ipv6 in port.all_ipv6:
+            yield str(ipv6), port.name
     for machine in fleet.elsewhere:
         for address in machine.addresses:
             yield str(address), machine.name

@@ -1,0 +1,153 @@
+"""Short forms for the kernel's expressions, with registers given out in order.
+
+A field is one load; `found("set", Field...)` is what nft writes as a concatenation before `@set`.
+"""
+
+from dataclasses import dataclass
+
+from undercroft.firewall.kernel import (
+    REGISTER_BYTES,
+    Base,
+    Bitwise,
+    Code,
+    Compare,
+    Expression,
+    Immediate,
+    Key,
+    Load,
+    Lookup,
+    Meta,
+    Operator,
+    Payload,
+    Rule,
+    SetMark,
+    Update,
+    Verdict,
+)
+from undercroft.firewall.marks import data
+
+Expressions = tuple[Expression, ...]
+
+_META_BYTES = {Key.INPUT_NAME: 16, Key.OUTPUT_NAME: 16, Key.MARK: 4, Key.TRANSPORT_PROTOCOL: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Bytes of the packet, or what is known of it where `meta` is set."""
+
+    base: Base = Base.LINK
+    offset: int = 0
+    length: int = 0
+    meta: Key | None = None
+
+    @property
+    def registers(self) -> int:
+        """How many registers it fills."""
+        length = _META_BYTES[self.meta] if self.meta else self.length
+        return -(-length // REGISTER_BYTES)
+
+    def load(self, register: int) -> Expression:
+        """Return what loads it."""
+        if self.meta:
+            return Meta(register, self.meta)
+        return Payload(register, self.base, self.offset, self.length)
+
+
+def link(offset: int, length: int) -> Field:
+    """Return bytes from the Ethernet header on."""
+    return Field(Base.LINK, offset, length)
+
+
+def network(offset: int, length: int) -> Field:
+    """Return bytes from the network header on."""
+    return Field(Base.NETWORK, offset, length)
+
+
+def transport(offset: int, length: int) -> Field:
+    """Return bytes from the transport header on; a later fragment has none."""
+    return Field(Base.TRANSPORT, offset, length)
+
+
+IN = Field(meta=Key.INPUT_NAME)
+OUT = Field(meta=Key.OUTPUT_NAME)
+MARK = Field(meta=Key.MARK)
+PROTOCOL = Field(meta=Key.TRANSPORT_PROTOCOL)
+
+ACCEPT = Immediate(Verdict(Code.ACCEPT))
+DROP = Immediate(Verdict(Code.DROP))
+RETURN = Immediate(Verdict(Code.RETURN))
+
+
+def goto(chain: str) -> Immediate:
+    """Return a verdict that ends this chain."""
+    return Immediate(Verdict(Code.GOTO, chain))
+
+
+def jump(chain: str) -> Immediate:
+    """Return a verdict after which this chain goes on."""
+    return Immediate(Verdict(Code.JUMP, chain))
+
+
+def rule(*parts: Expression | Expressions) -> Rule:
+    """Return a rule of these expressions, in order."""
+    expressions: list[Expression] = []
+    for part in parts:
+        if isinstance(part, tuple):
+            expressions.extend(part)
+        else:
+            expressions.append(part)
+    return Rule(tuple(expressions))
+
+
+def equal(field: Field, value: bytes) -> Expressions:
+    """Go on where the field, or its first bytes, are these."""
+    return (field.load(0), Compare(0, Operator.EQUAL, value))
+
+
+def unequal(field: Field, value: bytes) -> Expressions:
+    """Go on where the field is not this."""
+    return (field.load(0), Compare(0, Operator.UNEQUAL, value))
+
+
+def masked(field: Field, mask: bytes, value: bytes, operator: Operator = Operator.EQUAL) -> Expressions:
+    """Go on where the field's bits under the mask compare so with `value`."""
+    return (field.load(0), Bitwise(0, 0, mask, bytes(len(mask))), Compare(0, operator, value))
+
+
+def marked(mask: int, value: int, operator: Operator = Operator.EQUAL) -> Expressions:
+    """Go on where the mark's bits under the mask compare so with `value`."""
+    return masked(MARK, data(mask), data(value), operator)
+
+
+def found(set_name: str, *fields: Field, inverted: bool = False) -> Expressions:
+    """Go on where the set holds the fields, or where it does not."""
+    return (*_key(fields, 0), Lookup(set_name, 0, inverted=inverted))
+
+
+def decided(map_name: str, *fields: Field) -> Expressions:
+    """Take the verdict that the map has for the fields, go on to the next rule where it has none."""
+    return (*_key(fields, 0), Lookup(map_name, 0, verdicts=True))
+
+
+def mark_from(map_name: str, *fields: Field) -> Expressions:
+    """Set the mark to what the map has for the fields."""
+    target = sum(field.registers for field in fields)
+    return (*_key(fields, 0), Lookup(map_name, 0, target=target), SetMark(target))
+
+
+def mark_as(mark: int) -> Expressions:
+    """Set the mark."""
+    return (Load(0, data(mark)), SetMark(0))
+
+
+def remembered(set_name: str, timeout_ms: int, *fields: Field) -> Expressions:
+    """Put the fields into a dynamic set, or renew them; end the rule where it is full."""
+    return (*_key(fields, 0), Update(set_name, 0, timeout_ms))
+
+
+def _key(fields: tuple[Field, ...], register: int) -> Expressions:
+    loads: list[Expression] = []
+    for field in fields:
+        loads.append(field.load(register))
+        register += field.registers
+    return tuple(loads)
