@@ -1,7 +1,7 @@
 """Judging what is on record: everything anew, or one subject that was just read. No disk is touched.
 
-A round is worked out from one moment of the record and put there in one short transaction; a judgement that
-somebody else has made meanwhile is newer, and stays.
+A round is worked out from one moment of the record and put there in short transactions, between which starts
+come on record; a judgement that somebody else has made meanwhile is newer, and stays.
 """
 
 import threading
@@ -23,6 +23,9 @@ from undercroft.usecases.fleet.facts import Known, facts_of
 
 _ONE_BY_ONE = 64
 """Up to so many subjects are asked for singly: a record of many thousands is then not read for them."""
+
+_PUT_AT_ONCE = 250
+"""Of judgements in one transaction: a start waits for it to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,9 @@ class Judging:
                 for subject in subjects
             }
         changed = [one for key, one in judgements.items() if not _says_the_same(before.get(key), one)]
-        if changed:
+        for start in range(0, len(changed), _PUT_AT_ONCE):
             with self._records.transaction() as record:
-                record.put_judgements(changed)
+                record.put_judgements(changed[start : start + _PUT_AT_ONCE])
         return judgements
 
     def facts(
