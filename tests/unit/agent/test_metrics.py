@@ -3,14 +3,21 @@
 import socket
 import threading
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 
+import fleetdata
 import pytest
-from memoryrecords import MemoryRecords
+from fleetdata import NOW
+from memoryrecords import MemoryRecord, MemoryRecords
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from undercroft.agent import metrics
 from undercroft.errors import InputError, OperationError
+from undercroft.model.verdict import SubjectKind, Verdict
+from undercroft.ports.records import Records
 
 
 @pytest.fixture
@@ -56,7 +63,9 @@ def test_who_sends_nothing_is_sent_away(port: int) -> None:
         assert idle.recv(1) == b""
 
 
-@pytest.mark.parametrize("address", ["", "9477", ":9477", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536"])
+@pytest.mark.parametrize(
+    "address", ["", "9477", ":9477", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:²"]
+)
 def test_what_is_no_address_is_told(address: str) -> None:
     with pytest.raises(InputError, match="HOST:PORT expected"):
         metrics.serve(MemoryRecords(), address)
@@ -65,3 +74,63 @@ def test_what_is_no_address_is_told(address: str) -> None:
 def test_an_address_in_use_is_told(port: int) -> None:
     with pytest.raises(OperationError, match=f"metrics at 127.0.0.1:{port}"):
         metrics.serve(MemoryRecords(), f"127.0.0.1:{port}")
+
+
+class AwayRecords(MemoryRecords):
+    """A record that is away."""
+
+    @contextmanager
+    def reading(self) -> Iterator[MemoryRecord]:
+        raise OperationError("the record: connection refused")
+        yield
+
+
+def families(records: Records) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return what Prometheus' own parser makes of the numbers of a record: values by family and labels."""
+    registry = CollectorRegistry()
+    registry.register(metrics.FleetCollector(records, lambda: NOW))
+    text = generate_latest(registry).decode()
+    return {
+        family.name: {
+            tuple(sample.labels.values()): sample.value
+            for sample in family.samples
+            if not sample.name.endswith(("_bucket", "_sum"))
+        }
+        for family in text_string_to_metric_families(text)
+    }
+
+
+def test_the_numbers_are_those_of_the_record() -> None:
+    records = MemoryRecords()
+    fleetdata.fill(records)
+    found = families(records)
+    with records.reading() as record:
+        judgements, subjects = record.judgements(), record.subjects()
+        holds, live = record.holds(), record.live_executions()
+    counted = Counter((one.kind.value, judgements[one.key].verdict.value) for one in subjects)
+    assert {key: value for key, value in found["undercroft_subjects"].items() if value} == counted
+    machines = [judgements[one.key].verdict for one in subjects if one.kind is SubjectKind.MACHINE]
+    share = machines.count(Verdict.STEADY) / len(machines)
+    assert found["undercroft_steady_share"] == {(): share}
+    assert found["undercroft_quarantined_machines"] == {(): sum(not hold.pending for hold in holds)}
+    assert found["undercroft_live_executions"] == {(): len(live)}
+    assert found["undercroft_record_readable"] == {(): 1}
+    assert found["undercroft_oldest_drift_seconds"][()] > 0
+
+
+def test_what_changes_between_two_questions_counts_once() -> None:
+    records = MemoryRecords()
+    fleetdata.fill(records)
+    registry = CollectorRegistry()
+    registry.register(metrics.FleetCollector(records, lambda: NOW))
+    before = generate_latest(registry)
+    assert generate_latest(registry) == before
+    with records.transaction() as record:
+        record.drop_subjects([subject.key for subject in record.subjects()])
+    text = generate_latest(registry).decode()
+    assert "undercroft_steady_share" not in text
+    assert 'undercroft_subjects{kind="machine",verdict="steady"} 0.0' in text
+
+
+def test_a_record_that_is_away_is_told_and_ends_nothing() -> None:
+    assert families(AwayRecords()) == {"undercroft_record_readable": {(): 0}}

@@ -1,0 +1,140 @@
+"""`undercroft up` where it cannot run: one clear error, exit code 1, and nothing that was there disturbed."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from program import PROGRAM
+
+UP = ("up", "-c", "test:///default", "--no-hook", "--no-metrics")
+GOOD = "version: 1\n"
+
+
+class Place:
+    """Folders of an agent's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.etc = folder / "etc"
+        self.etc.mkdir()
+        (self.etc / "policy.yaml").write_text(GOOD)
+        self.environment = {
+            **os.environ,
+            "NO_COLOR": "1",
+            "UNDERCROFT_STATE": str(folder / "state"),
+            "UNDERCROFT_RUN": str(folder / "run"),
+            "UNDERCROFT_ETC": str(self.etc),
+            "UNDERCROFT_DATABASE": str(folder / "advisories.db"),
+            "UNDERCROFT_FLEET_DATABASE": "",
+        }
+        self.socket = folder / "run" / "admission.sock"
+
+    def run(self, *arguments: str, lacking: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the program to its end; `lacking`: without these capabilities of root."""
+        without = ["setpriv", f"--bounding-set={lacking}", f"--inh-caps={lacking}"] if lacking else []
+        return subprocess.run(
+            [*without, str(PROGRAM), *arguments],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            check=False,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+
+    @contextmanager
+    def up(self) -> Iterator["subprocess.Popen[str]"]:
+        """Run the agent while the block runs."""
+        log = (self.folder / "log").open("w+")
+        with log, subprocess.Popen([str(PROGRAM), *UP], env=self.environment, stderr=log, text=True) as agent:
+            try:
+                ends = time.monotonic() + 60
+                while not self.socket.exists():
+                    assert agent.poll() is None, self.log()
+                    assert time.monotonic() < ends, self.log()
+                    time.sleep(0.05)
+                yield agent
+            finally:
+                agent.send_signal(signal.SIGTERM)
+                agent.wait(60)
+
+    def log(self) -> str:
+        """Return what the agent has written."""
+        return (self.folder / "log").read_text()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the one error of a run that failed."""
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "internal error" not in done.stderr
+    return done.stderr
+
+
+def test_it_runs_until_it_is_asked_to_end_also_without_libvirt_or_advisories(place: Place) -> None:
+    with place.up() as agent:
+        pass
+    assert agent.returncode == 0, place.log()
+    assert not place.socket.exists()
+    assert place.run("audit", "verify").returncode == 0
+
+
+def test_a_second_agent_is_refused_and_takes_nothing_from_the_first(place: Place) -> None:
+    with place.up() as agent:
+        waiting = place.folder / "state" / "spool" / ".half-written"
+        waiting.write_text("")
+        assert "another agent runs" in complaint(place.run(*UP))
+        assert agent.poll() is None
+        assert place.socket.exists()
+        assert waiting.exists()
+        agent.kill()
+        agent.wait()
+        place.socket.unlink()
+    with place.up() as agent:  # one that was killed is in nobody's way
+        assert agent.poll() is None
+
+
+def test_a_policy_with_mistakes_is_refused_with_all_of_them(place: Place) -> None:
+    (place.etc / "policy.yaml").write_text("version: 1\ndefaults: {drifting: refus, grase: 3d}\n")
+    told = complaint(place.run(*UP))
+    assert "policy.yaml:2" in told
+    assert "did you mean 'refuse'" in told
+    assert "grase" in told
+
+
+def test_an_address_for_metrics_that_is_none_is_told(place: Place) -> None:
+    told = complaint(place.run("up", "-c", "test:///default", "--no-hook", "--metrics", "nowhere"))
+    assert "--metrics 'nowhere': HOST:PORT expected" in told
+
+
+def test_a_database_that_is_away_is_told(place: Place) -> None:
+    told = complaint(place.run(*UP, "--database", f"postgresql://fleet@/fleet?host={place.folder}"))
+    assert "fleet" in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives root up")
+def test_who_may_not_write_the_state_is_told(place: Place) -> None:
+    state = place.folder / "state"
+    state.mkdir(mode=0o755)
+    os.chown(state, 65534, 65534)
+    told = complaint(place.run(*UP, lacking="-dac_override,-dac_read_search,-fowner"))
+    assert "Permission denied" in told
+    assert "state" in told
+
+
+def test_advisories_that_cannot_be_used_end_nothing(place: Place) -> None:
+    (place.folder / "advisories.db").write_bytes(b"no database " * 1000)
+    with place.up() as agent:
+        time.sleep(0.5)
+        assert agent.poll() is None, place.log()
+    assert agent.returncode == 0, place.log()
