@@ -37,6 +37,8 @@ class HostFiles:
     def __init__(self, survey: Survey, extra: Sequence[str] = ()) -> None:
         self._allowed: dict[str, NamedFile] = {}
         self._written: dict[str | tuple[int, int], _Writer] = {}
+        self._real: dict[str, str] = {}
+        """Every name by which the host itself knows a file -> the file's real path."""
         for domain in survey.domains:
             for path in _kept_by(domain):
                 self._forbid(path, _Writer(domain.name, keeper=domain.uuid))
@@ -49,7 +51,7 @@ class HostFiles:
             disk.path for domain in survey.domains if domain.ownership.template for disk in domain.disks
         ]
         for path in filter(None, (*paths, *_matching(extra))):
-            self._allowed.setdefault(os.path.realpath(path), NamedFile(path))
+            self._allowed.setdefault(self._known(path), NamedFile(path))
 
     def target_for(self, domain: Domain, still: PointInTime | None = None) -> MachineTarget:
         """Return a machine as it may be read; `still` holds a running one at a point in time."""
@@ -72,26 +74,28 @@ class HostFiles:
         Raises:
             UnreadError: it may not be read for this machine, or is not among the host's images.
         """
-        name = untrusted_name.removeprefix("file:").split("\0")[0]
-        path = os.path.realpath(os.path.join(os.path.dirname(image_path), name))
+        path = self._real.get(_meant(untrusted_name, image_path))
+        if path is None:
+            raise UnreadError(
+                f"its header names {untrusted_name!r}, which is in no storage pool and below no other"
+                " machine; make a pool of its folder, or say the chain with <backingStore> in the XML"
+            )
         writer = self._writer(path)
         if writer and (not machine or machine != writer.keeper):
             raise UnreadError(
                 f"its header names {untrusted_name!r}, which is the disk that machine {writer.name} writes,"
                 " and is not read for another; make that machine a template if it is one"
             )
-        if writer:
-            return NamedFile(path)
-        found = self._allowed.get(path)
-        if found is None:
-            raise UnreadError(
-                f"its header names {untrusted_name!r}, which is in no storage pool and below no other"
-                " machine; make a pool of its folder, or say the chain with <backingStore> in the XML"
-            )
-        return found
+        return NamedFile(path) if writer else self._allowed[path]
+
+    def _known(self, path: str) -> str:
+        """Take the host's own name for a file, and return the file's real path."""
+        real = os.path.realpath(path)
+        self._real[os.path.normpath(path)] = self._real[real] = real
+        return real
 
     def _forbid(self, path: str, writer: "_Writer") -> None:
-        self._written[os.path.realpath(path)] = writer
+        self._written[self._known(path)] = writer
         if inode := _inode(path):
             self._written[inode] = writer
 
@@ -99,6 +103,32 @@ class HostFiles:
         """Return who writes the file, by this or another name (a hard link), None for nobody."""
         inode = _inode(path)
         return self._written.get(path) or (self._written.get(inode) if inode else None)
+
+
+def _meant(untrusted_name: str, image_path: str) -> str:
+    """Return the path that an image's header means, worked out from the text alone.
+
+    No file of that name is looked at: below an automounter a look would mount whatever the name says.
+
+    Raises:
+        UnreadError: it goes up again after going down, so that only the disk could tell where it leads.
+    """
+    name = untrusted_name.removeprefix("file:").split("\0")[0]
+    parts = [] if name.startswith("/") else os.path.realpath(os.path.dirname(image_path)).split("/")[1:]
+    fixed = len(parts)
+    for part in name.split("/"):
+        if part in {"", "."}:
+            continue
+        if part != "..":
+            parts.append(part)
+            continue
+        if len(parts) > fixed:
+            raise UnreadError(
+                f"its header names {untrusted_name!r}, whose '..' after a folder is not followed"
+            )
+        parts = parts[:-1]
+        fixed = len(parts)
+    return "/" + "/".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True)

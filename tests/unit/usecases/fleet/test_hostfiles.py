@@ -38,9 +38,38 @@ def test_a_volume_of_a_pool_is_found_by_an_absolute_a_relative_and_a_linked_name
     base, top = image(tmp_path / "base.qcow2"), image(tmp_path / "vm/top.qcow2")
     link = tmp_path / "vm/link.qcow2"
     link.symlink_to(base)
-    files = files_of([domain_of("web01", top)], base)
+    files = files_of([domain_of("web01", top)], base, link)
     for name in (str(base), "../base.qcow2", "link.qcow2", f"file:{base}"):
         assert files.find(name, str(top)) == NamedFile(str(base))
+
+
+def test_a_link_that_the_host_does_not_list_is_not_followed(tmp_path: Path) -> None:
+    base, top = image(tmp_path / "base.qcow2"), image(tmp_path / "vm/top.qcow2")
+    (tmp_path / "vm/link.qcow2").symlink_to(base)
+    with pytest.raises(UnreadError, match="in no storage pool"):
+        files_of([domain_of("web01", top)], base).find("link.qcow2", str(top))
+
+
+def test_no_file_that_only_a_header_names_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below an automounter a look is a mount of whatever the name says."""
+    base, top = image(tmp_path / "base.qcow2"), image(tmp_path / "top.qcow2")
+    files = files_of([domain_of("web01", top)], base)
+    looked_at: list[str] = []
+    for name in ("stat", "lstat", "readlink", "open"):
+        original = getattr(os, name)
+        monkeypatch.setattr(
+            os,
+            name,
+            lambda path, *more, _call=original, **named: (
+                looked_at.append(str(path)) or _call(path, *more, **named)
+            ),
+        )
+    for name in ("/net/evil.example.org/x", "/net/evil.example.org/../../base.qcow2", "../net/evil/x"):
+        with pytest.raises(UnreadError):
+            files.find(name, str(top))
+    assert not [path for path in looked_at if "evil" in path]
 
 
 @pytest.mark.parametrize(
