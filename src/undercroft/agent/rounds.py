@@ -5,12 +5,13 @@ record, dormant machines and snapshots included; no disk is read for it.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from undercroft.agent.host import Host, now
 from undercroft.errors import UndercroftError
 from undercroft.model.schema import Json
-from undercroft.model.verdict import SubjectKind
+from undercroft.model.verdict import Action, Judgement, SubjectKind
+from undercroft.usecases.fleet.admission import follow_judgement
 from undercroft.usecases.fleet.floors import Reached, raise_floors
 
 LOOK_EVERY_S = 2.0
@@ -46,6 +47,7 @@ class Rounds:
         self._everything = False
         self._more = asyncio.Event()
         self._mark = ""
+        self._followed: dict[str, Action] = {}
         self.judged_at = now()
 
     def judge(self, keys: Iterable[str]) -> None:
@@ -87,11 +89,23 @@ class Rounds:
     def _judge(self, keys: tuple[str, ...]) -> None:
         host = self._host
         with host.advisor.advice(now()) as advised:
-            host.judging.everything(host.policy.policy, advised, keys)
+            judgements = host.judging.everything(host.policy.policy, advised, keys)
+            self._follow(judgements)
             if not keys and advised.mark != self._mark:
                 raise_floors(host.records, self._reached(), advised.knowledge)
                 self._mark = advised.mark
         self.judged_at = now()
+
+    def _follow(self, judgements: Mapping[str, Judgement]) -> None:
+        """Let the decisions that are kept for when the agent is away follow what has changed since."""
+        valid = self._host.policy.policy.agent_away.last_decision
+        for key, judgement in judgements.items():
+            if key.startswith("machine:") and self._followed.get(key) is not judgement.action:
+                self._followed[key] = judgement.action
+                try:
+                    follow_judgement(self._host.means, judgement, valid)
+                except UndercroftError as error:
+                    self._host.problem(f"{key}: what is kept for when the agent is away is old", error)
 
     def _reached(self) -> list[Reached]:
         """Return what every machine has: an index that is newer may list what it could not list before."""

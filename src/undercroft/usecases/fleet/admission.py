@@ -114,6 +114,26 @@ def decide(means: Means, event: HookEvent) -> Decision:
         return _decided(means, record, start)
 
 
+def follow_judgement(means: Means, judgement: Judgement, valid: timedelta) -> None:
+    """Bring what is kept for when the agent is away in line with what a start would meet by now.
+
+    Nothing where nothing is kept, or an administrator's order was the last word. Raises as `keep_decision`.
+    """
+    uuid = judgement.subject.removeprefix("machine:")
+    if not (means.state / "decisions" / f"{uuid}.json").exists():
+        return
+    with means.records.reading() as record:
+        last = next(iter(record.decisions(uuid, 1)), None)
+    if last is None or last.by not in {AGENT, "hook"} or last.action is judgement.action:
+        return
+    reason = judgement.why or "nothing stands against it any more"
+    keep_decision(
+        means,
+        replace(last, action=judgement.action, reason=reason, at=judgement.judged_at, by=AGENT),
+        valid,
+    )
+
+
 def keep_decision(means: Means, decision: Decision, valid: timedelta) -> None:
     """Leave a decision for the time when the agent is away, as far as it rests on the policy alone.
 

@@ -1,7 +1,7 @@
 """A header picks among the host's bases, and never gets what a machine writes or what is no image."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,15 +57,16 @@ def test_no_file_that_only_a_header_names_is_looked_at(
     base, top = image(tmp_path / "base.qcow2"), image(tmp_path / "top.qcow2")
     files = files_of([domain_of("web01", top)], base)
     looked_at: list[str] = []
+
+    def told(call: Callable[..., object]) -> Callable[..., object]:
+        def look(path: object, *more: object, **named: object) -> object:
+            looked_at.append(str(path))
+            return call(path, *more, **named)
+
+        return look
+
     for name in ("stat", "lstat", "readlink", "open"):
-        original = getattr(os, name)
-        monkeypatch.setattr(
-            os,
-            name,
-            lambda path, *more, _call=original, **named: (
-                looked_at.append(str(path)) or _call(path, *more, **named)
-            ),
-        )
+        monkeypatch.setattr(os, name, told(getattr(os, name)))
     for name in ("/net/evil.example.org/x", "/net/evil.example.org/../../base.qcow2", "../net/evil/x"):
         with pytest.raises(UnreadError):
             files.find(name, str(top))
