@@ -231,14 +231,20 @@ class Lab:
         self.host = self._host()
         self.rounds = Rounds(self.host, lambda: not self.scans.idle, lambda: None, lambda: None)
         self.scans = Scans(self.host, self.rounds.judge, self._follow)
-        self.events = Events(self.host, self.scans, self.rounds.judge, lambda *_: None)
+        self.events = Events(self.host, self.scans, self.rounds.judge, lambda *_: None, self._hooks_behind)
         handler = HookHandler(
             self.host,
             lambda uuid: self.scans.add(uuid, first=True),
             self.events.look_at,
             self.events.held,
         )
-        return AdmissionServer(self.places.state, self.places.admission_socket, handler, self.reports.append)
+        self.server = AdmissionServer(
+            self.places.state, self.places.admission_socket, handler, self.reports.append
+        )
+        return self.server
+
+    def _hooks_behind(self, uuid: str) -> bool:
+        return self.server.is_behind(uuid)
 
     def _follow(self, domain: Domain, confirmed: Confirmed) -> None:
         self.events.follow(domain, confirmed)

@@ -129,6 +129,10 @@ class AdmissionServer:
                 await self._take(name)
         return len(names)
 
+    def is_behind(self, uuid: str) -> bool:
+        """Tell whether events of a machine are being handled, or failed and wait to be handled again."""
+        return uuid in self._order or uuid in self._behind
+
     def _running(self) -> list[asyncio.Task[Answer | None]]:
         return [task for task in self._taken.values() if not task.done()]
 

@@ -6,7 +6,7 @@ keeps no other back. After every CONNECTED the host is surveyed (`surveys`).
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from weakref import WeakValueDictionary
@@ -30,6 +30,9 @@ TAKEN_AT_ONCE = 64
 MAX_ARRIVED = 1000
 """Events that wait here; more wait with the hypervisor, which surveys in place of what it has to drop."""
 AGAIN_S = 2.0
+HOOKS_FIRST_S = 15.0
+"""How long libvirt's events wait for the hook's, which a record that is away holds up as well."""
+LOOK_S = 0.01
 CONFIRM_AGAIN_S = (1.0, 2.0, 5.0, 15.0)
 """Pauses before a start is confirmed again that could not be; the last goes on."""
 _LIVE = frozenset({Power.RUNNING, Power.PAUSED})
@@ -55,6 +58,7 @@ class Events:
         scans: the queue of scans.
         judge: takes keys of subjects that are to be judged anew.
         heard: takes "connected" or "lost", and the reason of a loss.
+        behind: tells whether the hook's events of a machine are not on record yet, which come first.
     """
 
     def __init__(
@@ -63,13 +67,15 @@ class Events:
         scans: Scans,
         judge: Callable[[Sequence[str]], None],
         heard: Callable[[str, str], None],
+        behind: Callable[[str], bool],
     ) -> None:
         self._host = host
         self._scans = scans
         self._judge = judge
         self._heard = heard
+        self._behind = behind
         self._arrived: asyncio.Queue[MachineEvent] = asyncio.Queue(MAX_ARRIVED)
-        self._surveys = Surveys(host, scans, self._confirm_soon)
+        self._surveys = Surveys(host, scans, self._confirm_soon, self._after_hooks)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._following: set[asyncio.Task[None]] = set()
         self.connected = False
@@ -124,6 +130,7 @@ class Events:
     async def _take(self, events: Sequence[MachineEvent]) -> None:
         """Take events into the history, in order; while the record is away they wait."""
         while True:
+            await self._after_hooks([event.uuid for event in events])
             domains = await self._domains_of(events)
             try:
                 taken = await self._host.work(self._into_history, events, domains)
@@ -138,6 +145,14 @@ class Events:
         self._judge([key for one in taken for key in _keys(self._host.name, one.domain)])
         for one in taken:
             self._after(one)
+
+    async def _after_hooks(self, uuids: Iterable[str]) -> None:
+        """Wait for what the hook told of these machines before; what fails for ever keeps nothing back."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + HOOKS_FIRST_S
+        waiting = set(uuids)
+        while any(map(self._behind, waiting)) and loop.time() < until:
+            await asyncio.sleep(LOOK_S)
 
     async def _domains_of(self, events: Sequence[MachineEvent]) -> dict[str, Domain | None]:
         """Return the machines as they are now, None for those that are gone."""

@@ -103,7 +103,7 @@ class Agent:
         self._manager = ServiceManager(os.environ)
         self._rounds = Rounds(host, lambda: not self._scans.idle, self._policy_changed, self._tick)
         self._scans = Scans(host, self._rounds.judge, self._follow)
-        self._events = Events(host, self._scans, self._rounds.judge, self._heard)
+        self._events = Events(host, self._scans, self._rounds.judge, self._heard, self._hooks_behind)
         handler = HookHandler(host, self._ended, self._events.look_at, self._events.held)
         places = options.places
         self._server = AdmissionServer(places.state, places.admission_socket, handler, host.report)
@@ -177,6 +177,9 @@ class Agent:
         self._manager.status("watching libvirt" if what == "connected" else "libvirt does not answer")
         task = asyncio.ensure_future(self._host.work(self._log, {"agent": what, "reason": reason}))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _hooks_behind(self, uuid: str) -> bool:
+        return self._server.is_behind(uuid)
 
     def _follow(self, domain: Domain, confirmed: Confirmed) -> None:
         self._events.follow(domain, confirmed)

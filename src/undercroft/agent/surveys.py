@@ -5,7 +5,7 @@ survey is being taken are newer than it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
 from undercroft.agent.host import Host, now
@@ -35,12 +35,21 @@ class Surveys:
         host: the host.
         scans: the queue of scans.
         confirm: takes a machine whose start nobody has confirmed, and its execution.
+        after_hooks: waits for what the hook told of machines before: a survey would find them running, and
+            begin executions that the hook has announced.
     """
 
-    def __init__(self, host: Host, scans: Scans, confirm: Callable[[Domain, Execution], None]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        scans: Scans,
+        confirm: Callable[[Domain, Execution], None],
+        after_hooks: Callable[[Iterable[str]], Awaitable[None]],
+    ) -> None:
         self._host = host
         self._scans = scans
         self._confirm = confirm
+        self._after_hooks = after_hooks
         self._wanted = asyncio.Event()
         self._missed = True
 
@@ -66,6 +75,7 @@ class Surveys:
         """Survey once. Raises OperationError where libvirt or the record fails."""
         missed, mark = self._missed, self._host.mark()
         survey = await self._host.ask(self._host.fleet.survey)
+        await self._after_hooks([domain.uuid for domain in survey.domains])
         open_starts = await self._host.work(self._put, survey, mark, missed=missed)
         if missed:
             self._missed = False
