@@ -1,0 +1,153 @@
+"""`ports.packetfilter.PacketFilter` on the kernel, in the network namespace of the thread that asks first.
+
+Sockets are kept for the next question, as many as there were questions at once.
+"""
+
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TypeVar
+
+from undercroft.adapters.nftables import codec, events, reading
+from undercroft.adapters.nftables.difference import changed, elements_changed, recreated
+from undercroft.adapters.nftables.failures import StaleError
+from undercroft.adapters.nftables.wire import Channel, InterruptedDumpError, Request
+from undercroft.errors import InputError, NotFoundError, OperationError, StateError
+from undercroft.firewall.kernel import Ruleset, Table
+from undercroft.ports.packetfilter import Elements, GenerationChange, Keys, TableName
+
+ATTEMPTS = 20
+FREE_ATTEMPTS = 3
+"""How often is read while this process goes on changing; after these its changes wait for the reading."""
+
+_OWNED = 2
+_T = TypeVar("_T")
+
+
+class Nftables:
+    """The packet filter of the network namespace. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._idle: list[Channel] = []
+        self._lock = threading.Lock()
+        self._changing = threading.RLock()
+
+    def close(self) -> None:
+        """Close the sockets; the next question opens one again. No rule depends on them."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for channel in idle:
+            channel.close()
+
+    def generation(self) -> int:
+        """See `PacketFilter.generation`."""
+        with self._channel() as channel:
+            return reading.read_generation(channel)
+
+    def tables(self) -> tuple[TableName, ...]:
+        """See `PacketFilter.tables`."""
+        return self._read(reading.read_tables)
+
+    def read(self, table: str, sets: Collection[str] | None = None) -> Ruleset:
+        """See `PacketFilter.read`."""
+        return self._read(lambda channel: reading.read_ruleset(channel, table, sets))
+
+    def find(self, table: Table, keys: Keys) -> Elements:
+        """See `PacketFilter.find`."""
+        definitions = {definition.name: definition for definition in table.sets}
+        with self._channel() as channel:
+            return {
+                name: reading.find_elements(channel, table.name, definitions[name], wanted)
+                for name, wanted in keys.items()
+            }
+
+    def replace(self, ruleset: Ruleset, generation: int = 0) -> int:
+        """See `PacketFilter.replace`."""
+        if ruleset.table.flags & _OWNED:
+            raise InputError(
+                f"table {ruleset.table.name!r} is owned: it would end with this process; clear flag {_OWNED}"
+            )
+        for _ in range(ATTEMPTS):
+            requests, made_for = self._difference(ruleset)
+            if generation and made_for not in {0, generation}:
+                raise StaleError
+            try:
+                return self._commit(requests, generation or made_for)
+            except StaleError:
+                if generation:
+                    raise
+            except (NotFoundError, OperationError, StateError):
+                # Something of others' in the table stands in the way.
+                return self._commit(recreated(ruleset), generation)
+        raise OperationError(
+            f"table {ruleset.table.name!r}: others change the tables all the time; try again"
+        )
+
+    def change(self, table: Table, adds: Elements, removes: Keys, generation: int = 0) -> int:
+        """See `PacketFilter.change`."""
+        return self._commit(elements_changed(table, adds, removes), generation)
+
+    def delete(self, table: str, generation: int = 0) -> int:
+        """See `PacketFilter.delete`."""
+        with self._channel() as channel:
+            channel.ask(codec.get_table(table))
+        return self._commit([codec.same_table(table), codec.delete_table(table)], generation)
+
+    def watch(self) -> AsyncIterator[GenerationChange]:
+        """See `PacketFilter.watch`."""
+        return events.changes(self.generation)
+
+    def _difference(self, ruleset: Ruleset) -> tuple[list[Request], int]:
+        """Return what makes the kernel's table equal to this one, and the generation for which that is so.
+
+        0 stands for any: what makes a table anew looks at nothing that is there.
+        """
+        try:
+            held = self.read(ruleset.table.name)
+        except NotFoundError:
+            return recreated(ruleset), 0
+        except InterruptedDumpError:
+            raise
+        except OperationError:
+            return recreated(ruleset), 0
+        if held.table.flags != ruleset.table.flags:
+            return recreated(ruleset), 0
+        return changed(held, ruleset), held.generation
+
+    def _commit(self, requests: list[Request], generation: int) -> int:
+        if not requests:
+            return 0
+        with self._changing, self._channel() as channel:
+            return channel.commit(requests, generation)
+
+    def _read(self, read: Callable[[Channel], _T]) -> _T:
+        for attempt in range(ATTEMPTS):
+            waiting = self._changing if attempt >= FREE_ATTEMPTS else nullcontext()
+            with waiting, self._channel() as channel:
+                try:
+                    return read(channel)
+                except InterruptedDumpError as error:
+                    interrupted = error
+        raise OperationError(
+            f"{interrupted}, {ATTEMPTS} times: another program changes the tables all the time; stop it"
+        )
+
+    @contextmanager
+    def _channel(self) -> Iterator[Channel]:
+        with self._lock:
+            channel = self._idle.pop() if self._idle else None
+        channel = channel or Channel()
+        try:
+            yield channel
+        except (NotFoundError, StateError, InterruptedDumpError):
+            self._keep(channel)
+            raise
+        except BaseException:
+            # It may hold answers that nobody took.
+            channel.close()
+            raise
+        self._keep(channel)
+
+    def _keep(self, channel: Channel) -> None:
+        with self._lock:
+            self._idle.append(channel)

@@ -1,0 +1,180 @@
+"""Elements of sets and maps <-> netlink attributes; made for tens of thousands.
+
+Keys are values as they stand in registers: padded with zeros to a multiple of 4 bytes. The kernel keeps the
+key of a set of one field without that padding; it is taken off and put on here.
+Source: include/uapi/linux/netfilter/nf_tables.h, enum nft_set_elem_attributes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from undercroft.adapters.netlinkcodec import MAX_ATTRIBUTE_BYTES, attributes, nested
+from undercroft.adapters.nftables import fields, numbers
+from undercroft.adapters.nftables.fields import Fields, UnknownShapeError
+from undercroft.adapters.nftables.sets import MARK_BYTES, key_shape
+from undercroft.errors import InputError
+from undercroft.firewall.kernel import REGISTER_BYTES, SetDefinition, Verdict
+
+Data = bytes | Verdict | None
+
+MAX_LIST_BYTES = MAX_ATTRIBUTE_BYTES - 1024
+"""Of the elements in one message, which are all in one attribute."""
+
+_ELEMENT_WORDS = {
+    numbers.ELEMENT_FLAGS: "elements with flags",
+    7: "elements with expressions",
+    9: "elements that refer to objects",
+    10: "elements that are intervals",
+    11: "elements with expressions",
+}
+_HARMLESS = {
+    numbers.ELEMENT_TIMEOUT,
+    numbers.ELEMENT_EXPIRATION,
+    numbers.ELEMENT_USERDATA,
+    numbers.ELEMENT_PAD,
+}
+"""Of an element: what an element that is gone had is not read, and what it carries for people is ignored."""
+
+
+def element_lists(definition: SetDefinition, elements: Mapping[bytes, Data]) -> Iterator[bytes]:
+    """Yield attributes ELEMENTS_LIST, as many as it takes to hold all elements.
+
+    Raises InputError for a key or data that is not as the set's definition says.
+    """
+    encoder = _Encoder(definition)
+    chunk: list[bytes] = []
+    size = 0
+    for key, data in elements.items():
+        encoded = encoder.encode(key, data)
+        size += len(encoded)
+        if size > MAX_LIST_BYTES:
+            yield nested(numbers.ELEMENTS_LIST, *chunk)
+            chunk, size = [], len(encoded)
+        chunk.append(encoded)
+    if chunk:
+        yield nested(numbers.ELEMENTS_LIST, *chunk)
+
+
+def key_lists(definition: SetDefinition, keys: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield attributes ELEMENTS_LIST of keys without data. Raises InputError, see `element_lists`."""
+    as_set = SetDefinition(definition.name, definition.key)
+    return element_lists(as_set, dict.fromkeys(keys))
+
+
+def decode_elements(
+    definition: SetDefinition, lists: Iterable[bytes]
+) -> tuple[dict[bytes, Data], tuple[str, ...]]:
+    """Return the elements in the kernel's lists, and in words what of them this version does not know.
+
+    An element without a key, which stands for all others, has the key b"". Raises OperationError.
+    """
+    decoder = _Decoder(definition)
+    for listed in lists:
+        for _, element in attributes(listed):
+            decoder.decode(element)
+    return decoder.elements, tuple(sorted(decoder.unknown))
+
+
+class _Encoder:
+    def __init__(self, definition: SetDefinition) -> None:
+        shape = key_shape(definition)
+        self._definition = definition
+        self._shape = shape
+        self._padding = bytes(shape.padded - shape.kept)
+        self._frames: dict[Data, tuple[bytes, bytes]] = {}
+
+    def encode(self, key: bytes, data: Data) -> bytes:
+        """Return one element of a list."""
+        shape = self._shape
+        if len(key) != shape.padded or (self._padding and not key.endswith(self._padding)):
+            raise InputError(
+                f"set {self._definition.name!r}: key {key.hex()} of {len(key)} bytes; {shape.padded} are "
+                f"expected, of which the last {len(self._padding)} are zeros"
+            )
+        frame = self._frames.get(data)
+        if frame is None:
+            frame = self._frames[data] = self._frame(data)
+        return frame[0] + key + frame[1]
+
+    def _frame(self, data: Data) -> tuple[bytes, bytes]:
+        """Return what stands before and after each key that has this data."""
+        encoded = self._encoded_data(data)
+        key = fields.value(numbers.ELEMENT_KEY, bytes(self._shape.kept))
+        element = nested(numbers.LIST_ELEMENT, key, encoded)
+        end = len(element) - len(encoded)
+        return element[: end - self._shape.padded], encoded
+
+    def _encoded_data(self, data: Data) -> bytes:
+        wanted = self._definition.data
+        if data is None and not wanted:
+            return b""
+        if isinstance(data, Verdict) and wanted == "verdict":
+            return nested(numbers.ELEMENT_DATA, fields.verdict_data(data))
+        if isinstance(data, bytes) and wanted == "mark" and len(data) == MARK_BYTES:
+            return fields.value(numbers.ELEMENT_DATA, data)
+        raise InputError(
+            f"set {self._definition.name!r}: {data!r} is no data of a map of {wanted or 'nothing'}"
+        )
+
+
+class _Decoder:
+    def __init__(self, definition: SetDefinition) -> None:
+        self.elements: dict[bytes, Data] = {}
+        self.unknown: set[str] = set()
+        self._is_map = bool(definition.data)
+        self._data: dict[bytes, Data] = {}
+        self._head = b""
+        self._key_end = 0
+
+    def decode(self, element: bytes) -> None:
+        """Take in one element of a list."""
+        end = self._key_end
+        if end and element[:8] == self._head:
+            key = element[8:end]
+            rest = element[end:]
+            if not rest:
+                self.elements[key] = None
+                return
+            data = self._data.get(rest)
+            if data is not None:
+                self.elements[key] = data
+                return
+        self._decode_any(element)
+
+    def _decode_any(self, element: bytes) -> None:
+        given = Fields(element)
+        if not given.has(numbers.ELEMENT_KEY):
+            self.unknown.add("an element for all other keys")
+            self.elements[b""] = None
+            return
+        key = given.value(numbers.ELEMENT_KEY)
+        padded = key + bytes(-len(key) % REGISTER_BYTES)
+        data = (
+            self._decoded_data(given.raw(numbers.ELEMENT_DATA)) if given.has(numbers.ELEMENT_DATA) else None
+        )
+        self.elements[padded] = data
+        given.ignore(*_HARMLESS)
+        self.unknown.update(
+            _ELEMENT_WORDS.get(kind, f"attribute {kind} of elements") for kind in given.left()
+        )
+        if not self.unknown:
+            self._learn(element, key, data)
+
+    def _learn(self, element: bytes, key: bytes, data: Data) -> None:
+        """Remember the frame of an element, by which others like it are read without looking into each."""
+        end = 8 + len(key) + (-len(key) % 4)
+        if element[8 : 8 + len(key)] == key:
+            self._head, self._key_end = element[:8], end
+            if data is not None:
+                self._data[element[end:]] = data
+
+    def _decoded_data(self, data: bytes) -> Data:
+        try:
+            return fields.decode_verdict(data)
+        except UnknownShapeError:
+            pass
+        try:
+            value = Fields(data).raw(numbers.DATA_VALUE)
+        except UnknownShapeError:
+            self.unknown.add("verdicts of a kind of their own")
+            return data
+        return value

@@ -1,0 +1,128 @@
+"""What the kernel has: generations, names of tables, and a table with everything in it, of one generation.
+
+Every dump says in each message of which generation it is (its low 16 bits) and whether the generation changed
+while it ran; the whole number is asked for before and after all dumps of one table.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+from undercroft.adapters.netlinkcodec import attributes
+from undercroft.adapters.nftables import codec, fields, numbers
+from undercroft.adapters.nftables.elements import Data, decode_elements, key_lists
+from undercroft.adapters.nftables.fields import Fields
+from undercroft.adapters.nftables.sets import decode_set
+from undercroft.adapters.nftables.wire import Channel, InterruptedDumpError, Request, generation_of
+from undercroft.errors import NotFoundError, OperationError
+from undercroft.firewall.kernel import Chain, Rule, Ruleset, SetDefinition, Table
+from undercroft.ports.packetfilter import TableName
+
+_ANY_FAMILY = 0
+
+
+def read_generation(channel: Channel) -> int:
+    """Return the number of the present generation. Raises DeniedError, OperationError."""
+    request = Request(numbers.GET_GENERATION, 0, b"", "the generation", _ANY_FAMILY)
+    return generation_of(channel.ask(request))
+
+
+def read_tables(channel: Channel) -> tuple[TableName, ...]:
+    """Return all tables of all families, by family and name. Raises as `Channel.dump` does."""
+    names = set()
+    request = Request(numbers.GET_TABLE, 0, b"", "the tables", _ANY_FAMILY)
+    for family, data in channel.dump_families(request):
+        name = Fields(data).text(numbers.TABLE_NAME)
+        names.add(TableName(numbers.FAMILIES.get(family, f"family {family}"), name))
+    return tuple(sorted(names, key=lambda table: (table.family, table.name)))
+
+
+def read_ruleset(channel: Channel, name: str, sets: Collection[str] | None) -> Ruleset:
+    """Return a table with the elements of these sets, of all where it is None.
+
+    Raises:
+        NotFoundError: there is no such table.
+        InterruptedDumpError: tables changed meanwhile.
+        DeniedError, OperationError: see `Channel`.
+    """
+    generation = read_generation(channel)
+    try:
+        flags = _flags(channel, name)
+        chains = _chains(channel, name)
+        definitions = _sets(channel, name)
+        elements: dict[str, Mapping[bytes, Data]] = {}
+        for index, definition in enumerate(definitions):
+            if sets is None or definition.name in sets:
+                elements[definition.name], unknown = _elements(channel, name, definition)
+                definitions[index] = replace(definition, unknown=definition.unknown + unknown)
+    except NotFoundError:
+        if read_generation(channel) == generation:
+            raise
+        raise InterruptedDumpError(f"nftables: table {name!r} changed while it was read") from None
+    if read_generation(channel) != generation:
+        raise InterruptedDumpError(f"nftables: table {name!r} changed while it was read")
+    return Ruleset(Table(name, tuple(definitions), chains, flags), elements, generation)
+
+
+def find_elements(
+    channel: Channel, table: str, definition: SetDefinition, keys: Collection[bytes]
+) -> dict[bytes, Data]:
+    """Return those of the keys that a set has, with their data. Raises InputError, NotFoundError."""
+    found: dict[bytes, Data] = {}
+    missing = False
+    head = codec.elements_head(table, definition.name)
+    what = f"set {definition.name!r} of table {table!r}"
+    for key in keys:
+        (listed,) = key_lists(definition, [key])
+        try:
+            answer = channel.ask(Request(numbers.GET_ELEMENT, 0, head + listed, what))
+        except NotFoundError:
+            missing = True
+            continue
+        elements, unknown = decode_elements(definition, [Fields(answer).raw(numbers.ELEMENTS_LIST)])
+        if unknown:
+            raise OperationError(f"nftables: {what}: key {key.hex()} has {unknown[0]}; read the whole set")
+        found |= elements
+    if missing:
+        body = fields.text(numbers.SET_TABLE, table) + fields.text(numbers.SET_NAME, definition.name)
+        channel.ask(Request(numbers.GET_SET, 0, body, what))
+    return found
+
+
+def _flags(channel: Channel, name: str) -> int:
+    return Fields(channel.ask(codec.get_table(name))).number(numbers.TABLE_FLAGS)
+
+
+def _chains(channel: Channel, table: str) -> tuple[Chain, ...]:
+    # The kernel gives the chains of all tables of the family, whatever was asked for.
+    everywhere = map(codec.decode_chain, channel.dump(Request(numbers.GET_CHAIN, 0, b"", "the chains")))
+    chains = {chain.name: chain for owner, chain in everywhere if owner == table}
+    rules: dict[str, list[Rule]] = {name: [] for name in chains}
+    request = Request(
+        numbers.GET_RULE, 0, fields.text(numbers.RULE_TABLE, table), f"rules of table {table!r}"
+    )
+    for data in channel.dump(request):
+        chain, rule = codec.decode_rule(data)
+        if chain not in rules:
+            raise InterruptedDumpError(f"nftables: chain {chain!r} of {table!r} was made while it was read")
+        rules[chain].append(rule)
+    return tuple(replace(chains[name], rules=tuple(rules[name])) for name in sorted(chains))
+
+
+def _sets(channel: Channel, table: str) -> list[SetDefinition]:
+    request = Request(numbers.GET_SET, 0, fields.text(numbers.SET_TABLE, table), f"sets of table {table!r}")
+    return sorted(map(decode_set, channel.dump(request)), key=lambda definition: definition.name)
+
+
+def _elements(
+    channel: Channel, table: str, definition: SetDefinition
+) -> tuple[dict[bytes, Data], tuple[str, ...]]:
+    what = f"set {definition.name!r} of table {table!r}"
+    request = Request(numbers.GET_ELEMENT, 0, codec.elements_head(table, definition.name), what)
+    return decode_elements(definition, _lists(channel.dump(request)))
+
+
+def _lists(answers: list[bytes]) -> Iterator[bytes]:
+    for answer in answers:
+        for kind, value in attributes(answer):
+            if kind == numbers.ELEMENTS_LIST:
+                yield value
