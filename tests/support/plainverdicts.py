@@ -24,6 +24,7 @@ STEADY = {
     "end_of_life": "extended",
     "scanned_within": "24h",
     "coverage": "whole",
+    "boots_from": "any",
     "unknown_severity": "fail",
     "floor": "required",
     "genid": "ignored",
@@ -108,6 +109,8 @@ def answers(facts: Any, policy: dict[str, Any], now: datetime, before: dict[str,
         out["scanned"] = "pass"
     out["coverage"] = "pass"
     if not scan or not scan.inventory or (scan.problems and say["coverage"] == "whole"):
+        out["coverage"] = "unknown"
+    if facts.beside and say["boots_from"] == "disks":
         out["coverage"] = "unknown"
     out["advisories"] = "pass"
     if (

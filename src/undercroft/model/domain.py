@@ -179,6 +179,7 @@ class Domain:
         checkpoints: their names.
         managed_save: the path of its managed save image, "" for none.
         ownership: from its metadata.
+        beside: what it may run that none of its disks holds and no scan sees, in words ("a CD-ROM in sda").
         tainted: libvirt's marks ("custom-monitor", ...): somebody went past it.
         problem: why it could not be read whole, "" when it could.
     """
@@ -196,6 +197,7 @@ class Domain:
     checkpoints: tuple[str, ...] = ()
     managed_save: str = ""
     ownership: Ownership = Ownership()
+    beside: tuple[str, ...] = ()
     tainted: tuple[str, ...] = ()
     problem: str = ""
 

@@ -29,6 +29,7 @@ class Facts:
         expires_on: the first day on which the machine may not start any more, None for never.
         template: it is never started itself.
         genid: whether the definition has `<genid/>`; None for what has no definition.
+        beside: what the machine may run that none of its disks holds, in words.
         has_memory_snapshots: a state with RAM could be loaded at its next start.
         unholdable: interfaces whose traffic the host cannot hold back ("user 52:54:00:12:34:56").
         has_floor: the machine has reached something that a state of it can lack.
@@ -50,6 +51,7 @@ class Facts:
     expires_on: date | None = None
     template: bool = False
     genid: bool | None = None
+    beside: tuple[str, ...] = ()
     has_memory_snapshots: bool = False
     unholdable: tuple[str, ...] = ()
     has_floor: bool = False

@@ -46,6 +46,13 @@ class CoverageStance(StrEnum):
     ANY = "any"
 
 
+class BootStance(StrEnum):
+    """What a machine may run: what its disks hold, which scans read, or anything that its definition has."""
+
+    DISKS = "disks"
+    ANY = "any"
+
+
 class UnknownSeverity(StrEnum):
     """What a severity that no source gives counts as: the worst, or nothing."""
 
@@ -94,6 +101,7 @@ class Settings:
         end_of_life: which releases are taken.
         scanned_within: how old a scan may be.
         coverage: how much of the disks has to be read.
+        boots_from: what it may run.
         unknown_severity: what a severity that no source gives counts as under `fixable`.
         floor: whether a state may lack what its machine once had.
         genid: whether a machine's definition has to have `<genid/>`.
@@ -113,6 +121,7 @@ class Settings:
     end_of_life: Setting[EndOfLifeStance] = Setting(EndOfLifeStance.EXTENDED)
     scanned_within: Setting[timedelta] = Setting(timedelta(hours=24))
     coverage: Setting[CoverageStance] = Setting(CoverageStance.WHOLE)
+    boots_from: Setting[BootStance] = Setting(BootStance.ANY)
     unknown_severity: Setting[UnknownSeverity] = Setting(UnknownSeverity.FAIL)
     floor: Setting[Need] = Setting(Need.REQUIRED)
     genid: Setting[Need] = Setting(Need.IGNORED)

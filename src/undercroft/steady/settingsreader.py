@@ -11,6 +11,7 @@ from undercroft.model.verdict import Action
 from undercroft.steady import nodes
 from undercroft.steady.nodes import Node, Place
 from undercroft.steady.policy import (
+    BootStance,
     ConfirmStart,
     CoverageStance,
     EndOfLifeStance,
@@ -31,6 +32,7 @@ _STEADY_CHOICES: dict[str, type[StrEnum]] = {
     "known_exploited": Stance,
     "end_of_life": EndOfLifeStance,
     "coverage": CoverageStance,
+    "boots_from": BootStance,
     "unknown_severity": UnknownSeverity,
     "floor": Need,
     "genid": Need,

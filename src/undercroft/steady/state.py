@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from undercroft.model.verdict import Action, Outcome, RuleResult
 from undercroft.steady import durations, rules
 from undercroft.steady.facts import Facts
-from undercroft.steady.policy import DEFAULT, CoverageStance, Need, Setting, Settings
+from undercroft.steady.policy import DEFAULT, BootStance, CoverageStance, Need, Setting, Settings
 
 
 def results(facts: Facts, settings: Settings, now: datetime) -> dict[str, RuleResult]:
@@ -42,8 +42,12 @@ def _coverage(facts: Facts, settings: Settings) -> RuleResult:
     if not facts.was_read:
         reason = problems[0] if problems else "nothing of it could be read"
         return _result(name, Outcome.UNKNOWN, reason, setting, problems)
+    if facts.beside and settings.boots_from.value is BootStance.DISKS:
+        reason = f"it may run what no disk of it holds: {rules.listed(facts.beside)}"
+        return _result(name, Outcome.UNKNOWN, reason, settings.boots_from, facts.beside)
     if not problems:
-        return _result(name, Outcome.PASS, "all that may hold software was read", setting)
+        also = f"; not {rules.listed(facts.beside)}, which it may run too" if facts.beside else ""
+        return _result(name, Outcome.PASS, f"all of its disks that may hold software was read{also}", setting)
     if setting.value is CoverageStance.ANY:
         reason = f"it was not read whole, which the policy accepts: {problems[0]}"
         return _result(name, Outcome.PASS, reason, setting, problems)

@@ -79,6 +79,7 @@ FACTS = st.builds(
     below_floor=st.sampled_from([(), ("CVE-1 in zlib",)]),
     floor_unproven=st.sampled_from([(), ("zlib",)]),
     goes_on=st.booleans(),
+    beside=st.sampled_from([(), ("the cdrom in sda",)]),
     in_quarantine=st.booleans(),
     running=st.booleans(),
 )
@@ -101,6 +102,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
         end_of_life=st.sampled_from(["forbid", "extended", "allow"]),
         scanned_within=st.sampled_from(["1h", "24h", "30d"]),
         coverage=st.sampled_from(["whole", "any"]),
+        boots_from=st.sampled_from(["disks", "any"]),
         unknown_severity=st.sampled_from(["fail", "pass"]),
         floor=st.sampled_from(["required", "ignored"]),
         genid=st.sampled_from(["required", "ignored"]),

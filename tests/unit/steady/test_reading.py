@@ -15,6 +15,7 @@ from undercroft.errors import InputError
 from undercroft.model.finding import Severity
 from undercroft.model.verdict import Action
 from undercroft.steady.policy import (
+    BootStance,
     ConfirmStart,
     CoverageStance,
     EndOfLifeStance,
@@ -39,6 +40,7 @@ defaults:
     end_of_life: forbid
     scanned_within: 36h
     coverage: any
+    boots_from: disks
     unknown_severity: pass
     floor: ignored
     genid: required
@@ -85,6 +87,7 @@ def test_every_key_of_the_settings_is_read_and_knows_its_line() -> None:
         "end_of_life": EndOfLifeStance.FORBID,
         "scanned_within": timedelta(hours=36),
         "coverage": CoverageStance.ANY,
+        "boots_from": BootStance.DISKS,
         "unknown_severity": UnknownSeverity.PASS,
         "floor": Need.IGNORED,
         "genid": Need.REQUIRED,

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from undercroft.adapters.libvirt import domain_xml
+from undercroft.adapters.libvirt.boot_xml import runs_beside
 from undercroft.adapters.libvirt.domain_xml import DomainDefinition, parse_root
 from undercroft.adapters.libvirt.ownership_xml import parse_ownership
 from undercroft.errors import InputError
@@ -25,13 +26,14 @@ _HOST_VOLUMES = frozenset({"file", "block"})
 
 @dataclass(frozen=True, slots=True)
 class MachineDefinition:
-    """What a domain's XML says of it, with `disks` as in `DomainDefinition`."""
+    """What a domain's XML says of it, with `disks` as in `DomainDefinition`, `beside` as in `Domain`."""
 
     disks: DomainDefinition
     libvirt_id: int
     genid: bool
     interfaces: tuple[Interface, ...]
     ownership: Ownership
+    beside: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def parse_machine(untrusted_xml: str) -> MachineDefinition:
         genid=root.find("genid") is not None,
         interfaces=tuple(_interface(element, live=libvirt_id > 0) for element in interfaces),
         ownership=parse_ownership(root),
+        beside=runs_beside(root),
     )
 
 

@@ -196,6 +196,7 @@ class Surveyor:
             ),
             interfaces=tuple(self._with_bridge(interface) for interface in definition.interfaces),
             ownership=definition.ownership,
+            beside=definition.beside,
         )
 
     def _save_image(self, name: str) -> str:

@@ -103,6 +103,7 @@ def of_domain(facts: Facts, domain: Domain, holds: Mapping[str, Hold]) -> Facts:
         expires_on=ownership.expires_on,
         template=ownership.template,
         genid=domain.genid,
+        beside=domain.beside,
         has_memory_snapshots=facts.has_memory_snapshots
         or any(snapshot.memory != "no" for snapshot in domain.snapshots),
         unholdable=unholdable(domain.interfaces),

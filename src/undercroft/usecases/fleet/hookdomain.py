@@ -47,4 +47,5 @@ def hooked_domain(event: HookEvent, before: Domain | None, volumes: VolumePaths)
             for item in definition.interfaces
         ),
         ownership=definition.ownership,
+        beside=definition.beside,
     )
