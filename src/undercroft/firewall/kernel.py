@@ -289,7 +289,7 @@ FIELD_BYTES: Mapping[str, int] = {
 """Length of each field; in a concatenation each is padded with zeros to a multiple of 4 bytes."""
 
 Element = tuple[bytes, bytes | Verdict | None]
-"""A key as it stands in registers (padded), and a map's data."""
+"""A key, one field as it is, several each padded (`FIELD_BYTES`), and a map's data."""
 
 
 @dataclass(frozen=True, slots=True)
