@@ -1,23 +1,24 @@
 """Elements of sets and maps <-> netlink attributes; made for tens of thousands.
 
-Keys are values as they stand in registers: padded with zeros to a multiple of 4 bytes. The kernel keeps the
-key of a set of one field without that padding; it is taken off and put on here.
 Source: include/uapi/linux/netfilter/nf_tables.h, enum nft_set_elem_attributes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from undercroft.adapters.netlinkcodec import MAX_ATTRIBUTE_BYTES, attributes, nested
+from undercroft.adapters.netlinkcodec import MAX_ATTRIBUTE_BYTES, attribute, attributes, nested
 from undercroft.adapters.nftables import fields, numbers
 from undercroft.adapters.nftables.fields import Fields, UnknownShapeError
-from undercroft.adapters.nftables.sets import MARK_BYTES, key_shape
+from undercroft.adapters.nftables.sets import MARK_BYTES, key_bytes
 from undercroft.errors import InputError
-from undercroft.firewall.kernel import REGISTER_BYTES, SetDefinition, Verdict
+from undercroft.firewall.kernel import SetDefinition, Verdict
 
 Data = bytes | Verdict | None
 
 MAX_LIST_BYTES = MAX_ATTRIBUTE_BYTES - 1024
 """Of the elements in one message, which are all in one attribute."""
+
+_KEY_OFFSET = 8
+"""Of a key in its element: after the headers of the key and of its value."""
 
 _ELEMENT_WORDS = {
     numbers.ELEMENT_FLAGS: "elements with flags",
@@ -76,19 +77,16 @@ def decode_elements(
 
 class _Encoder:
     def __init__(self, definition: SetDefinition) -> None:
-        shape = key_shape(definition)
         self._definition = definition
-        self._shape = shape
-        self._padding = bytes(shape.padded - shape.kept)
+        self._key_bytes = key_bytes(definition)
         self._frames: dict[Data, tuple[bytes, bytes]] = {}
 
     def encode(self, key: bytes, data: Data) -> bytes:
         """Return one element of a list."""
-        shape = self._shape
-        if len(key) != shape.padded or (self._padding and not key.endswith(self._padding)):
+        if len(key) != self._key_bytes:
             raise InputError(
-                f"set {self._definition.name!r}: key {key.hex()} of {len(key)} bytes; {shape.padded} are "
-                f"expected, of which the last {len(self._padding)} are zeros"
+                f"set {self._definition.name!r}: key {key.hex()} of {len(key)} bytes; "
+                f"{self._key_bytes} are expected"
             )
         frame = self._frames.get(data)
         if frame is None:
@@ -98,10 +96,10 @@ class _Encoder:
     def _frame(self, data: Data) -> tuple[bytes, bytes]:
         """Return what stands before and after each key that has this data."""
         encoded = self._encoded_data(data)
-        key = fields.value(numbers.ELEMENT_KEY, bytes(self._shape.kept))
+        key = fields.value(numbers.ELEMENT_KEY, bytes(self._key_bytes))
         element = nested(numbers.LIST_ELEMENT, key, encoded)
-        end = len(element) - len(encoded)
-        return element[: end - self._shape.padded], encoded
+        start = _KEY_OFFSET + len(attribute(numbers.LIST_ELEMENT, b""))
+        return element[:start], element[start + self._key_bytes :]
 
     def _encoded_data(self, data: Data) -> bytes:
         wanted = self._definition.data
@@ -120,17 +118,16 @@ class _Decoder:
     def __init__(self, definition: SetDefinition) -> None:
         self.elements: dict[bytes, Data] = {}
         self.unknown: set[str] = set()
-        self._is_map = bool(definition.data)
         self._data: dict[bytes, Data] = {}
         self._head = b""
-        self._key_end = 0
+        self._key_end = self._rest_at = 0
 
     def decode(self, element: bytes) -> None:
         """Take in one element of a list."""
         end = self._key_end
-        if end and element[:8] == self._head:
-            key = element[8:end]
-            rest = element[end:]
+        if end and element[:_KEY_OFFSET] == self._head:
+            key = element[_KEY_OFFSET:end]
+            rest = element[self._rest_at :]
             if not rest:
                 self.elements[key] = None
                 return
@@ -147,11 +144,9 @@ class _Decoder:
             self.elements[b""] = None
             return
         key = given.value(numbers.ELEMENT_KEY)
-        padded = key + bytes(-len(key) % REGISTER_BYTES)
-        data = (
-            self._decoded_data(given.raw(numbers.ELEMENT_DATA)) if given.has(numbers.ELEMENT_DATA) else None
-        )
-        self.elements[padded] = data
+        has_data = given.has(numbers.ELEMENT_DATA)
+        data = self._decoded_data(given.raw(numbers.ELEMENT_DATA)) if has_data else None
+        self.elements[key] = data
         given.ignore(*_HARMLESS)
         self.unknown.update(
             _ELEMENT_WORDS.get(kind, f"attribute {kind} of elements") for kind in given.left()
@@ -161,11 +156,12 @@ class _Decoder:
 
     def _learn(self, element: bytes, key: bytes, data: Data) -> None:
         """Remember the frame of an element, by which others like it are read without looking into each."""
-        end = 8 + len(key) + (-len(key) % 4)
-        if element[8 : 8 + len(key)] == key:
-            self._head, self._key_end = element[:8], end
+        end = _KEY_OFFSET + len(key)
+        rest_at = end + -len(key) % 4
+        if element[_KEY_OFFSET:end] == key and not any(element[end:rest_at]):
+            self._head, self._key_end, self._rest_at = element[:_KEY_OFFSET], end, rest_at
             if data is not None:
-                self._data[element[end:]] = data
+                self._data[element[rest_at:]] = data
 
     def _decoded_data(self, data: bytes) -> Data:
         try:

@@ -5,7 +5,6 @@ Source: include/uapi/linux/netfilter/nf_tables.h, enum nft_set_attributes; nf_ta
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from undercroft.adapters.netlinkcodec import attribute, nested
@@ -35,16 +34,8 @@ _FLAG_WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class KeyShape:
-    """How long a set's key is, in bytes: in registers, and as the kernel keeps it."""
-
-    padded: int
-    kept: int
-
-
-def key_shape(definition: SetDefinition) -> KeyShape:
-    """Return the lengths of a set's keys. Raises InputError for a field that this version does not know."""
+def key_bytes(definition: SetDefinition) -> int:
+    """Return the length of a set's keys. Raises InputError for a field that this version does not know."""
     if not 1 <= len(definition.key) <= numbers.MAX_FIELDS:
         raise InputError(
             f"set {definition.name!r} has {len(definition.key)} fields in its key; "
@@ -55,8 +46,8 @@ def key_shape(definition: SetDefinition) -> KeyShape:
             raise InputError(
                 f"set {definition.name!r}: {name!r} is no field; use one of {sorted(FIELD_BYTES)}"
             )
-    padded = sum(_padded(FIELD_BYTES[name]) for name in definition.key)
-    return KeyShape(padded, padded if len(definition.key) > 1 else FIELD_BYTES[definition.key[0]])
+    lengths = [FIELD_BYTES[name] for name in definition.key]
+    return lengths[0] if len(lengths) == 1 else sum(map(_padded, lengths))
 
 
 def set_attributes(definition: SetDefinition, identity: int) -> bytes:
@@ -79,7 +70,7 @@ def set_attributes(definition: SetDefinition, identity: int) -> bytes:
     parts = [
         fields.text(numbers.SET_NAME, definition.name),
         fields.number(numbers.SET_ID, identity),
-        fields.number(numbers.SET_KEY_LENGTH, key_shape(definition).kept),
+        fields.number(numbers.SET_KEY_LENGTH, key_bytes(definition)),
         fields.number(numbers.SET_KEY_TYPE, key_type),
         fields.number(numbers.SET_FLAGS, _flags(definition)),
         nested(numbers.SET_DESCRIPTION, *_description(definition)),
