@@ -289,7 +289,7 @@ def _of_bridge(bridge: BridgeFacts) -> Iterator[Finding]:
         )
     if bridge.stp:
         found = "frames to 01:80:c2:00:00:00 go to its spanning tree through no hook: a machine can speak it"
-        yield Finding(Danger.BYPASS, name, found, f"ip link set {bridge.name} type bridge stp_state 0")
+        yield Finding(Danger.ASSUMPTION, name, found, f"ip link set {bridge.name} type bridge stp_state 0")
 
 
 def _of_bridge_calls(facts: Surroundings) -> Iterator[Finding]:

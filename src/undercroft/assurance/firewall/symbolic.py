@@ -9,8 +9,8 @@ names its place: an expression, a key, a register that its rule has not set, a s
 """
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import z3
@@ -55,7 +55,6 @@ from undercroft.firewall.kernel import (
     Operator,
     Payload,
     Range,
-    Rule,
     SetDefinition,
     SetMark,
     Table,
@@ -91,14 +90,30 @@ class Passage:
     written: tuple[Written, ...]
 
 
+_Writes = tuple[Written, ...]
+
+
 @dataclass(slots=True)
 class _Frame:
-    """A rule as it runs: registers by byte, whether it still does, and the verdict that it has come to."""
+    """A rule as it runs.
+
+    Attributes:
+        place: for messages.
+        live: for which packets it still runs.
+        known: what they have written before.
+        registers: by byte.
+        verdicts: what it has come to, for which packets.
+        ended: for which packets it has come to a verdict.
+        writes: what it writes itself.
+    """
 
     place: str
     live: Truth
+    known: _Writes
     registers: list[Byte | None] = field(default_factory=lambda: [None] * (REGISTERS * REGISTER_BYTES))
     verdicts: list[tuple[Truth, Verdict]] = field(default_factory=list)
+    ended: list[Truth] = field(default_factory=list)
+    writes: list[Written] = field(default_factory=list)
 
     def read(self, register: int, length: int) -> Bytes:
         """Return bytes that the rule has put there before."""
@@ -124,19 +139,45 @@ class _Frame:
         """End the rule for packets that do not meet this."""
         self.live = both(self.live, condition)
 
+    def conclude(self, verdicts: Sequence[tuple[Truth, Verdict]]) -> None:
+        """Give verdicts to all that is live; those to which `continue` is given go on with the rule."""
+        going = [condition for condition, verdict in verdicts if verdict.code is Code.CONTINUE]
+        rest = either(going)
+        self.verdicts += [pair for pair in verdicts if pair[1].code is not Code.CONTINUE]
+        self.ended.append(self.live if rest is FALSE else both(self.live, negated(rest)))
+        self.live = both(self.live, rest)
+
+    def left(self) -> _Writes:
+        """Return what may have been written by packets that go on with the next rule."""
+        ended = {id(condition) for condition in self.ended}
+        return tuple(write for write in self.writes if id(write.condition) not in ended)
+
 
 @dataclass(slots=True)
-class _State:
-    """What a packet takes along from rule to rule, and from hook to hook."""
+class _Run:
+    """A chain that runs, with all that it goes or jumps to.
+
+    Attributes:
+        mark: of the packet, as the rules before have left it.
+        accepted: for which packets it came to `accept`.
+        written: all that was written.
+        pending: where packets go that will not come back; None where they come back to a rule that jumped.
+        returned: which packets come to an end without a verdict, with what they have written.
+    """
 
     mark: Bytes
     accepted: list[Truth] = field(default_factory=list)
-    dropped: list[Truth] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
+    pending: dict[str, list[tuple[Truth, _Writes]]] | None = None
+    returned: list[tuple[Truth, _Writes]] = field(default_factory=list)
 
 
 class Executor:
-    """Runs a table's chains over a packet."""
+    """Runs a table's chains over a packet.
+
+    A chain that packets go to for good runs once, for all that come to it; a chain that is jumped to runs
+    once for each mark that packets may bring, and its outcome is taken over by each rule that jumps there.
+    """
 
     def __init__(self, table: Table, packet: SymbolicPacket, sets: Sets) -> None:
         """Take a table.
@@ -165,16 +206,17 @@ class Executor:
         self._definitions = {definition.name: definition for definition in table.sets}
         self._table = table
         self._hook = Hook.PREROUTING
+        self._jumps: dict[tuple[object, ...], tuple[_Run, Bytes, _Writes]] = {}
+        self._order: list[str] | None = None
         if len(self._chains) != len(table.chains) or len(self._definitions) != len(table.sets):
             raise UnsupportedError(f"table {table.name}: two chains or two sets have one name: read it again")
 
-    def hook(self, hook: Hook, mark: Bytes, before: Sequence[Written] = ()) -> Passage:
+    def hook(self, hook: Hook, mark: Bytes) -> Passage:
         """Return what the base chains of a hook do, in the order of their priorities.
 
         Args:
             hook: which.
             mark: of the packet when it comes there, 4 bytes in memory order.
-            before: what the packet has written at hooks before.
 
         Raises:
             UnsupportedError: something that is not known here; the message names its place.
@@ -189,56 +231,116 @@ class Executor:
                     "their order is not known: give them different ones"
                 )
         self._hook = hook
-        state, live = _State(mark, written=list(before)), TRUE
+        self._jumps.clear()
+        live, written = TRUE, list[Written]()
         for chain in chains:
             if chain.policy not in {Code.ACCEPT, Code.DROP}:
                 raise UnsupportedError(f"chain {chain.name}: policy {chain.policy} is none of the kernel's")
-            state.accepted = []
-            rest = self._chain(chain, live, state, 0)
-            live = either([*state.accepted, *([rest] if chain.policy is Code.ACCEPT else [])])
-        return Passage(live, state.mark, tuple(state.written))
+            run = _Run(mark, pending={})
+            self._base(chain, live, tuple(written), run)
+            rest = [condition for condition, _ in run.returned] if chain.policy is Code.ACCEPT else []
+            live, mark = either([*run.accepted, *rest]), run.mark
+            written += run.written
+        return Passage(live, mark, tuple(written))
 
-    def _chain(self, chain: Chain, live: Truth, state: _State, depth: int) -> Truth:
-        """Run a chain; return for which packets it ends without a verdict: by its end or by `return`."""
+    def _base(self, chain: Chain, live: Truth, known: _Writes, run: _Run) -> None:
+        """Run a base chain, then what it goes to, each chain after all that may go there."""
+        assert run.pending is not None
+        run.pending[chain.name] = [(live, known)]
+        for name in self._sorted():
+            entries = run.pending.pop(name, [])
+            if entries:
+                known = _merged(writes for _, writes in entries)
+                self._chain(self._chains[name], either([one for one, _ in entries]), known, run, 0)
+
+    def _chain(self, chain: Chain, live: Truth, known: _Writes, run: _Run, depth: int) -> None:
+        """Run a chain's rules; what comes to no verdict is added to `run.returned`."""
         if depth > MAX_JUMPS:
             raise UnsupportedError(f"chain {chain.name}: jumps nest deeper than {MAX_JUMPS}")
-        returned: list[Truth] = []
-        for number_, rule in enumerate(chain.rules, 1):
+        for place, rule in enumerate(chain.rules, 1):
             if live is FALSE:
-                break
-            frame = _Frame(f"chain {chain.name}, rule {number_}", live)
-            self._rule(rule, frame, state)
-            back: list[Truth] = []
+                return
+            frame = _Frame(f"chain {chain.name}, rule {place}", live, known)
+            for expression in rule.expressions:
+                if frame.live is not FALSE:
+                    self._expression(expression, frame, run)
+            run.written += frame.writes
+            # A verdict without a condition lets nothing by; the term would say so less plainly.
+            whole = any(ended is live for ended in frame.ended)
+            live = FALSE if whole else both(live, *(negated(ended) for ended in frame.ended))
+            known = (*known, *frame.left())
             for condition, verdict in frame.verdicts:
-                live = both(live, negated(condition))
-                self._verdict(verdict, condition, state, frame.place, depth, (returned, back))
-            live = either([live, *back])
-        return either([*returned, live])
+                back = self._verdict(verdict, condition, frame, run, depth)
+                if back is not None:
+                    live, known = either([live, back[0]]), _merged((known, back[1]))
+        run.returned.append((live, known))
 
     def _verdict(
-        self,
-        verdict: Verdict,
-        condition: Truth,
-        state: _State,
-        place: str,
-        depth: int,
-        ends: tuple[list[Truth], list[Truth]],
-    ) -> None:
-        """Follow a verdict; `ends` takes what leaves the chain and what goes on with its next rule."""
-        returned, back = ends
+        self, verdict: Verdict, condition: Truth, frame: _Frame, run: _Run, depth: int
+    ) -> tuple[Truth, _Writes] | None:
+        """Follow a verdict; return what comes back to the next rule."""
+        known = (*frame.known, *frame.writes)
         match verdict.code:
             case Code.ACCEPT:
-                state.accepted.append(condition)
-            case Code.DROP:
-                state.dropped.append(condition)
+                run.accepted.append(condition)
             case Code.RETURN:
-                returned.append(condition)
-            case Code.JUMP:
-                back.append(self._chain(self._target(verdict, place), condition, state, depth + 1))
+                run.returned.append((condition, known))
+            case Code.GOTO if run.pending is not None:
+                target = self._target(verdict, frame.place)
+                run.pending.setdefault(target.name, []).append((condition, known))
             case Code.GOTO:
-                returned.append(self._chain(self._target(verdict, place), condition, state, depth + 1))
-            case Code.CONTINUE:
-                back.append(condition)
+                back = self._jump(self._target(verdict, frame.place), condition, known, run, depth)
+                run.returned.append(back)
+            case Code.JUMP:
+                return self._jump(self._target(verdict, frame.place), condition, known, run, depth)
+            case _:
+                pass
+        return None
+
+    def _jump(
+        self, chain: Chain, condition: Truth, known: _Writes, run: _Run, depth: int
+    ) -> tuple[Truth, _Writes]:
+        """Take over what a chain does, and return for which packets it comes to no verdict."""
+        place = (chain.name, *map(id, run.mark), *map(id, known))
+        if place not in self._jumps:
+            inner = _Run(run.mark)
+            self._chain(chain, TRUE, known, inner, depth + 1)
+            self._jumps[place] = (inner, run.mark, known)  # what is named by id has to stay alive
+        inner = self._jumps[place][0]
+        run.accepted += [both(condition, accepted) for accepted in inner.accepted]
+        run.written += [replace(write, condition=both(condition, write.condition)) for write in inner.written]
+        run.mark = chosen(condition, inner.mark, run.mark)
+        back = both(condition, either([returned for returned, _ in inner.returned]))
+        return back, _merged(writes for returned, writes in inner.returned if returned is not FALSE)
+
+    def _sorted(self) -> list[str]:
+        """Return the chains, each after all that go or jump to it."""
+        if self._order is None:
+            done: dict[str, None] = {}
+            for name in self._chains:
+                self._visit(name, done, ())
+            self._order = list(reversed(done))
+        return self._order
+
+    def _visit(self, name: str, done: dict[str, None], way: tuple[str, ...]) -> None:
+        if name in way:
+            raise UnsupportedError(f"chain {name}: it is reached from itself by {' -> '.join(way)}")
+        if name in done:
+            return
+        for place, rule in enumerate(self._chains[name].rules, 1):
+            for expression in rule.expressions:
+                for verdict in self._given(expression):
+                    if verdict.code in {Code.GOTO, Code.JUMP}:
+                        target = self._target(verdict, f"chain {name}, rule {place}")
+                        self._visit(target.name, done, (*way, name))
+        done[name] = None
+
+    def _given(self, expression: Expression) -> Sequence[Verdict]:
+        if isinstance(expression, Immediate):
+            return (expression.verdict,)
+        if isinstance(expression, Lookup) and expression.verdicts:
+            return self._sets.verdicts(expression.set_name)
+        return ()
 
     def _target(self, verdict: Verdict, place: str) -> Chain:
         chain = self._chains.get(verdict.chain)
@@ -246,16 +348,10 @@ class Executor:
             raise UnsupportedError(f"{place}: {verdict.code} to {verdict.chain!r}, no chain to go to")
         return chain
 
-    def _rule(self, rule: Rule, frame: _Frame, state: _State) -> None:
-        for expression in rule.expressions:
-            if frame.live is FALSE:
-                return
-            self._expression(expression, frame, state)
-
-    def _expression(self, expression: Expression, frame: _Frame, state: _State) -> None:
+    def _expression(self, expression: Expression, frame: _Frame, run: _Run) -> None:
         match expression:
             case SetMark(register):
-                state.mark = chosen(frame.live, frame.read(register, REGISTER_BYTES), state.mark)
+                run.mark = chosen(frame.live, frame.read(register, REGISTER_BYTES), run.mark)
             case Compare(register, operator, data):
                 frame.require(_compared(frame.read(register, len(data)), operator, data))
             case Range(register, low, high, inverted):
@@ -263,11 +359,11 @@ class Executor:
                 within = both(z3.UGE(value, number(low)), z3.ULE(value, number(high)))
                 frame.require(negated(within) if inverted else within)
             case Lookup():
-                self._lookup(expression, frame, state)
+                self._lookup(expression, frame)
             case Immediate(verdict):
-                _conclude(frame, frame.live, verdict)
+                frame.conclude([(frame.live, verdict)])
             case Update():
-                self._update(expression, frame, state)
+                self._update(expression, frame)
             case Limit():
                 frame.require(z3.Bool(f"limit {frame.place}"))
             case Log() | Counter():
@@ -278,10 +374,10 @@ class Executor:
                     "nothing is proven while it stands there"
                 )
             case _:
-                self._load(expression, frame, state)
+                self._load(expression, frame, run)
 
     def _load(
-        self, expression: Payload | Meta | Bitwise | Load | Conntrack, frame: _Frame, state: _State
+        self, expression: Payload | Meta | Bitwise | Load | Conntrack, frame: _Frame, run: _Run
     ) -> None:
         """Run what fills registers."""
         match expression:
@@ -289,7 +385,7 @@ class Executor:
                 frame.require(self._packet.reaches(base, offset + length))
                 frame.write(register, self._packet.load(base, offset, length))
             case Meta(register, key):
-                self._meta(register, key, frame, state)
+                self._meta(register, key, frame, run)
             case Bitwise(source, target, mask, xor):
                 frame.write(target, _masked(frame.read(source, len(mask)), mask, xor))
             case Load(register, data):
@@ -297,7 +393,7 @@ class Executor:
             case Conntrack(register):
                 frame.write(register, self._packet.state)
 
-    def _meta(self, register: int, key: Key, frame: _Frame, state: _State) -> None:
+    def _meta(self, register: int, key: Key, frame: _Frame, run: _Run) -> None:
         packet = self._packet
         incoming = self._hook in {Hook.PREROUTING, Hook.INPUT, Hook.FORWARD}
         outgoing = self._hook in {Hook.FORWARD, Hook.OUTPUT, Hook.POSTROUTING}
@@ -311,7 +407,7 @@ class Executor:
             case Key.OUTPUT_INDEX:
                 data = packet.output_index if outgoing else _NO_INDEX
             case Key.MARK:
-                data = state.mark
+                data = run.mark
             case Key.PROTOCOL:
                 data = packet.ethernet_protocol()
             case Key.NETWORK_FAMILY:
@@ -325,7 +421,7 @@ class Executor:
                 data = packet.length_bytes()
         frame.write(register, data)
 
-    def _lookup(self, lookup: Lookup, frame: _Frame, state: _State) -> None:
+    def _lookup(self, lookup: Lookup, frame: _Frame) -> None:
         definition = self._definition(lookup.set_name, frame)
         if lookup.inverted and (lookup.verdicts or lookup.target is not None):
             raise UnsupportedError(f"{frame.place}: an inverted lookup in {lookup.set_name} can give nothing")
@@ -336,7 +432,7 @@ class Executor:
                 f"which gives {definition.data or 'none'}"
             )
         key = frame.read(lookup.register, key_bytes(definition))
-        found = self._found(lookup.set_name, key, state)
+        found = self._found(lookup.set_name, key, frame)
         if lookup.inverted:
             frame.require(negated(found))
             return
@@ -344,29 +440,28 @@ class Executor:
         if lookup.target is not None:
             frame.write(lookup.target, self._sets.data(lookup.set_name, key))
         if lookup.verdicts:
-            live = frame.live
-            given = self._sets.verdicts(lookup.set_name)
+            live, given = frame.live, self._sets.verdicts(lookup.set_name)
             if not given:
                 frame.require(FALSE)  # a map of nothing never has the key
-            for verdict in given:
-                _conclude(frame, both(live, self._sets.gives(lookup.set_name, key, verdict)), verdict)
+                return
+            frame.conclude([(both(live, self._sets.gives(lookup.set_name, key, one)), one) for one in given])
 
-    def _found(self, name: str, key: Bytes, state: _State) -> Truth:
+    def _found(self, name: str, key: Bytes, frame: _Frame) -> Truth:
         """A key is in a set when it was, or when this very packet has put it there."""
         fresh = [
             both(written.condition, same(joined(written.key), joined(key)))
-            for written in state.written
+            for written in (*frame.known, *frame.writes)
             if written.set_name == name
         ]
         return either([self._sets.holds(name, key), *fresh])
 
-    def _update(self, update: Update, frame: _Frame, state: _State) -> None:
+    def _update(self, update: Update, frame: _Frame) -> None:
         definition = self._definition(update.set_name, frame)
         if not definition.dynamic or definition.data:
             raise UnsupportedError(f"{frame.place}: adds to {update.set_name}, which is no dynamic set")
         key = frame.read(update.register, key_bytes(definition))
-        frame.require(either([self._found(update.set_name, key, state), room(update.set_name)]))
-        state.written.append(Written(update.set_name, frame.live, key, update.timeout_ms))
+        frame.require(either([self._found(update.set_name, key, frame), room(update.set_name)]))
+        frame.writes.append(Written(update.set_name, frame.live, key, update.timeout_ms))
 
     def _definition(self, name: str, frame: _Frame) -> SetDefinition:
         definition = self._definitions.get(name)
@@ -385,11 +480,9 @@ def host_order(value: int) -> bytes:
     return value.to_bytes(4, sys.byteorder)
 
 
-def _conclude(frame: _Frame, condition: Truth, verdict: Verdict) -> None:
-    """Give a verdict; `continue` lets the rule's next expression run."""
-    if verdict.code is not Code.CONTINUE:
-        frame.verdicts.append((condition, verdict))
-        frame.live = FALSE if condition is frame.live else both(frame.live, negated(condition))
+def _merged(parts: Iterable[_Writes]) -> _Writes:
+    """Return what any of the ways has written, each once."""
+    return tuple({id(write): write for part in parts for write in part}.values())
 
 
 def _masked(source: Bytes, mask: bytes, xor: bytes) -> Bytes:

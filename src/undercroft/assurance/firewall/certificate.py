@@ -1,0 +1,153 @@
+"""What a proof of the packet filter leaves: what was proven, of what, under which assumptions, and what not.
+
+A certificate is a value; `text` is how it is printed, `statement` is what a key signs. A signature by the key
+of the audit log makes it evidence for others; without one it is a note of this host to itself.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+
+from undercroft.assurance.firewall.example import Example
+from undercroft.firewall.kernel import Hook, Table
+
+_DOMAIN = "undercroft-firewall-certificate-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Theorem:
+    """One thing that was shown.
+
+    Attributes:
+        name: "bridged", "to-host", "from-host", "contents of owned4", "never world -> db".
+        says: what it means, in a sentence.
+        cases: how many elements, pairs or formulas it was shown over.
+    """
+
+    name: str
+    says: str
+    cases: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The kernel's table is the policy.
+
+    Attributes:
+        table: its name.
+        generation: of the kernel's tables when it was read; a later one is not certified.
+        policy_digest: of the policy.
+        fleet_digest: of the machines, as the filter knows them.
+        bytecode_digest: of chains and set definitions, as they were read.
+        contents_digest: of the sets' elements; those that rules add are no part of it.
+        theorems: what was shown.
+        assumptions: what has to hold for it.
+        not_covered: what it says nothing about.
+        proven_at: when.
+        key: of the signature, in hexadecimal, "" for none.
+        signature: over `statement`, in hexadecimal.
+    """
+
+    table: str
+    generation: int
+    policy_digest: str
+    fleet_digest: str
+    bytecode_digest: str
+    contents_digest: str
+    theorems: tuple[Theorem, ...]
+    assumptions: tuple[str, ...]
+    not_covered: tuple[str, ...]
+    proven_at: datetime
+    key: str = ""
+    signature: str = ""
+
+    def statement(self) -> bytes:
+        """Return what is signed: canonical JSON of everything but the signature."""
+        names = [
+            item.name for item in fields(self) if item.name not in {"signature", "proven_at", "theorems"}
+        ]
+        value = [
+            _DOMAIN,
+            {name: getattr(self, name) for name in names},
+            [[theorem.name, theorem.says, theorem.cases] for theorem in self.theorems],
+            self.proven_at.astimezone(UTC).isoformat(),
+        ]
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+    def text(self) -> str:
+        """Return it for people."""
+        lines = [
+            f"Certificate for table {self.table}, generation {self.generation}, "
+            f"{self.proven_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+            f"policy   {self.policy_digest}",
+            f"fleet    {self.fleet_digest}",
+            f"bytecode {self.bytecode_digest}",
+            f"contents {self.contents_digest}",
+            "",
+            "Shown:",
+            *(f"  {theorem.name}: {theorem.says} ({theorem.cases:,})" for theorem in self.theorems),
+            "",
+            "Assumed:",
+            *(f"  {line}" for line in self.assumptions),
+            "",
+            "Not covered:",
+            *(f"  {line}" for line in self.not_covered),
+            "",
+            f"Signed with {self.key}: {self.signature}" if self.signature else "Not signed",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """The kernel's table is not the policy.
+
+    Attributes:
+        theorem: what does not hold.
+        says: how, in a sentence.
+        set_name: of the set whose contents differ, "" for none.
+        key: of the element that differs.
+        expected: what the policy has for it: "absent", or its data.
+        found: what the kernel has.
+        packet: one that the kernel treats otherwise than the policy; None where none was found.
+        kernel_passes: what the kernel does with it.
+        policy_passes: what the policy does with it.
+    """
+
+    theorem: str
+    says: str
+    set_name: str = ""
+    key: bytes = b""
+    expected: str = ""
+    found: str = ""
+    packet: Example | None = None
+    kernel_passes: bool = False
+    policy_passes: bool = False
+
+    def text(self) -> str:
+        """Return it for people."""
+        lines = [f"Not proven: {self.theorem}: {self.says}"]
+        if self.set_name:
+            lines.append(
+                f"  element {self.key.hex()} of {self.set_name}: expected {self.expected}, found {self.found}"
+            )
+        if self.packet is not None:
+            way = f"{self.packet.input_name or 'host'} -> {self.packet.output_name or 'host'}"
+            verdicts = f"the kernel {_word(self.kernel_passes)} it, the policy {_word(self.policy_passes)} it"
+            lines += [f"  packet {way}: {verdicts}", f"  {self.packet.frame.hex()}"]
+        return "\n".join(lines) + "\n"
+
+
+def bytecode_digest(table: Table) -> str:
+    """Return SHA-256 over chains, rules and set definitions; comments have no meaning and no part in it."""
+    plain = [
+        (chain.name, chain.hook, chain.priority, chain.policy, [rule.expressions for rule in chain.rules])
+        for chain in sorted(table.chains, key=lambda chain: (chain.hook or Hook.PREROUTING, chain.name))
+    ]
+    sets = sorted(table.sets, key=lambda definition: definition.name)
+    return hashlib.sha256(repr((table.name, table.flags, plain, sets)).encode()).hexdigest()
+
+
+def _word(passes: bool) -> str:
+    return "passes" if passes else "drops"

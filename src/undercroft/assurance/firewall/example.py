@@ -1,0 +1,107 @@
+"""A concrete packet out of what Z3 found: the frame's bytes, where it comes in and where it goes out."""
+
+import sys
+from dataclasses import dataclass
+
+import z3
+
+from undercroft.assurance.firewall.packet import EXTENSIONS, IPV4, SymbolicPacket
+from undercroft.assurance.firewall.terms import Bytes, Truth, joined
+from undercroft.firewall.kernel import Hook
+
+MAX_FRAME_BYTES = 1500
+EXTENSION_BYTES = 8
+IPV6_BYTES = 40
+FRAGMENT = 44
+_TRANSPORT_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A packet that tells two meanings apart.
+
+    Attributes:
+        hooks: that it passes, in order.
+        input_name: port where it comes in, "" for one of the host's own.
+        output_name: port where it goes out, "" for one to the host.
+        frame: from the Ethernet header on, with its VLAN tag.
+        mark: that it has before the first hook.
+        state: of its connection, a bit mask as the kernel has it.
+    """
+
+    hooks: tuple[Hook, ...]
+    input_name: str
+    output_name: str
+    frame: bytes
+    mark: int = 0
+    state: int = 0
+
+
+def buildable(packet: SymbolicPacket) -> Truth:
+    """Return what holds for packets that `example` can build: of moderate size, one extension header at most.
+
+    What it leaves out is no less filtered; it only makes no example.
+    """
+    later = z3.Implies(packet.walk_later, packet.network(6, 1)[0] == FRAGMENT)
+    plain = z3.And(packet.walk_ends, packet.walk_offset == IPV6_BYTES + EXTENSION_BYTES, later)
+    return z3.And(
+        z3.Not(packet.large),
+        z3.ULE(packet.length, MAX_FRAME_BYTES),
+        z3.Implies(packet.is_ipv6(), z3.Implies(packet.extended(), plain)),
+    )
+
+
+def example(packet: SymbolicPacket, model: z3.ModelRef, hooks: tuple[Hook, ...]) -> Example:
+    """Build the packet that a model describes.
+
+    Args:
+        packet: whose terms the model gives values to.
+        model: of a formula in which `buildable` holds.
+        hooks: that it passes.
+    """
+    tagged = z3.is_true(model.eval(packet.tagged, model_completion=True))
+    tag = _value(model, packet.tag) if tagged else b""
+    frame = _value(model, packet.link) + tag + _value(model, packet.kind) + _network(packet, model)
+    incoming = hooks[0] is not Hook.OUTPUT
+    outgoing = Hook.FORWARD in hooks or Hook.OUTPUT in hooks
+    return Example(
+        hooks,
+        _name(_value(model, packet.input_name)) if incoming else "",
+        _name(_value(model, packet.output_name)) if outgoing else "",
+        frame,
+        _number(_value(model, packet.mark)),
+        _number(_value(model, packet.state)),
+    )
+
+
+def _network(packet: SymbolicPacket, model: z3.ModelRef) -> bytes:
+    """Lay the transport header over what follows the network header."""
+    length = model.eval(packet.length, model_completion=True).as_long()
+    data = bytearray(_value(model, packet.network(0, max(length, 1)))[:length])
+    if z3.is_true(model.eval(packet.has_transport(), model_completion=True)):
+        start = model.eval(packet.transport_offset(), model_completion=True).as_long()
+        if _value(model, packet.kind) != IPV4 and data[6] in EXTENSIONS:
+            data[IPV6_BYTES:start] = _extension(packet, model)[: max(0, length - IPV6_BYTES)]
+        shown = _value(model, packet.transport(0, _TRANSPORT_BYTES))
+        data[start : start + len(shown)] = shown[: max(0, length - start)]
+    return bytes(data[:length])
+
+
+def _extension(packet: SymbolicPacket, model: z3.ModelRef) -> bytes:
+    """One extension header of 8 bytes; a fragment's offset is 8 bytes where it is not the first."""
+    following = model.eval(packet.walk_protocol, model_completion=True).as_long()
+    later = z3.is_true(model.eval(packet.walk_later, model_completion=True))
+    return bytes([following, 0, 0, 8 if later else 0, 0, 0, 0, 0])
+
+
+def _value(model: z3.ModelRef, data: Bytes) -> bytes:
+    found = model.eval(joined(data), model_completion=True).as_long()
+    return int(found).to_bytes(len(data), "big")
+
+
+def _name(name: bytes) -> str:
+    return name.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, sys.byteorder)
