@@ -34,7 +34,7 @@ class Zone:
 
 
 def zones(policy: FirewallPolicy) -> tuple[Zone, ...]:
-    """Return the zones, IPv4 first, smaller networks before larger; the order follows from the policy alone."""
+    """Return the zones, IPv4 first, smaller networks before larger; the order follows from the policy."""
     named = {network for flow in policy.flows for peer in (flow.source, flow.target) for network in _of(peer)}
     networks = sorted(
         named | set(marks.NOWHERE),

@@ -1,0 +1,187 @@
+"""Chains that find the target of a packet, and each target's own chain with what may reach it.
+
+A frame reaches a machine only with the MAC and an address of its port, so that flooding shows nothing to
+others. Outside, the target is what the address says. Who opens what is one look-up in the target's set,
+whatever the number of machines and flows.
+"""
+
+from undercroft.firewall import headers as h
+from undercroft.firewall import marks
+from undercroft.firewall.arriving import in_network
+from undercroft.firewall.expressions import (
+    ACCEPT,
+    DROP,
+    IN,
+    MARK,
+    OUT,
+    PROTOCOL,
+    Expressions,
+    decided,
+    equal,
+    found,
+    goto,
+    jump,
+    marked,
+    remembered,
+    rule,
+)
+from undercroft.firewall.grants import Granted, Side
+from undercroft.firewall.kernel import Chain, Code, Hook, Key, Limit, Log, Operator, Rule
+from undercroft.firewall.policy import FirewallPolicy, LogRate, OtherPorts
+from undercroft.firewall.senders import DENY, PRIORITY, closed_taps
+from undercroft.firewall.zones import Zone, zones
+
+DHCP_TIMEOUT_MS = 60_000
+
+_OURS = marked(marks.PREFIX_MASK, marks.PREFIX)
+
+
+def base_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
+    """Return the base chains of what is forwarded, of what the host gets and of what it sends."""
+    closed_out = [rule(tap, DENY) for tap in closed_taps(policy, Key.OUTPUT_NAME)]
+    closed_in = [rule(tap, DENY) for tap in closed_taps(policy, Key.INPUT_NAME)]
+    forward = (rule(_OURS, goto("reach")), rule(found("taps", OUT), goto("from-uplink")), *closed_out)
+    to_host = (rule(found("taps", IN), goto("enter")), *closed_in)
+    output = (rule(found("taps", OUT), goto("from-host")), *closed_out)
+    return (
+        Chain("forward", forward, Hook.FORWARD, PRIORITY, Code.ACCEPT),
+        Chain("input", to_host, Hook.INPUT, PRIORITY, Code.ACCEPT),
+        Chain("output", output, Hook.OUTPUT, PRIORITY, Code.ACCEPT),
+    )
+
+
+def reaching_chains(policy: FirewallPolicy, granted_zones: frozenset[int]) -> tuple[Chain, ...]:
+    """Return the chains from a packet that bears a mark to its target's chain.
+
+    Args:
+        policy: for its zones, and what other ports are.
+        granted_zones: marks of the zones that have a chain; others are denied.
+    """
+    found_zones = zones(policy)
+    return (
+        _reach("reach", "reach4", "reach6", "reach-arp"),
+        *_machines(policy.ports.others),
+        *_enter(),
+        _target(4, found_zones, granted_zones),
+        _target(6, found_zones, granted_zones),
+        Chain("deny", _deny(policy.log)),
+    )
+
+
+def side_chains(side: Side, granted: Granted, log: LogRate) -> tuple[Chain, ...]:
+    """Return the chain of one target, and for machines the one of who may look for them."""
+    name = side.name
+    told: tuple[Rule, ...] = ()
+    if granted.logged and log.packets:
+        told = (rule(found(f"logged-{name}", MARK, PROTOCOL, h.TARGET_PORT), _told(log, "allowed ")),)
+    rules = (
+        *told,
+        rule(found(f"to-{name}", MARK, PROTOCOL, h.TARGET_PORT), goto("opened")),
+        rule(found(f"back-{name}", MARK, PROTOCOL, h.SOURCE_PORT), goto("answered")),
+        rule(found(f"ping-{name}", MARK), jump("pinged")),
+        rule(found(f"pong-{name}", MARK), jump("ponged")),
+        rule(found(f"near-{name}", MARK), goto("other")),
+        rule(DENY),
+    )
+    chain = Chain(f"to-{name}", rules)
+    if not side.is_machine:
+        return (chain,)
+    return chain, Chain(f"near-{name}", (rule(found(f"near-{name}", MARK), ACCEPT), rule(DENY)))
+
+
+def _reach(name: str, chain4: str, chain6: str, chain_arp: str) -> Chain:
+    rules = (
+        rule(equal(h.ETHER_TYPE, h.IPV4), goto(chain4)),
+        rule(equal(h.ETHER_TYPE, h.IPV6), goto(chain6)),
+        rule(equal(h.ETHER_TYPE, h.ARP), goto(chain_arp)),
+        rule(DENY),
+    )
+    return Chain(name, rules)
+
+
+def _machines(others: OtherPorts) -> tuple[Chain, ...]:
+    """Return chains that find a machine behind the port, and else leave the bridge by an uplink only."""
+    if others is OtherPorts.DENIED:
+        inside = rule(found("uplinks", OUT, inverted=True), DENY)
+    else:
+        inside = rule(found("taps", OUT), DENY)
+    reach4 = (rule(decided("targets4", OUT, h.ETHER_TARGET, h.IPV4_TARGET)), inside, rule(goto("target4")))
+    reach6 = (
+        *(rule(_neighbours(kind), goto(chain)) for kind, chain in _ND_CHAINS),
+        rule(decided("targets6", OUT, h.ETHER_TARGET, h.IPV6_TARGET)),
+        inside,
+        rule(goto("target6")),
+    )
+    return (
+        Chain("reach4", reach4),
+        Chain("reach6", reach6),
+        Chain("reach-arp", (rule(decided("near4", OUT, h.ARP_TARGET)), inside, rule(ACCEPT))),
+        Chain("reach-ns", (rule(decided("near6", OUT, h.ND_TARGET)), inside, rule(ACCEPT))),
+        Chain("reach-na", (rule(decided("near6", OUT, h.IPV6_TARGET)), inside, rule(ACCEPT))),
+        Chain("reach-rs", (inside, rule(ACCEPT))),
+    )
+
+
+_ND_CHAINS = (
+    (h.SOLICITATION, "reach-ns"),
+    (h.ADVERTISEMENT, "reach-na"),
+    (h.ROUTER_SOLICITATION, "reach-rs"),
+)
+
+
+def _neighbours(kind: bytes) -> Expressions:
+    return (
+        *equal(PROTOCOL, h.ICMPV6),
+        *equal(h.IPV6_NEXT_AND_HOPS, h.ND_NEXT_AND_HOPS),
+        *equal(h.TYPE_AND_CODE, kind),
+    )
+
+
+def _enter() -> tuple[Chain, ...]:
+    """Return chains for what the host's own stack gets from a machine, to keep or to route.
+
+    Frames to the addresses that bridges keep for themselves skip prerouting: they have no mark.
+    """
+    enter = (
+        rule(marked(marks.PREFIX_MASK, marks.PREFIX, Operator.UNEQUAL), DENY),
+        rule(equal(h.ETHER_TYPE, h.IPV4), goto("target4")),
+        rule(equal(h.ETHER_TYPE, h.IPV6), goto("enter6")),
+        rule(equal(h.ETHER_TYPE, h.ARP), ACCEPT),
+        rule(DENY),
+    )
+    enter6 = (*(rule(_neighbours(kind), ACCEPT) for kind, _ in _ND_CHAINS), rule(goto("target6")))
+    return Chain("enter", enter), Chain("enter6", enter6)
+
+
+def _target(version: int, found_zones: tuple[Zone, ...], granted_zones: frozenset[int]) -> Chain:
+    """Return the chain for targets that are no machine's port. DHCP servers are asked as a group only."""
+    if version == 4:
+        target, ports, servers = h.IPV4_TARGET, h.DHCP_REQUEST, h.BROADCAST4
+    else:
+        target, ports, servers = h.IPV6_TARGET, h.DHCP6_REQUEST, h.DHCP6_SERVERS
+    asks = (*equal(target, servers), *equal(PROTOCOL, h.UDP), *equal(h.PORTS, ports))
+    asked = remembered("asked", DHCP_TIMEOUT_MS, h.ETHER_SOURCE) if version == 4 else ()
+    rules = (
+        rule(asks, asked, ACCEPT),
+        rule(decided(f"places{version}", target)),
+        rule(decided(f"named-targets{version}", target)),
+        *(
+            rule(
+                in_network(target, zone),
+                goto(f"to-zone-{zone.index}") if zone.mark in granted_zones else DENY,
+            )
+            for zone in found_zones
+            if zone.network.version == version and not zone.exact
+        ),
+        rule(goto("to-world")),
+    )
+    return Chain(f"target{version}", rules)
+
+
+def _deny(log: LogRate) -> tuple[Rule, ...]:
+    drop = rule(DROP)
+    return (rule(_told(log, "denied ")), drop) if log.packets else (drop,)
+
+
+def _told(log: LogRate, prefix: str) -> Expressions:
+    return (Limit(log.packets, log.per_s, log.burst), Log(log.group, f"undercroft {prefix}", 128))

@@ -1,0 +1,181 @@
+"""Chains for what comes from a machine's port: nothing passes that bears another's name.
+
+A machine sends plain IPv4, IPv6 and ARP from its own MAC and addresses, asks for an address by DHCP, and
+takes part in neighbour discovery for its own addresses. All else is denied: every tag and encapsulation,
+IP options and extension headers but for fragments, router advertisements, redirects, DHCP answers.
+"""
+
+from undercroft.firewall import headers as h
+from undercroft.firewall import marks
+from undercroft.firewall.expressions import (
+    ACCEPT,
+    IN,
+    PROTOCOL,
+    Expressions,
+    Field,
+    equal,
+    found,
+    goto,
+    mark_as,
+    mark_from,
+    marked,
+    masked,
+    rule,
+    unequal,
+)
+from undercroft.firewall.kernel import Chain, Code, Compare, Hook, Key, Meta, Operator
+from undercroft.firewall.policy import FirewallPolicy
+
+PRIORITY = -450
+"""Before all that libvirt, ebtables, br_netfilter and conntrack do on a bridge."""
+
+DENY = goto("deny")
+
+
+def closed_taps(policy: FirewallPolicy, key: Key) -> list[Expressions]:
+    """Return conditions for devices that are named as a machine's are."""
+    return [(Meta(0, key), Compare(0, Operator.EQUAL, name.encode())) for name in policy.ports.machines]
+
+
+def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
+    """Return the base chain at prerouting, and those that it goes to."""
+    from_port = (
+        rule(mark_from("classes", IN), goto("managed")),
+        *(rule(tap, DENY) for tap in closed_taps(policy, Key.INPUT_NAME)),
+        rule(marked(marks.PREFIX_MASK, marks.PREFIX), mark_as(0)),
+    )
+    managed = (
+        rule(equal(h.ETHER_TYPE, h.IPV4), goto("sender4")),
+        rule(equal(h.ETHER_TYPE, h.IPV6), goto("sender6")),
+        rule(equal(h.ETHER_TYPE, h.ARP), goto("sender-arp")),
+        rule(DENY),
+    )
+    return (
+        Chain("from-port", from_port, Hook.PREROUTING, PRIORITY, Code.ACCEPT),
+        Chain("managed", managed),
+        _sender4(),
+        _sender_arp(),
+        *_sender6(),
+    )
+
+
+def _own4(address: Field, mac: Field = h.ETHER_SOURCE) -> Expressions:
+    return found("sources4", IN, mac, address)
+
+
+def _own6(address: Field, mac: Field = h.ETHER_SOURCE) -> Expressions:
+    return found("sources6", IN, mac, address)
+
+
+def _sender4() -> Chain:
+    rules = (
+        rule(unequal(h.IPV4_FIRST, h.IPV4_PLAIN), DENY),
+        rule(equal(PROTOCOL, h.UDP), equal(h.SOURCE_PORT, h.DHCP_SERVER), DENY),
+        rule(_own4(h.IPV4_SOURCE), ACCEPT),
+        rule(
+            equal(h.IPV4_ADDRESSES, h.NO_ADDRESS_TO_ALL),
+            equal(PROTOCOL, h.UDP),
+            equal(h.PORTS, h.DHCP_REQUEST),
+            found("macs", IN, h.ETHER_SOURCE),
+            ACCEPT,
+        ),
+        rule(DENY),
+    )
+    return Chain("sender4", rules)
+
+
+def _sender_arp() -> Chain:
+    own = (*_own4(h.ARP_SENDER), *_own4(h.ARP_SENDER, h.ARP_SENDER_MAC))
+    probe = (*_own4(h.ARP_TARGET), *_own4(h.ARP_TARGET, h.ARP_SENDER_MAC))
+    rules = (
+        rule(equal(h.ARP_FORM, h.ARP_REQUEST), own, ACCEPT),
+        rule(equal(h.ARP_FORM, h.ARP_REPLY), own, ACCEPT),
+        rule(equal(h.ARP_FORM, h.ARP_REQUEST), equal(h.ARP_SENDER, bytes(4)), probe, ACCEPT),
+        rule(DENY),
+    )
+    return Chain("sender-arp", rules)
+
+
+def _sender6() -> tuple[Chain, ...]:
+    ours = _own6(h.IPV6_SOURCE)
+    fragment = equal(h.IPV6_NEXT, h.IPV6_FRAGMENT_HEADER)
+    later = masked(h.IPV6_FRAGMENT, h.IPV6_FRAGMENT_OFFSET, bytes(2), Operator.UNEQUAL)
+    first = (
+        rule(found("headers6", h.IPV6_NEXT, inverted=True), DENY),
+        rule(equal(PROTOCOL, h.UDP), equal(h.SOURCE_PORT, h.DHCP6_SERVER), DENY),
+        rule(equal(PROTOCOL, h.ICMPV6), goto("sender-icmp6")),
+        rule(ours, ACCEPT),
+        rule(DENY),
+    )
+    icmp = (
+        rule(equal(h.TYPE_AND_CODE, h.SOLICITATION), goto("sender-ns")),
+        rule(equal(h.TYPE_AND_CODE, h.ADVERTISEMENT), goto("sender-na")),
+        rule(equal(h.TYPE_AND_CODE, h.ROUTER_SOLICITATION), goto("sender-rs")),
+        rule(found("sent-icmp6", h.TYPE), ours, ACCEPT),
+        rule(fragment, later, ours, ACCEPT),
+        rule(DENY),
+    )
+    return (
+        Chain("sender6", first),
+        Chain("sender-icmp6", icmp),
+        _solicitation(),
+        _advertisement(),
+        _router_solicitation(),
+    )
+
+
+def _solicitation() -> Chain:
+    ours = _own6(h.IPV6_SOURCE)
+    own_target = (*equal(h.IPV6_SOURCE, h.UNSPECIFIED6), *_own6(h.ND_TARGET))
+    rules = (
+        rule(
+            h.nd_form(32),
+            equal(h.ND_OPTION, h.SOURCE_MAC_OPTION),
+            ours,
+            _own6(h.IPV6_SOURCE, h.ND_OPTION_MAC),
+            ACCEPT,
+        ),
+        rule(h.nd_form(24), ours, ACCEPT),
+        rule(h.nd_form(24), own_target, ACCEPT),
+        rule(h.nd_form(32), equal(h.ND_OPTION, h.NONCE_OPTION), own_target, ACCEPT),
+        rule(DENY),
+    )
+    return Chain("sender-ns", rules)
+
+
+def _advertisement() -> Chain:
+    ours = (*_own6(h.IPV6_SOURCE), *_own6(h.ND_TARGET))
+    rules = (
+        rule(
+            h.nd_form(32),
+            equal(h.ND_OPTION, h.TARGET_MAC_OPTION),
+            ours,
+            _own6(h.ND_TARGET, h.ND_OPTION_MAC),
+            ACCEPT,
+        ),
+        rule(h.nd_form(24), ours, ACCEPT),
+        rule(DENY),
+    )
+    return Chain("sender-na", rules)
+
+
+def _router_solicitation() -> Chain:
+    rules = (
+        rule(unequal(h.IPV6_TARGET, h.ALL_ROUTERS), DENY),
+        rule(
+            h.nd_form(8),
+            equal(h.IPV6_SOURCE, h.UNSPECIFIED6),
+            found("macs", IN, h.ETHER_SOURCE),
+            ACCEPT,
+        ),
+        rule(h.nd_form(8), _own6(h.IPV6_SOURCE), ACCEPT),
+        rule(
+            h.nd_form(16),
+            equal(h.RS_OPTION, h.SOURCE_MAC_OPTION),
+            _own6(h.IPV6_SOURCE),
+            _own6(h.IPV6_SOURCE, h.RS_OPTION_MAC),
+            ACCEPT,
+        ),
+        rule(DENY),
+    )
+    return Chain("sender-rs", rules)
