@@ -17,7 +17,16 @@ from undercroft.model.domain import Domain, DomainSnapshot
 from undercroft.model.execution import Execution, Origin
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.historyfacts import ENDINGS, RAN, concluded, end, own, put, reverted_to
+from undercroft.usecases.fleet.historyfacts import (
+    ENDINGS,
+    FOUND,
+    RAN,
+    concluded,
+    end,
+    own,
+    put,
+    reverted_to,
+)
 from undercroft.usecases.fleet.historystates import end_withdrawn, snapshots_listed
 
 _LATE = timedelta(minutes=2)
@@ -27,6 +36,8 @@ _AT_ONCE = timedelta(seconds=5)
 _ROUGH = frozenset({"", "stopped", "superseded", "lost"})
 """Endings that say less than libvirt's event does."""
 _FROM_RAM = frozenset({Origin.RESTORE, Origin.FORK, Origin.CLONE, Origin.REVERT})
+INSIDE = "it began inside a process that ran already"
+"""Stands in the evidence of what libvirt tells no start of."""
 _MONITOR = "custom-monitor"
 _WAKEUP = "wakeup"
 """libvirt's reason for a STARTED that is none: a guest that slept, as it may at will, runs on."""
@@ -68,6 +79,8 @@ def _started(record: Record, event: MachineEvent, domain: Domain | None, host: s
         if known.started_at <= event.at
         and (known.live or event.at - known.started_at <= _LATE)
         and known.ending != "failed"
+        and INSIDE not in known.evidence
+        and (known.live or FOUND not in known.evidence)
         and not has_heard(known, Happening.STARTED)
     ]
     if waiting:
@@ -172,7 +185,7 @@ def _resumed(
 
 def _inside(record: Record, execution: Execution, facts: StartFacts, event: MachineEvent) -> Execution:
     """Begin an execution inside a running process."""
-    begun = concluded(record, facts, RAN, _said(event))
+    begun = concluded(record, facts, RAN, INSIDE, _said(event))
     end(record, execution, "superseded", event.at)
     return put(record, begun)
 

@@ -16,6 +16,9 @@ from undercroft.ports.records import Record
 RAN = "it was seen running"
 """Stands in the evidence of every execution that did more than be prepared."""
 
+FOUND = "it was found running"
+"""Stands in the evidence of an execution that a survey began."""
+
 ENDINGS = {"saved": "saved", "crashed": "crashed", "migrated": "migrated", "failed": "failed"}
 """What libvirt's reason for a stop is called in an execution; all others are "stopped"."""
 

@@ -13,7 +13,7 @@ from undercroft.model.execution import Execution, Origin
 from undercroft.model.fleet import MachineRecord
 from undercroft.model.schema import Json
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.historyfacts import RAN, concluded, end, own
+from undercroft.usecases.fleet.historyfacts import FOUND, RAN, concluded, end, own
 from undercroft.usecases.fleet.historystates import snapshots_listed
 
 _PREPARING = timedelta(minutes=10)
@@ -97,7 +97,7 @@ def _found(record: Record, survey: Survey, domain: Domain, before: MachineRecord
         snapshot=snapshot,
         found=True,
     )
-    begun = concluded(record, facts, RAN, "it was found running")
+    begun = concluded(record, facts, RAN, FOUND)
     return replace(begun, certain=False)
 
 

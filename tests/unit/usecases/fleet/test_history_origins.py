@@ -254,6 +254,24 @@ def test_a_snapshot_of_an_earlier_execution_that_is_loaded_a_moment_later_is_not
     assert (loaded.origin, loaded.parent) == (Origin.LOAD, reverted)
 
 
+def test_what_was_loaded_inside_does_not_take_the_start_of_the_revert_that_follows(world: World) -> None:
+    world.pause_s = 1.0
+    web = world.machine("web01")
+    world.start(web)
+    snaps = []
+    for name in ("first", "second"):
+        snaps.append(world.snapshot(web, name))
+        world.event(web, Happening.RESUMED, "unpaused")
+    first, second = snaps
+    web.tainted = ("custom-monitor",)
+    loaded = world.event(web, Happening.RESUMED, "unpaused")
+    assert loaded is not None
+    assert loaded.origin is Origin.LOAD
+    for snap in (second, first):  # virsh goes to each by a process of its own
+        eid = world.revert(web, snap)
+        assert world.executions()[eid].state.split(":")[2] == snap.name
+
+
 def test_the_events_that_follow_a_restore_begin_nothing_more(world: World) -> None:
     web = world.machine("web01")
     world.start(web)
