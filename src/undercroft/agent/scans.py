@@ -17,7 +17,6 @@ from undercroft.model.report import CURRENT
 from undercroft.model.verdict import SubjectKind
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.floors import Reached, raise_floors
-from undercroft.usecases.fleet.reading import How
 from undercroft.usecases.fleet.rescan import (
     MachineScans,
     put_scans,
@@ -205,9 +204,8 @@ class Scans:
 
     @staticmethod
     def _reached(record: Record, one: Scanned) -> Reached | None:
-        """Return what a machine's present state was seen to have, None where it is what was seen before."""
-        is_machine = one.subject.kind is SubjectKind.MACHINE
-        if not is_machine or one.reading is None or one.reading.how is How.UNCHANGED:
+        """Return what a machine's present state was seen to have, also where its start saw it first."""
+        if one.subject.kind is not SubjectKind.MACHINE or one.reading is None:
             return None
         scan = record.scan(one.subject.key)
         return Reached(one.subject.machine, scan.software, one.at) if scan and scan.software else None

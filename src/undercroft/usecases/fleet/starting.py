@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from undercroft.adapters.hookfiles import read_note
+from undercroft.adapters.hookfiles import RunNote, read_note
 from undercroft.errors import InputError
 from undercroft.lineage.origin import MAY_BE_REVERT
 from undercroft.model.domain import Domain
@@ -65,20 +65,30 @@ def held_by_hook(means: Means, record: Record, event: HookEvent) -> Hold | None:
         record: a transaction.
         event: a `start begin`.
     """
-    try:
-        note = read_note(means.state, event.uuid)
-    except InputError:
-        return None  # the hook rewrites it at the next start; the taps are seen by `close`
-    if note is None or note.eid != event.eid:
+    note = _note(means, event.uuid, event.eid)
+    if note is None:
         return None
     if not note.closed:
         let_go(record, event.uuid, "", means.clock())  # of an earlier process whose end nobody saw
         return None
-    pending = note.action is Action.ALLOW
-    hold = Hold(event.uuid, event.eid, note.taps, note.reason, means.clock(), pending)
-    before = next((known for known in record.holds() if known.machine == event.uuid), None)
-    if before is not None and before.eid == event.eid:
+    return _put_noted(means, record, note)
+
+
+def _note(means: Means, machine: str, eid: str) -> RunNote | None:
+    """Return what the hook has noted of this execution, None for nothing."""
+    try:
+        note = read_note(means.state, machine)
+    except InputError:
+        return None  # the hook rewrites it at the next start; the taps are seen by `close`
+    return note if note is not None and note.eid == eid else None
+
+
+def _put_noted(means: Means, record: Record, note: RunNote) -> Hold:
+    before = _hold(record, note.machine, note.eid)
+    if before is not None:
         return before
+    pending = note.action is Action.ALLOW
+    hold = Hold(note.machine, note.eid, note.taps, note.reason, means.clock(), pending)
     record.put_hold(hold)
     return hold
 
@@ -95,6 +105,10 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
     Raises:
         OperationError: a tap could not be opened or closed; the hold stays on record.
     """
+    note = _note(means, domain.uuid, execution.eid)
+    if note is not None and note.closed:  # libvirt's event may be quicker than the hook's own
+        with means.records.transaction() as record:
+            _put_noted(means, record, note)
     with means.records.reading() as record:
         # What was loaded inside a process has the taps of that process.
         of = "" if execution.origin is Origin.LOAD else execution.eid
@@ -248,7 +262,7 @@ def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str
     with means.records.transaction() as record:
         execution, live = record.execution(eid), _live(means, record, domain.uuid)
         if execution is None or not execution.live:
-            if execution is not None and live is None:
+            if live is None and record.own_executions(domain.uuid, 1):
                 return Confirmed(Next.NOTHING, "it has stopped meanwhile")
             execution = live
         if execution is not None:
