@@ -36,6 +36,31 @@ class GenerationChange:
     process_name: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FilterFeatures:
+    """What the kernel can do in the bridge family.
+
+    Attributes:
+        conntrack: it knows the state of a frame's connection.
+        dynamic_sets: packets put elements into sets, with a timeout.
+        rate_limits: rules with a rate.
+        logs: rules that tell a netlink group.
+        verdict_maps: a look-up gives a verdict.
+        concatenation_bytes: the longest key of several fields, 0 for none.
+        inet_tables: tables for IPv4 and IPv6 above the bridge.
+        missing: in words, what it lacks of these, and of keys of other lengths.
+    """
+
+    conntrack: bool
+    dynamic_sets: bool
+    rate_limits: bool
+    logs: bool
+    verdict_maps: bool
+    concatenation_bytes: int
+    inet_tables: bool
+    missing: tuple[str, ...] = ()
+
+
 class PacketFilter(Protocol):
     """Tables of the bridge family in the network namespace of this process; `adapters.nftables` is one.
 
@@ -53,6 +78,10 @@ class PacketFilter(Protocol):
 
     def tables(self) -> tuple[TableName, ...]:
         """Return all tables of all families, by family and name."""
+        ...
+
+    def features(self) -> FilterFeatures:
+        """Return what the kernel can do, by asking it for each in a transaction that it then gives up."""
         ...
 
     def read(self, table: str, sets: Collection[str] | None = None) -> Ruleset:

@@ -11,10 +11,11 @@ from typing import TypeVar
 from undercroft.adapters.nftables import codec, events, reading
 from undercroft.adapters.nftables.difference import changed, elements_changed, recreated
 from undercroft.adapters.nftables.failures import StaleError
+from undercroft.adapters.nftables.probe import probe
 from undercroft.adapters.nftables.wire import Channel, InterruptedDumpError, Request
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.firewall.kernel import Ruleset, Table
-from undercroft.ports.packetfilter import Elements, GenerationChange, Keys, TableName
+from undercroft.ports.packetfilter import Elements, FilterFeatures, GenerationChange, Keys, TableName
 
 ATTEMPTS = 20
 FREE_ATTEMPTS = 3
@@ -47,6 +48,11 @@ class Nftables:
     def tables(self) -> tuple[TableName, ...]:
         """See `PacketFilter.tables`."""
         return self._read(reading.read_tables)
+
+    def features(self) -> FilterFeatures:
+        """See `PacketFilter.features`."""
+        with self._channel() as channel:
+            return probe(channel)
 
     def read(self, table: str, sets: Collection[str] | None = None) -> Ruleset:
         """See `PacketFilter.read`."""

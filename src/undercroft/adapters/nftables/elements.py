@@ -61,14 +61,12 @@ def key_lists(definition: SetDefinition, keys: Iterable[bytes]) -> Iterator[byte
     return element_lists(as_set, dict.fromkeys(keys))
 
 
-def decode_elements(
-    definition: SetDefinition, lists: Iterable[bytes]
-) -> tuple[dict[bytes, Data], tuple[str, ...]]:
+def decode_elements(lists: Iterable[bytes]) -> tuple[dict[bytes, Data], tuple[str, ...]]:
     """Return the elements in the kernel's lists, and in words what of them this version does not know.
 
     An element without a key, which stands for all others, has the key b"". Raises OperationError.
     """
-    decoder = _Decoder(definition)
+    decoder = _Decoder()
     for listed in lists:
         for _, element in attributes(listed):
             decoder.decode(element)
@@ -115,7 +113,7 @@ class _Encoder:
 
 
 class _Decoder:
-    def __init__(self, definition: SetDefinition) -> None:
+    def __init__(self) -> None:
         self.elements: dict[bytes, Data] = {}
         self.unknown: set[str] = set()
         self._data: dict[bytes, Data] = {}

@@ -78,7 +78,7 @@ def find_elements(
         except NotFoundError:
             missing = True
             continue
-        elements, unknown = decode_elements(definition, [Fields(answer).raw(numbers.ELEMENTS_LIST)])
+        elements, unknown = decode_elements([Fields(answer).raw(numbers.ELEMENTS_LIST)])
         if unknown:
             raise OperationError(f"nftables: {what}: key {key.hex()} has {unknown[0]}; read the whole set")
         found |= elements
@@ -118,7 +118,7 @@ def _elements(
 ) -> tuple[dict[bytes, Data], tuple[str, ...]]:
     what = f"set {definition.name!r} of table {table!r}"
     request = Request(numbers.GET_ELEMENT, 0, codec.elements_head(table, definition.name), what)
-    return decode_elements(definition, _lists(channel.dump(request)))
+    return decode_elements(_lists(channel.dump(request)))
 
 
 def _lists(answers: list[bytes]) -> Iterator[bytes]:

@@ -33,7 +33,7 @@ from undercroft.adapters.netlinkcodec import (
 from undercroft.adapters.nftables import numbers
 from undercroft.adapters.nftables.failures import failure
 from undercroft.adapters.nftables.fields import Fields, UnknownShapeError
-from undercroft.errors import InputError, OperationError
+from undercroft.errors import InputError, OperationError, UndercroftError
 
 MAX_BATCH_BYTES = 256 << 20
 RECEIVE_BYTES = 8 << 20
@@ -175,6 +175,32 @@ class Channel:
         raise OperationError(
             "nftables: the kernel did not say whether it took the change; read the table again"
         )
+
+    def rehearse(self, requests: Sequence[Request]) -> dict[int, UndercroftError]:
+        """Return why the kernel would refuse requests, by their index, and do none of them.
+
+        They go in a batch that ends with a request which fails, so the kernel undoes the rest. Raises
+        DeniedError or OperationError where the kernel does not look at them at all.
+        """
+        first = self._sequence + 1
+        failing = Request(numbers.DELETE_TABLE, 0, attribute(numbers.TABLE_NAME, b"\0"), "no table")
+        parts = [self._boundary(numbers.BATCH_BEGIN, 0, 0)]
+        parts += [self._encoded(request, REQUEST) for request in (*requests, failing)]
+        last = self._sequence
+        parts.append(self._boundary(numbers.BATCH_END, 0, 0))
+        self._send(b"".join(parts))
+        refused: dict[int, UndercroftError] = {}
+        for answer in self._answers(first, last):
+            if answer.sequence == last:
+                return refused
+            index = answer.sequence - first
+            try:
+                self._raise_for(answer, requests[index - 1] if index else _WHOLE_BATCH, b"")
+            except UndercroftError as error:
+                if not index:
+                    raise
+                refused[index - 1] = error
+        raise OperationError("nftables: the kernel did not say what it would do")
 
     def _encoded(self, request: Request, flags: int) -> bytes:
         self._sequence += 1
