@@ -357,7 +357,7 @@ class Lab:
 
     def _call(self, name: str, *, wait: bool = True) -> bytes:
         with socket.socket(socket.AF_UNIX) as agent:
-            agent.settimeout(5)
+            agent.settimeout(WAIT_S)
             agent.connect(str(self.places.admission_socket))
             agent.sendall(name.encode() + b"\n")
             return agent.recv(65536) if wait else b""
