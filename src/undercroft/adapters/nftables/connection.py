@@ -33,6 +33,12 @@ class Nftables:
         self._lock = threading.Lock()
         self._changing = threading.RLock()
 
+    def __enter__(self) -> "Nftables":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the sockets; the next question opens one again. No rule depends on them."""
         with self._lock:
