@@ -34,16 +34,20 @@ def check(paths: tuple[Path, ...]) -> int:
     """Check FILE, a folder of *.yaml, or several that are one policy in this order.
 
     Prints what it means, and which exceptions end soon; or everything that is wrong with it, a line each.
+    Flows that the firewall's part allows and forbids at once are named.
     """
     from undercroft.cli.render.verdicts import render_policy  # noqa: PLC0415 - not needed for --help
+    from undercroft.firewall import reading as firewall  # noqa: PLC0415
     from undercroft.steady import reading  # noqa: PLC0415
     from undercroft.usecases.fleet.policyfile import read_texts  # noqa: PLC0415
 
     today = datetime.now(UTC).date()
-    found = reading.check([text for path in paths for text in read_texts(path)], today)
-    for problem in found.problems:
+    texts = [text for path in paths for text in read_texts(path)]
+    found = reading.check(texts, today)
+    traffic = firewall.check(texts)
+    for problem in dict.fromkeys((*found.problems, *traffic.problems)):
         click.echo(harmless(str(problem)), err=True)
-    if found.policy is None:
+    if found.policy is None or traffic.policy is None:
         return ExitCode.ERROR
     show(render_policy(found.policy, screen(), today))
     return ExitCode.CLEAN

@@ -33,9 +33,17 @@ class Zone:
         return _within(self.network, network) and (not self.nowhere or is_nowhere(network))
 
 
-def zones(policy: FirewallPolicy) -> tuple[Zone, ...]:
-    """Return the zones, IPv4 first, smaller networks before larger; the order follows from the policy."""
-    named = {network for flow in policy.flows for peer in (flow.source, flow.target) for network in _of(peer)}
+def zones(policy: FirewallPolicy, *, nevers: bool = False) -> tuple[Zone, ...]:
+    """Return the zones, IPv4 first, smaller networks before larger; the order follows from the policy.
+
+    Args:
+        policy: any.
+        nevers: cut by the networks of its `Never`s too, which no packet is told by.
+    """
+    peers = [peer for flow in policy.flows for peer in (flow.source, flow.target)]
+    if nevers:
+        peers += [peer for item in policy.nevers for peer in (item.source, item.target, *item.exceptions)]
+    named = {network for peer in peers for network in _of(peer)}
     networks = sorted(
         named | set(marks.NOWHERE),
         key=lambda network: (network.version, -network.prefixlen, int(network.network_address)),

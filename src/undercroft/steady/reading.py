@@ -20,6 +20,9 @@ from undercroft.steady.shapes import Checker, possible
 
 MAX_EXCEPTION_DAYS = 366
 MAX_FILES = 1000
+FIREWALL_KEYS = ("labels", "services", "addresses", "firewall", "never", "ports", "firewall_log")
+"""Keys of the same files that `firewall.reading` reads."""
+
 _VERSION = "1"
 _MATCH_FIELDS = {
     "name": "names",
@@ -117,6 +120,7 @@ class _Reader:
             "agent_away": self._agent_away,
             "break_glass": self._read_break_glass,
             "images": self._images,
+            **dict.fromkeys(FIREWALL_KEYS, _left_to_the_firewall),
         }
         self.checker.mapping(node, "the policy", handlers, required=["version"])
 
@@ -258,3 +262,7 @@ class _Reader:
             if path is not None and not path.startswith("/"):
                 self.checker.note(item.place, f"images.backing: found {path!r}; an absolute path is possible")
             self._backing += [path] if path else []
+
+
+def _left_to_the_firewall(_node: Node, _place: Place) -> None:
+    """Take note of nothing."""
