@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import ParamSpec, TypeVar
 
+from undercroft.agent.waiting import WaitingPool
 from undercroft.errors import UndercroftError
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.ports.fleet import FleetHypervisor
@@ -116,7 +117,7 @@ class Host:
         self._lock = threading.Lock()
         self._answers = ThreadPoolExecutor(ANSWERERS, "answers")
         self._work = ThreadPoolExecutor(WORKERS, "work")
-        self._libvirt = ThreadPoolExecutor(LIBVIRT_WORKERS, "libvirt")
+        self._libvirt = WaitingPool(LIBVIRT_WORKERS, "libvirt")
 
     async def answer(
         self, call: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs

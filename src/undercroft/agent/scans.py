@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from undercroft.agent.host import Host, now
+from undercroft.errors import OperationError
 from undercroft.model.domain import Domain, Power
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import SubjectKind
@@ -32,6 +33,8 @@ from undercroft.usecases.fleet.subjects import image_key
 BATCH = 24
 WORKERS = 2
 RETRY_S = 60.0
+HELD_AT_MOST_S = 600.0
+"""How long the reading of one running machine is waited for: libvirt answers some calls never."""
 FIRST, LATER = 0, 1
 _LIVE = frozenset({Power.RUNNING, Power.PAUSED})
 
@@ -164,7 +167,11 @@ class Scans:
 
     async def _read_live(self, domain: Domain, wish: Wish) -> None:
         host = self._host
-        scans = await host.ask(self._held, domain, wish)
+        try:
+            async with asyncio.timeout(HELD_AT_MOST_S):
+                scans = await host.ask(self._held, domain, wish)
+        except TimeoutError as error:
+            raise OperationError(f"libvirt has not answered for {HELD_AT_MOST_S:g} s") from error
         keys = await host.work(self._put, scans)
         if wish.settle:
             current = next(one for one in scans[0].scanned if one.subject.state == CURRENT)
