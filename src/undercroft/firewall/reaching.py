@@ -60,7 +60,7 @@ def reaching_chains(policy: FirewallPolicy, granted_zones: frozenset[int]) -> tu
     found_zones = zones(policy)
     return (
         _reach("reach", "reach4", "reach6", "reach-arp"),
-        *_machines(policy.ports.others),
+        *_machines(policy),
         *_enter(),
         _target(4, found_zones, granted_zones),
         _target(6, found_zones, granted_zones),
@@ -99,26 +99,26 @@ def _reach(name: str, chain4: str, chain6: str, chain_arp: str) -> Chain:
     return Chain(name, rules)
 
 
-def _machines(others: OtherPorts) -> tuple[Chain, ...]:
+def _machines(policy: FirewallPolicy) -> tuple[Chain, ...]:
     """Return chains that find a machine behind the port, and else leave the bridge by an uplink only."""
-    if others is OtherPorts.DENIED:
-        inside = rule(found("uplinks", OUT, inverted=True), DENY)
-    else:
-        inside = rule(found("taps", OUT), DENY)
-    reach4 = (rule(decided("targets4", OUT, h.ETHER_TARGET, h.IPV4_TARGET)), inside, rule(goto("target4")))
+    inside: tuple[Rule, ...] = (rule(found("uplinks", OUT, inverted=True), DENY),)
+    if policy.ports.others is OtherPorts.OUTSIDE:
+        closed = (rule(tap, DENY) for tap in closed_taps(policy, Key.OUTPUT_NAME))
+        inside = (rule(found("taps", OUT), DENY), *closed)
+    reach4 = (rule(decided("targets4", OUT, h.ETHER_TARGET, h.IPV4_TARGET)), *inside, rule(goto("target4")))
     reach6 = (
         *(rule(_neighbours(kind), goto(chain)) for kind, chain in _ND_CHAINS),
         rule(decided("targets6", OUT, h.ETHER_TARGET, h.IPV6_TARGET)),
-        inside,
+        *inside,
         rule(goto("target6")),
     )
     return (
         Chain("reach4", reach4),
         Chain("reach6", reach6),
-        Chain("reach-arp", (rule(decided("near4", OUT, h.ARP_TARGET)), inside, rule(ACCEPT))),
-        Chain("reach-ns", (rule(decided("near6", OUT, h.ND_TARGET)), inside, rule(ACCEPT))),
-        Chain("reach-na", (rule(decided("near6", OUT, h.IPV6_TARGET)), inside, rule(ACCEPT))),
-        Chain("reach-rs", (inside, rule(ACCEPT))),
+        Chain("reach-arp", (rule(decided("near4", OUT, h.ARP_TARGET)), *inside, rule(ACCEPT))),
+        Chain("reach-ns", (rule(decided("near6", OUT, h.ND_TARGET)), *inside, rule(ACCEPT))),
+        Chain("reach-na", (rule(decided("near6", OUT, h.IPV6_TARGET)), *inside, rule(ACCEPT))),
+        Chain("reach-rs", (*inside, rule(ACCEPT))),
     )
 
 

@@ -1,0 +1,276 @@
+"""What a table does with one packet: the kernel's bytecode, interpreted one expression after the other.
+
+Sets that rules add to are kept in a `Memory`, whose timeouts are whoever's who keeps it. Rates never bind
+here: a `Limit` lets everything through, and nothing but a log line may rest on it.
+Source: net/netfilter/nf_tables_core.c and nft_*.c.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from undercroft.errors import InputError
+from undercroft.firewall.kernel import (
+    FIELD_BYTES,
+    REGISTER_BYTES,
+    REGISTERS,
+    Base,
+    Bitwise,
+    Chain,
+    Code,
+    Compare,
+    Conntrack,
+    Counter,
+    Expression,
+    Hook,
+    Immediate,
+    Key,
+    Limit,
+    Load,
+    Log,
+    Lookup,
+    Meta,
+    Operator,
+    Payload,
+    Range,
+    Rule,
+    Ruleset,
+    SetMark,
+    Update,
+    Verdict,
+)
+from undercroft.firewall.packets import Packet
+
+MAX_JUMPS = 16
+_BRIDGE_FAMILY = 7
+_CONTINUE = Verdict(Code.CONTINUE)
+
+
+@dataclass(slots=True)
+class Memory:
+    """Keys that rules have put into sets, and what conntrack says of the packet's connection."""
+
+    sets: dict[str, set[bytes]] = field(default_factory=dict)
+    connection_bits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a packet is: names of its devices, "" for none, and its mark."""
+
+    input_name: str = ""
+    output_name: str = ""
+    mark: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of it.
+
+    Attributes:
+        accept: it goes on.
+        mark: as it is then.
+        way: chain and number of the rule (from 0) of each verdict, in order.
+        logged: prefixes of what was told.
+    """
+
+    accept: bool
+    mark: int
+    way: tuple[tuple[str, int], ...]
+    logged: tuple[str, ...] = ()
+
+
+def run(ruleset: Ruleset, hook: Hook, packet: Packet, context: Context, memory: Memory) -> Outcome:
+    """Return what the table's base chains at one hook do with a packet, and change `memory`.
+
+    Raises:
+        InputError: the table holds what the kernel would not: an unknown expression, set or chain.
+    """
+    machine = _Machine(ruleset, packet, context, memory)
+    bases = [chain for chain in ruleset.table.chains if chain.hook is hook]
+    accept = True
+    for chain in sorted(bases, key=lambda chain: chain.priority):
+        verdict = machine.chain(chain, 0)
+        code = verdict.code if verdict.code in {Code.ACCEPT, Code.DROP} else chain.policy
+        if code is Code.DROP:
+            accept = False
+            break
+    return Outcome(accept, machine.mark, tuple(machine.way), tuple(machine.logged))
+
+
+class _Machine:
+    """The registers and the packet's mark, over one hook."""
+
+    def __init__(self, ruleset: Ruleset, packet: Packet, context: Context, memory: Memory) -> None:
+        self._packet = packet
+        self._context = context
+        self._memory = memory
+        self._elements: Mapping[str, Mapping[bytes, bytes | Verdict | None]] = ruleset.elements
+        self._chains = {chain.name: chain for chain in ruleset.table.chains}
+        self._lengths = {definition.name: _key_bytes(definition.key) for definition in ruleset.table.sets}
+        self._registers = bytearray(REGISTERS * REGISTER_BYTES)
+        self._verdict = _CONTINUE
+        self.mark = context.mark
+        self.way: list[tuple[str, int]] = []
+        self.logged: list[str] = []
+
+    def chain(self, chain: Chain, depth: int) -> Verdict:
+        """Return the verdict of a chain: ACCEPT, DROP, or CONTINUE where it ends without one."""
+        if depth > MAX_JUMPS:
+            raise InputError(f"chain {chain.name}: more than {MAX_JUMPS} jumps deep; the kernel refuses that")
+        for number, rule in enumerate(chain.rules):
+            verdict = self._rule(rule)
+            if verdict.code is Code.CONTINUE:
+                continue
+            self.way.append((chain.name, number))
+            match verdict.code:
+                case Code.JUMP | Code.GOTO:
+                    inner = self.chain(self._chain(verdict.chain), depth + 1)
+                    if inner.code is not Code.CONTINUE:
+                        return inner
+                    if verdict.code is Code.GOTO:
+                        return _CONTINUE
+                case Code.RETURN:
+                    return _CONTINUE
+                case _:
+                    return verdict
+        return _CONTINUE
+
+    def _chain(self, name: str) -> Chain:
+        try:
+            return self._chains[name]
+        except KeyError:
+            raise InputError(f"chain {name}: the table has none of that name") from None
+
+    def _rule(self, rule: Rule) -> Verdict:
+        self._verdict = _CONTINUE
+        for expression in rule.expressions:
+            if not self._goes_on(expression):
+                return _CONTINUE
+            if self._verdict.code is not Code.CONTINUE:
+                return self._verdict
+        return _CONTINUE
+
+    def _goes_on(self, expression: Expression) -> bool:
+        """Do one expression; False where it ends the rule."""
+        match expression:
+            case Payload():
+                return self._payload(expression)
+            case Meta():
+                return self._meta(expression)
+            case Compare(register=register, operator=operator, data=data):
+                return _compares(self._read(register, len(data)), operator, data)
+            case Range(register=register, low=low, high=high, inverted=inverted):
+                return (low <= self._read(register, len(low)) <= high) is not inverted
+            case Bitwise(source=source, target=target, mask=mask, xor=xor):
+                value = self._read(source, len(mask))
+                self._write(target, bytes((a & b) ^ c for a, b, c in zip(value, mask, xor, strict=True)))
+            case Lookup():
+                return self._lookup(expression)
+            case Update(set_name=name, register=register):
+                self._memory.sets.setdefault(name, set()).add(self._key(name, register))
+            case _:
+                self._simple(expression)
+        return True
+
+    def _simple(self, expression: Expression) -> None:
+        match expression:
+            case Immediate(verdict=verdict):
+                self._verdict = verdict
+            case Load(register=register, data=data):
+                self._write(register, data)
+            case SetMark(register=register):
+                self.mark = int.from_bytes(self._read(register, 4), sys.byteorder)
+            case Conntrack(register=register):
+                self._write(register, self._memory.connection_bits.to_bytes(4, sys.byteorder))
+            case Log(prefix=prefix):
+                self.logged.append(prefix)
+            case Limit() | Counter():
+                pass
+            case _:
+                raise InputError(f"{expression}: an expression that this model does not know")
+
+    def _payload(self, load: Payload) -> bool:
+        reads = {
+            Base.LINK: self._packet.link,
+            Base.NETWORK: self._packet.network,
+            Base.TRANSPORT: self._packet.transport,
+        }
+        found = reads[load.base](load.offset, load.length)
+        if found is None:
+            return False
+        self._write(load.register, found)
+        return True
+
+    def _meta(self, load: Meta) -> bool:
+        match load.key:
+            case Key.INPUT_NAME:
+                value = self._context.input_name.encode().ljust(16, b"\0")
+            case Key.OUTPUT_NAME:
+                value = self._context.output_name.encode().ljust(16, b"\0")
+            case Key.MARK:
+                value = self.mark.to_bytes(4, sys.byteorder)
+            case Key.PROTOCOL:
+                value = self._packet.ether_type.to_bytes(2, "big")
+            case Key.NETWORK_FAMILY:
+                value = bytes([_BRIDGE_FAMILY])
+            case Key.TRANSPORT_PROTOCOL:
+                if self._packet.protocol is None:
+                    return False
+                value = bytes([self._packet.protocol])
+            case Key.LENGTH:
+                length = len(self._packet.frame) - self._packet.network_offset
+                value = length.to_bytes(4, sys.byteorder)
+            case _:
+                raise InputError(f"meta {load.key}: not known to this model")
+        self._write(load.register, value)
+        return True
+
+    def _lookup(self, lookup: Lookup) -> bool:
+        key = self._key(lookup.set_name, lookup.register)
+        elements = self._elements.get(lookup.set_name, {})
+        known = key in elements or key in self._memory.sets.get(lookup.set_name, ())
+        if known is lookup.inverted:
+            return False
+        value = elements.get(key)
+        if lookup.verdicts and isinstance(value, Verdict):
+            self._verdict = value
+        elif lookup.target is not None and isinstance(value, bytes):
+            self._write(lookup.target, value)
+        return True
+
+    def _key(self, name: str, register: int) -> bytes:
+        if name not in self._lengths:
+            raise InputError(f"set {name}: the table has none of that name")
+        return self._read(register, self._lengths[name])
+
+    def _read(self, register: int, length: int) -> bytes:
+        start = register * REGISTER_BYTES
+        return bytes(self._registers[start : start + length])
+
+    def _write(self, register: int, data: bytes) -> None:
+        padded = data.ljust(-(-len(data) // REGISTER_BYTES) * REGISTER_BYTES, b"\0")
+        start = register * REGISTER_BYTES
+        self._registers[start : start + len(padded)] = padded
+
+
+def _key_bytes(key: tuple[str, ...]) -> int:
+    if len(key) == 1:
+        return FIELD_BYTES[key[0]]
+    return sum(-(-FIELD_BYTES[kind] // REGISTER_BYTES) * REGISTER_BYTES for kind in key)
+
+
+def _compares(value: bytes, operator: Operator, data: bytes) -> bool:
+    match operator:
+        case Operator.EQUAL:
+            return value == data
+        case Operator.UNEQUAL:
+            return value != data
+        case Operator.LESS:
+            return value < data
+        case Operator.LESS_OR_EQUAL:
+            return value <= data
+        case Operator.GREATER:
+            return value > data
+        case Operator.GREATER_OR_EQUAL:
+            return value >= data
