@@ -124,6 +124,9 @@ class AdmissionServer:
     async def drain(self) -> int:
         """Take all that waits in the spool, in order, and return how many files that were."""
         names = await asyncio.to_thread(spooled, self._state)
+        for uuid, failed in list(self._behind.items()):
+            for gone in failed.difference(names):  # the hook took it back
+                self._caught_up(uuid, gone)
         for name in names:
             with suppress(Exception):  # reported where it was raised; the file stays
                 await self._take(name)
