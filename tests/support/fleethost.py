@@ -27,6 +27,7 @@ from fleetstates import NEW, OLD, mac_of, write_advisories
 from program import PROGRAM
 
 from undercroft.adapters import hookfiles
+from undercroft.model.verdict import Judgement
 from undercroft.ports.records import Records
 from undercroft.store.fleet.records import open_records
 
@@ -276,12 +277,22 @@ class FleetHost:
             time.sleep(0.05)
         return found
 
-    def verdict(self, name: str) -> str:
-        """Return the verdict on a subject by its name, "" while there is none."""
+    def judgement(self, name: str) -> Judgement | None:
+        """Return what the agent says of a subject by its name, None while it has said nothing."""
         with self.records() as records, records.reading() as record:
             keys = {subject.name: subject.key for subject in record.subjects()}
-            judgement = record.judgement(keys.get(name, ""))
-            return judgement.verdict.value if judgement else ""
+            return record.judgement(keys.get(name, ""))
+
+    def verdict(self, name: str) -> str:
+        """Return the verdict on a subject by its name, "" while there is none."""
+        judgement = self.judgement(name)
+        return judgement.verdict.value if judgement else ""
+
+    def wait_for_action(self, name: str, action: str) -> None:
+        """Wait until a start from this subject would meet this."""
+        self.wait(
+            lambda: (found := self.judgement(name)) and found.action == action, f"{name} meets {action}"
+        )
 
     def wait_for_verdict(self, name: str, verdict: str) -> None:
         """Wait until the verdict on a subject is this one."""
