@@ -217,7 +217,7 @@ def _recorded(host, heard, name, kind, word):
 
 def _idle(host):
     _running(host)
-    time.sleep(10)
+    time.sleep(20)
     pid = host.agent_pid()
     before = _cpu_seconds(pid)
     time.sleep(IDLE_S)
@@ -325,9 +325,9 @@ PART = {
     "up": _up,
     "own": _own,
     "advisories": _advisories,
+    "idle": _idle,
     "hook": _hook,
     "events": _events,
-    "idle": _idle,
 }
 
 if __name__ == "__main__":
