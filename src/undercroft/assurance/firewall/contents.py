@@ -5,8 +5,9 @@ contents; the contents themselves are compared apart. `KnownSets` holds elements
 looked for among packets that these elements make possible.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Protocol
 
 import z3
@@ -16,9 +17,10 @@ from undercroft.assurance.firewall.terms import (
     Bits,
     Bytes,
     Truth,
-    applied,
+    both,
     either,
     joined,
+    negated,
     number,
     same,
     split,
@@ -59,48 +61,104 @@ class Sets(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What an open set or map answers for one key."""
+
+    key: Bytes
+    has: Truth
+    data: Bytes
+    verdict: Bits
+
+
 @dataclass(slots=True)
 class OpenSets:
     """Sets of any contents; maps of verdicts give only what `targets` lists.
 
+    Each key that is asked for gets an answer of its own; `congruent` says that equal keys get equal ones.
+    That is all there is to know, so it is no weaker than a function, and much less work for the solver.
+
     Attributes:
-        targets: map of verdicts -> the verdicts that are in it.
+        targets: map of verdicts -> the verdicts that are in it; a map of none has no keys.
     """
 
     targets: Mapping[str, Sequence[Verdict]]
-    _functions: dict[tuple[str, str, int], z3.FuncDeclRef] = field(default_factory=dict)
+    _answers: dict[str, dict[tuple[int, ...], _Answer]] = field(default_factory=dict)
+    _places: dict[str, dict[Verdict, int]] = field(default_factory=dict)
 
     def holds(self, name: str, key: Bytes) -> Truth:
         """See `Sets`."""
-        return self._function("has", name, len(key), z3.BoolSort(), joined(key))
+        if name in self.targets and not self.targets[name]:
+            return FALSE
+        return self._answer(name, key).has
 
     def data(self, name: str, key: Bytes) -> Bytes:
         """See `Sets`."""
-        sort = z3.BitVecSort(8 * MARK_BYTES)
-        return split(self._function("data", name, len(key), sort, joined(key)), MARK_BYTES)
+        return self._answer(name, key).data
 
     def gives(self, name: str, key: Bytes, verdict: Verdict) -> Truth:
         """See `Sets`. The last of the verdicts is what the map gives where it gives no other."""
-        known = self.verdicts(name)
-        if verdict not in known:
+        if name not in self._places:
+            self._places[name] = {one: place for place, one in enumerate(self.verdicts(name))}
+        place = self._places[name].get(verdict)
+        if place is None:
             return FALSE
-        given: Bits = self._function("verdict", name, len(key), z3.BitVecSort(_VERDICT_BITS), joined(key))
-        place = known.index(verdict)
-        return (
-            z3.UGE(given, place)
-            if place == len(known) - 1
-            else same(given, z3.BitVecVal(place, _VERDICT_BITS))
-        )
+        given = self._answer(name, key).verdict
+        if place == len(self._places[name]) - 1:
+            return z3.UGE(given, place)
+        return same(given, z3.BitVecVal(place, _VERDICT_BITS))
 
     def verdicts(self, name: str) -> Sequence[Verdict]:
         """See `Sets`."""
         return self.targets.get(name, ())
 
-    def _function(self, kind: str, name: str, length: int, result: z3.SortRef, key: Bits) -> z3.ExprRef:
-        known = (kind, name, length)
-        if known not in self._functions:
-            self._functions[known] = z3.Function(f"{kind} {name} {length}", z3.BitVecSort(8 * length), result)
-        return applied(self._functions[known], key)
+    def congruent(self) -> Truth:
+        """Return that equal keys have equal answers, for all keys that were asked for so far."""
+        known: dict[tuple[int, ...], Truth] = {}
+        return both(
+            *(
+                either([negated(_alike(one.key, other.key, known)), _agree(one, other)])
+                for answers in self._answers.values()
+                for one, other in combinations(answers.values(), 2)
+                if len(one.key) == len(other.key)
+            )
+        )
+
+    def asked(self, names: Collection[str]) -> Iterator[tuple[str, Bytes, Truth]]:
+        """Yield every key that was asked for in these sets, and whether the set has it."""
+        for name in names:
+            for answer in self._answers.get(name, {}).values():
+                yield name, answer.key, answer.has
+
+    def _answer(self, name: str, key: Bytes) -> _Answer:
+        answers = self._answers.setdefault(name, {})
+        place = tuple(map(id, key))  # the answer keeps the key's bytes alive
+        if place not in answers:
+            label = f"{name} {len(answers)}"
+            answers[place] = _Answer(
+                key,
+                z3.Bool(f"has {label}"),
+                tuple(z3.BitVec(f"data {label} {byte}", 8) for byte in range(MARK_BYTES)),
+                z3.BitVec(f"verdict {label}", _VERDICT_BITS),
+            )
+        return answers[place]
+
+
+def _alike(one: Bytes, other: Bytes, known: dict[tuple[int, ...], Truth]) -> Truth:
+    """Return whether two keys are equal; bytes that are the same terms need no comparing."""
+    pairs = [(left, right) for left, right in zip(one, other, strict=True) if left is not right]
+    place = tuple(map(id, (byte for pair in pairs for byte in pair)))
+    if place not in known:
+        known[place] = both(*(same(left, right) for left, right in pairs))
+    return known[place]
+
+
+def _agree(one: _Answer, other: _Answer) -> Truth:
+    return both(
+        same(one.has, other.has),
+        *(same(left, right) for left, right in zip(one.data, other.data, strict=True)),
+        same(one.verdict, other.verdict),
+    )
 
 
 @dataclass(slots=True)

@@ -82,12 +82,34 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where packets leave what was looked at: a chain, or a map of verdicts with its key."""
+
+    name: str
+    key: Bytes
+    condition: Truth
+    after_writing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
-    """What a hook does: whether the packet goes on, the mark that it then has, and what was written."""
+    """What a hook does: whether the packet goes on, the mark that it then has, and what was written.
+
+    `arrivals` is of packets that go to a chain at which the look was cut; they are not in `accepted`.
+    """
 
     accepted: Truth
     mark: Bytes
     written: tuple[Written, ...]
+    arrivals: tuple[Arrival, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Chains at which a look ends, and those that maps may give beside them."""
+
+    chains: frozenset[str] = frozenset()
+    ends: frozenset[str] = frozenset()
 
 
 _Writes = tuple[Written, ...]
@@ -161,6 +183,7 @@ class _Run:
         mark: of the packet, as the rules before have left it.
         accepted: for which packets it came to `accept`.
         written: all that was written.
+        arrivals: what left it at a cut.
         pending: where packets go that will not come back; None where they come back to a rule that jumped.
         returned: which packets come to an end without a verdict, with what they have written.
     """
@@ -168,6 +191,7 @@ class _Run:
     mark: Bytes
     accepted: list[Truth] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
     pending: dict[str, list[tuple[Truth, _Writes]]] | None = None
     returned: list[tuple[Truth, _Writes]] = field(default_factory=list)
 
@@ -179,13 +203,14 @@ class Executor:
     once for each mark that packets may bring, and its outcome is taken over by each rule that jumps there.
     """
 
-    def __init__(self, table: Table, packet: SymbolicPacket, sets: Sets) -> None:
+    def __init__(self, table: Table, packet: SymbolicPacket, sets: Sets, cuts: Cuts = Cuts()) -> None:
         """Take a table.
 
         Args:
             table: as it was read from the kernel.
             packet: any packet.
             sets: what sets and maps hold.
+            cuts: where to end.
 
         Raises:
             UnsupportedError: the table does not filter at all, or its parts are not clear.
@@ -202,6 +227,7 @@ class Executor:
                 )
         self._packet = packet
         self._sets = sets
+        self._cuts = cuts
         self._chains = {chain.name: chain for chain in table.chains}
         self._definitions = {definition.name: definition for definition in table.sets}
         self._table = table
@@ -232,7 +258,7 @@ class Executor:
                 )
         self._hook = hook
         self._jumps.clear()
-        live, written = TRUE, list[Written]()
+        live, written, arrivals = TRUE, list[Written](), list[Arrival]()
         for chain in chains:
             if chain.policy not in {Code.ACCEPT, Code.DROP}:
                 raise UnsupportedError(f"chain {chain.name}: policy {chain.policy} is none of the kernel's")
@@ -241,7 +267,24 @@ class Executor:
             rest = [condition for condition, _ in run.returned] if chain.policy is Code.ACCEPT else []
             live, mark = either([*run.accepted, *rest]), run.mark
             written += run.written
-        return Passage(live, mark, tuple(written))
+            arrivals += run.arrivals
+        return Passage(live, mark, tuple(written), tuple(arrivals))
+
+    def chain(self, name: str, hook: Hook, mark: Bytes) -> Passage:
+        """Return what one chain does for packets that go to it for good, none of which it may send back.
+
+        Raises:
+            UnsupportedError: as `hook`, and where the chain's end is no verdict.
+        """
+        self._hook = hook
+        self._jumps.clear()
+        run = _Run(mark, pending={})
+        if name not in self._chains:
+            raise UnsupportedError(f"chain {name}: it is not in the table")
+        self._base(self._chains[name], TRUE, (), run)
+        if any(condition is not FALSE for condition, _ in run.returned):
+            raise UnsupportedError(f"chain {name}: it may end without a verdict")
+        return Passage(either(run.accepted), run.mark, tuple(run.written), tuple(run.arrivals))
 
     def _base(self, chain: Chain, live: Truth, known: _Writes, run: _Run) -> None:
         """Run a base chain, then what it goes to, each chain after all that may go there."""
@@ -285,6 +328,8 @@ class Executor:
                 run.accepted.append(condition)
             case Code.RETURN:
                 run.returned.append((condition, known))
+            case Code.GOTO if run.pending is not None and verdict.chain in self._cuts.chains:
+                run.arrivals.append(Arrival(verdict.chain, (), condition, bool(known)))
             case Code.GOTO if run.pending is not None:
                 target = self._target(verdict, frame.place)
                 run.pending.setdefault(target.name, []).append((condition, known))
@@ -359,7 +404,7 @@ class Executor:
                 within = both(z3.UGE(value, number(low)), z3.ULE(value, number(high)))
                 frame.require(negated(within) if inverted else within)
             case Lookup():
-                self._lookup(expression, frame)
+                self._lookup(expression, frame, run)
             case Immediate(verdict):
                 frame.conclude([(frame.live, verdict)])
             case Update():
@@ -421,7 +466,7 @@ class Executor:
                 data = packet.length_bytes()
         frame.write(register, data)
 
-    def _lookup(self, lookup: Lookup, frame: _Frame) -> None:
+    def _lookup(self, lookup: Lookup, frame: _Frame, run: _Run) -> None:
         definition = self._definition(lookup.set_name, frame)
         if lookup.inverted and (lookup.verdicts or lookup.target is not None):
             raise UnsupportedError(f"{frame.place}: an inverted lookup in {lookup.set_name} can give nothing")
@@ -444,7 +489,20 @@ class Executor:
             if not given:
                 frame.require(FALSE)  # a map of nothing never has the key
                 return
+            if run.pending is not None and self._is_cut(given):
+                writes = bool(frame.known or frame.writes)
+                run.arrivals.append(Arrival(lookup.set_name, key, live, writes))
+                frame.ended.append(live)
+                frame.live = FALSE
+                return
             frame.conclude([(both(live, self._sets.gives(lookup.set_name, key, one)), one) for one in given])
+
+    def _is_cut(self, given: Sequence[Verdict]) -> bool:
+        """Tell whether a map only gives chains at which the look ends."""
+        known = self._cuts.chains | self._cuts.ends
+        return bool(self._cuts.chains) and all(
+            verdict.code is Code.GOTO and verdict.chain in known for verdict in given
+        )
 
     def _found(self, name: str, key: Bytes, frame: _Frame) -> Truth:
         """A key is in a set when it was, or when this very packet has put it there."""

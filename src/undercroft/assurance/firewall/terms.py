@@ -92,11 +92,5 @@ def chosen(condition: Truth, yes: Sequence[Byte], no: Sequence[Byte]) -> Bytes:
     )
 
 
-def applied(function: z3.FuncDeclRef, argument: Bits) -> z3.AstRef:
-    """Return a function of one number, applied."""
-    made = z3.Z3_mk_app(_CONTEXT.ref(), function.ast, 1, _array([argument]))
-    return z3.BoolRef(made, _CONTEXT) if function.range() == z3.BoolSort() else z3.BitVecRef(made, _CONTEXT)
-
-
 def _array(parts: Sequence[z3.AstRef]) -> z3.Ast:
     return (z3.Ast * len(parts))(*(part.ast for part in parts))

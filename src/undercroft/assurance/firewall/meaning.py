@@ -1,0 +1,358 @@
+"""What the policy wants of every packet at every hook, as Z3 terms, without the compiler.
+
+A packet's mark tells whose it is. From a managed port it is the port's class, and nothing passes that bears
+another's name (`senders`); on all other packets a mark of ours is no one's, and is taken off. From outside it
+is what the source address says. The target is the port that the frame leaves by, with its MAC and address, or
+what the target address says. Between the two the policy decides (`answers`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from undercroft.assurance.firewall.answers import Passing, Timing, equal_mark
+from undercroft.assurance.firewall.places import (
+    FORGED,
+    HOST_MARK,
+    KIND_MASK,
+    OURS,
+    OURS_MASK,
+    WORLD_MARK,
+    Kind,
+    Place,
+)
+from undercroft.assurance.firewall.reading import Field, Reading, key, starts_with
+from undercroft.assurance.firewall.senders import (
+    ADVERTISEMENT,
+    ARP,
+    HOP_LIMIT,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    ROUTER_SOLICITATION,
+    SOLICITATION,
+    UDP,
+    may_send,
+)
+from undercroft.assurance.firewall.symbolic import Arrival, Passage, Written, host_order, room
+from undercroft.assurance.firewall.terms import (
+    FALSE,
+    TRUE,
+    Bytes,
+    Truth,
+    both,
+    chosen,
+    constant,
+    either,
+    equal,
+    joined,
+    negated,
+)
+from undercroft.firewall.kernel import Code, Hook, Verdict
+from undercroft.firewall.policy import FirewallPolicy, Network, OtherPorts
+
+ROUTER_ADVERTISEMENT = b"\x86\x00"
+DHCP_ASKS = {4: bytes((0, 68, 0, 67)), 6: bytes((2, 34, 2, 35))}
+DHCP_ANSWERS = {4: bytes((0, 67, 0, 68)), 6: bytes((2, 35, 2, 34))}
+DHCP_GROUP = {4: b"\xff" * 4, 6: bytes.fromhex("ff02" + 11 * "00" + "010002")}
+DHCP_MS = 60_000
+LINK_LOCAL = 0xFE80
+
+
+@dataclass(slots=True)
+class Meaning:
+    """The meaning of a policy for one symbolic packet.
+
+    Attributes:
+        policy: whose.
+        reading: the packet and the relations.
+        places: all sides, of `places.places`.
+        targets: those of them that packets may be for; the others have no flow and are denied.
+        timing: how answers are known.
+        cut: stop where a target is found; what then passes is `passing`.
+    """
+
+    policy: FirewallPolicy
+    reading: Reading
+    places: Sequence[Place]
+    targets: frozenset[str]
+    timing: Timing
+    cut: bool = False
+    _mark: Field = field(default_factory=lambda: Field(constant(bytes(4))))
+    _accepted: list[Truth] = field(default_factory=list)
+    _written: list[Written] = field(default_factory=list)
+    _reached: dict[str, list[Truth]] = field(default_factory=dict)
+    _found: list[Arrival] = field(default_factory=list)
+
+    def at(self, hook: Hook, mark: Bytes) -> Passage:
+        """Return what passes a hook, for a packet that comes there with a mark."""
+        self._accepted, self._written, self._reached, self._found = [], [], {}, []
+        before = Field(mark)
+        match hook:
+            case Hook.PREROUTING:
+                return self._from_port(before)
+            case Hook.FORWARD:
+                after = self._forwarded(before)
+            case Hook.INPUT:
+                after = self._to_host(before)
+            case Hook.OUTPUT:
+                after = self._from_host(before)
+            case Hook.POSTROUTING:
+                return Passage(TRUE, mark, ())
+        if self.cut:
+            direct = [Arrival(f"to-{name}", (), either(found)) for name, found in self._reached.items()]
+            return Passage(either(self._accepted), after.data, tuple(self._written), (*self._found, *direct))
+        passing = Passing(self.reading, after, self.timing)
+        for place in self.places:
+            reached = self._reached.get(place.name)
+            if reached:
+                passing.to(place, either(reached))
+        passed, written = passing.outcome()
+        return Passage(either([*self._accepted, passed]), after.data, (*self._written, *written))
+
+    def passing(self, place: Place, mark: Bytes) -> Passage:
+        """Return what passes to one side, of packets that bear this mark."""
+        passing = Passing(self.reading, Field(mark), self.timing)
+        passing.to(place, TRUE)
+        passed, written = passing.outcome()
+        return Passage(passed, mark, written)
+
+    def _from_port(self, mark: Field) -> Passage:
+        reading = self.reading
+        managed = reading.in_set("classes", reading.input_name)
+        own = reading.sets.data("classes", reading.packet.input_name)
+        foreign = chosen(_ours(mark), constant(bytes(4)), mark.data)
+        accepted = either(
+            [
+                both(managed, may_send(reading)),
+                both(negated(managed), negated(self._closed(reading.input_name))),
+            ]
+        )
+        return Passage(accepted, chosen(managed, own, foreign), ())
+
+    def _forwarded(self, mark: Field) -> Field:
+        reading = self.reading
+        sent, arrives = _ours(mark), reading.in_set("taps", reading.output_name)
+        source_known, after = self._whose(mark)
+        from_outside = both(
+            negated(sent), arrives, source_known, negated(equal_mark(after, 2**32 - 1, HOST_MARK))
+        )
+        if self.policy.ports.others is OtherPorts.DENIED:
+            from_outside = both(from_outside, reading.in_set("uplinks", reading.input_name))
+        nobodys = both(negated(sent), negated(arrives), negated(self._closed(reading.output_name)))
+        self._accepted.append(nobodys)
+        self._mark = Field(chosen(both(negated(sent), arrives), after.data, mark.data))
+        self._reach(either([sent, self._arrives(from_outside, after)]))
+        return self._mark
+
+    def _to_host(self, mark: Field) -> Field:
+        reading = self.reading
+        managed = reading.in_set("taps", reading.input_name)
+        self._accepted.append(both(negated(managed), negated(self._closed(reading.input_name))))
+        sent = both(managed, _ours(mark))
+        self._accepted.append(both(sent, reading.is_plain(ARP)))
+        looks = either(
+            [self._neighbours(kind) for kind in (SOLICITATION, ADVERTISEMENT, ROUTER_SOLICITATION)]
+        )
+        self._accepted.append(both(sent, reading.is_plain(IPV6), looks))
+        self._outside(4, both(sent, reading.is_plain(IPV4)))
+        self._outside(6, both(sent, reading.is_plain(IPV6), negated(looks)))
+        return mark
+
+    def _from_host(self, mark: Field) -> Field:
+        reading = self.reading
+        arrives = reading.in_set("taps", reading.output_name)
+        self._accepted.append(both(negated(arrives), negated(self._closed(reading.output_name))))
+        routed = equal_mark(mark, KIND_MASK, OURS | (KIND_MASK & ~OURS_MASK))
+        source_known, after = self._whose(mark)
+        own = both(arrives, negated(routed))
+        self._mark = Field(chosen(own, after.data, mark.data))
+        self._reach(either([both(arrives, routed), self._arrives(both(own, source_known), after)]))
+        return self._mark
+
+    def _closed(self, name: Field) -> Truth:
+        """A device that is named as a machine's tap is, and is none that the filter knows."""
+        return either([starts_with(name.data, prefix) for prefix in self.policy.ports.machines])
+
+    def _whose(self, mark: Field) -> tuple[Truth, Field]:
+        """Whose a packet from outside is: whether it may be anybody's, and that one's mark."""
+        reading = self.reading
+        source4, source6, sender = reading.network(12, 4), reading.network(8, 16), reading.network(14, 4)
+        form4 = both(reading.is_plain(IPV4), negated(self._has_options()))
+        form6 = both(reading.is_plain(IPV6), negated(self._bad_header6()))
+        known4, mark4 = self._by_address(4, source4, zones=True)
+        known6, mark6 = self._by_address(6, source6, zones=True)
+        known_arp, mark_arp = self._by_address(4, sender, zones=False)
+        after = chosen(form4, mark4, chosen(form6, mark6, chosen(reading.is_plain(ARP), mark_arp, mark.data)))
+        known = either([both(form4, known4), both(form6, known6), both(reading.is_plain(ARP), known_arp)])
+        return known, Field(after)
+
+    def _has_options(self) -> Truth:
+        first = self.reading.network(0, 1)
+        return both(first.there, negated(first.reads(b"\x45")))
+
+    def _bad_header6(self) -> Truth:
+        following = self.reading.network(6, 1)
+        return both(following.there, negated(self.reading.in_set("headers6", following)))
+
+    def _by_address(self, version: int, address: Field, *, zones: bool) -> tuple[Truth, Bytes]:
+        """The mark of an address, and whether it comes from where it may."""
+        reading = self.reading
+        machine = reading.in_set(f"outside{version}", address)
+        told = reading.sets.data(f"outside{version}", address.data)
+        named = reading.in_set(f"named-sources{version}", address)
+        mark = constant(host_order(WORLD_MARK))
+        for place in reversed(self._zones(version)) if zones else ():
+            assert place.network is not None
+            inside = in_network(reading, 12 if version == 4 else 8, place.network)
+            mark = chosen(inside, constant(host_order(place.mark)), mark)
+        mark = chosen(named, reading.sets.data(f"named-sources{version}", address.data), mark)
+        forged = both(machine, equal(told, host_order(FORGED)))
+        return negated(forged), chosen(machine, told, mark)
+
+    def _zones(self, version: int) -> list[Place]:
+        """Zones of more than one address, the smallest first; single ones are elements of sets."""
+        return [
+            place
+            for place in self.places
+            if place.network is not None
+            and place.network.version == version
+            and place.network.prefixlen < place.network.max_prefixlen
+        ]
+
+    def _arrives(self, allowed: Truth, mark: Field) -> Truth:
+        """Let in what the link itself says; return what else comes from outside."""
+        reading = self.reading
+        plain6 = reading.is_plain(IPV6)
+        looks = both(plain6, either([self._neighbours(SOLICITATION), self._neighbours(ADVERTISEMENT)]))
+        near = either([reading.is_plain(ARP), looks])
+        outside = equal_mark(mark, KIND_MASK, OURS)
+        of_link = both(plain6, self._is_link_local(reading.network(8, 2)))
+        says = either(
+            [
+                both(of_link, self._neighbours(ROUTER_ADVERTISEMENT)),
+                both(of_link, self._dhcp(DHCP_ANSWERS[6])),
+                both(reading.is_plain(IPV4), self._dhcp(DHCP_ANSWERS[4]), self._is_asked()),
+            ]
+        )
+        told = either([near, both(outside, says)])
+        self._accepted.append(both(allowed, told))
+        return both(allowed, negated(told))
+
+    def _is_asked(self) -> Truth:
+        reading = self.reading
+        return either(
+            [reading.in_set("asked", reading.target_mac), reading.network(16, 4).reads(DHCP_GROUP[4])]
+        )
+
+    def _is_link_local(self, start: Field) -> Truth:
+        return both(start.there, (joined(start.data) & 0xFFC0) == LINK_LOCAL)
+
+    def _dhcp(self, ports: bytes) -> Truth:
+        return both(self.reading.protocol.reads(UDP), self.reading.transport(0, 4).reads(ports))
+
+    def _neighbours(self, message: bytes) -> Truth:
+        return both(
+            self.reading.protocol.reads(ICMPV6),
+            self.reading.network(6, 2).reads(ICMPV6 + HOP_LIMIT),
+            self.reading.transport(0, 2).reads(message),
+        )
+
+    def _reach(self, sent: Truth) -> None:
+        """Find the target on the bridge: a machine by its port, MAC and address, else what is outside."""
+        reading = self.reading
+        out = reading.output_name
+        if self.policy.ports.others is OtherPorts.DENIED:
+            leaves = reading.in_set("uplinks", out)
+        else:
+            leaves = negated(reading.in_set("taps", out))
+        self._look_for("near4", both(sent, reading.is_plain(ARP)), reading.network(24, 4), leaves)
+        plain6 = both(sent, reading.is_plain(IPV6))
+        asks, tells, routers = (
+            self._neighbours(kind) for kind in (SOLICITATION, ADVERTISEMENT, ROUTER_SOLICITATION)
+        )
+        self._look_for("near6", both(plain6, asks), reading.transport(8, 16), leaves)
+        self._look_for("near6", both(plain6, tells), reading.network(24, 16), leaves)
+        self._accepted.append(both(plain6, routers, leaves))
+        rest6 = both(plain6, negated(either([asks, tells, routers])))
+        for version, going, address in (
+            (4, both(sent, reading.is_plain(IPV4)), reading.network(16, 4)),
+            (6, rest6, reading.network(24, 16)),
+        ):
+            found = (out, reading.target_mac, address)
+            self._by_map(f"targets{version}", both(going, *(item.there for item in found)), *found)
+            known = reading.in_set(f"targets{version}", *found)
+            self._outside(version, both(going, negated(known), leaves))
+
+    def _look_for(self, name: str, going: Truth, address: Field, leaves: Truth) -> None:
+        """ARP or neighbour discovery: for a machine, from those that it has flows with; outside, always."""
+        reading = self.reading
+        out = reading.output_name
+        known = reading.in_set(name, out, address)
+        self._accepted.append(both(going, negated(known), leaves))
+        if self.cut:
+            self._found.append(Arrival(name, key(out, address), both(going, known)))
+            return
+        for place in self.places:
+            if place.kind is Kind.MACHINES:
+                looked = self._gives(name, f"near-{place.name}", out, address)
+                self._near(place, both(going, known, looked))
+
+    def _near(self, place: Place, reached: Truth) -> None:
+        if reached is not FALSE:
+            knows = self.reading.in_set(f"near-{place.name}", self._mark)
+            self._accepted.append(both(reached, knows))
+
+    def _by_map(self, name: str, going: Truth, *fields: Field) -> None:
+        known = self.reading.in_set(name, *fields)
+        if self.cut:
+            self._found.append(Arrival(name, key(*fields), both(going, known)))
+            return
+        for place in self.places:
+            if place.name in self.targets:
+                reached = both(going, known, self._gives(name, f"to-{place.name}", *fields))
+                self._add(place.name, reached)
+
+    def _add(self, name: str, reached: Truth) -> None:
+        if reached is not FALSE:
+            self._reached.setdefault(name, []).append(reached)
+
+    def _outside(self, version: int, going: Truth) -> None:
+        """Find the target by its address: a machine elsewhere, the host, a zone, the world."""
+        reading = self.reading
+        address = reading.network(16, 4) if version == 4 else reading.network(24, 16)
+        asks = both(address.reads(DHCP_GROUP[version]), self._dhcp(DHCP_ASKS[version]))
+        if version == 4:
+            mac = reading.source_mac
+            asks = both(asks, either([reading.in_set("asked", mac), room("asked")]))
+            self._written.append(Written("asked", both(going, asks), mac.data, DHCP_MS))
+        self._accepted.append(both(going, asks))
+        going = both(going, negated(asks))
+        for name in (f"places{version}", f"named-targets{version}"):
+            self._by_map(name, going, address)
+            going = both(going, negated(reading.in_set(name, address)))
+        for place in self._zones(version):
+            assert place.network is not None
+            inside = in_network(reading, 16 if version == 4 else 24, place.network)
+            if place.name in self.targets:
+                self._add(place.name, both(going, inside))
+            going = both(going, negated(inside))
+        self._add("world", going)
+
+    def _gives(self, name: str, chain: str, *fields: Field) -> Truth:
+        return self.reading.sets.gives(name, key(*fields), Verdict(Code.GOTO, chain))
+
+
+def in_network(reading: Reading, offset: int, network: Network) -> Truth:
+    """Return whether the address at an offset lies in a network; the bytes that tell so have to be there."""
+    whole, rest = divmod(network.prefixlen, 8)
+    packed = network.network_address.packed
+    if rest:
+        address = reading.network(offset, len(packed))
+        mask = 0xFF00 >> rest & 0xFF
+        start = equal(address.data[:whole], packed[:whole]) if whole else TRUE
+        return both(address.there, start, equal((address.data[whole] & mask,), packed[whole : whole + 1]))
+    return reading.network(offset, whole).reads(packed[:whole]) if whole else TRUE
+
+
+def _ours(mark: Field) -> Truth:
+    return equal_mark(mark, OURS_MASK, OURS)
