@@ -83,6 +83,7 @@ class Channel:
         """Open it, for events of these groups too. Raises DeniedError, OperationError."""
         self._sequence = 0
         self._send_bytes = 0
+        self._unread = False
         try:
             self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
         except OSError as error:
@@ -106,6 +107,7 @@ class Channel:
         for answer in self._answers(self._sequence):
             if answer.kind == ERROR:
                 self._raise_for(answer, request, b"")
+            self._unread = False
             return answer.body[_FAMILY.size :]
         raise OperationError(f"nftables: {request.what}: the kernel answered with nothing")
 
@@ -132,6 +134,7 @@ class Channel:
                 raise OperationError(f"nftables: {request.what}: more than {MAX_DUMP_MESSAGES} answers")
             found.append(answer)
             if answer.kind == DONE:
+                self._unread = False
                 self._raise_for(answer, request, b"")
                 if any(part.flags & DUMP_INTERRUPTED for part in found):
                     raise InterruptedDumpError(f"nftables: {request.what} changed while it was read")
@@ -171,6 +174,7 @@ class Channel:
                 what = requests[index - 1] if index else _WHOLE_BATCH
                 self._raise_for(answer, what, parts[index])
                 if answer.sequence == last:
+                    self._unread = False
                     return made
         raise OperationError(
             "nftables: the kernel did not say whether it took the change; read the table again"
@@ -192,6 +196,7 @@ class Channel:
         refused: dict[int, UndercroftError] = {}
         for answer in self._answers(first, last):
             if answer.sequence == last:
+                self._unread = False
                 return refused
             index = answer.sequence - first
             try:
@@ -219,6 +224,9 @@ class Channel:
             raise InputError(
                 f"nftables: a change of {len(data)} bytes; {MAX_BATCH_BYTES} can be sent: use fewer machines"
             )
+        if self._unread:
+            self._forget_answers()
+        self._unread = True
         try:
             if len(data) > self._send_bytes:
                 self._set_buffer(_SEND_FORCE, socket.SO_SNDBUF, 2 * len(data))
@@ -257,6 +265,11 @@ class Channel:
                     if len(answer.body) < _FAMILY.size:
                         raise OperationError(f"nftables: an answer of {len(answer.body)} bytes")
                     yield answer
+
+    def _forget_answers(self) -> None:
+        """Make room: what is left of the answers to a question that ended in an error."""
+        for _ in self._answers(0):
+            pass
 
     def _raise_for(self, answer: Message, request: Request, sent: bytes) -> None:
         """Raise what an error says, nothing where it is the acknowledgement."""
