@@ -14,7 +14,9 @@ from undercroft.errors import UndercroftError
 from undercroft.model.domain import Domain, Power, Survey
 from undercroft.model.execution import Execution
 from undercroft.model.fleet import Hold
+from undercroft.ports.fleet import Happening
 from undercroft.ports.records import Record
+from undercroft.usecases.fleet.historyevents import has_heard
 from undercroft.usecases.fleet.network import is_of_host
 from undercroft.usecases.fleet.reconcile import surveyed
 from undercroft.usecases.fleet.starting import unconfirmed
@@ -24,6 +26,8 @@ SURVEY_AFTER_S = 3.0
 """How long after a machine was defined or removed the host is surveyed: volumes come and go with them."""
 SURVEY_AT_MOST_EVERY_S = 20.0
 JUST_BEGINNING = timedelta(minutes=2)
+WORD_WITHIN = timedelta(seconds=15)
+"""How long libvirt's event of a start may be on its way; until then nobody decides without it."""
 """A machine that a hook holds may be off in a survey for so long."""
 _LIVE = frozenset({Power.RUNNING, Power.PAUSED})
 
@@ -52,6 +56,7 @@ class Surveys:
         self._after_hooks = after_hooks
         self._wanted = asyncio.Event()
         self._missed = True
+        self._early = False
 
     def soon(self, *, missed: bool = False) -> None:
         """Ask for a survey; `missed`: events may have been."""
@@ -78,7 +83,9 @@ class Surveys:
         await self._after_hooks([domain.uuid for domain in survey.domains])
         open_starts = await self._host.work(self._put, survey, mark, missed=missed)
         if missed:
-            self._missed = False
+            self._missed = self._early  # those whose event may yet come are looked at once more
+        if self._missed:
+            self._wanted.set()
         for domain, execution in open_starts:
             self._confirm(domain, execution)
         age = self._host.policy.policy.defaults.scanned_within.value / 2
@@ -103,13 +110,21 @@ class Surveys:
         for alarm in alarms:
             host.report(f"alarm: {alarm.reason}")
         pending = {hold.machine for hold in holds if hold.pending}
-        starts = [(running[uuid], execution) for uuid, execution in live.items() if uuid in running]
+        begun = [(running[uuid], execution) for uuid, execution in live.items() if uuid in running]
+        starts = [(domain, one) for domain, one in begun if not _is_just_beginning(one, survey)]
+        self._early = len(starts) < len(begun)
         with host.records.reading() as record:
             return [
                 (domain, execution)
                 for domain, execution in starts
                 if domain.uuid in pending or (missed and unconfirmed(record, domain, execution))
             ]
+
+
+def _is_just_beginning(execution: Execution, survey: Survey) -> bool:
+    """Tell whether libvirt's word on a start is still on its way."""
+    age = survey.taken_at - execution.started_at
+    return age < WORD_WITHIN and not has_heard(execution, Happening.STARTED)
 
 
 def _is_over(record: Record, hold: Hold, survey: Survey) -> bool:

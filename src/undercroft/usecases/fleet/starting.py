@@ -23,10 +23,12 @@ from undercroft.model.execution import Execution, HookEvent, Origin
 from undercroft.model.fleet import Hold
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Decision, Judgement
+from undercroft.ports.fleet import Happening
 from undercroft.ports.records import Record
 from undercroft.ports.taps import Taps
 from undercroft.steady.judge import Judge
 from undercroft.usecases.fleet.admission import AGENT, GOES_ON, REVERT, Means
+from undercroft.usecases.fleet.historyevents import has_heard
 from undercroft.usecases.fleet.judging import machine_record
 from undercroft.usecases.fleet.network import close, let_go, reopen
 from undercroft.usecases.fleet.scanning import Scanned, put_scanned
@@ -116,9 +118,13 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
         other = _hold(record, domain.uuid)
         intent = record.intent(domain.uuid, REVERT, means.clock())
         told_before = _is_confirmed(record, execution)
+    if execution.origin in _ROLLBACKS and told_before:
+        return Confirmed(Next.NOTHING)  # a revert has two events, and an order counts for the first one only
+    decides = execution.origin in _ROLLBACKS or (hold is not None and hold.pending)
+    if decides and execution.origin is not Origin.LOAD and not has_heard(execution, Happening.STARTED):
+        # What its disks told before it began is what they held before a revert.
+        return Confirmed(Next.LOOK, "libvirt has not said how it began")
     if execution.origin in _ROLLBACKS:
-        if told_before:  # a revert has two events, and an order counts for the first one only
-            return Confirmed(Next.NOTHING)
         return _reverted(means, taps, domain, execution, hold)
     if hold is None and other is not None and other.pending:
         return Confirmed(Next.LOOK, "its network was closed in a start that is on record as another")
