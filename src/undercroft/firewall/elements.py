@@ -98,7 +98,8 @@ def elsewhere_elements(machine: Elsewhere, classes: Classes) -> Elements:
     for address in machine.addresses:
         version = address.version
         elements.setdefault(f"outside{version}", {})[address.packed] = marks.data(marks.of_class(number))
-        elements.setdefault(f"places{version}", {})[address.packed] = Verdict(Code.GOTO, f"to-{number}")
+        if not address.is_link_local:
+            elements.setdefault(f"places{version}", {})[address.packed] = Verdict(Code.GOTO, f"to-{number}")
     return elements
 
 

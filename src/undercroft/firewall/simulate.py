@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from undercroft.errors import InputError
+from undercroft.firewall.decisions import Path, PathKind
 from undercroft.firewall.kernel import (
     FIELD_BYTES,
     REGISTER_BYTES,
@@ -96,6 +97,36 @@ def run(ruleset: Ruleset, hook: Hook, packet: Packet, context: Context, memory: 
             accept = False
             break
     return Outcome(accept, machine.mark, tuple(machine.way), tuple(machine.logged))
+
+
+def follow(ruleset: Ruleset, packet: Packet, path: Path, memory: Memory, routed_mark: int = 0) -> Outcome:
+    """Return what becomes of a packet on its whole way over the bridge, and change `memory`.
+
+    Args:
+        ruleset: the table.
+        packet: what is sent.
+        path: the way; its `routed` is not looked at.
+        memory: what has passed before.
+        routed_mark: the mark that a packet bears which a machine sent to the host to be routed.
+
+    Raises:
+        InputError: as `run`.
+    """
+    hook = {
+        PathKind.FORWARD: Hook.FORWARD,
+        PathKind.TO_HOST: Hook.INPUT,
+        PathKind.FROM_HOST: Hook.OUTPUT,
+    }[path.kind]
+    way: tuple[tuple[str, int], ...] = ()
+    logged: tuple[str, ...] = ()
+    mark = routed_mark
+    if path.kind is not PathKind.FROM_HOST:
+        first = run(ruleset, Hook.PREROUTING, packet, Context(path.source), memory)
+        if not first.accept:
+            return first
+        way, logged, mark = first.way, first.logged, first.mark
+    last = run(ruleset, hook, packet, Context(path.source, path.target, mark), memory)
+    return Outcome(last.accept, last.mark, (*way, *last.way), (*logged, *last.logged))
 
 
 class _Machine:
