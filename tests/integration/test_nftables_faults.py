@@ -37,7 +37,7 @@ DROP, ACCEPT = Verdict(Code.DROP), Verdict(Code.ACCEPT)
 NAMES = SetDefinition("names", ("ifname",), "verdict", 1 << 17)
 PAIRS = SetDefinition("pairs", ("ifname", "ether_addr"), "mark", 1 << 17)
 MACHINES = 500
-ROUNDS = 12
+ROUNDS = 8
 
 
 def port(number: int) -> bytes:

@@ -2,10 +2,16 @@
 
 import errno
 import os
+import struct
+import sys
 
+from undercroft.adapters.netlinkcodec import CAPPED, EXTENDED_ACK, HEADER, Message, attributes
 from undercroft.adapters.nftables import numbers
+from undercroft.adapters.nftables.fields import Fields, UnknownShapeError
 from undercroft.errors import DeniedError, NotFoundError, OperationError, StateError, UndercroftError
 
+ERROR_NUMBER = struct.Struct("=i")
+_ERROR_TEXT, _ERROR_OFFSET = 1, 2
 _STALE = 85
 """ERESTART, which Python has no name for on all systems: the batch was made for another generation."""
 
@@ -49,3 +55,29 @@ def failure(number: int, what: str, kind: int = -1, text: str = "") -> Undercrof
     if number in {errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM}:
         return OperationError(f"{said}: the kernel has no room for a change of this size; free memory")
     return OperationError(f"{said}: the kernel refuses it")
+
+
+def explanation(answer: Message) -> tuple[str, int]:
+    """Return the kernel's text and the offset in the request that it points at, "" and 0 without."""
+    if not answer.flags & EXTENDED_ACK or not answer.flags & CAPPED:
+        return "", 0
+    text, offset = "", 0
+    for kind, value in attributes(answer.body[ERROR_NUMBER.size + HEADER.size :]):
+        if kind == _ERROR_TEXT:
+            text = value.rstrip(b"\0").decode(errors="backslashreplace")
+        elif kind == _ERROR_OFFSET and len(value) == 4:
+            offset = int.from_bytes(value, sys.byteorder)
+    return text, offset
+
+
+def element_at(sent: bytes, offset: int) -> str:
+    """Return the key of the element that an error is about, "" where it is about no element."""
+    kind = struct.unpack_from("=H", sent, 4)[0] & 0xFF if len(sent) > HEADER.size else 0
+    if not offset or kind not in {numbers.NEW_ELEMENT, numbers.DELETE_ELEMENT}:
+        return ""
+    try:
+        (size,) = struct.unpack_from("=H", sent, offset)
+        key = Fields(sent[offset + 4 : offset + size]).value(numbers.ELEMENT_KEY)
+    except (struct.error, UnknownShapeError):
+        return ""
+    return f": key {key.hex()}"

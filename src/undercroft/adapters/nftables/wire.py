@@ -8,30 +8,25 @@ Source: net/netfilter/nfnetlink.c, net/netlink/af_netlink.c of Linux 6.18.
 import errno
 import socket
 import struct
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from undercroft.adapters.netlinkcodec import (
     ACK,
-    CAPPED,
     DONE,
     DUMP,
     DUMP_INTERRUPTED,
     ECHO,
     ERROR,
-    EXTENDED_ACK,
-    HEADER,
     OVERRUN,
     REQUEST,
     Message,
     attribute,
-    attributes,
     message,
     messages,
 )
 from undercroft.adapters.nftables import numbers
-from undercroft.adapters.nftables.failures import failure
+from undercroft.adapters.nftables.failures import ERROR_NUMBER, element_at, explanation, failure
 from undercroft.adapters.nftables.fields import Fields, UnknownShapeError
 from undercroft.errors import InputError, OperationError, UndercroftError
 
@@ -44,8 +39,6 @@ MAX_DUMP_MESSAGES = 1 << 20
 _NETFILTER = 12
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _SEND_FORCE, _RECEIVE_FORCE = 32, 33
-_ERROR_TEXT, _ERROR_OFFSET = 1, 2
-_ERROR_NUMBER = struct.Struct("=i")
 _FAMILY = struct.Struct(">BBH")
 _TRUNCATED = socket.MSG_TRUNC
 
@@ -273,10 +266,10 @@ class Channel:
 
     def _raise_for(self, answer: Message, request: Request, sent: bytes) -> None:
         """Raise what an error says, nothing where it is the acknowledgement."""
-        number = -_ERROR_NUMBER.unpack_from(answer.body)[0]
+        number = -ERROR_NUMBER.unpack_from(answer.body)[0]
         if number:
-            text, offset = _explanation(answer)
-            what = request.what + _element_at(sent, offset)
+            text, offset = explanation(answer)
+            what = request.what + element_at(sent, offset)
             raise failure(number, what, request.kind, text)
 
 
@@ -286,29 +279,3 @@ def generation_of(data: bytes) -> int:
         return Fields(data).number(numbers.GENERATION_ID)
     except UnknownShapeError as error:
         raise OperationError(f"nftables: a generation that cannot be read: {error}") from error
-
-
-def _explanation(answer: Message) -> tuple[str, int]:
-    """Return the kernel's text and the offset in the request that it points at, "" and 0 without."""
-    if not answer.flags & EXTENDED_ACK or not answer.flags & CAPPED:
-        return "", 0
-    text, offset = "", 0
-    for kind, value in attributes(answer.body[_ERROR_NUMBER.size + HEADER.size :]):
-        if kind == _ERROR_TEXT:
-            text = value.rstrip(b"\0").decode(errors="backslashreplace")
-        elif kind == _ERROR_OFFSET and len(value) == 4:
-            offset = int.from_bytes(value, sys.byteorder)
-    return text, offset
-
-
-def _element_at(sent: bytes, offset: int) -> str:
-    """Return the key of the element that an error is about, "" where it is about no element."""
-    kind = struct.unpack_from("=H", sent, 4)[0] & 0xFF if len(sent) > HEADER.size else 0
-    if not offset or kind not in {numbers.NEW_ELEMENT, numbers.DELETE_ELEMENT}:
-        return ""
-    try:
-        (size,) = struct.unpack_from("=H", sent, offset)
-        key = Fields(sent[offset + 4 : offset + size]).value(numbers.ELEMENT_KEY)
-    except (struct.error, UnknownShapeError):
-        return ""
-    return f": key {key.hex()}"
