@@ -1,10 +1,12 @@
 """A concrete packet out of what Z3 found: the frame's bytes, where it comes in and where it goes out."""
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import z3
 
+from undercroft.assurance.firewall.contents import OpenSets
 from undercroft.assurance.firewall.packet import EXTENSIONS, IPV4, SymbolicPacket
 from undercroft.assurance.firewall.terms import Bytes, Truth, joined
 from undercroft.firewall.kernel import Hook
@@ -27,6 +29,7 @@ class Example:
         frame: from the Ethernet header on, with its VLAN tag.
         mark: that it has before the first hook.
         state: of its connection, a bit mask as the kernel has it.
+        remembered: what dynamic sets hold before it comes: set and key.
     """
 
     hooks: tuple[Hook, ...]
@@ -35,6 +38,7 @@ class Example:
     frame: bytes
     mark: int = 0
     state: int = 0
+    remembered: tuple[tuple[str, bytes], ...] = ()
 
 
 def buildable(packet: SymbolicPacket) -> Truth:
@@ -51,13 +55,21 @@ def buildable(packet: SymbolicPacket) -> Truth:
     )
 
 
-def example(packet: SymbolicPacket, model: z3.ModelRef, hooks: tuple[Hook, ...]) -> Example:
+def example(
+    packet: SymbolicPacket,
+    model: z3.ModelRef,
+    hooks: tuple[Hook, ...],
+    sets: OpenSets,
+    dynamic: Collection[str],
+) -> Example:
     """Build the packet that a model describes.
 
     Args:
         packet: whose terms the model gives values to.
         model: of a formula in which `buildable` holds.
         hooks: that it passes.
+        sets: what was asked.
+        dynamic: names of dynamic sets.
     """
     tagged = z3.is_true(model.eval(packet.tagged, model_completion=True))
     tag = _value(model, packet.tag) if tagged else b""
@@ -71,6 +83,11 @@ def example(packet: SymbolicPacket, model: z3.ModelRef, hooks: tuple[Hook, ...])
         frame,
         _number(_value(model, packet.mark)),
         _number(_value(model, packet.state)),
+        tuple(
+            (name, _value(model, key))
+            for name, key, has in sets.asked(dynamic)
+            if z3.is_true(model.eval(has, model_completion=True))
+        ),
     )
 
 

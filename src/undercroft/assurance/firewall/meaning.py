@@ -264,7 +264,7 @@ class Meaning:
         if self.policy.ports.others is OtherPorts.DENIED:
             leaves = reading.in_set("uplinks", out)
         else:
-            leaves = negated(reading.in_set("taps", out))
+            leaves = negated(either([reading.in_set("taps", out), self._closed(out)]))
         self._look_for("near4", both(sent, reading.is_plain(ARP)), reading.network(24, 4), leaves)
         plain6 = both(sent, reading.is_plain(IPV6))
         asks, tells, routers = (

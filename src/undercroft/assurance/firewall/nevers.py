@@ -53,7 +53,10 @@ def breaches(policy: FirewallPolicy, numbers: Mapping[frozenset[str], int]) -> I
 def _broken(
     never: Never, policy: FirewallPolicy, every: Sequence[Place], reach: Sequence[_Reach]
 ) -> Breach | None:
-    """Search breadth first from every source over at most `hops` flows; the last one's service counts."""
+    """Search breadth first from every source over at most `hops` flows; the last one's service counts.
+
+    A way leads on through machines and the host; what the world does is no flow of this policy.
+    """
     none: frozenset[int] = frozenset()
     excepted = none.union(*(_of(peer, every, policy, flow=False) for peer in never.exceptions))
     sources = _of(never.source, every, policy, flow=False) - excepted
@@ -67,7 +70,7 @@ def _broken(
                 if service and target in targets:
                     way = (*ways[source], target)
                     return Breach(never, tuple(every[one].text for one in way), service)
-                if target not in excepted:
+                if target not in excepted and every[target].kind in {Kind.MACHINES, Kind.HOST}:
                     onward.setdefault(target, (*ways[source], target))
         ways = onward
     return None

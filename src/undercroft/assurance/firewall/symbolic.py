@@ -66,6 +66,7 @@ from undercroft.firewall.kernel import (
 MAX_JUMPS = 16
 """`NFT_JUMP_STACK_SIZE`: what a table may nest."""
 DORMANT = 1
+LIMIT = "limit"
 BRIDGE_FAMILY = 7
 _NO_NAME: Bytes = constant(bytes(16))
 _NO_INDEX: Bytes = constant(bytes(4))
@@ -410,7 +411,7 @@ class Executor:
             case Update():
                 self._update(expression, frame)
             case Limit():
-                frame.require(z3.Bool(f"limit {frame.place}"))
+                frame.require(z3.Bool(f"{LIMIT} {frame.place}"))
             case Log() | Counter():
                 pass
             case Unknown(name):

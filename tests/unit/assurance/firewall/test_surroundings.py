@@ -97,7 +97,7 @@ def test_each_flag_of_a_port_that_defeats_the_filter_is_a_finding(port: PortFact
     [
         (BridgeFacts("virbr0", vlan_filtering=True), Danger.ASSUMPTION),
         (BridgeFacts("virbr0", group_forward_mask=8), Danger.ASSUMPTION),
-        (BridgeFacts("virbr0", stp=True), Danger.BYPASS),
+        (BridgeFacts("virbr0", stp=True), Danger.ASSUMPTION),
     ],
 )
 def test_each_flag_of_a_bridge_that_defeats_the_filter_is_a_finding(

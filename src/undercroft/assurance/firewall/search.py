@@ -1,0 +1,159 @@
+"""A packet that the kernel treats otherwise than the policy: looked for among a few elements that are known.
+
+A proof leaves sets open, so what it finds may rest on elements that no set has. Here both sides get elements:
+the policy's are those of a few machines, the kernel's are what it has for the same keys, and what differs.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import z3
+
+from undercroft.assurance.firewall.contents import Elements, KnownSets, OpenSets
+from undercroft.assurance.firewall.example import Example, buildable, example
+from undercroft.assurance.firewall.meaning import Meaning
+from undercroft.assurance.firewall.packet import SymbolicPacket
+from undercroft.assurance.firewall.reading import Reading
+from undercroft.assurance.firewall.skeleton import Skeleton
+from undercroft.assurance.firewall.symbolic import Executor, Passage, room
+from undercroft.assurance.firewall.terms import Bytes, Truth, both, constant
+from undercroft.errors import UnsupportedError
+from undercroft.firewall.kernel import Hook, Ruleset
+
+SAMPLE = 12
+"""Elements of a set that are written out; all of a set with no more than `SMALL`."""
+SMALL = 48
+TIMEOUT_MS = 20_000
+
+WAYS: tuple[tuple[Hook, ...], ...] = (
+    (Hook.PREROUTING, Hook.FORWARD),
+    (Hook.PREROUTING, Hook.INPUT),
+    (Hook.OUTPUT,),
+    (Hook.PREROUTING,),
+    (Hook.FORWARD,),
+    (Hook.INPUT,),
+)
+"""Ways of a packet: the whole ones first, whose marks are none before the first hook."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A packet, and what either side does with it."""
+
+    packet: Example
+    kernel_passes: bool
+    policy_passes: bool
+
+
+@dataclass(slots=True)
+class Search:
+    """Looks for a packet that tells a table and a policy apart.
+
+    Attributes:
+        skeleton: the table, and the policy's meaning.
+        ruleset: as read from the kernel.
+        wanted: the policy's elements.
+        differing: set -> keys whose elements differ; the search is about these where there are any.
+    """
+
+    skeleton: Skeleton
+    ruleset: Ruleset
+    wanted: Mapping[str, Elements]
+    differing: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+
+    def packets(self) -> Iterator[Found]:
+        """Yield a packet for each way on which there is one, whole ways first."""
+        for way in WAYS:
+            found = self._on(way)
+            if found is not None:
+                yield found
+
+    def _on(self, way: tuple[Hook, ...]) -> Found | None:
+        packet, opened = SymbolicPacket(), OpenSets(self.skeleton.given)
+        wanted = self._sample(self.wanted)
+        kernel = KnownSets(self._same_keys(wanted), opened)
+        policy = KnownSets(wanted, opened)
+        whole = len(way) > 1 or way[0] is Hook.OUTPUT
+        mark: Bytes = constant(bytes(4)) if whole else packet.mark
+        try:
+            mine, theirs = self._passages(way, packet, mark, kernel, policy)
+        except UnsupportedError:
+            return None
+        solver = z3.Solver()
+        solver.set("timeout", TIMEOUT_MS)
+        dynamic = [item.name for item in self.skeleton.table.sets if item.dynamic]
+        solver.add(
+            packet.possible(),
+            buildable(packet),
+            opened.congruent(),
+            *(room(name) for name in dynamic),
+            mine.accepted != theirs.accepted,
+        )
+        if solver.check() != z3.sat:
+            return None
+        model = solver.model()
+        made = example(packet, model, way, opened, dynamic)
+        passes = z3.is_true(model.eval(mine.accepted, model_completion=True))
+        return Found(made, passes, not passes)
+
+    def _passages(
+        self,
+        way: tuple[Hook, ...],
+        packet: SymbolicPacket,
+        mark: Bytes,
+        kernel: KnownSets,
+        policy: KnownSets,
+    ) -> tuple[Passage, Passage]:
+        skeleton = self.skeleton
+        executor = Executor(skeleton.table, packet, kernel)
+        reading = Reading(packet, policy)
+        meaning = Meaning(skeleton.policy, reading, skeleton.places, skeleton.targets, skeleton.timing)
+        mine = _followed(way, mark, executor.hook)
+        return mine, _followed(way, mark, meaning.at)
+
+    def _sample(self, elements: Mapping[str, Elements]) -> dict[str, Elements]:
+        """Return few elements of each set: those that differ, and those of the same machines."""
+        marks = [key for keys in self.differing.values() for key in keys[:2]]
+        dynamic = {item.name for item in self.skeleton.table.sets if item.dynamic}
+        return {
+            name: _few(held, self.differing.get(name, ()), marks)
+            for name, held in elements.items()
+            if name not in dynamic
+        }
+
+    def _same_keys(self, wanted: Mapping[str, Elements]) -> dict[str, Elements]:
+        """Return what the kernel has for the keys of the sample, and for those that differ."""
+        answer: dict[str, Elements] = {}
+        dynamic = {item.name for item in self.skeleton.table.sets if item.dynamic}
+        for definition in self.skeleton.table.sets:
+            name = definition.name
+            if name in dynamic:
+                continue
+            held = self.ruleset.elements.get(name, {})
+            keys = [*wanted.get(name, {}), *self.differing.get(name, ())[:SAMPLE]]
+            answer[name] = {key: held[key] for key in keys if key in held}
+        return answer
+
+
+def _followed(way: tuple[Hook, ...], mark: Bytes, at: Callable[[Hook, Bytes], Passage]) -> Passage:
+    """Follow a packet over its hooks; what one writes is no part of the next."""
+    accepted: Truth = both()
+    passage = Passage(accepted, mark, ())
+    for hook in way:
+        passage = at(hook, passage.mark)
+        accepted = both(accepted, passage.accepted)
+    return Passage(accepted, passage.mark, passage.written)
+
+
+def _few(held: Elements, differing: Sequence[bytes], marks: Sequence[bytes]) -> Elements:
+    if len(held) <= SMALL:
+        return held
+    keys = [key for key in differing if key in held][:SAMPLE]
+    related = [key for key in held if any(_related(key, mark) for mark in marks)][:SAMPLE]
+    some = list(held)[:SAMPLE]
+    return {key: held[key] for key in (*keys, *related, *some)}
+
+
+def _related(key: bytes, mark: bytes) -> bool:
+    """Tell whether two keys may be of one machine: they begin with one device, or end with one address."""
+    return key[:16] == mark[:16] if len(mark) >= 16 else key.endswith(mark)

@@ -1,0 +1,157 @@
+from dataclasses import replace
+
+import pytest
+from filterproofs import (
+    ANY,
+    DB,
+    OUTSIDE_POLICY,
+    POLICY,
+    WEB,
+    WORLD,
+    classes,
+    fleet,
+    flow,
+    label,
+    passes,
+    port,
+    ruleset,
+)
+
+from undercroft.assurance.firewall.certificate import Certificate, Counterexample
+from undercroft.assurance.firewall.proof import Prover, keys_of
+from undercroft.errors import StateError
+from undercroft.firewall.elements import port_elements
+from undercroft.firewall.kernel import Chain, Code, Hook, Immediate, Rule, Ruleset, Unknown, Verdict
+from undercroft.firewall.policy import FirewallPolicy, Never
+from undercroft.firewall.tracking import StateKind
+
+
+def prove(table: Ruleset, policy: FirewallPolicy = POLICY, count: int = 6) -> Certificate | Counterexample:
+    return Prover().prove(table, policy, fleet(count), classes())
+
+
+def with_rule_first(table: Ruleset, chain: str, rule: Rule) -> Ruleset:
+    chains = tuple(
+        replace(item, rules=(rule, *item.rules)) if item.name == chain else item
+        for item in table.table.chains
+    )
+    return replace(table, table=replace(table.table, chains=chains))
+
+
+@pytest.mark.parametrize("state", list(StateKind))
+@pytest.mark.parametrize("policy", [POLICY, OUTSIDE_POLICY, FirewallPolicy()])
+def test_what_the_compiler_writes_is_the_policy(policy: FirewallPolicy, state: StateKind) -> None:
+    answer = prove(ruleset(6, policy, state), policy)
+    assert isinstance(answer, Certificate), answer.text()
+    assert answer.policy_digest == policy.digest
+    assert answer.assumptions
+    assert "Not covered:" in answer.text()
+
+
+def test_a_rule_that_lets_everything_pass_is_found_with_a_packet_that_really_passes() -> None:
+    honest = ruleset()
+    broken = with_rule_first(honest, "reach", Rule((Immediate(Verdict(Code.ACCEPT)),)))
+    answer = prove(broken)
+    assert isinstance(answer, Counterexample)
+    assert answer.packet is not None
+    assert answer.kernel_passes
+    assert passes(broken, answer.packet)
+    assert not passes(honest, answer.packet)
+
+
+def test_a_stolen_address_in_a_set_is_found_by_its_element_with_a_packet() -> None:
+    honest = ruleset()
+    key = next(key for key in honest.elements["sources4"] if key.startswith(b"vnet1\0"))
+    stolen = key[:-4] + bytes((10, 1, 0, 2))
+    held = {**honest.elements, "sources4": {**honest.elements["sources4"], stolen: None}}
+    broken = replace(honest, elements=held)
+    answer = prove(broken)
+    assert isinstance(answer, Counterexample)
+    assert (answer.set_name, answer.key, answer.expected, answer.found) == (
+        "sources4",
+        stolen,
+        "absent",
+        "present",
+    )
+    assert answer.packet is not None
+    assert passes(broken, answer.packet)
+    assert not passes(honest, answer.packet)
+
+
+def test_an_expression_that_the_model_does_not_know_fails_the_proof_and_names_its_place() -> None:
+    answer = prove(with_rule_first(ruleset(), "reach", Rule((Unknown("fib", b""),))))
+    assert isinstance(answer, Counterexample)
+    assert "chain reach, rule 1: 'fib'" in answer.says
+
+
+def test_a_dormant_table_is_not_proven() -> None:
+    table = ruleset()
+    answer = prove(replace(table, table=replace(table.table, flags=1)))
+    assert isinstance(answer, Counterexample)
+    assert "dormant" in answer.says
+
+
+def test_two_chains_of_one_hook_and_priority_are_not_proven() -> None:
+    table = ruleset()
+    twin = Chain("twin", (), Hook.FORWARD, -450, Code.ACCEPT)
+    answer = prove(replace(table, table=replace(table.table, chains=(*table.table.chains, twin))))
+    assert isinstance(answer, Counterexample)
+    assert "priority" in answer.says
+
+
+def test_a_second_base_chain_that_drops_nothing_is_proven_to_change_nothing() -> None:
+    table = ruleset()
+    late = Chain("late", (), Hook.FORWARD, 100, Code.ACCEPT)
+    answer = prove(replace(table, table=replace(table.table, chains=(*table.table.chains, late))))
+    assert isinstance(answer, Certificate), answer.text()
+
+
+def test_a_policy_that_breaks_its_own_never_is_not_proven_and_the_way_is_named() -> None:
+    policy = replace(POLICY, flows=(*POLICY.flows, flow(WORLD, label("db"), "tcp/5432")))
+    answer = prove(ruleset(6, policy), policy)
+    assert isinstance(answer, Counterexample)
+    assert answer.says == "the policy allows world -> db by tcp/5432"
+
+
+def test_a_never_over_hops_finds_the_way_through_a_machine() -> None:
+    direct = replace(POLICY, nevers=(Never(WORLD, label("db")),))
+    assert isinstance(prove(ruleset(6, direct), direct), Certificate)
+    hops = replace(POLICY, nevers=(Never(WORLD, label("db"), hops=2),))
+    answer = prove(ruleset(6, hops), hops)
+    assert isinstance(answer, Counterexample)
+    assert answer.says == "the policy allows world -> web -> db by tcp/5432"
+
+
+def test_a_policy_that_is_not_the_table_s_is_not_proven() -> None:
+    other = replace(POLICY, flows=POLICY.flows[1:])
+    answer = prove(ruleset(), other)
+    assert isinstance(answer, Counterexample)
+    assert isinstance(prove(ruleset(6, other), other), Certificate)
+
+
+def test_never_to_everything_has_no_exception_that_was_not_named() -> None:
+    policy = replace(POLICY, nevers=(Never(label("quarantine"), ANY),))
+    answer = prove(ruleset(6, policy), policy)
+    assert isinstance(answer, Counterexample)
+    assert answer.says == "the policy allows quarantine -> 192.0.2.80/32 by tcp/443"
+
+
+def test_one_machine_s_change_is_proven_by_its_own_elements() -> None:
+    prover = Prover()
+    before = port(1, DB)
+    assert isinstance(prover.prove(ruleset(), POLICY, fleet(6), classes()), Certificate)
+    after = replace(before, labels=WEB)
+    new = {name: dict(held) for name, held in port_elements(after, classes()).items()}
+    answer = prover.prove_port(before, after, new, 7)
+    assert isinstance(answer, Certificate)
+    assert answer.generation == 7
+    gone = prover.prove_port(after, None, new, 8)
+    assert isinstance(gone, Counterexample)
+    assert (gone.expected, gone.found != "absent") == ("absent", True)
+    assert isinstance(prover.prove_port(after, None, {}, 8), Certificate)
+
+
+def test_a_single_change_is_not_proven_before_the_whole() -> None:
+    with pytest.raises(StateError, match="prove that first"):
+        Prover().prove_port(None, port(1, WEB), {}, 1)
+    assert keys_of(None, port(1, WEB)).keys() >= {"classes", "taps", "sources4", "targets6"}
