@@ -63,6 +63,7 @@ QUICK = (
     (events, "AGAIN_S", 0.01),
     (events, "CONFIRM_AGAIN_S", (0.01,)),
     (scans, "RETRY_S", 0.02),
+    (scans, "SETTLE_AGAIN_S", (0.02,)),
     (rounds, "LOOK_EVERY_S", 0.02),
     (rounds, "GATHER_S", 0.005),
     (surveys, "SURVEY_AFTER_S", 0.01),

@@ -33,6 +33,8 @@ from undercroft.usecases.fleet.subjects import image_key
 BATCH = 24
 WORKERS = 2
 RETRY_S = 60.0
+SETTLE_AGAIN_S = (2.0, 5.0, 15.0, RETRY_S)
+"""Pauses before a machine whose network waits for it is read again; the last goes on."""
 HELD_AT_MOST_S = 600.0
 """How long the reading of one running machine is waited for: libvirt answers some calls never."""
 FIRST, LATER = 0, 1
@@ -76,6 +78,7 @@ class Scans:
         self._then = then
         self._waiting: tuple[dict[str, Wish], dict[str, Wish]] = {}, {}
         self._busy: set[str] = set()
+        self._failures: dict[str, int] = {}
         self._more = asyncio.Event()
 
     def add(self, key: str, wish: Wish = Wish(), *, first: bool = False) -> None:
@@ -104,6 +107,10 @@ class Scans:
                 continue
             try:
                 await self._read(batch)
+                for key in batch:
+                    self._failures.pop(key, None)
+            except Exception as error:  # noqa: BLE001 - one machine must not end the reading of all others
+                self._failed(batch, error)
             finally:
                 self._busy.difference_update(batch)
                 self._more.set()
@@ -131,21 +138,20 @@ class Scans:
     async def _read(self, batch: dict[str, Wish]) -> None:
         (key, wish), *others = batch.items()
         domain = self._host.domain(key)
-        try:
-            if not others and domain is not None and domain.power in _LIVE:
-                await self._read_live(domain, wish)
-                return
-            keys = await self._host.work(self._read_off, batch)
-        except Exception as error:  # noqa: BLE001 - one machine must not end the reading of all others
-            self._host.problem(f"reading {domain.name if domain else key}", error)
-            self._again(batch)
-            return
-        self._judge(keys)
+        if not others and domain is not None and domain.power in _LIVE:
+            await self._read_live(domain, wish)
+        else:
+            self._judge(await self._host.work(self._read_off, batch))
 
-    def _again(self, batch: dict[str, Wish]) -> None:
+    def _failed(self, batch: dict[str, Wish], error: Exception) -> None:
+        """Read a batch again later: soon where a network waits for it."""
         loop = asyncio.get_running_loop()
+        domain = self._host.domain(next(iter(batch)))
+        self._host.problem(f"reading {domain.name if domain else next(iter(batch))}", error)
         for key, wish in batch.items():
-            loop.call_later(RETRY_S, self.add, key, wish)
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            pauses = SETTLE_AGAIN_S if wish.settle else (RETRY_S,)
+            loop.call_later(pauses[min(failures, len(pauses)) - 1], self.add, key, wish)
 
     # What is off
 
