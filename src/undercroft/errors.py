@@ -48,3 +48,9 @@ class OperationError(UndercroftError):
     """The host or a service failed: libvirt, the sandbox, the network, a full disk."""
 
     http_status = 502
+
+
+class BusyError(OperationError):
+    """A job is in the way that ends by itself soon: whoever can wait tries again."""
+
+    http_status = 503

@@ -120,6 +120,8 @@ class Scene:
             {CURRENT: look(PATCHED), BEFORE.name: look(UNPATCHED, Credentials((ADMIN, LEFT), (LEFT_KEY,)))}
         )
         self.taps = FakeTaps({"vnet1"})
+        self.told: list[str] = []
+        self.waited_s: list[float] = []
         with self.records.transaction() as record:
             record.put_survey(Survey("host1", "memory:", NOW, (domain,)))
 
@@ -135,8 +137,16 @@ class Scene:
         return check(self.records, self.machine, snapshot, examiner=self.examiner, now=lambda: NOW)
 
     def carry_out(self, comeback: Comeback, *, paused: bool = False, **order: object) -> None:
-        """Revert."""
-        carry_out(self.records, self.fleet, comeback, Order("alice", NOW, **order), paused=paused)
+        """Revert; what it tells stays in `told`, how long it would have waited in `waited_s`."""
+        carry_out(
+            self.records,
+            self.fleet,
+            comeback,
+            Order("alice", NOW, **order),
+            paused=paused,
+            tell=self.told.append,
+            pause=self.waited_s.append,
+        )
 
     @property
     def reverts(self) -> list[str]:

@@ -69,7 +69,7 @@ def command(
             return _answer(comeback)
         order = Order(administrator(), datetime.now(UTC), reason, anyway)
         try:
-            carry_out(scene.records, scene.fleet, comeback, order, paused=paused)
+            carry_out(scene.records, scene.fleet, comeback, order, paused=paused, tell=_tell)
         except DeniedError as error:
             click.echo(f"undercroft: error: {harmless(str(error))}", err=True)
             return _answer(comeback)
@@ -85,6 +85,10 @@ def _show(comeback: "Comeback", output_format: str, *, verbose: bool) -> None:
         return
     complete = not comeback.problems and not comeback.credentials.problems
     show(data.render_value("undercroft/comeback/1", comeback, output_format, complete=complete))
+
+
+def _tell(line: str) -> None:
+    click.echo(harmless(line), err=True)
 
 
 def _answer(comeback: "Comeback") -> ExitCode:

@@ -76,7 +76,10 @@ class FleetHypervisor(Protocol):
         ...
 
     def revert(self, uuid: str, snapshot: str, *, paused: bool = False) -> None:
-        """Revert a machine to a snapshot of that name; what runs in it is killed."""
+        """Revert a machine to a snapshot of that name; what runs in it is killed.
+
+        BusyError, with the machine untouched: a scan holds it for a moment.
+        """
         ...
 
     def start(self, uuid: str) -> None:

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from undercroft.adapters.libvirt import machine_xml, ownership_xml, watch
+from undercroft.adapters.libvirt import jobs, machine_xml, ownership_xml, scratch, watch
 from undercroft.adapters.libvirt.bindings import Connection, Libvirt, Snapshot, code, load, message
 from undercroft.adapters.libvirt.bindings import Domain as Handle
 from undercroft.adapters.libvirt.connections import Connections, raise_when_dead
 from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY, default_uri, require_local
 from undercroft.adapters.libvirt.survey import Surveyor
-from undercroft.errors import NotFoundError, OperationError
+from undercroft.errors import BusyError, NotFoundError, OperationError
 from undercroft.model.domain import Domain, Survey
 from undercroft.ports.fleet import MachineEvent
 
@@ -21,6 +21,8 @@ EXTERNAL_CURE = (
     "this libvirt cannot do it for external snapshots; libvirt 9.9 and newer can, and by hand: virsh"
     " blockcommit, then virsh snapshot-delete --metadata"
 )
+_BLOCK_JOB = "active block job"
+"""What libvirt calls a backup, which a scan is, where it refuses a revert."""
 
 
 class LibvirtFleet:
@@ -80,7 +82,23 @@ class LibvirtFleet:
         """
         flags = self._libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED if paused else 0
         with self._handled(uuid, f"revert to {snapshot!r}", EXTERNAL_CURE) as handle:
-            handle.revertToSnapshot(self._snapshot(handle, snapshot), flags)
+            found = self._snapshot(handle, snapshot)
+            try:
+                handle.revertToSnapshot(found, flags)
+            except self._libvirt.libvirtError as error:
+                if code(error) == self._libvirt.VIR_ERR_OPERATION_INVALID and self._is_held(handle, error):
+                    raise BusyError(
+                        f"machine {handle.name()}: a scan holds its disks, and libvirt reverts none that is"
+                        f" held ({message(error)}): virsh domjobinfo {handle.name()}"
+                    ) from error
+                raise
+
+    def _is_held(self, handle: Handle, error: Exception) -> bool:
+        """Tell whether a scan of ours kept libvirt from it, also one that has ended since."""
+        files = jobs.scratch_files(self._libvirt, handle)
+        if files is not None:
+            return scratch.marked_folder(files) is not None
+        return _BLOCK_JOB in message(error)
 
     def start(self, uuid: str) -> None:
         """Start a machine that is off. See `FleetHypervisor.start`."""

@@ -13,10 +13,12 @@ revert would end. This decides before libvirt is spoken to at all:
     carry_out(records, hypervisor, comeback, Order(by="alice", at=now))
 """
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from undercroft.errors import (
+    BusyError,
     DeniedError,
     InputError,
     NotFoundError,
@@ -51,6 +53,9 @@ from undercroft.usecases.fleet.examine import (
 from undercroft.usecases.fleet.snapshotdisks import unnameable
 
 KIND = "revert"
+HELD_AGAIN_S = 0.5
+HELD_TRIES = 40
+"""A scan holds a running machine for a second or so, and libvirt reverts none that is held."""
 _REASONS_SHOWN = 3
 
 
@@ -103,7 +108,14 @@ def check(
 
 
 def carry_out(
-    records: Records, hypervisor: FleetHypervisor, comeback: Comeback, order: Order, *, paused: bool = False
+    records: Records,
+    hypervisor: FleetHypervisor,
+    comeback: Comeback,
+    order: Order,
+    *,
+    paused: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+    pause: Callable[[float], None] = time.sleep,
 ) -> None:
     """Revert as `comeback` decided, or raise before anything has happened to the running guest.
 
@@ -117,12 +129,15 @@ def carry_out(
         comeback: what `check` said, not older than a moment.
         order: whose, and whether a refusal is overridden.
         paused: leave the machine paused after it.
+        tell: takes a line where a scan is waited for, which holds the machine for a moment.
+        pause: waits for so many seconds.
 
     Raises:
         DeniedError: it is refused, and the order does not override it.
         InputError: the order overrides without a reason.
         StateError: the snapshot is not the one that was checked.
         NotFoundError: the machine or the snapshot is gone.
+        BusyError: a scan held the machine all the time.
         OperationError: libvirt failed; the message has its words.
     """
     refused = comeback.action is Action.REFUSE
@@ -150,7 +165,7 @@ def carry_out(
             )
         )
     try:
-        hypervisor.revert(comeback.machine, comeback.snapshot, paused=paused)
+        _revert(hypervisor, comeback, tell, pause, paused=paused)
     except UndercroftError as error:
         with records.transaction() as record:
             record.end_intent(comeback.machine, KIND, order.at)
@@ -160,6 +175,27 @@ def carry_out(
         with records.transaction() as record:
             record.end_intent(comeback.machine, KIND, order.at)
     _log(records, comeback, order, "done")
+
+
+def _revert(
+    hypervisor: FleetHypervisor,
+    comeback: Comeback,
+    tell: Callable[[str], None],
+    pause: Callable[[float], None],
+    *,
+    paused: bool,
+) -> None:
+    for left in reversed(range(HELD_TRIES)):
+        try:
+            hypervisor.revert(comeback.machine, comeback.snapshot, paused=paused)
+            return
+        except BusyError:
+            if not left:
+                raise
+            if left == HELD_TRIES - 1:
+                limit = f"at most {HELD_AGAIN_S * HELD_TRIES:g} s"
+                tell(f"{comeback.name}: waiting for the scan that holds its disks to end, {limit}")
+            pause(HELD_AGAIN_S)
 
 
 def named_snapshot(domain: Domain, name: str) -> DomainSnapshot:

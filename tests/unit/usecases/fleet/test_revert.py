@@ -1,6 +1,8 @@
 """A guarded revert: what would come back, the decision, and what happens to the running guest."""
 
+import itertools
 import json
+import math
 from contextlib import suppress
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ from advisorydata import inventory, package
 from comebackdata import BEFORE, CVE, DOMAIN, NEW, NOW, OLD, PATCHED, UNPATCHED, UUID, Scene, look
 
 from undercroft.errors import (
+    BusyError,
     DeniedError,
     InputError,
     NotFoundError,
@@ -297,3 +300,40 @@ def test_a_snapshot_that_is_called_like_the_present_state_is_never_judged_in_its
         scene.check(CURRENT)
     assert scene.examiner.seen == []
     assert scene.reverts == []
+
+
+def held(scene: Scene, monkeypatch: pytest.MonkeyPatch, times: float) -> None:
+    """Have a scan hold the machine for the next tries."""
+    revert, tries = scene.fleet.revert, itertools.count()
+
+    def refused(uuid: str, snapshot: str, *, paused: bool = False) -> None:
+        if next(tries) < times:
+            raise BusyError("machine web01: a scan holds its disks")
+        revert(uuid, snapshot, paused=paused)
+
+    monkeypatch.setattr(scene.fleet, "revert", refused)
+
+
+def test_a_revert_waits_for_the_scan_that_holds_the_machine(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.examiner.looks[CURRENT] = look(UNPATCHED)
+    held(scene, monkeypatch, 3)
+    scene.carry_out(scene.check())
+    assert scene.reverts == [BEFORE.name]
+    assert scene.told == ["web01: waiting for the scan that holds its disks to end, at most 20 s"]
+    assert len(scene.waited_s) == 3
+    assert json.loads(scene.logged("revert")[-1])["outcome"] == "done"
+
+
+def test_a_revert_gives_up_on_a_scan_that_does_not_end_with_the_guest_untouched(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.examiner.looks[CURRENT] = look(UNPATCHED)
+    held(scene, monkeypatch, math.inf)
+    with pytest.raises(BusyError, match="a scan holds its disks"):
+        scene.carry_out(scene.check())
+    assert scene.reverts == []
+    assert sum(scene.waited_s) < 20
+    assert json.loads(scene.logged("revert")[-1])["outcome"] == "failed"
+    assert intent_of(scene) is None
