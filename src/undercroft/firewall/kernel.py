@@ -240,13 +240,17 @@ class Hook(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain. `hook`, `priority` and `policy` are a base chain's; `hook` is None for others."""
+    """A chain. `hook`, `priority` and `policy` are a base chain's; `hook` is None for others.
+
+    `bound`: made for the one rule that jumps to it, and gone with that rule.
+    """
 
     name: str
     rules: tuple[Rule, ...]
     hook: Hook | None = None
     priority: int = 0
     policy: Code = Code.ACCEPT
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
