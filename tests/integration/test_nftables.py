@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from netns import in_own_network
 from rulesetvalues import rulesets
 
-from undercroft.adapters.nftables import Nftables
+from undercroft.adapters.nftables import Nftables, codec
 from undercroft.errors import InputError, OperationError, StateError
 from undercroft.firewall.kernel import (
     Base,
@@ -356,7 +356,7 @@ def test_whatever_somebody_put_into_the_table_goes_and_open_flows_stay(nftables:
 
 @needs_nft
 @in_own_network
-def test_what_cannot_be_taken_out_piece_by_piece_goes_with_the_table(nftables: Nftables) -> None:
+def test_flags_and_chains_of_single_rules_go_too(nftables: Nftables) -> None:
     wanted = small(BY_PORT)
     nftables.replace(wanted)
     nft("table bridge undercroft { flags dormant; }")
@@ -364,9 +364,33 @@ def test_what_cannot_be_taken_out_piece_by_piece_goes_with_the_table(nftables: N
     nftables.replace(wanted)
     assert same(nftables.read("undercroft"), wanted)
     nft("add rule bridge undercroft to-web ether saddr 02:00:00:00:00:01 jump {\naccept\n}")
-    assert len(nftables.read("undercroft").table.chains) == 3
+    assert [chain.bound for chain in nftables.read("undercroft").table.chains] == [True, False, False]
     nftables.replace(wanted)
     assert same(nftables.read("undercroft"), wanted)
+
+
+@in_own_network
+def test_where_no_change_of_the_table_is_taken_it_is_made_anew(
+    nftables: Nftables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = nftables.replace(small(BY_PORT))
+    in_use = [codec.delete_chain("undercroft", "to-web")]
+    monkeypatch.setattr("undercroft.adapters.nftables.connection.changed", lambda *_: in_use)
+    assert nftables.replace(small(BY_HOST)) == before + 1
+    assert same(nftables.read("undercroft"), small(BY_HOST))
+
+
+@in_own_network
+def test_a_table_that_cannot_be_read_is_made_anew(
+    nftables: Nftables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nftables.replace(small(BY_PORT))
+    with monkeypatch.context() as patched:
+        patched.setattr("undercroft.adapters.nftables.codec._HOOKS", {})
+        with pytest.raises(OperationError, match="cannot read"):
+            nftables.read("undercroft")
+        nftables.replace(small(BY_HOST))
+    assert same(nftables.read("undercroft"), small(BY_HOST))
 
 
 @needs_nft

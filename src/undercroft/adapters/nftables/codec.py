@@ -49,8 +49,12 @@ def delete_table(name: str) -> Request:
 def new_chain(table: str, chain: Chain) -> Request:
     """Return the request that makes a chain without rules, or gives a base chain its policy.
 
-    Raises InputError for a policy that a base chain cannot have.
+    Raises InputError for a policy that a base chain cannot have, and for a chain that one rule must make.
     """
+    if chain.bound:
+        raise InputError(
+            f"chain {chain.name!r} of {table!r} is bound to a rule; name it otherwise and jump to it"
+        )
     body = fields.text(numbers.CHAIN_TABLE, table) + fields.text(numbers.CHAIN_NAME, chain.name)
     if chain.hook is not None:
         if chain.policy not in _POLICIES.values():
@@ -143,7 +147,8 @@ def decode_chain(data: bytes) -> tuple[str, Chain]:
     given = Fields(data)
     table, name = given.text(numbers.CHAIN_TABLE), given.text(numbers.CHAIN_NAME)
     if not given.has(numbers.CHAIN_HOOK):
-        return table, Chain(name, ())
+        flags = given.number(numbers.CHAIN_FLAGS) if given.has(numbers.CHAIN_FLAGS) else 0
+        return table, Chain(name, (), bound=bool(flags & numbers.CHAIN_BOUND))
     place = Fields(given.raw(numbers.CHAIN_HOOK))
     hook = fields.known(_HOOKS, place.number(numbers.HOOK_NUMBER))
     priority = int.from_bytes(place.raw(numbers.HOOK_PRIORITY), "big", signed=True)

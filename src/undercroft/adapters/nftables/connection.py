@@ -11,6 +11,7 @@ from typing import TypeVar
 from undercroft.adapters.nftables import codec, events, reading
 from undercroft.adapters.nftables.difference import changed, elements_changed, recreated
 from undercroft.adapters.nftables.failures import StaleError
+from undercroft.adapters.nftables.fields import UnknownShapeError
 from undercroft.adapters.nftables.probe import probe
 from undercroft.adapters.nftables.wire import Channel, InterruptedDumpError, Request
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError
@@ -88,8 +89,8 @@ class Nftables:
             except StaleError:
                 if generation:
                     raise
-            except (NotFoundError, OperationError, StateError):
-                # Something of others' in the table stands in the way.
+            except (NotFoundError, StateError):
+                # Something of others' in the table stands in the way, which no reading shows.
                 return self._commit(recreated(ruleset), generation)
         raise OperationError(
             f"table {ruleset.table.name!r}: others change the tables all the time; try again"
@@ -118,11 +119,7 @@ class Nftables:
             held = self.read(ruleset.table.name)
         except NotFoundError:
             return recreated(ruleset), 0
-        except InterruptedDumpError:
-            raise
-        except OperationError:
-            return recreated(ruleset), 0
-        if held.table.flags != ruleset.table.flags:
+        except UnknownShapeError:
             return recreated(ruleset), 0
         return changed(held, ruleset), held.generation
 

@@ -30,7 +30,11 @@ def created(wanted: Ruleset) -> list[Request]:
 
 
 def recreated(wanted: Ruleset) -> list[Request]:
-    """Return the requests that make a table anew, whatever is in it. Raises InputError."""
+    """Return the requests that make a table anew, whatever is in it. Raises InputError.
+
+    For what `changed` cannot do. Base chains leave their hooks and come back: the kernel drops some frames
+    meanwhile, and lets frames by that only the policy of a base chain drops, and no rule.
+    """
     name = wanted.table.name
     # The first one is for the second, which would fail without a table.
     return [codec.same_table(name), codec.delete_table(name), *created(wanted)]
@@ -39,7 +43,7 @@ def recreated(wanted: Ruleset) -> list[Request]:
 def changed(held: Ruleset, wanted: Ruleset) -> list[Request]:
     """Return the requests that make of the held table the wanted one; none where they are equal.
 
-    Both have the same name and flags. Raises InputError for values that no kernel holds.
+    Both have the same name. Raises InputError for values that no kernel holds.
     """
     name = wanted.table.name
     sets = _Sets(held, wanted)
@@ -47,15 +51,18 @@ def changed(held: Ruleset, wanted: Ruleset) -> list[Request]:
     requests = [
         *(codec.delete_rules(name, chain.name) for chain in chains.emptied),
         *sets.removals(),
-        # A set of one rule goes with that rule.
+        # What is bound to one rule goes with that rule.
         *(codec.delete_set(name, gone.name) for gone in sets.gone if not gone.anonymous),
-        *(codec.delete_chain(name, chain.name) for chain in chains.gone),
+        *(codec.delete_chain(name, chain.name) for chain in chains.gone if not chain.bound),
         *(codec.new_chain(name, chain) for chain in chains.made),
         *_filled_sets(wanted, sets.made),
         *sets.additions(),
         *(request for chain in chains.filled for request in codec.new_rules(name, chain)),
     ]
-    return [codec.same_table(name), *requests] if requests else []
+    if not requests and held.table.flags == wanted.table.flags:
+        return []
+    # The first one gives the flags; where they are the same it changes nothing.
+    return [codec.new_table(name, wanted.table.flags), *requests]
 
 
 def elements_changed(table: Table, adds: Elements, removes: Keys) -> list[Request]:
@@ -160,7 +167,7 @@ class _Chains:
 
 
 def _place(chain: Chain | None) -> tuple[object, ...] | None:
-    return None if chain is None else (chain.hook, chain.priority)
+    return None if chain is None else (chain.hook, chain.priority, chain.bound)
 
 
 def _names_any(chain: Chain, sets: frozenset[str]) -> bool:
