@@ -40,6 +40,8 @@ def hooked_domain(event: HookEvent, before: Domain | None, volumes: VolumePaths)
     return replace(
         known,
         name=event.name,
+        # The number of the process that is about to be, not of the one that was seen last.
+        libvirt_id=definition.libvirt_id,
         genid=definition.genid,
         disks=tuple(disks),
         interfaces=tuple(

@@ -20,7 +20,7 @@ from undercroft.errors import InputError
 from undercroft.lineage.origin import MAY_BE_REVERT
 from undercroft.model.domain import Domain
 from undercroft.model.execution import Execution, HookEvent, Origin
-from undercroft.model.fleet import Hold
+from undercroft.model.fleet import Hold, Intent
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Decision, Judgement
 from undercroft.ports.fleet import Happening
@@ -107,10 +107,8 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
     Raises:
         OperationError: a tap could not be opened or closed; the hold stays on record.
     """
-    note = _note(means, domain.uuid, execution.eid)
-    if note is not None and note.closed:  # libvirt's event may be quicker than the hook's own
-        with means.records.transaction() as record:
-            _put_noted(means, record, note)
+    if not _take_note(means, domain, execution):
+        return Confirmed(Next.NOTHING, "it is over")
     with means.records.reading() as record:
         # What was loaded inside a process has the taps of that process.
         of = "" if execution.origin is Origin.LOAD else execution.eid
@@ -130,12 +128,30 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
         return Confirmed(Next.LOOK, "its network was closed in a start that is on record as another")
     if hold is None or not hold.pending:
         return Confirmed(Next.NOTHING)
-    if MAY_BE_REVERT in execution.evidence:
-        return Confirmed(Next.LOOK, "nobody saw how it began")
-    if intent is not None:
-        return Confirmed(Next.LOOK, "a revert was ordered, and this start is none")
+    if doubt := _doubt(execution, intent):
+        return Confirmed(Next.LOOK, doubt)
     _open(means, taps, hold, "it began as it was judged")  # 1
     return Confirmed(Next.NOTHING)
+
+
+def _doubt(execution: Execution, intent: Intent | None) -> str:
+    """Return why it is not known that a start was what it was judged as, "" when it is."""
+    if MAY_BE_REVERT in execution.evidence:
+        return "nobody saw how it began"
+    return "a revert was ordered, and this start is none" if intent is not None else ""
+
+
+def _take_note(means: Means, domain: Domain, execution: Execution) -> bool:
+    """Record what the hook has closed where libvirt's event was quicker; False: the execution is over."""
+    note = _note(means, domain.uuid, execution.eid)
+    if note is None or not note.closed:
+        return True
+    with means.records.transaction() as record:
+        known = record.execution(execution.eid)
+        if known is None or not known.live:
+            return False
+        _put_noted(means, record, note)
+    return True
 
 
 def settle(means: Means, taps: Taps, domain: Domain, scanned: Scanned) -> Confirmed:
@@ -246,7 +262,8 @@ def _judged(means: Means, domain: Domain, scanned: Scanned) -> tuple[Judgement, 
     with means.records.transaction() as record:
         found = record.find_machines(domain.uuid)
         before = next((machine for machine in found if machine.host == means.host), None)
-        machine = machine_record(before, domain, means.host, means.clock())
+        # As it is on record by now: it may have stopped while it was looked at.
+        machine = before or machine_record(None, domain, means.host, means.clock())
         facts = means.judging.facts(record, scanned.subject, machine, scan, basis)
         # What is decided here is whether it stays in quarantine: that it is in one is no reason.
         live = _live(means, record, domain.uuid)
