@@ -52,9 +52,7 @@ def new_chain(table: str, chain: Chain) -> Request:
     Raises InputError for a policy that a base chain cannot have, and for a chain that one rule must make.
     """
     if chain.bound:
-        raise InputError(
-            f"chain {chain.name!r} of {table!r} is bound to a rule; name it otherwise and jump to it"
-        )
+        raise InputError(f"{_chain(table, chain.name)} is bound to one rule; make it with a name of its own")
     body = fields.text(numbers.CHAIN_TABLE, table) + fields.text(numbers.CHAIN_NAME, chain.name)
     if chain.hook is not None:
         if chain.policy not in _POLICIES.values():

@@ -51,9 +51,8 @@ def changed(held: Ruleset, wanted: Ruleset) -> list[Request]:
     requests = [
         *(codec.delete_rules(name, chain.name) for chain in chains.emptied),
         *sets.removals(),
-        # What is bound to one rule goes with that rule.
         *(codec.delete_set(name, gone.name) for gone in sets.gone if not gone.anonymous),
-        *(codec.delete_chain(name, chain.name) for chain in chains.gone if not chain.bound),
+        *(codec.delete_chain(name, chain.name) for chain in chains.gone),
         *(codec.new_chain(name, chain) for chain in chains.made),
         *_filled_sets(wanted, sets.made),
         *sets.additions(),
@@ -153,10 +152,10 @@ class _Chains:
             and there[chain.name].rules == chain.rules
             and not _names_any(chain, gone_sets)
         }
-        self.gone = tuple(chain for chain in held.table.chains if chain.name not in same)
-        self.emptied = tuple(
-            chain for chain in held.table.chains if chain.rules and chain.name not in unchanged
-        )
+        # What is bound to one rule goes with that rule.
+        free = tuple(chain for chain in held.table.chains if not chain.bound)
+        self.gone = tuple(chain for chain in free if chain.name not in same)
+        self.emptied = tuple(chain for chain in free if chain.rules and chain.name not in unchanged)
         self.made = tuple(
             chain
             for chain in wanted.table.chains
