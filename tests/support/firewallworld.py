@@ -12,6 +12,7 @@ from undercroft.firewall.elements import key_of
 from undercroft.firewall.fleet import Elsewhere, Fleet, Port
 from undercroft.firewall.kernel import Ruleset
 from undercroft.firewall.marks import of_class
+from undercroft.firewall.packets import parse
 from undercroft.firewall.policy import (
     FirewallPolicy,
     Flow,
@@ -157,6 +158,7 @@ class Frames:
     random: random.Random
     addresses4: list[bytes] = field(default_factory=list)
     addresses6: list[bytes] = field(default_factory=list)
+    passed: list[tuple[Path, bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         named4 = ["192.0.2.7", "192.0.2.10", "10.9.1.1", "10.9.200.1", "203.0.113.9", "8.8.8.8", "0.0.0.0"]
@@ -169,6 +171,85 @@ class Frames:
         for port in FLEET.ports:
             self.addresses4 += [address.packed for address in port.ipv4] * 2
             self.addresses6 += [address.packed for address in port.all_ipv6] * 2
+
+    def draw(self, remembered: Remembered) -> tuple[Path, bytes]:
+        """Return a way and a frame: a flow of the policies, a sequel to what has passed, or anything."""
+        choice = self.random.random()
+        if choice < 0.35:
+            path, frame = self._wanted()
+        elif choice < 0.65 and self.passed:
+            path, frame = self._sequel(*self.random.choice(self.passed))
+        else:
+            path = self.path()
+            return path, self.frame(path, remembered)
+        return path, self._changed(frame) if self.random.random() < 0.3 else frame
+
+    def note(self, path: Path, frame: bytes) -> None:
+        """Keep what has passed, for sequels."""
+        self.passed = [*self.passed[-40:], (path, frame)]
+
+    def _wanted(self) -> tuple[Path, bytes]:
+        ports = {port.name: port for port in FLEET.ports}
+        source_name, target_name, protocol, port, outside4, outside6 = self.random.choice(_WANTED)
+        source, target = ports.get(source_name), ports.get(target_name)
+        version = self.random.choice((4, 6)) if outside6 else 4
+        outside = ip_address(outside4 if version == 4 else outside6).packed if outside4 else b""
+        path = _path(source, target, source_name, target_name)
+        source_ip = self.random.choice(_own(source, version)) if source else outside
+        target_ip = self.random.choice(_own(target, version)) if target else outside
+        if protocol == 1:
+            echo = b"\x08\0\0\0" if version == 4 else b"\x80\0\0\0"
+            protocol, payload = (
+                (1 if version == 4 else 58),
+                echo + self.random.randrange(3).to_bytes(2) + bytes(10),
+            )
+        else:
+            source_port = 40000 + self.random.randrange(2)
+            if port in {67, 68}:
+                source_port, port = (135 - port, port) if version == 4 else (479 + port, 614 - port)
+            payload = struct.pack(">HH", source_port, port) + bytes(16)
+        return path, self._ethernet(
+            source.mac if source else OUTSIDE_MAC,
+            target.mac if target else OUTSIDE_MAC,
+            version,
+            source_ip,
+            target_ip,
+            protocol,
+            payload,
+        )
+
+    def _sequel(self, path: Path, frame: bytes) -> tuple[Path, bytes]:
+        version = 4 if frame[12:14] == b"\x08\0" else 6
+        packet = parse(frame)
+        if packet is None or packet.transport_offset is None:
+            return path, frame
+        start, width = (26, 4) if version == 4 else (22, 16)
+        source, target = frame[start : start + width], frame[start + width : start + 2 * width]
+        payload, protocol = frame[packet.transport_offset :], packet.protocol or 0
+        back = _reversed(path)
+        choice = self.random.random()
+        if choice < 0.2:
+            return path, self._later_piece(frame, version)
+        if choice < 0.4:
+            sender = self.random.choice((target, target, *self.addresses4[:4])) if version == 4 else target
+            if len(sender) != len(target):
+                sender = target
+            inner = frame[14 : 14 + 20 + 28] if version == 4 else frame[14 : 14 + 40 + 28]
+            number, body = self._error(version, inner)
+            return back, self._ethernet(frame[:6], frame[6:12], version, sender, source, number, body)
+        if protocol in {1, 58}:
+            reply = {8: b"\0\0", 128: b"\x81\0"}.get(payload[0], payload[:2]) + payload[2:]
+        else:
+            reply = payload[2:4] + payload[:2] + payload[4:]
+        return back, self._ethernet(frame[:6], frame[6:12], version, target, source, protocol, reply)
+
+    def _later_piece(self, frame: bytes, version: int) -> bytes:
+        changed = bytearray(frame)
+        if version == 4:
+            changed[20:22] = b"\x00\xb9"
+        elif frame[20] == 44 and len(frame) > 58:
+            changed[56:58] = b"\x05\xc8"
+        return bytes(changed)
 
     def path(self) -> Path:
         one, other = self.device(), self.device()
@@ -185,7 +266,9 @@ class Frames:
         return self.random.choice([*taps, *taps, "eth0", "eth0", "veth9", "vnet99"])
 
     def frame(self, path: Path, remembered: Remembered) -> bytes:
-        frame = self._frame(path, remembered)
+        return self._changed(self._frame(path, remembered))
+
+    def _changed(self, frame: bytes) -> bytes:
         choice = self.random.random()
         if choice < 0.06:
             frame = self._encapsulated(frame)
@@ -357,6 +440,59 @@ class Frames:
             length = (len(frame) - 14 + 8).to_bytes(2, "big")
             return frame[:12] + tags * self.random.randrange(2) + length + b"\xaa\xaa\x03\0\0\0" + frame[12:]
         return frame[:12] + tags + frame[12:]
+
+
+OUTSIDE_MAC = b"\x02\0\0\0\0\x01"
+
+_WANTED = (
+    ("web01", "db01", 6, 5432, "", "-"),
+    ("web01", "db02", 1, 0, "", "-"),
+    ("both", "db01", 6, 5432, "", "-"),
+    ("db01", "db02", 132, 5000, "", "-"),
+    ("db01", "both", 6, 443, "", "-"),
+    ("eth0", "web01", 6, 443, "203.0.113.9", "2001:db8:f::1"),
+    ("eth0", "both", 1, 0, "203.0.113.9", "2001:db8:f::1"),
+    ("eth0", "sick", 6, 443, "203.0.113.9", "2001:db8:f::1"),
+    ("eth0", "db01", 6, 22, "10.9.200.1", "2001:db8:800::1"),
+    ("eth0", "db01", 6, 5432, "10.1.0.20", "2001:db8::20"),
+    ("eth0", "db01", 17, 161, "192.0.2.7", ""),
+    ("eth0", "db02", 17, 162, "10.9.1.1", ""),
+    ("eth0", "web01", 17, 68, "203.0.113.9", "fe80::1"),
+    ("host", "web01", 17, 68, "10.1.0.254", "fe80::fe"),
+    ("web01", "eth0", 6, 443, "8.8.8.8", "2001:db8:f::1"),
+    ("web01", "eth0", 17, 53, "192.0.2.7", "2001:db8:800::1"),
+    ("web01", "eth0", 1, 0, "8.8.8.8", "2001:db8:f::1"),
+    ("web01", "eth0", 17, 5353, "224.0.0.251", "ff02::fb"),
+    ("web01", "eth0", 17, 123, "192.0.2.7", ""),
+    ("web01", "eth0", 17, 67, "255.255.255.255", "ff02::1:2"),
+    ("sick", "eth0", 6, 443, "192.0.2.10", ""),
+    ("sick", "eth0", 6, 443, "8.8.8.8", "2001:db8:f::1"),
+    ("db01", "host", 17, 53, "10.1.0.254", "2001:db8::fe"),
+    ("db01", "host", 1, 0, "10.1.0.254", "fe80::fe"),
+    ("host", "other", 6, 22, "10.1.0.254", "2001:db8::fe"),
+    ("host", "sick", 6, 22, "10.1.0.254", "2001:db8::fe"),
+    ("host", "web01", 1, 0, "10.1.0.254", "fe80::fe"),
+    ("host", "web01", 6, 443, "8.8.8.8", "2001:db8:f::1"),
+)
+"""Source, target, protocol, port, and the address of the one that is no port."""
+
+
+def _path(source: Port | None, target: Port | None, source_name: str, target_name: str) -> Path:
+    if target_name == "host" and source:
+        return Path(PathKind.TO_HOST, source.tap)
+    if source_name == "host" and target:
+        return Path(PathKind.FROM_HOST, "", target.tap)
+    return Path(PathKind.FORWARD, source.tap if source else "eth0", target.tap if target else "eth0")
+
+
+def _reversed(path: Path) -> Path:
+    match path.kind:
+        case PathKind.TO_HOST:
+            return Path(PathKind.FROM_HOST, "", path.source)
+        case PathKind.FROM_HOST:
+            return Path(PathKind.TO_HOST, path.target)
+        case _:
+            return Path(PathKind.FORWARD, path.target, path.source)
 
 
 def _own(port: Port, version: int) -> list[bytes]:

@@ -227,10 +227,9 @@ class _Reader:
             return []
         services = service_list(self.checker, rule.said["allow"], f"{rule.what}.allow", self._names)
         log = "log" in rule.said and self._flag(rule.said["log"], f"{rule.what}.log")
+        sources, targets = self._peers(rule, "from"), self._peers(rule, "to")
         return [
-            Flow(source, target, services, log, rule.place.source)
-            for source in self._peers(rule, "from")
-            for target in self._peers(rule, "to")
+            Flow(source, target, services, log, rule.place.source) for source in sources for target in targets
         ]
 
     def _never(self, rule: _Rule) -> list[Never]:
@@ -246,10 +245,11 @@ class _Reader:
             if hops == 0 and isinstance(node, nodes.Scalar) and node.text == "0":
                 self.checker.note(node.place, f"{rule.what}.hops: found 0; 1 is possible, a direct flow")
         exceptions = tuple(self._peers(rule, "except")) if "except" in rule.said else ()
+        sources, targets = self._peers(rule, "from"), self._peers(rule, "to")
         return [
             Never(source, target, exceptions, services, hops, rule.place.source)
-            for source in self._peers(rule, "from")
-            for target in self._peers(rule, "to")
+            for source in sources
+            for target in targets
         ]
 
     def _peers(self, rule: _Rule, key: str) -> list[Peer]:

@@ -24,14 +24,15 @@ from undercroft.firewall.tracking import StateKind
 FRAMES = 6_000
 
 
-def campaign(policy, state, count, seed):
+def campaign(policy, state, count, seed, rules=None):
     """Return how often each reason was met; every packet is asked of both."""
-    frames, rules, meaning = Frames(random.Random(seed)), ruleset(policy, state), Meaning(policy, FLEET)
+    frames, meaning = Frames(random.Random(seed)), Meaning(policy, FLEET)
+    rules = rules or ruleset(policy, state)
     reasons = Counter()
     remembered = Remembered()
     for _ in range(count):
-        path = frames.path()
-        packet = parse(frames.frame(path, remembered))
+        path, frame = frames.draw(remembered)
+        packet = parse(frame)
         if packet is None:
             continue
         if state is StateKind.CONNTRACK:
@@ -42,11 +43,13 @@ def campaign(policy, state, count, seed):
         outcome = follow(rules, packet, path, memory, routed_mark(path))
         assert outcome.accept is decision.accept, (path, packet.frame.hex(), decision, outcome.way)
         reasons[decision.reason, decision.accept] += 1
-        if len(remembered.answers) > 200:
+        if decision.reason in {"allowed", "an answer"}:
+            frames.note(path, frame)
+        if decision.remember:
+            remembered = with_entries(remembered, decision.remember)
+            assert {name: keys for name, keys in memory.sets.items() if keys} == memory_of(remembered).sets
+        if len(remembered.answers) > 30:
             remembered = replace(Remembered(), connection=remembered.connection)
-        remembered = with_entries(remembered, decision.remember)
-        memory.connection_bits = memory_of(remembered).connection_bits
-        assert memory.sets == memory_of(remembered).sets or len(remembered.answers) < 2
     return reasons
 
 
@@ -55,4 +58,4 @@ def campaign(policy, state, count, seed):
 def test_rules_and_meaning_agree_on_random_packets(state, number):
     reasons = campaign(POLICIES[number], state, FRAMES, number)
     assert sum(reasons.values()) > FRAMES * 0.9
-    assert sum(count for (_, accept), count in reasons.items() if accept) > FRAMES // 50
+    assert sum(count for (_, accept), count in reasons.items() if accept) > FRAMES // 20

@@ -1,0 +1,130 @@
+"""The firewall's keys of a policy: what they come to, and that every mistake has its line and its cure."""
+
+from datetime import date
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from undercroft.errors import InputError
+from undercroft.firewall.classes import Classes, assigned, labels_of
+from undercroft.firewall.policy import FirewallPolicy, OtherPorts, PeerKind, Protocol, Service
+from undercroft.firewall.reading import check, load_firewall
+from undercroft.model.verdict import Verdict
+from undercroft.steady import reading as steady
+from undercroft.steady.policy import Target
+
+EXAMPLE = """\
+version: 1
+labels: {web: {machines: "web*"}, db: {machines: "db*"}, quarantine: {verdict: quarantined}}
+services: {postgres: tcp/5432}
+addresses: {patch-mirror: 192.0.2.10, web01: [10.0.0.1, "2001:db8::1"]}
+firewall:
+  - {from: web, to: db, allow: [postgres, icmp], log: true}
+  - {from: [world, 10.0.0.0/8], to: web, allow: [tcp/443, tcp/8000-8010]}
+  - {from: quarantine, to: patch-mirror, allow: tcp/443}
+never:
+  - {from: quarantine, to: "*", except: patch-mirror}
+  - {from: world, to: db}
+ports: {machines: [vnet, tap], uplinks: eth0, others: outside}
+firewall_log: {packets: 5, per: minute, burst: 7, group: 3}
+"""
+
+
+def problems(text):
+    return [str(problem) for problem in check([("p.yaml", text.encode())]).problems]
+
+
+def test_a_policy_is_what_its_keys_say():
+    policy = load_firewall([("p.yaml", EXAMPLE.encode())])
+    first, second, third, fourth = policy.flows
+    assert (str(first.source), str(first.target), first.log, first.place) == ("web", "db", True, "p.yaml:6")
+    assert first.services == (Service(Protocol.TCP, 5432, 5432), Service(Protocol.ICMP))
+    assert [str(flow.source) for flow in (second, third)] == ["world", "10.0.0.0/8"]
+    assert str(third.services[1]) == "tcp/8000-8010"
+    assert fourth.target.kind is PeerKind.NETWORK
+    assert [str(network) for network in fourth.target.networks] == ["192.0.2.10/32"]
+    assert policy.ports.uplinks == ("eth0",)
+    assert policy.ports.others is OtherPorts.OUTSIDE
+    assert (policy.log.packets, policy.log.per_s, policy.log.burst, policy.log.group) == (5, 60, 7, 3)
+    assert policy.quarantine_labels == {"quarantine"}
+
+
+def test_the_rest_of_the_policy_is_read_from_the_same_file():
+    assert steady.check([("p.yaml", EXAMPLE.encode())], date(2026, 1, 1)).problems == ()
+    assert check([("p.yaml", b"version: 1\ndefaults: {fixable: 3d}\n")]).policy == FirewallPolicy()
+
+
+def test_names_may_be_used_before_another_file_gives_them():
+    rules = b"version: 1\nfirewall: [{from: web, to: db, allow: sql}]\n"
+    names = b"version: 1\nlabels: {web: {machines: w}, db: {owner: me}}\nservices: {sql: tcp/1}\n"
+    assert len(load_firewall([("a", rules), ("b", names)]).flows) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "firewall: [{from: wrld, to: '*', allow: icmp}]",
+            "2:19: firewall[1].from: found 'wrld'; did you mean",
+        ),
+        ("firewall: [{from: 10.0.0.1/8, to: host, allow: icmp}]", "say 10.0.0.0/8"),
+        ("firewall: [{from: world, to: host}]", "firewall[1]: allow is missing"),
+        ("firewall: [{from: world, to: host, allow: []}]", "found an empty list"),
+        ("firewall: [{from: world, to: host, allow: tcp/70000}]", "ports go from 1 to 65535"),
+        ("firewall: [{from: world, to: host, allow: tcp/1-5000}]", "at most 1024 ports"),
+        ("firewall: [{from: world, to: host, allow: tcp/9-5}]", "the lower one first"),
+        ("firewall: [{from: world, to: host, allow: icmp, log: yes}]", "possible: true, false"),
+        ("firewall: {from: world}", "firewall: found a mapping; a list is possible"),
+        ("never: [{from: world, to: host, hops: 0}]", "1 is possible, a direct flow"),
+        ("never: [{from: world, to: host, hops: 99}]", "a whole number from 0 to 8"),
+        ("labels: {world: {machines: a}}", "labels: found 'world'"),
+        ("labels: {web: {}}", "names no machine"),
+        ("labels: {web: {verdict: sick}}", "possible: steady, drifting, quarantined, unknown"),
+        ("addresses: {a: 10.0.0.0/8}", "an IPv4 or IPv6 address is possible"),
+        ("services: {a: tcp/x}", "services.a: found 'tcp/x'"),
+        ("ports: {uplinks: a-very-long-device}", "at most 15 characters"),
+        ("ports: {others: maybe}", "possible: denied, outside"),
+        ("firewall_log: {per: year}", "possible: second, minute, hour"),
+    ],
+)
+def test_a_mistake_has_its_place_and_its_cure(line, said):
+    found = problems(f"version: 1\n{line}\n")
+    assert any(said in problem and problem.startswith("p.yaml:2:") for problem in found), found
+
+
+def test_all_mistakes_are_told_at_once():
+    text = "version: 1\nfirewall:\n  - {from: a, to: b, allow: x}\n  - {from: c, to: host, allow: icmp}\n"
+    assert len(problems(text)) == 4
+    with pytest.raises(InputError, match="firewall\\[2\\]"):
+        load_firewall([("p.yaml", text.encode())])
+
+
+def test_the_digest_is_of_what_is_said_and_not_of_where():
+    one = load_firewall([("p.yaml", EXAMPLE.encode())])
+    moved = load_firewall([("q.yaml", b"# moved\n" + EXAMPLE.encode())])
+    other = load_firewall([("p.yaml", EXAMPLE.replace("5432", "5433").encode())])
+    assert one.digest == moved.digest != other.digest
+
+
+def test_a_quarantined_machine_has_the_quarantines_label_alone():
+    policy = load_firewall([("p.yaml", EXAMPLE.encode())])
+    assert labels_of(policy, Target("web01"), Verdict.STEADY) == {"web", "web01"}
+    assert labels_of(policy, Target("web01"), None) == {"web", "web01"}
+    assert labels_of(policy, Target("web01"), Verdict.QUARANTINED) == {"quarantine"}
+    assert labels_of(FirewallPolicy(), Target("web01"), Verdict.QUARANTINED) == frozenset()
+
+
+def test_a_class_keeps_its_number_and_a_freed_number_waits():
+    web, db, both = frozenset({"web"}), frozenset({"db"}), frozenset({"web", "db"})
+    first = assigned(Classes(), [web, db, web])
+    second = assigned(first, [db, both])
+    assert second.number(db) == first.number(db)
+    assert second.number(both) not in first.numbers.values()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet="abcwdhost:{}[]\"', \n-*/0123456789", max_size=120))
+def test_any_text_is_read_or_has_its_mistakes(text):
+    found = check([("p.yaml", f"labels: {{web: {{machines: w}}}}\nfirewall: {text}\n".encode())])
+    assert (found.policy is None) is bool(found.problems)

@@ -1,0 +1,263 @@
+"""What a machine may not send, crafted by hand: no encapsulation, and no name but its own."""
+
+import struct
+from ipaddress import ip_address
+
+import pytest
+from firewallworld import FLEET, OUTSIDE_MAC, POLICY, ip_packet, ruleset
+
+from undercroft.firewall.decisions import Path, PathKind, Remembered
+from undercroft.firewall.kernel import (
+    Base,
+    Chain,
+    Code,
+    Compare,
+    Hook,
+    Immediate,
+    Operator,
+    Payload,
+    Rule,
+    Ruleset,
+    Table,
+    Verdict,
+)
+from undercroft.firewall.meaning import decide
+from undercroft.firewall.packets import parse
+from undercroft.firewall.simulate import Context, Memory, follow, run
+
+RULES = ruleset()
+WEB, DB = FLEET.ports[0], FLEET.ports[1]
+A4, B4 = WEB.ipv4[0].packed, DB.ipv4[0].packed
+A6, B6 = WEB.ipv6[0].packed, DB.ipv6[0].packed
+TO_DB = Path(PathKind.FORWARD, WEB.tap, DB.tap)
+TO_WORLD = Path(PathKind.FORWARD, WEB.tap, "eth0")
+TCP = struct.pack(">HH", 40000, 5432) + bytes(16)
+HTTPS = struct.pack(">HH", 40000, 443) + bytes(16)
+WORLD6 = ip_address("2001:db8:f::1").packed
+
+
+def ethernet(payload, ether_type=0x0800, source=WEB.mac, target=DB.mac):
+    return target + source + ether_type.to_bytes(2, "big") + payload
+
+
+def accepted(frame, path=TO_DB, memory=None, rules=RULES):
+    packet = parse(frame)
+    return packet is not None and follow(rules, packet, path, memory or Memory()).accept
+
+
+def deny_list(*addresses):
+    """Return what several products do: IPv4 from other addresses is dropped, all else passes."""
+    drop = Immediate(Verdict(Code.DROP))
+    wrong = [
+        Rule(
+            (
+                Payload(0, Base.LINK, 12, 2),
+                Compare(0, Operator.EQUAL, b"\x08\0"),
+                Payload(0, Base.NETWORK, 12, 4),
+                Compare(0, Operator.UNEQUAL, address),
+                drop,
+            )
+        )
+        for address in addresses
+    ]
+    return Ruleset(Table("control", (), (Chain("only", tuple(wrong), Hook.PREROUTING),)))
+
+
+IP = ip_packet(4, A4, B4, 6, TCP)
+FORGED = ip_packet(4, FLEET.ports[2].ipv4[0].packed, B4, 6, TCP)
+SNAP = b"\xaa\xaa\x03\0\0\0"
+ENCAPSULATIONS = {
+    "VLAN": b"\x81\0\0\x05\x08\0",
+    "VLAN 0": b"\x81\0\0\0\x08\0",
+    "VLAN 0 twice": b"\x81\0\0\0\x81\0\0\0\x08\0",
+    "QinQ": b"\x88\xa8\0\x05\x81\0\0\x05\x08\0",
+    "QinQ 0": b"\x88\xa8\0\0\x08\0",
+    "old QinQ": b"\x91\0\0\x05\x08\0",
+    "SNAP": b"\0\x30" + SNAP + b"\x08\0",
+    "VLAN 0 and SNAP": b"\x81\0\0\0\0\x30" + SNAP + b"\x08\0",
+    "QinQ and SNAP": b"\x88\xa8\0\x05\x81\0\0\0\0\x30" + SNAP + b"\x08\0",
+    "SNAP and VLAN 0": b"\0\x30" + SNAP + b"\x81\0\0\0\x08\0",
+    "LLC": b"\0\x30\x06\x06\x03",
+    "MPLS": b"\x88\x47\0\0\x11\x40",
+    "PPPoE": b"\x88\x64\x11\0\0\x01\0\x30\0\x21",
+    "NSH": b"\x89\x4f\0\0\0\0",
+    "Ethernet in Ethernet": b"\x65\x58" + DB.mac + WEB.mac + b"\x08\0",
+}
+
+
+@pytest.mark.parametrize("name", ENCAPSULATIONS)
+def test_no_encapsulation_passes_even_around_an_own_packet(name):
+    for inner in (IP, FORGED):
+        assert not accepted(DB.mac + WEB.mac + ENCAPSULATIONS[name] + inner)
+
+
+def test_a_deny_list_lets_the_same_encapsulations_through():
+    control = deny_list(A4)
+    assert not accepted(ethernet(FORGED), rules=control)
+    assert all(accepted(DB.mac + WEB.mac + kind + FORGED, rules=control) for kind in ENCAPSULATIONS.values())
+
+
+def test_the_plain_packet_passes():
+    assert accepted(ethernet(IP))
+    assert accepted(ethernet(ip_packet(6, A6, B6, 6, TCP), 0x86DD))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ethernet(FORGED),
+        ethernet(IP, source=DB.mac),
+        ethernet(ip_packet(4, bytes(4), B4, 6, TCP)),
+        ethernet(ip_packet(4, A4, B4, 6, TCP, options=b"\x83\x04\0\0")),
+        ethernet(ip_packet(4, A4, B4, 6, TCP)[:-1]),
+        ethernet(ip_packet(4, A4, B4, 6, b"\x9c\x40")),
+        ethernet(ip_packet(4, A4, B4, 4, IP)),
+        ethernet(ip_packet(6, A6, B6, 41, IP), 0x86DD),
+        ethernet(ip_packet(6, B6, B6, 6, TCP), 0x86DD),
+        *(
+            ethernet(ip_packet(6, A6, B6, number, bytes([6, 0]) + bytes(6) + TCP), 0x86DD)
+            for number in (0, 43, 51, 60, 135, 139, 140, 253)
+        ),
+        ethernet(ip_packet(6, A6, B6, 59, TCP), 0x86DD),
+        ethernet(ip_packet(4, A4, B4, 17, struct.pack(">HH", 67, 68) + bytes(250))),
+        ethernet(ip_packet(6, A6, B6, 17, struct.pack(">HH", 547, 546) + bytes(50)), 0x86DD),
+        ethernet(ip_packet(6, A6, B6, 58, b"\x86\0\0\0" + bytes(12), hops=255), 0x86DD),
+        ethernet(ip_packet(6, A6, B6, 58, b"\x89\0\0\0" + bytes(36), hops=255), 0x86DD),
+    ],
+)
+def test_what_is_not_the_ports_own_is_dropped_on_every_way(frame):
+    packet = parse(frame)
+    for path in (TO_DB, TO_WORLD, Path(PathKind.TO_HOST, WEB.tap)):
+        assert not accepted(frame, path)
+        assert not decide(POLICY, FLEET, packet, path, Remembered()).accept
+
+
+def test_a_frame_for_another_mac_is_not_shown_to_a_port():
+    assert not accepted(ethernet(IP, target=OUTSIDE_MAC))
+    assert not accepted(ethernet(IP), Path(PathKind.FORWARD, WEB.tap, FLEET.ports[2].tap))
+
+
+def arp(operation, mac, sender, target):
+    return ethernet(
+        struct.pack(">HHBBH", 1, 0x0800, 6, 4, operation) + mac + sender + bytes(6) + target, 0x0806
+    )
+
+
+def test_arp_speaks_for_the_port_alone():
+    assert accepted(arp(1, WEB.mac, A4, B4))
+    assert accepted(arp(2, WEB.mac, A4, B4))
+    assert accepted(arp(1, WEB.mac, bytes(4), A4), TO_WORLD)
+    assert not accepted(arp(2, WEB.mac, B4, B4), TO_WORLD)
+    assert not accepted(arp(2, DB.mac, A4, B4))
+    assert not accepted(arp(1, WEB.mac, bytes(4), B4), TO_WORLD)
+
+
+def test_a_neighbour_is_looked_for_only_where_a_flow_leads():
+    other = FLEET.ports[3]
+    path = Path(PathKind.FORWARD, WEB.tap, other.tap)
+    assert not accepted(arp(1, WEB.mac, A4, other.ipv4[0].packed), path)
+    assert not accepted(arp(1, WEB.mac, A4, B4), path)
+
+
+def discovery(kind, target, option=b"", source=A6, hops=255):
+    body = bytes([kind, 0, 0, 0]) + bytes(4) + target + option
+    return ethernet(ip_packet(6, source, B6, 58, body, hops=hops), 0x86DD)
+
+
+def test_neighbour_discovery_speaks_for_the_port_alone():
+    own, other = b"\x01\x01" + WEB.mac, b"\x01\x01" + DB.mac
+    assert accepted(discovery(135, B6, own))
+    assert accepted(discovery(136, A6, b"\x02\x01" + WEB.mac))
+    assert accepted(discovery(135, A6, source=bytes(16)), TO_WORLD)
+    assert not accepted(discovery(135, B6, other))
+    assert not accepted(discovery(135, B6, own + bytes([14, 1]) + bytes(6)))
+    assert not accepted(discovery(135, B6, own, hops=64))
+    assert not accepted(discovery(136, B6, b"\x02\x01" + WEB.mac))
+    assert not accepted(discovery(136, A6, b"\x02\x01" + DB.mac))
+    assert not accepted(discovery(135, B6, source=bytes(16)), TO_WORLD)
+
+
+def error(sender, inner, kind=3):
+    return ethernet(
+        ip_packet(4, sender, A4, 1, bytes([kind, 1]) + bytes(6) + inner), source=DB.mac, target=WEB.mac
+    )
+
+
+def test_an_icmp_error_passes_only_for_a_flow_of_its_receiver():
+    memory = Memory()
+    assert accepted(ethernet(IP), memory=memory)
+    back = Path(PathKind.FORWARD, DB.tap, WEB.tap)
+    assert accepted(error(B4, IP), back, memory)
+    assert not accepted(error(B4, IP), back, Memory())
+    assert not accepted(error(B4, IP, kind=5), back, memory)
+    other = ip_packet(4, A4, B4, 6, struct.pack(">HH", 40009, 5432) + bytes(16))
+    assert not accepted(error(B4, other), back, memory)
+
+
+def test_a_third_machine_cannot_forge_an_error_but_a_router_outside_can_tell_of_one():
+    memory = Memory()
+    https = ip_packet(4, A4, ip_address("8.8.8.8").packed, 6, HTTPS)
+    assert accepted(ethernet(https, target=OUTSIDE_MAC), TO_WORLD, memory)
+    router = ip_packet(4, ip_address("203.0.113.1").packed, A4, 1, bytes([11, 0]) + bytes(6) + https)
+    incoming = Path(PathKind.FORWARD, "eth0", WEB.tap)
+    assert accepted(ethernet(router, source=OUTSIDE_MAC, target=WEB.mac), incoming, memory)
+    assert not accepted(error(B4, https), Path(PathKind.FORWARD, DB.tap, WEB.tap), memory)
+
+
+def test_an_answer_passes_once_the_flow_is_open_and_not_before():
+    answer = ethernet(
+        ip_packet(4, B4, A4, 6, struct.pack(">HH", 5432, 40000) + bytes(16)), source=DB.mac, target=WEB.mac
+    )
+    back, memory = Path(PathKind.FORWARD, DB.tap, WEB.tap), Memory()
+    assert not accepted(answer, back, memory)
+    assert accepted(ethernet(IP), memory=memory)
+    assert accepted(answer, back, memory)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_later_fragments_follow_their_first_one_only(version):
+    memory = Memory()
+    if version == 4:
+        first = ethernet(ip_packet(4, A4, B4, 6, TCP, 0x2000, 7))
+        later = ethernet(ip_packet(4, A4, B4, 6, bytes(32), 0x0005, 7))
+        stranger = ethernet(ip_packet(4, A4, B4, 6, bytes(32), 0x0005, 8))
+    else:
+        first = ethernet(ip_packet(6, A6, B6, 44, b"\x06\0\0\x01\0\0\0\x07" + TCP), 0x86DD)
+        later = ethernet(ip_packet(6, A6, B6, 44, b"\x06\0\0\x28\0\0\0\x07" + bytes(32)), 0x86DD)
+        stranger = ethernet(ip_packet(6, A6, B6, 44, b"\x06\0\0\x28\0\0\0\x08" + bytes(32)), 0x86DD)
+    assert not accepted(later, memory=memory)
+    assert accepted(first, memory=memory)
+    assert accepted(later, memory=memory)
+    assert not accepted(stranger, memory=memory)
+
+
+def test_a_local_machines_address_never_comes_from_an_uplink():
+    incoming = Path(PathKind.FORWARD, "eth0", DB.tap)
+    assert not accepted(ethernet(IP, source=OUTSIDE_MAC), incoming)
+    remote = ip_packet(4, ip_address("10.1.0.20").packed, B4, 6, TCP)
+    assert accepted(ethernet(remote, source=OUTSIDE_MAC), incoming)
+
+
+def test_dhcp_answers_reach_who_has_asked():
+    memory = Memory()
+    ask = ip_packet(4, bytes(4), b"\xff" * 4, 17, struct.pack(">HH", 68, 67) + bytes(240))
+    offer = ip_packet(4, ip_address("203.0.113.1").packed, A4, 17, struct.pack(">HH", 67, 68) + bytes(240))
+    incoming = Path(PathKind.FORWARD, "eth0", WEB.tap)
+    offered = ethernet(offer, source=OUTSIDE_MAC, target=WEB.mac)
+    assert not accepted(offered, incoming, memory)
+    assert accepted(ethernet(ask, target=b"\xff" * 6), TO_WORLD, memory)
+    assert not accepted(ethernet(ask, target=b"\xff" * 6), TO_DB, memory)
+    assert accepted(offered, incoming, memory)
+
+
+def test_frames_that_skip_prerouting_do_not_reach_the_host():
+
+    frame = parse(arp(1, WEB.mac, B4, A4))
+    assert not run(RULES, Hook.INPUT, frame, Context(WEB.tap), Memory()).accept
+    assert run(RULES, Hook.INPUT, frame, Context("eth0"), Memory()).accept
+
+
+def test_a_tap_without_a_class_is_closed_both_ways():
+    assert not accepted(ethernet(IP), Path(PathKind.FORWARD, "vnet99", "eth0"))
+    assert not accepted(ethernet(IP), Path(PathKind.FORWARD, "eth0", "vnet99"))
+    assert accepted(ethernet(IP), Path(PathKind.FORWARD, "eth0", "veth9"))

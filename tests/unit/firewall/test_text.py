@@ -1,0 +1,66 @@
+"""The table as text: nft accepts it, and people can read it."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from firewallworld import POLICIES, POLICY, ruleset
+
+from undercroft.firewall.text import render, render_chain
+from undercroft.firewall.tracking import StateKind
+
+needs_nft = pytest.mark.skipif(not shutil.which("nft"), reason="nft is no part of the product")
+
+
+def complaints(text, tmp_path):
+    """Return what nft says of a text, in a network namespace of its own."""
+    file = tmp_path / "table.nft"
+    file.write_text(text)
+    command = ["unshare", "--net", "nft", "--check", "--file", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.stderr
+
+
+@needs_nft
+@pytest.mark.parametrize("policy", POLICIES)
+def test_nft_accepts_the_table(policy, tmp_path):
+    assert complaints(render(ruleset(policy)), tmp_path) == ""
+
+
+@needs_nft
+def test_nft_accepts_the_table_with_conntrack_but_for_what_this_kernel_lacks(tmp_path):
+    said = complaints(render(ruleset(POLICY, StateKind.CONNTRACK)), tmp_path)
+    errors = re.findall(r"Error: (.*)\n(.*)", said)
+    assert all(
+        error == "Could not process rule: Protocol error" and "ct state" in line for error, line in errors
+    )
+
+
+@needs_nft
+def test_nft_does_not_accept_a_chain_that_is_missing(tmp_path):
+    text = render(ruleset())
+    assert complaints(re.sub(r"\tchain answered \{.*?\n\t\}\n", "", text, flags=re.DOTALL), tmp_path)
+
+
+def test_only_rules_about_ports_inside_errors_have_no_text():
+    unsaid = [line for line in render(ruleset()).splitlines() if "# bytecode only" in line]
+    assert len(unsaid) == 8
+    assert all("@flows" in line and "accept" in line for line in unsaid)
+
+
+def test_a_targets_chain_reads_as_the_policy_does():
+    table = ruleset().table
+    chain = next(chain for chain in table.chains if chain.name == "to-host")
+    assert render_chain(chain, table) == [
+        "\tchain to-host {",
+        "\t\tmeta mark . meta l4proto . th dport @to-host goto opened",
+        "\t\tmeta mark . meta l4proto . th sport @back-host goto answered",
+        "\t\tmeta mark @ping-host jump pinged",
+        "\t\tmeta mark @pong-host jump ponged",
+        "\t\tmeta mark @near-host goto other",
+        "\t\tgoto deny",
+        "\t}",
+    ]
+    sender = next(chain for chain in table.chains if chain.name == "sender4")
+    assert render_chain(sender, table)[3] == "\t\tiifname . ether saddr . ip saddr @sources4 accept"
