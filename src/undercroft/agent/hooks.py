@@ -5,6 +5,7 @@ was away is recorded as it was, and the machine is looked at as soon as libvirt 
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 
 from undercroft.agent.admissionserver import Answer
@@ -15,7 +16,7 @@ from undercroft.model.schema import Json
 from undercroft.model.verdict import Action, Decision
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet import history
-from undercroft.usecases.fleet.admission import decide, keep_decision
+from undercroft.usecases.fleet.admission import decide, keep_decision, put_announced
 from undercroft.usecases.fleet.historyfacts import moment
 from undercroft.usecases.fleet.hookdomain import hooked_domain
 from undercroft.usecases.fleet.network import let_go
@@ -89,16 +90,18 @@ class HookHandler:
 
 
 def _decided_alone(record: Record, event: HookEvent) -> None:
-    """Record what the hook decided by itself, also where the agent's own answer came too late for it."""
+    """Record what the hook decided by itself, also beside an answer of the agent's that never reached it."""
     action = Action(event.decided)
     at = moment(event.at_ns)
     before = record.decision(event.ident)
-    if before is not None and before.action is not action:
+    unheard = before is not None and before.by != HOOK
+    ident = hashlib.sha256(f"{event.ident} {HOOK}".encode()).hexdigest()[:32] if unheard else event.ident
+    is_new = record.put_decision(
+        Decision(ident, event.uuid, event.name, event.eid, action, False, event.reason, at, HOOK)
+    )
+    if is_new and before is not None and before.action is not action:
         body: dict[str, Json] = {"alarm": "late", "executions": [event.eid], "reason": _late(before, event)}
         record.log("alarm", event.uuid, body, at)
-    record.put_decision(
-        Decision(event.ident, event.uuid, event.name, event.eid, action, False, event.reason, at, HOOK)
-    )
 
 
 def _late(before: Decision, event: HookEvent) -> str:
@@ -116,4 +119,4 @@ def _put_machine(host: Host, record: Record, event: HookEvent) -> None:
     except InputError as error:
         host.problem(f"{event.name}: what the hook was told of it", error)
         return
-    record.put_domain(host.name, event.uuid, domain, now())
+    put_announced(record, host.name, domain, now())

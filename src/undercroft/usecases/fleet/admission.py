@@ -195,10 +195,20 @@ def _decided(means: Means, record: Record, start: _Start) -> Decision:
     decision = _answer(means, record, start, facts, (judge, judgement), origin)
     event = replace(start.event, decided=decision.action.value, reason=decision.reason)
     history.hook_event(record, event, means.host, looked)
-    record.put_domain(means.host, start.event.uuid, start.machine.domain, now)
+    put_announced(record, means.host, start.machine.domain, now)
     record.put_judgements([judgement])
     record.put_decision(decision)
     return decision
+
+
+def put_announced(record: Record, host: str, domain: Domain, now: datetime) -> None:
+    """Put a machine on record as a hook tells of it.
+
+    When it was last seen stays as it is: by that the next survey tells what began since, and of what kind.
+    """
+    known = (machine for machine in record.find_machines(domain.uuid) if machine.host == host)
+    before = next(known, None)
+    record.put_domain(host, domain.uuid, domain, before.last_seen if before else now)
 
 
 def _answer(
