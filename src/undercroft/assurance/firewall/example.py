@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import z3
 
 from undercroft.assurance.firewall.contents import OpenSets
-from undercroft.assurance.firewall.packet import EXTENSIONS, IPV4, SymbolicPacket
+from undercroft.assurance.firewall.packet import EXTENSIONS, FRAGMENT, IPV4, SymbolicPacket
 from undercroft.assurance.firewall.terms import Bytes, Truth, joined
 from undercroft.firewall.kernel import Hook
 
 MAX_FRAME_BYTES = 1500
 EXTENSION_BYTES = 8
 IPV6_BYTES = 40
-FRAGMENT = 44
 _TRANSPORT_BYTES = 64
 
 
@@ -46,13 +45,22 @@ def buildable(packet: SymbolicPacket) -> Truth:
 
     What it leaves out is no less filtered; it only makes no example.
     """
-    later = z3.Implies(packet.walk_later, packet.network(6, 1)[0] == FRAGMENT)
-    plain = z3.And(packet.walk_ends, packet.walk_offset == IPV6_BYTES + EXTENSION_BYTES, later)
+    fragment = packet.network(6, 1)[0] == FRAGMENT
+    later = z3.Implies(packet.walk_later, fragment)
+    at_once = z3.Or(fragment, packet.walk_ends)
+    offset = packet.walk_offset == IPV6_BYTES + EXTENSION_BYTES
+    plain = z3.And(at_once, z3.Or(offset, packet.walk_later), later, _known_header(packet, fragment))
     return z3.And(
         z3.Not(packet.large),
         z3.ULE(packet.length, MAX_FRAME_BYTES),
         z3.Implies(packet.is_ipv6(), z3.Implies(packet.extended(), plain)),
     )
+
+
+def _known_header(packet: SymbolicPacket, fragment: Truth) -> Truth:
+    """A fragment header is followed by no other extension header."""
+    following = packet.network(40, 1)[0]
+    return z3.Implies(fragment, z3.And(*(following != kind for kind in EXTENSIONS)))
 
 
 def example(
@@ -97,18 +105,18 @@ def _network(packet: SymbolicPacket, model: z3.ModelRef) -> bytes:
     data = bytearray(_value(model, packet.network(0, max(length, 1)))[:length])
     if z3.is_true(model.eval(packet.has_transport(), model_completion=True)):
         start = model.eval(packet.transport_offset(), model_completion=True).as_long()
-        if _value(model, packet.kind) != IPV4 and data[6] in EXTENSIONS:
+        if _value(model, packet.kind) != IPV4 and data[6] in EXTENSIONS and data[6] != FRAGMENT:
             data[IPV6_BYTES:start] = _extension(packet, model)[: max(0, length - IPV6_BYTES)]
-        shown = _value(model, packet.transport(0, _TRANSPORT_BYTES))
+        later = z3.is_true(model.eval(packet.later_fragment(), model_completion=True))
+        shown = b"" if later else _value(model, packet.transport(0, _TRANSPORT_BYTES))
         data[start : start + len(shown)] = shown[: max(0, length - start)]
     return bytes(data[:length])
 
 
 def _extension(packet: SymbolicPacket, model: z3.ModelRef) -> bytes:
-    """One extension header of 8 bytes; a fragment's offset is 8 bytes where it is not the first."""
+    """One extension header of 8 bytes that is none of a fragment."""
     following = model.eval(packet.walk_protocol, model_completion=True).as_long()
-    later = z3.is_true(model.eval(packet.walk_later, model_completion=True))
-    return bytes([following, 0, 0, 8 if later else 0, 0, 0, 0, 0])
+    return bytes([following, 0, 0, 0, 0, 0, 0, 0])
 
 
 def _value(model: z3.ModelRef, data: Bytes) -> bytes:

@@ -30,7 +30,8 @@ LEAST_ETHERTYPE = 0x0600
 
 IPV4 = b"\x08\x00"
 IPV6 = b"\x86\xdd"
-EXTENSIONS = (0, 43, 44, 51, 60)
+FRAGMENT = 44
+EXTENSIONS = (0, 43, FRAGMENT, 51, 60)
 """What `ipv6_find_hdr` walks over; 59, "no next header", ends the walk as any other protocol does."""
 
 
@@ -198,9 +199,22 @@ class SymbolicPacket:
             z3.UGE(self.walk_offset, 48),
             z3.ULE(self.walk_offset, 0xFFFF),
             *walked,
+            self._fragment_header(),
             *_named(self.input_name),
             *_named(self.output_name),
         )
+
+    def _fragment_header(self) -> Truth:
+        """A fragment header right behind the IPv6 header is walked over exactly: rules read it too."""
+        following = self.network(40, 1)[0]
+        offset = joined(self.network(42, 2)) & 0xFFF8
+        known = z3.And(*(following != kind for kind in EXTENSIONS))
+        there = z3.UGE(self.length, 44)
+        ends = z3.And(self.walk_ends == there, self.walk_protocol == following)
+        later = z3.If(known, ends, z3.Not(self.walk_ends))
+        first = z3.Implies(known, z3.And(ends, self.walk_offset == 48, z3.Not(self.walk_later)))
+        exact = z3.If(offset != 0, z3.And(self.walk_later, later), first)
+        return z3.Implies(self.network(6, 1)[0] == FRAGMENT, exact)
 
     def _kept(self, known: dict[int, Byte], name: str, place: int) -> Byte:
         if place not in known:

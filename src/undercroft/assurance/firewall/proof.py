@@ -194,9 +194,12 @@ class Prover:
         key = (bytecode_digest(table), policy.digest, classes, given)
         if self._known is not None and self._known.key == key:
             return self._known.theorems
-        failed = skeleton.failure()
+        failed = skeleton.unshown()
         if failed:
-            return _by_rules(skeleton, ruleset, wanted, failed)
+            # A packet settles it; without one it may be another way to write the same.
+            found = _by_rules(skeleton, ruleset, wanted, failed)
+            if found.packet is not None or skeleton.unequal():
+                return found
         theorems = (
             Theorem("rules", "at each hook, for every packet, the rules pass what the policy passes", 5),
             Theorem("sides", "each side's chain passes what the policy allows to it", len(sides.targets)),

@@ -77,14 +77,21 @@ class Skeleton:
         """Open the sets."""
         self.sets = OpenSets(self.given)
 
-    def failure(self) -> str:
-        """Return what differs for some packet, "" where rules and meaning are equal for all.
+    def unshown(self) -> str:
+        """Return which part could not be shown, "" where all were: rules and meaning are then equal.
 
         Raises:
             UnsupportedError: the table holds what is not known here, or nothing could be shown in time.
         """
-        name = self._first(self._parts())
-        return name and self._first(self.whole())
+        return self._first(self._parts())
+
+    def unequal(self) -> str:
+        """Return at which hook rules and meaning differ for some packet, "" where they do not.
+
+        Raises: as `unshown`. It takes much longer.
+        """
+        self.sets = OpenSets(self.given)
+        return self._first(self.whole())
 
     def whole(self) -> Iterator[Claim]:
         """Yield the claims for each hook as a whole."""

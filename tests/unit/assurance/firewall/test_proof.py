@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import firewallworld
 import pytest
 from filterproofs import (
     ANY,
@@ -155,3 +156,12 @@ def test_a_single_change_is_not_proven_before_the_whole() -> None:
     with pytest.raises(StateError, match="prove that first"):
         Prover().prove_port(None, port(1, WEB), {}, 1)
     assert keys_of(None, port(1, WEB)).keys() >= {"classes", "taps", "sources4", "targets6"}
+
+
+@pytest.mark.parametrize("state", list(StateKind))
+@pytest.mark.parametrize("number", range(len(firewallworld.POLICIES)))
+def test_every_policy_of_the_campaign_is_proven(number: int, state: StateKind) -> None:
+    policy = replace(firewallworld.POLICIES[number], nevers=())
+    table = firewallworld.ruleset(policy, state)
+    answer = Prover().prove(table, policy, firewallworld.FLEET, firewallworld.CLASSES)
+    assert isinstance(answer, Certificate), answer.text()
