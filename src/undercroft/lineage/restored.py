@@ -11,7 +11,10 @@ from undercroft.model.execution import Execution, Origin, RecordedState, SaveIma
 
 CLOSE = timedelta(seconds=10)
 """An image is written last when its execution ends; libvirt's event follows within this."""
+_NOT_AFTER = timedelta(seconds=1)
+"""So much later than the end an image may be written: the clocks of files are coarse."""
 
+_UNTOLD = frozenset({"stopped", "superseded", "lost"})
 _FROM_RAM = frozenset({Origin.RESTORE, Origin.FORK, Origin.REVERT, Origin.CLONE})
 
 
@@ -38,16 +41,23 @@ def saved_by(save: SaveImage, executions: tuple[Execution, ...]) -> tuple[Execut
         executions: one machine's, in order of their start.
     """
     written = datetime.fromtimestamp(save.modified_ns / 1e9, UTC)
-    saved = [known for known in executions if known.ending == "saved" and known.ended_at]
-    close = [known for known in saved if known.ended_at and abs(known.ended_at - written) <= CLOSE]
+    ended = [known for known in executions if known.ended_at and _may_be_saved(known)]
+    close = [known for known in ended if known.ended_at and -_NOT_AFTER <= known.ended_at - written <= CLOSE]
     if close:
         nearest = min(close, key=lambda known: abs((known.ended_at or written) - written))
-        return nearest, len(close) == 1
+        return nearest, len(close) == 1 and nearest.ending == "saved"
+    saved = [known for known in ended if known.ending == "saved"]
     earlier = [known for known in saved if known.ended_at and known.ended_at <= written]
     if earlier:
         return earlier[-1], False
     begun = [known for known in executions if known.started_at <= written]
     return (begun[-1] if begun else None), False
+
+
+def _may_be_saved(known: Execution) -> bool:
+    """Tell whether an execution was saved, or stopped without libvirt's word on why: a hook is told none."""
+    heard = any(": stopped" in sentence for sentence in known.evidence)
+    return known.ending == "saved" or (known.ending in _UNTOLD and not heard)
 
 
 def _from_known(facts: StartFacts, history: History, state: RecordedState) -> Conclusion:

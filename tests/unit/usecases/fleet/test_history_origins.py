@@ -88,6 +88,17 @@ def test_a_save_image_put_aside_is_restored_to_the_execution_that_it_holds(world
     assert any("other executions ran since" in line for line in world.executions()[restored].evidence)
 
 
+def test_a_save_that_only_the_hook_told_of_is_not_taken_for_one_that_ended_shortly_before() -> None:
+    world = World(MemoryRecords(), pause_s=2)
+    web = world.machine("web01")
+    world.start(web)
+    restored = world.restore(world.save(web))
+    world.leave_agent()
+    again = world.restore(world.save(web))
+    world.return_agent()
+    assert _origin(world, again) == (Origin.RESTORE, restored, False)
+
+
 def test_a_managed_save_whose_image_nobody_saw_continues_what_was_saved_last(world: World) -> None:
     web = world.machine("web01")
     first = world.start(web)
