@@ -200,6 +200,14 @@ class FleetHost:
         self, name: str, image: Path, devices: str | None = None, *, genid: bool = True, metadata: str = ""
     ) -> str:
         """Define a machine and return its UUID."""
+        path, ident = self.described(name, image, devices, genid=genid, metadata=metadata)
+        self.virsh("define", str(path))
+        return ident
+
+    def described(
+        self, name: str, image: Path, devices: str | None = None, *, genid: bool = True, metadata: str = ""
+    ) -> tuple[Path, str]:
+        """Return a file with a machine's XML, and its UUID; libvirt knows nothing of it yet."""
         devices = hookhost.interface(mac_of(name)) if devices is None else devices
         orders = f"<serial type='unix'><source mode='bind' path='{self._orders(name)}'/></serial>"
         ident = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{self.daemon.root.name}"))
@@ -210,8 +218,7 @@ class FleetHost:
         extra = f"<uuid>{ident}</uuid>{'<genid/>' if genid else ''}{metadata}"
         path = self.daemon.images / f"{name}.xml"
         path.write_text(xml.replace("</name>", f"</name>{extra}", 1))
-        self.virsh("define", str(path))
-        return ident
+        return path, ident
 
     def serial(self, name: str) -> Path:
         """Return the file that a machine's console writes to."""
