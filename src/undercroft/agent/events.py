@@ -229,7 +229,9 @@ class Events:
                     return
                 domain = seen
         await self._then(domain, confirmed)
-        self._scans.add(domain.uuid)
+        # No read of the running machine: its disks were read before it began, or as the snapshot that it went
+        # back to. A read would hold it, in the very seconds in which its administrator is at work on it.
+        self._judge(_keys(self._host.name, domain))
 
     async def _confirm_heard(self, uuid: str) -> None:
         domain = self._host.domain(uuid)

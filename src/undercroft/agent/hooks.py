@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable
 
 from undercroft.agent.admissionserver import Answer
-from undercroft.agent.host import Host, now
+from undercroft.agent.host import Host
 from undercroft.errors import InputError, UndercroftError
 from undercroft.model.execution import HookEvent
 from undercroft.model.schema import Json
@@ -119,4 +119,4 @@ def _put_machine(host: Host, record: Record, event: HookEvent) -> None:
     except InputError as error:
         host.problem(f"{event.name}: what the hook was told of it", error)
         return
-    put_announced(record, host.name, domain, now())
+    put_announced(record, host.name, domain, moment(event.at_ns))

@@ -30,7 +30,7 @@ from undercroft.steady.judge import Judge
 from undercroft.steady.policy import ConfirmStart
 from undercroft.usecases.fleet import history
 from undercroft.usecases.fleet.advising import Advisor
-from undercroft.usecases.fleet.historyfacts import Looked
+from undercroft.usecases.fleet.historyfacts import Looked, moment
 from undercroft.usecases.fleet.hookdomain import VolumePaths, hooked_domain
 from undercroft.usecases.fleet.hostfiles import HostFiles
 from undercroft.usecases.fleet.judging import Basis, Judging, machine_record
@@ -195,20 +195,23 @@ def _decided(means: Means, record: Record, start: _Start) -> Decision:
     decision = _answer(means, record, start, facts, (judge, judgement), origin)
     event = replace(start.event, decided=decision.action.value, reason=decision.reason)
     history.hook_event(record, event, means.host, looked)
-    put_announced(record, means.host, start.machine.domain, now)
+    put_announced(record, means.host, start.machine.domain, moment(start.event.at_ns))
     record.put_judgements([judgement])
     record.put_decision(decision)
     return decision
 
 
-def put_announced(record: Record, host: str, domain: Domain, now: datetime) -> None:
-    """Put a machine on record as a hook tells of it.
+def put_announced(record: Record, host: str, domain: Domain, at: datetime) -> None:
+    """Put a machine on record as a hook told of it at that time, unless it was seen since.
 
     When it was last seen stays as it is: by that the next survey tells what began since, and of what kind.
     """
     known = (machine for machine in record.find_machines(domain.uuid) if machine.host == host)
     before = next(known, None)
-    record.put_domain(host, domain.uuid, domain, before.last_seen if before else now)
+    if before is None:
+        record.put_domain(host, domain.uuid, domain, at)
+    elif before.last_seen <= at:
+        record.put_domain(host, domain.uuid, replace(domain, power=before.domain.power), before.last_seen)
 
 
 def _answer(

@@ -32,7 +32,7 @@ from undercroft.usecases.fleet.historyevents import has_heard
 from undercroft.usecases.fleet.judging import machine_record
 from undercroft.usecases.fleet.network import close, let_go, reopen
 from undercroft.usecases.fleet.scanning import Scanned, put_scanned
-from undercroft.usecases.fleet.subjects import snapshot_subject
+from undercroft.usecases.fleet.subjects import domain_subjects, snapshot_subject
 
 RELEASE = "release"
 HOOK = "hook"
@@ -218,6 +218,8 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
         return Confirmed(Next.LOOK, f"it was reverted to {name}, whose files lie outside its images")
     subject = snapshot_subject(means.host, domain, name)
     scanned = means.scanner.scan(means.view().files.target_for(domain), subject)
+    # It is what the machine began with, so it is what is known of its present state.
+    _judged(means, domain, replace(scanned, subject=domain_subjects(means.host, domain)[0]))
     judgement, reason = _judged(means, domain, scanned)
     if judgement.action is Action.ALLOW:
         _allow(means, taps, execution, hold, f"reverted to {name}, which the policy allows")
