@@ -99,13 +99,13 @@ def test_random_tables_are_read_back_as_they_were_written(ruleset: Ruleset) -> N
 @in_own_network
 @on_the_kernel
 @given(first=rulesets(conntrack=False), second=rulesets(conntrack=False))
-def test_any_table_becomes_any_other_in_one_transaction(first: Ruleset, second: Ruleset) -> None:
+def test_any_table_becomes_any_other(first: Ruleset, second: Ruleset) -> None:
     with Nftables() as nftables:
         before = nftables.replace(first)
         made = nftables.replace(second)
         found = nftables.read("random")
         nftables.delete("random")
-    assert made in {0, before + 1}
+    assert made in {0, before + 1, before + 2}
     assert found.table == second.table
     stay = {one.name for one in first.table.sets if one.dynamic and one in second.table.sets}
     for name, elements in found.elements.items():
@@ -375,7 +375,7 @@ def test_where_no_change_of_the_table_is_taken_it_is_made_anew(
 ) -> None:
     before = nftables.replace(small(BY_PORT))
     in_use = [codec.delete_chain("undercroft", "to-web")]
-    monkeypatch.setattr("undercroft.adapters.nftables.connection.changed", lambda *_: in_use)
+    monkeypatch.setattr("undercroft.adapters.nftables.connection.stages", lambda *_: [in_use])
     assert nftables.replace(small(BY_HOST)) == before + 1
     assert same(nftables.read("undercroft"), small(BY_HOST))
 

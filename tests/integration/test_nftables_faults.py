@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ DROP, ACCEPT = Verdict(Code.DROP), Verdict(Code.ACCEPT)
 NAMES = SetDefinition("names", ("ifname",), "verdict", 1 << 17)
 PAIRS = SetDefinition("pairs", ("ifname", "ether_addr"), "mark", 1 << 17)
 MACHINES = 500
-ROUNDS = 8
+ROUNDS = 6
 
 
 def port(number: int) -> bytes:
@@ -60,10 +61,16 @@ def policy(name: str, machines: int = MACHINES) -> Ruleset:
 
 
 def which(found: Ruleset) -> str:
-    """The name of the policy that this is, "mixture" where it is neither."""
+    """The name of the policy that this is, "mixture" where it is neither.
+
+    Chains that no frame comes to are part of no policy: those of the next one are made before it counts.
+    """
+    reached = {chain.name for chain in found.table.chains if chain.hook}
+    reached |= {data.chain for data in found.elements["names"].values() if isinstance(data, Verdict)}
+    chains = tuple(chain for chain in found.table.chains if chain.name in reached)
     for name in ("old", "new"):
         wanted = policy(name)
-        if (found.table, found.elements) == (wanted.table, wanted.elements):
+        if (replace(found.table, chains=chains), found.elements) == (wanted.table, wanted.elements):
             return name
     return "mixture"
 

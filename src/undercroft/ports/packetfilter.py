@@ -108,10 +108,11 @@ class PacketFilter(Protocol):
         """Make the kernel's table equal to this one, whatever it was; elements that stay are not touched.
 
         A dynamic set whose definition stays keeps what packets put into it; elements given for it are added.
-        `ruleset.generation` has no part in it.
+        `ruleset.generation` has no part in it. Chains that are new and that nothing goes to yet may come in
+        a transaction, and so a generation, before the one in which the policy changes.
 
         Returns:
-            The generation that this made, 0 where nothing had to be changed.
+            The last generation that this made, 0 where nothing had to be changed.
 
         Raises:
             InputError: a value that no kernel holds, as a key that is not as long as its set's.

@@ -9,10 +9,11 @@ from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from undercroft.adapters.nftables import codec, events, reading
-from undercroft.adapters.nftables.difference import changed, elements_changed, recreated
+from undercroft.adapters.nftables.difference import elements_changed, recreated
 from undercroft.adapters.nftables.failures import StaleError
 from undercroft.adapters.nftables.fields import UnknownShapeError
 from undercroft.adapters.nftables.probe import probe
+from undercroft.adapters.nftables.stages import stages
 from undercroft.adapters.nftables.wire import Channel, InterruptedDumpError, Request
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.firewall.kernel import Ruleset, Table
@@ -81,17 +82,22 @@ class Nftables:
                 f"table {ruleset.table.name!r} is owned: it would end with this process; clear flag {_OWNED}"
             )
         for _ in range(ATTEMPTS):
-            requests, made_for = self._difference(ruleset)
+            transactions, made_for = self._difference(ruleset)
             if generation and made_for not in {0, generation}:
                 raise StaleError
+            made = 0
             try:
-                return self._commit(requests, generation or made_for)
+                for requests in transactions:
+                    made = self._commit(requests, made or generation or made_for) or made
             except StaleError:
-                if generation:
+                if generation and not made:
                     raise
+                generation = 0
             except (NotFoundError, StateError):
                 # Something of others' in the table stands in the way, which no reading shows.
-                return self._commit(recreated(ruleset), generation)
+                return self._commit(recreated(ruleset), made or generation)
+            else:
+                return made
         raise OperationError(
             f"table {ruleset.table.name!r}: others change the tables all the time; try again"
         )
@@ -110,7 +116,7 @@ class Nftables:
         """See `PacketFilter.watch`."""
         return events.changes(self.generation)
 
-    def _difference(self, ruleset: Ruleset) -> tuple[list[Request], int]:
+    def _difference(self, ruleset: Ruleset) -> tuple[list[list[Request]], int]:
         """Return what makes the kernel's table equal to this one, and the generation for which that is so.
 
         0 stands for any: what makes a table anew looks at nothing that is there.
@@ -118,10 +124,10 @@ class Nftables:
         try:
             held = self.read(ruleset.table.name)
         except NotFoundError:
-            return recreated(ruleset), 0
+            return [recreated(ruleset)], 0
         except UnknownShapeError:
-            return recreated(ruleset), 0
-        return changed(held, ruleset), held.generation
+            return [recreated(ruleset)], 0
+        return stages(held, ruleset), held.generation
 
     def _commit(self, requests: list[Request], generation: int) -> int:
         if not requests:
