@@ -40,7 +40,7 @@ class Certificate:
         policy_digest: of the policy.
         fleet_digest: of the machines, as the filter knows them.
         bytecode_digest: of chains and set definitions, as they were read.
-        contents_digest: of the sets' elements; those that rules add are no part of it.
+        elements: how many the sets hold; they follow from policy and fleet, which is one of the theorems.
         theorems: what was shown.
         assumptions: what has to hold for it.
         not_covered: what it says nothing about.
@@ -54,7 +54,7 @@ class Certificate:
     policy_digest: str
     fleet_digest: str
     bytecode_digest: str
-    contents_digest: str
+    elements: int
     theorems: tuple[Theorem, ...]
     assumptions: tuple[str, ...]
     not_covered: tuple[str, ...]
@@ -83,7 +83,7 @@ class Certificate:
             f"policy   {self.policy_digest}",
             f"fleet    {self.fleet_digest}",
             f"bytecode {self.bytecode_digest}",
-            f"contents {self.contents_digest}",
+            f"elements {self.elements:,}",
             "",
             "Shown:",
             *(f"  {theorem.name}: {theorem.says} ({theorem.cases:,})" for theorem in self.theorems),

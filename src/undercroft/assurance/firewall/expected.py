@@ -90,8 +90,8 @@ def of_port(contents: Contents, port: Port, number: int) -> None:
     contents["taps"][tap] = None
     contents["macs"][frame] = None
     link_local = b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
-    own = [("4", address.packed) for address in port.ipv4]
-    own += [("6", address) for address in {link_local, *(one.packed for one in port.ipv6)}]
+    own = [("4", int(address).to_bytes(4, "big")) for address in port.ipv4]
+    own += [("6", address) for address in {link_local, *(int(one).to_bytes(16, "big") for one in port.ipv6)}]
     forged = host_order(FORGED)
     for version, address in own:
         contents["sources" + version][frame + address] = None

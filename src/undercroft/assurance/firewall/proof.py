@@ -145,7 +145,7 @@ class Prover:
             policy.digest,
             _fleet_digest(fleet),
             bytecode_digest(table),
-            _contents_digest(ruleset.elements, wanted),
+            checked,
             shown,
             ASSUMPTIONS,
             NOT_COVERED,
@@ -248,7 +248,8 @@ def _skeleton(ruleset: Ruleset, policy: FirewallPolicy, sides: expected.Sides) -
 
 def _verdicts(data: Iterable[bytes | Verdict | None]) -> tuple[Verdict, ...]:
     """Return each verdict once, in an order that does not hang on the elements'."""
-    found = {item for item in data if isinstance(item, Verdict)}
+    once = {id(item): item for item in data}.values()
+    found = {item for item in once if isinstance(item, Verdict)}
     return tuple(sorted(found, key=lambda verdict: (verdict.code, verdict.chain)))
 
 
@@ -343,25 +344,22 @@ def _told(data: object) -> str:
 
 
 def _fleet_digest(fleet: Fleet) -> str:
-    parts = sorted(
-        (port.tap, port.mac.hex(), port.machine, *map(str, port.ipv4), *map(str, port.ipv6))
+    """Return SHA-256 over machines, ports, addresses and labels, in any order."""
+    parts = [
+        b"\0".join(
+            (
+                port.tap.encode(),
+                port.mac,
+                port.machine.encode(),
+                ",".join(sorted(port.labels)).encode(),
+                *(int(address).to_bytes(16, "big") for address in (*port.ipv4, *port.ipv6)),
+            )
+        )
         for port in fleet.ports
-    )
-    parts += sorted((item.machine, *map(str, item.addresses)) for item in fleet.elsewhere)
-    return hashlib.sha256(repr((fleet.host, fleet.host_addresses, parts)).encode()).hexdigest()
-
-
-def _contents_digest(found: Elements, wanted: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(wanted):
-        keys: dict[str, list[bytes]] = {}
-        told: dict[bytes | Verdict | None, str] = {}
-        for key, data in found.get(name, {}).items():
-            if data not in told:
-                told[data] = _told(data)
-                keys[told[data]] = []
-            keys[told[data]].append(key)
-        for text in sorted(keys):
-            digest.update(f"{name} {text} {len(keys[text])}\n".encode())
-            digest.update(b"".join(sorted(keys[text])))
-    return digest.hexdigest()
+    ]
+    parts += [
+        repr((item.machine, sorted(item.labels), sorted(map(str, item.addresses)))).encode()
+        for item in fleet.elsewhere
+    ]
+    host = repr((fleet.host, sorted(map(str, fleet.host_addresses)))).encode()
+    return hashlib.sha256(b"\n".join((host, *sorted(parts)))).hexdigest()

@@ -14,7 +14,7 @@ from undercroft.firewall.kernel import Ruleset
 from undercroft.firewall.packets import parse
 from undercroft.firewall.simulate import follow
 
-QUICK, ALL = 12, 1000
+QUICK, ALL = 8, 1000
 QUICK_PACKETS, ALL_PACKETS = 400, 4000
 
 

@@ -141,16 +141,11 @@ def test_z3_and_the_interpreter_agree_on_the_packets_of_a_campaign(seed: int) ->
     assert len(verdicts) > 3
 
 
-def accepted(
-    *rules: tuple[Expression, ...], sets: tuple[SetDefinition, ...] = (), **more: Chain
-) -> z3.BoolRef:
+def accepted(*rules: tuple[Expression, ...], **more: Chain) -> z3.BoolRef:
     """Return for which packets one chain at prerouting with these rules, and else a drop, accepts."""
     chains = (Chain("base", tuple(map(Rule, rules)), Hook.PREROUTING, 0, Code.DROP), *more.values())
-    return (
-        Executor(Table("t", sets, chains), SymbolicPacket(), OpenSets({}))
-        .hook(Hook.PREROUTING, MARK)
-        .accepted
-    )
+    executor = Executor(Table("t", (), chains), SymbolicPacket(), OpenSets({}))
+    return executor.hook(Hook.PREROUTING, MARK).accepted
 
 
 MARK: Bytes = SymbolicPacket().mark
