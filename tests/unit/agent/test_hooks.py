@@ -88,3 +88,28 @@ def test_bursts_are_answered_while_libvirt_hangs_and_each_start_is_on_record_onc
     assert decided == Counter(ident for _, ident in asked)
     assert sorted(one.eid for one in executions) == [f"{number:032x}" for number in range(count)]
     assert all("it was seen running" in one.evidence for one in executions), "each call came after the other"
+
+
+def test_what_a_hook_decides_without_the_answer_that_is_on_record_is_on_record_beside_it(
+    tmp_path: Path,
+) -> None:
+    """The agent was killed between its record and its answer."""
+    lab = Lab(tmp_path / "lab", MemoryRecords(), policy=POLICY)
+    event = lab._event(lab._domain(), "prepare", "begin", "ab" * 16)
+    alone = replace(event, alone=True, decided="quarantine", reason="the agent is away")
+
+    async def run() -> None:
+        async with lab.running():
+            await asyncio.to_thread(lab._call, lab._keep(event))
+            for _ in range(2):  # once more where it was killed before the file was removed
+                lab._keep(alone)
+                while hookfiles.spooled(lab.places.state):
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    with lab.records.reading() as record:
+        made = Counter((one.by, one.action.value) for one in record.decisions(UUID))
+        late = [entry for entry in record.log_entries() if "came too late for the hook" in entry.body]
+    assert made["agent", "allow"]
+    assert made["hook", "quarantine"] == 1
+    assert len(late) == 1
