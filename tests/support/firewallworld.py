@@ -177,7 +177,9 @@ class Frames:
         choice = self.random.random()
         if choice < 0.35:
             path, frame = self._wanted()
-        elif choice < 0.65 and self.passed:
+        elif choice < 0.47:
+            path, frame = self._own_message()
+        elif choice < 0.70 and self.passed:
             path, frame = self._sequel(*self.random.choice(self.passed))
         else:
             path = self.path()
@@ -217,6 +219,54 @@ class Frames:
             protocol,
             payload,
         )
+
+    def _own_message(self) -> tuple[Path, bytes]:
+        """Return what a machine, or the network, says to keep the network going; as it should be."""
+        port, other = self.random.sample(FLEET.ports[:6], 2)
+        paths = [Path(PathKind.FORWARD, port.tap, other.tap), Path(PathKind.FORWARD, port.tap, "eth0")]
+        path = self.random.choice([*paths, Path(PathKind.TO_HOST, port.tap)])
+        mac, own4, own6 = port.mac, port.ipv4[0].packed, self.random.choice(port.all_ipv6).packed
+        other4, other6 = other.ipv4[0].packed, self.random.choice(other.all_ipv6).packed
+        own_option, to_mac = b"\x01\x01" + mac, b"\x02\x01" + mac
+        nonce, none6, rest = b"\x0e\x01" + bytes(6), bytes(16), bytes(4)
+        routers, link = ip_address("ff02::2").packed, ip_address("fe80::1").packed
+        of_machine = (
+            b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + mac + own4 + bytes(6) + other4,
+            b"\x08\x06\0\x01\x08\0\x06\x04\0\x02" + mac + own4 + other.mac + other4,
+            b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + mac + bytes(4) + bytes(6) + own4,
+            _icmp6(own6, other6, b"\x87\0\0\0" + rest + other6 + own_option),
+            _icmp6(own6, other6, b"\x87\0\0\0" + rest + other6),
+            _icmp6(none6, other6, b"\x87\0\0\0" + rest + own6),
+            _icmp6(none6, other6, b"\x87\0\0\0" + rest + own6 + nonce),
+            _icmp6(own6, other6, b"\x88\0\0\0" + rest + own6 + to_mac),
+            _icmp6(own6, other6, b"\x88\0\0\0" + rest + own6),
+            _icmp6(none6, routers, b"\x85\0\0\0" + rest),
+            _icmp6(own6, routers, b"\x85\0\0\0" + rest),
+            _icmp6(own6, routers, b"\x85\0\0\0" + rest + own_option),
+            b"\x08\0" + ip_packet(4, bytes(4), b"\xff" * 4, 17, b"\0\x44\0\x43" + bytes(20)),
+            b"\x86\xdd" + ip_packet(6, own6, DHCP6_SERVERS, 17, b"\x02\x22\x02\x23" + bytes(20)),
+        )
+        of_network = (
+            _icmp6(link, own6, b"\x86\0\0\0" + bytes(12)),
+            _icmp6(link, own6, b"\x87\0\0\0" + rest + own6),
+            _icmp6(link, own6, b"\x88\0\0\0" + rest + link),
+            b"\x08\0" + ip_packet(4, OUTSIDE4, own4, 17, b"\0\x43\0\x44" + bytes(20)),
+            b"\x08\0" + ip_packet(4, OUTSIDE4, b"\xff" * 4, 17, b"\0\x43\0\x44" + bytes(20)),
+            b"\x86\xdd" + ip_packet(6, link, own6, 17, b"\x02\x23\x02\x22" + bytes(20)),
+        )
+        if self.random.random() < 0.3:
+            path = self.random.choice([_reversed(paths[1]), Path(PathKind.FROM_HOST, "", port.tap)])
+            return path, mac + OUTSIDE_MAC + self._twisted(self.random.choice(of_network))
+        target_mac = self.random.choice((other.mac, b"\xff" * 6, OUTSIDE_MAC))
+        return path, target_mac + mac + self._twisted(self.random.choice(of_machine))
+
+    def _twisted(self, message: bytes) -> bytes:
+        """Return a message with one byte wrong, one time in two."""
+        if self.random.random() < 0.5:
+            return message
+        changed = bytearray(message)
+        changed[self.random.randrange(len(changed))] ^= 1 << self.random.randrange(8)
+        return bytes(changed)
 
     def _sequel(self, path: Path, frame: bytes) -> tuple[Path, bytes]:
         version = 4 if frame[12:14] == b"\x08\0" else 6
@@ -442,6 +492,8 @@ class Frames:
         return frame[:12] + tags + frame[12:]
 
 
+DHCP6_SERVERS = ip_address("ff02::1:2").packed
+OUTSIDE4 = ip_address("203.0.113.9").packed
 OUTSIDE_MAC = b"\x02\0\0\0\0\x01"
 
 _WANTED = (
@@ -497,6 +549,10 @@ def _reversed(path: Path) -> Path:
 
 def _own(port: Port, version: int) -> list[bytes]:
     return [address.packed for address in (port.ipv4 if version == 4 else port.all_ipv6)]
+
+
+def _icmp6(source: bytes, target: bytes, body: bytes) -> bytes:
+    return b"\x86\xdd" + ip_packet(6, source, target, 58, body, hops=255)
 
 
 def ip_packet(

@@ -14,7 +14,7 @@ from undercroft.firewall.arriving import arriving_chains
 from undercroft.firewall.classes import Classes
 from undercroft.firewall.elements import Elements, fleet_elements, policy_elements
 from undercroft.firewall.fleet import Fleet, check_fleet
-from undercroft.firewall.grants import Granted, Side, granted, sides
+from undercroft.firewall.grants import Granted, Grants, Side, grants_of
 from undercroft.firewall.kernel import Chain, Ruleset, SetDefinition, Table
 from undercroft.firewall.policy import FirewallPolicy
 from undercroft.firewall.reaching import base_chains, reaching_chains, side_chains
@@ -25,21 +25,30 @@ from undercroft.firewall.tracking import StateKind, tracking_chains
 TABLE_NAME = "undercroft"
 
 
-def compile_table(policy: FirewallPolicy, classes: Classes, state: StateKind) -> Table:
-    """Return the table without elements: chains before those that go to them, base chains last."""
-    every = sides(policy, classes)
-    grants = granted(policy, every)
-    kept = tuple(side for side in every if _has_chain(side, grants[side.mark]))
+def compile_table(
+    policy: FirewallPolicy, classes: Classes, state: StateKind, grants: Grants | None = None
+) -> Table:
+    """Return the table without elements, base chains last.
+
+    Args:
+        policy: any.
+        classes: of all machines.
+        state: how the kernel can know answers.
+        grants: `grants_of` the policy and classes, where it is at hand.
+    """
+    grants = grants or grants_of(policy, classes)
+    found = grants.found
+    kept = tuple(side for side in grants.sides if _has_chain(side, found[side.mark]))
     zone_marks = frozenset(side.mark for side in kept if side.zone)
     chains = (
         *tracking_chains(policy, state),
-        *(chain for side in kept for chain in side_chains(side, grants[side.mark], policy.log)),
+        *(chain for side in kept for chain in side_chains(side, found[side.mark], policy.log)),
         *reaching_chains(policy, zone_marks),
         *arriving_chains(policy),
         *sender_chains(policy),
         *base_chains(policy),
     )
-    sets = (*fixed_sets(state), *_side_sets(kept, grants))
+    sets = (*fixed_sets(state), *_side_sets(kept, found))
     return Table(TABLE_NAME, sets, _leaves_first(chains))
 
 
@@ -50,9 +59,13 @@ def compile_ruleset(policy: FirewallPolicy, fleet: Fleet, classes: Classes, stat
         StateError: two machines share a tap, a MAC or an address, or a machine's labels have no class.
     """
     check_fleet(fleet)
-    table = compile_table(policy, classes, state)
+    grants = grants_of(policy, classes)
+    table = compile_table(policy, classes, state, grants)
     elements: Elements = {definition.name: {} for definition in table.sets}
-    for part in (policy_elements(policy, classes, fleet.host_addresses), fleet_elements(fleet, classes)):
+    for part in (
+        policy_elements(policy, classes, fleet.host_addresses, grants),
+        fleet_elements(fleet, classes),
+    ):
         for name, pairs in part.items():
             elements[name].update(pairs)
     return Ruleset(table, elements)
@@ -62,8 +75,8 @@ def _has_chain(side: Side, grant: Granted) -> bool:
     return side.zone is None or bool(grant.near)
 
 
-def _side_sets(kept: Iterable[Side], grants: Mapping[int, Granted]) -> tuple[SetDefinition, ...]:
-    return tuple(definition for side in kept for definition in side_sets(side, grants[side.mark]))
+def _side_sets(kept: Iterable[Side], found: Mapping[int, Granted]) -> tuple[SetDefinition, ...]:
+    return tuple(definition for side in kept for definition in side_sets(side, found[side.mark]))
 
 
 def _leaves_first(chains: tuple[Chain, ...]) -> tuple[Chain, ...]:

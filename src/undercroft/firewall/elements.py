@@ -1,12 +1,13 @@
 """Elements of the table's sets: of the policy, of one port, of one machine elsewhere."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from undercroft.firewall import headers as h
 from undercroft.firewall import marks
 from undercroft.firewall.classes import Classes
-from undercroft.firewall.fleet import Elsewhere, Fleet, Port
-from undercroft.firewall.grants import granted, sides
+from undercroft.firewall.fleet import Elsewhere, Fleet, Port, link_local_bytes
+from undercroft.firewall.grants import Grants, grants_of
 from undercroft.firewall.kernel import FIELD_BYTES, REGISTER_BYTES, Code, Verdict
 from undercroft.firewall.policy import Address, FirewallPolicy
 
@@ -15,6 +16,8 @@ Elements = dict[str, dict[bytes, Data]]
 """Set name -> key as it stands in registers -> a map's data."""
 
 NAME_BYTES = FIELD_BYTES["ifname"]
+_MAC_PADDING = bytes(2)
+_FORGED = marks.data(marks.FORGED)
 
 
 def key_of(*fields: bytes) -> bytes:
@@ -29,8 +32,21 @@ def device(name: str) -> bytes:
     return name.encode().ljust(NAME_BYTES, b"\0")
 
 
-def policy_elements(policy: FirewallPolicy, classes: Classes, host_addresses: Iterable[Address]) -> Elements:
-    """Return what follows from the policy and its classes, and from the host's own addresses."""
+def policy_elements(
+    policy: FirewallPolicy,
+    classes: Classes,
+    host_addresses: Iterable[Address],
+    grants: Grants | None = None,
+) -> Elements:
+    """Return what follows from the policy and its classes, and from the host's own addresses.
+
+    Args:
+        policy: any.
+        classes: of all machines.
+        host_addresses: of this host.
+        grants: `grants_of` the two, where it is at hand.
+    """
+    grants = grants or grants_of(policy, classes)
     elements: Elements = {
         "uplinks": {device(name): None for name in policy.ports.uplinks},
         "headers6": {bytes([number]): None for number in h.HEADERS6},
@@ -38,10 +54,8 @@ def policy_elements(policy: FirewallPolicy, classes: Classes, host_addresses: It
         "errors4": {bytes([number]): None for number in h.ERRORS4},
         "errors6": {bytes([number]): None for number in h.ERRORS6},
     }
-    every = sides(policy, classes)
-    grants = granted(policy, every)
-    for side in every:
-        grant = grants[side.mark]
+    for side in grants.sides:
+        grant = grants.found[side.mark]
         if side.zone and side.zone.exact:
             _name(elements, side.zone.network.network_address, side.mark, side.name if grant.near else "")
         if side.zone and not grant.near:
@@ -65,26 +79,41 @@ def port_elements(port: Port, classes: Classes) -> Elements:
     Raises:
         StateError: no class has its labels.
     """
-    number = classes.number(port.labels)
-    tap, mac = device(port.tap), port.mac
-    reached, looked_for = Verdict(Code.GOTO, f"to-{number}"), Verdict(Code.GOTO, f"near-{number}")
-    elements: Elements = {
-        "classes": {tap: marks.data(marks.of_class(number))},
-        "taps": {tap: None},
-        "macs": {key_of(tap, mac): None},
-    }
-    for version, addresses in ((4, port.ipv4), (6, port.all_ipv6)):
-        packed = [address.packed for address in addresses]
-        elements |= {
-            f"sources{version}": {key_of(tap, mac, address): None for address in packed},
-            f"targets{version}": {key_of(tap, mac, address): reached for address in packed},
-            f"near{version}": {key_of(tap, address): looked_for for address in packed},
-            f"places{version}": {
-                address.packed: reached for address in addresses if not address.is_link_local
-            },
-            f"outside{version}": {address: marks.data(marks.FORGED) for address in packed},
-        }
+    elements: Elements = {}
+    _add_port(elements, port, classes.number(port.labels))
     return elements
+
+
+def _add_port(elements: Elements, port: Port, number: int) -> None:
+    tap = device(port.tap)
+    tap_mac = tap + port.mac + _MAC_PADDING
+    mark, reached, looked_for = _of_class(number)
+    into = elements.setdefault
+    into("classes", {})[tap] = mark
+    into("taps", {})[tap] = None
+    into("macs", {})[tap_mac] = None
+    own6 = dict.fromkeys((*(address.packed for address in port.ipv6), link_local_bytes(port.mac)))
+    for version, addresses in (("4", [address.packed for address in port.ipv4]), ("6", list(own6))):
+        for address in addresses:
+            into("sources" + version, {})[tap_mac + address] = None
+            into("targets" + version, {})[tap_mac + address] = reached
+            into("near" + version, {})[tap + address] = looked_for
+            into("outside" + version, {})[address] = _FORGED
+            if not _is_link_local(address):
+                into("places" + version, {})[address] = reached
+
+
+@lru_cache(maxsize=4096)
+def _of_class(number: int) -> tuple[bytes, Verdict, Verdict]:
+    mark = marks.data(marks.of_class(number))
+    return mark, Verdict(Code.GOTO, f"to-{number}"), Verdict(Code.GOTO, f"near-{number}")
+
+
+def _is_link_local(address: bytes) -> bool:
+    """Tell whether an address of 4 or 16 bytes means somebody on its own link only."""
+    if len(address) == 4:
+        return address[:2] == b"\xa9\xfe"
+    return address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def elsewhere_elements(machine: Elsewhere, classes: Classes) -> Elements:
@@ -93,25 +122,27 @@ def elsewhere_elements(machine: Elsewhere, classes: Classes) -> Elements:
     Raises:
         StateError: no class has its labels.
     """
-    number = classes.number(machine.labels)
     elements: Elements = {}
-    for address in machine.addresses:
-        version = address.version
-        elements.setdefault(f"outside{version}", {})[address.packed] = marks.data(marks.of_class(number))
-        if not address.is_link_local:
-            elements.setdefault(f"places{version}", {})[address.packed] = Verdict(Code.GOTO, f"to-{number}")
+    _add_elsewhere(elements, machine, classes.number(machine.labels))
     return elements
+
+
+def _add_elsewhere(elements: Elements, machine: Elsewhere, number: int) -> None:
+    mark, reached, _ = _of_class(number)
+    for address in machine.addresses:
+        version, packed = address.version, address.packed
+        elements.setdefault(f"outside{version}", {})[packed] = mark
+        if not _is_link_local(packed):
+            elements.setdefault(f"places{version}", {})[packed] = reached
 
 
 def fleet_elements(fleet: Fleet, classes: Classes) -> Elements:
     """Return the elements of all machines. Raises as `port_elements`."""
     elements: Elements = {}
-    for part in (
-        *(port_elements(port, classes) for port in fleet.ports),
-        *(elsewhere_elements(machine, classes) for machine in fleet.elsewhere),
-    ):
-        for name, pairs in part.items():
-            elements.setdefault(name, {}).update(pairs)
+    for port in fleet.ports:
+        _add_port(elements, port, classes.number(port.labels))
+    for machine in fleet.elsewhere:
+        _add_elsewhere(elements, machine, classes.number(machine.labels))
     return elements
 
 

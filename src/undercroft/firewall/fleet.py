@@ -75,9 +75,12 @@ class Fleet:
 
 def link_local(mac: bytes) -> IPv6Address:
     """Return the address that an interface makes of its MAC (6 bytes). Source: RFC 4291, appendix A."""
-    return IPv6Address(
-        LINK_LOCAL_PREFIX + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:],
-    )
+    return IPv6Address(link_local_bytes(mac))
+
+
+def link_local_bytes(mac: bytes) -> bytes:
+    """Return the same as 16 bytes."""
+    return LINK_LOCAL_PREFIX + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
 
 
 def check_fleet(fleet: Fleet) -> None:

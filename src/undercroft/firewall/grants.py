@@ -70,15 +70,24 @@ def sides(policy: FirewallPolicy, classes: Classes) -> tuple[Side, ...]:
     )
 
 
-def granted(policy: FirewallPolicy, every: tuple[Side, ...]) -> Mapping[int, Granted]:
-    """Return for each side's mark what is granted to reach it; for flows with a machine at one end."""
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """All sides, and by a side's mark what is granted to reach it."""
+
+    sides: tuple[Side, ...]
+    found: Mapping[int, Granted]
+
+
+def grants_of(policy: FirewallPolicy, classes: Classes) -> Grants:
+    """Return what the flows grant, those with a machine at one end at least."""
+    every = sides(policy, classes)
     found = {side.mark: Granted() for side in every}
     quarantine = policy.quarantine_labels
+    peers = {peer for flow in policy.flows for peer in (flow.source, flow.target)}
+    meaning = {peer: [side for side in every if meant(peer, side, quarantine)] for peer in peers}
     for flow in policy.flows:
-        sources = [side for side in every if meant(flow.source, side, quarantine)]
-        targets = [side for side in every if meant(flow.target, side, quarantine)]
-        for source in sources:
-            for target in targets:
+        for source in meaning[flow.source]:
+            for target in meaning[flow.target]:
                 if source.is_machine or target.is_machine:
                     _grant(found[source.mark], found[target.mark], source, target, flow.services, flow.log)
     outside = {side.mark for side in every if not side.is_machine}
@@ -86,7 +95,7 @@ def granted(policy: FirewallPolicy, every: tuple[Side, ...]) -> Mapping[int, Gra
         # A router of the path tells of flows that were cut, whatever they are with.
         if side.is_machine and found[side.mark].near:
             found[side.mark].near |= outside
-    return found
+    return Grants(every, found)
 
 
 def meant(peer: Peer, side: Side, quarantine: frozenset[str]) -> bool:

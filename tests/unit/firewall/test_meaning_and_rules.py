@@ -21,7 +21,8 @@ from undercroft.firewall.packets import parse
 from undercroft.firewall.simulate import follow
 from undercroft.firewall.tracking import StateKind
 
-FRAMES = 6_000
+FRAMES = 2_500
+SOAK_FRAMES = 100_000
 
 
 def campaign(policy, state, count, seed, rules=None):
@@ -59,3 +60,11 @@ def test_rules_and_meaning_agree_on_random_packets(state, number):
     reasons = campaign(POLICIES[number], state, FRAMES, number)
     assert sum(reasons.values()) > FRAMES * 0.9
     assert sum(count for (_, accept), count in reasons.items() if accept) > FRAMES // 20
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("state", StateKind)
+def test_rules_and_meaning_agree_on_many_random_packets(state):
+    reasons = campaign(POLICIES[0], state, SOAK_FRAMES, 99)
+    assert sum(reasons.values()) > SOAK_FRAMES * 0.9
