@@ -10,7 +10,7 @@ It filters nothing. `tests/integration/test_packet_filter.py` holds it to what t
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -76,6 +76,7 @@ class MemoryFilter:
             return Ruleset(held, elements, self._generation)
 
     def find(self, table: Table, keys: Keys) -> Elements:
+        self._named(table, keys)
         with self._asked():
             self._held(table.name)
             return {
@@ -105,10 +106,7 @@ class MemoryFilter:
             return self._store(table, elements)
 
     def change(self, table: Table, adds: Elements, removes: Keys, generation: int = 0) -> int:
-        definitions = {definition.name: definition for definition in table.sets}
-        for name in (*removes, *adds):
-            if name not in definitions:
-                raise InputError(f"table {table.name!r} has no set {name!r}")
+        definitions = self._named(table, (*removes, *adds))
         with self._asked():
             wanted = {name: _checked(definitions[name], found) for name, found in adds.items()}
             self._expect(generation)
@@ -181,6 +179,14 @@ class MemoryFilter:
     def _expect(self, generation: int) -> None:
         if generation not in {0, self._generation}:
             raise StateError("somebody changed the tables meanwhile; read them again")
+
+    @staticmethod
+    def _named(table: Table, names: Iterable[str]) -> dict[str, SetDefinition]:
+        definitions = {definition.name: definition for definition in table.sets}
+        for name in names:
+            if name not in definitions:
+                raise InputError(f"table {table.name!r} has no set {name!r}")
+        return definitions
 
     def _held(self, table: str) -> Table:
         if table not in self._tables:

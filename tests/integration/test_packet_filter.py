@@ -209,6 +209,8 @@ def test_single_elements_are_found(make: Make) -> None:
         "ports": {port("vnet0"): TO_WEB},
         "protocols": {b"\6": None},
     }
+    with pytest.raises(InputError, match="no set 'nowhere'"):
+        packet_filter.find(wanted.table, {"nowhere": [b"\6"]})
     elsewhere = replace(wanted.table, name="elsewhere")
     with pytest.raises(NotFoundError):
         packet_filter.find(elsewhere, {"protocols": [b"\6"]})

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from undercroft.adapters.nftables import codec, events, reading
-from undercroft.adapters.nftables.difference import elements_changed, recreated
+from undercroft.adapters.nftables.difference import elements_changed, recreated, sets_named
 from undercroft.adapters.nftables.failures import StaleError
 from undercroft.adapters.nftables.fields import UnknownShapeError
 from undercroft.adapters.nftables.probe import probe
@@ -68,7 +68,7 @@ class Nftables:
 
     def find(self, table: Table, keys: Keys) -> Elements:
         """See `PacketFilter.find`."""
-        definitions = {definition.name: definition for definition in table.sets}
+        definitions = sets_named(table, keys)
         with self._channel() as channel:
             return {
                 name: reading.find_elements(channel, table.name, definitions[name], wanted)

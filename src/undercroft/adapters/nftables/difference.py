@@ -8,7 +8,7 @@ The order is the one that the kernel needs. It deletes only what nothing names: 
 It makes only what names what is there: chains, sets, elements, rules.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from undercroft.adapters.nftables import codec
 from undercroft.adapters.nftables.elements import Data
@@ -69,16 +69,22 @@ def elements_changed(table: Table, adds: Elements, removes: Keys) -> list[Reques
 
     Raises InputError for a set that the table does not have, or a value that is not of its shape.
     """
-    sets = {definition.name: definition for definition in table.sets}
-    for name in (*removes, *adds):
-        if name not in sets:
-            raise InputError(f"table {table.name!r} has no set {name!r}; it has {sorted(sets)}")
+    sets = sets_named(table, (*removes, *adds))
     requests: list[Request] = []
     for name, keys in removes.items():
         requests += codec.delete_elements(table.name, sets[name], keys)
     for name, elements in adds.items():
         requests += codec.new_elements(table.name, sets[name], elements)
     return requests
+
+
+def sets_named(table: Table, names: Iterable[str]) -> dict[str, SetDefinition]:
+    """Return a table's sets of these names. Raises InputError for one that it does not have."""
+    sets = {definition.name: definition for definition in table.sets}
+    for name in names:
+        if name not in sets:
+            raise InputError(f"table {table.name!r} has no set {name!r}; it has {sorted(sets)}")
+    return sets
 
 
 def _filled_sets(wanted: Ruleset, sets: tuple[SetDefinition, ...]) -> Iterator[Request]:
