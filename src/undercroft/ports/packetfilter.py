@@ -100,7 +100,7 @@ class PacketFilter(Protocol):
     def find(self, table: Table, keys: Keys) -> Elements:
         """Return those of the keys that the kernel has, with their data. For a few: each is a question.
 
-        Raises InputError for a set that `table` does not have, NotFoundError where the kernel does not have it.
+        Raises InputError for a set that `table` does not have, NotFoundError for one that the kernel has not.
         """
         ...
 
