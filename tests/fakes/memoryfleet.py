@@ -87,7 +87,8 @@ class MemoryFleet:
             domain = self._put(replace(domain, snapshots=_with_current(domain.snapshots, snapshot)))
             if found.state in {"running", "paused"}:
                 power = Power.PAUSED if paused or found.state == "paused" else Power.RUNNING
-                self._started(domain, "from-snapshot", power)
+                loaded = snapshot if found.memory != "no" else ""
+                self._started(replace(domain, loaded=loaded), "from-snapshot", power)
             self.emit(Happening.DEFINED, "from-snapshot", domain)
 
     def start(self, uuid: str) -> None:
@@ -247,7 +248,7 @@ class MemoryFleet:
             self.emit(Happening.SUSPENDED if paused else Happening.RESUMED, "from-snapshot", domain)
 
     def _stopped(self, domain: Domain, detail: str) -> Domain:
-        domain = replace(domain, power=Power.OFF, libvirt_id=0, tainted=())
+        domain = replace(domain, power=Power.OFF, libvirt_id=0, loaded="", tainted=())
         if domain.persistent:
             self._put(domain)
         else:

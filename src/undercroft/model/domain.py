@@ -180,6 +180,7 @@ class Domain:
         managed_save: the path of its managed save image, "" for none.
         ownership: from its metadata.
         beside: what it may run that none of its disks holds and no scan sees, in words ("a CD-ROM in sda").
+        loaded: the snapshot that its process was started from, as its command line has it, "" for none.
         tainted: libvirt's marks ("custom-monitor", ...): somebody went past it.
         problem: why it could not be read whole, "" when it could.
     """
@@ -198,6 +199,7 @@ class Domain:
     managed_save: str = ""
     ownership: Ownership = Ownership()
     beside: tuple[str, ...] = ()
+    loaded: str = ""
     tainted: tuple[str, ...] = ()
     problem: str = ""
 

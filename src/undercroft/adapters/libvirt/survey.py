@@ -15,6 +15,7 @@ from undercroft.adapters.libvirt.bindings import Connection, Libvirt, code, mess
 from undercroft.adapters.libvirt.bindings import Domain as Handle
 from undercroft.adapters.libvirt.connections import raise_when_dead
 from undercroft.adapters.libvirt.machine_xml import MachineDefinition
+from undercroft.adapters.libvirt.qemuprocess import loaded_snapshot
 from undercroft.errors import InputError
 from undercroft.model.domain import (
     DiskKind,
@@ -171,7 +172,7 @@ class Surveyor:
             definition = machine_xml.parse_machine(handle.XMLDesc())
             found = self._defined(found, definition, standing)
             if found.libvirt_id:
-                found = replace(found, tainted=self._taints(handle))
+                found = replace(found, tainted=self._taints(handle), loaded=loaded_snapshot(found.name))
             if standing.has_snapshots:
                 found = self._with_snapshots(handle, found)
             if standing.has_checkpoints:

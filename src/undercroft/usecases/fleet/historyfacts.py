@@ -109,8 +109,11 @@ def concluded(record: Record, facts: StartFacts, *evidence: str) -> Execution:
 def reverted_to(domain: Domain, at: datetime) -> str:
     """Return the snapshot that a machine was reverted to at `at`, "" where libvirt names none.
 
-    It is the current one, unless others were taken since: then the one below them.
+    It is what its process was started from, where that says. Else it is the current one, unless others were
+    taken since: then the one below them. libvirt names the current one late: see `starting`.
     """
+    if domain.loaded:
+        return domain.loaded
     by_name = {snapshot.name: snapshot for snapshot in domain.snapshots}
     current = next((snapshot for snapshot in domain.snapshots if snapshot.current), None)
     for _step in by_name:

@@ -128,14 +128,16 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
         return Confirmed(Next.LOOK, "its network was closed in a start that is on record as another")
     if hold is None or not hold.pending:
         return Confirmed(Next.NOTHING)
-    if doubt := _doubt(execution, intent):
+    if doubt := _doubt(domain, execution, intent):
         return Confirmed(Next.LOOK, doubt)
     _open(means, taps, hold, "it began as it was judged")  # 1
     return Confirmed(Next.NOTHING)
 
 
-def _doubt(execution: Execution, intent: Intent | None) -> str:
+def _doubt(domain: Domain, execution: Execution, intent: Intent | None) -> str:
     """Return why it is not known that a start was what it was judged as, "" when it is."""
+    if domain.loaded:
+        return f"its process was started from snapshot {domain.loaded}, and libvirt calls that no revert"
     if MAY_BE_REVERT in execution.evidence:
         return "nobody saw how it began"
     return "a revert was ordered, and this start is none" if intent is not None else ""
@@ -211,6 +213,9 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
     if intent is not None and intent.state == name and intent.overrides:
         _allow(means, taps, execution, hold, f"ordered by {intent.by}: {intent.reason}")
         return Confirmed(Next.NOTHING)
+    if name != domain.loaded:
+        # Its disks went back and no RAM, or libvirt's record of the current snapshot is behind.
+        return Confirmed(Next.LOOK, "it was reverted, and its process does not say to what")
     if name in {"", CURRENT}:  # a snapshot of that name cannot be told from the present state
         return Confirmed(Next.LOOK, "it was reverted, and nobody can say to what")
     if _is_external(domain, name):
