@@ -12,6 +12,7 @@ from undercroft.assurance.firewall.terms import Bytes, Truth, joined
 from undercroft.firewall.kernel import Hook
 
 MAX_FRAME_BYTES = 1500
+RESERVED_GROUP = 0x0180C20000
 EXTENSION_BYTES = 8
 IPV6_BYTES = 40
 _TRANSPORT_BYTES = 64
@@ -50,8 +51,12 @@ def buildable(packet: SymbolicPacket) -> Truth:
     at_once = z3.Or(fragment, packet.walk_ends)
     offset = packet.walk_offset == IPV6_BYTES + EXTENSION_BYTES
     plain = z3.And(at_once, z3.Or(offset, packet.walk_later), later, _known_header(packet, fragment))
+    target, source = packet.link[:6], packet.link[6:]
     return z3.And(
         z3.Not(packet.large),
+        joined(target[:5]) != RESERVED_GROUP,  # a bridge keeps these for itself
+        source[0] & 1 == 0,  # and drops frames from groups and from nobody
+        joined(source) != 0,
         z3.ULE(packet.length, MAX_FRAME_BYTES),
         z3.Implies(packet.is_ipv6(), z3.Implies(packet.extended(), plain)),
     )
