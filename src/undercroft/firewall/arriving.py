@@ -81,6 +81,7 @@ def _whose(found_zones: tuple[Zone, ...]) -> tuple[Chain, ...]:
     )
     source6 = (
         rule(found("headers6", h.IPV6_NEXT, inverted=True), DENY),
+        rule(h.hidden6(), DENY),
         *_sources(6, h.IPV6_SOURCE, found_zones),
     )
     source_arp = (
@@ -130,6 +131,7 @@ def _arrived() -> tuple[Chain, ...]:
     )
     dhcp = (
         *equal(h.ETHER_TYPE, h.IPV4),
+        *masked(h.IPV4_FRAGMENT, h.ANY_FRAGMENT, bytes(2)),
         *equal(PROTOCOL, h.UDP),
         *equal(h.PORTS, h.DHCP_REPLY),
     )
@@ -139,6 +141,7 @@ def _arrived() -> tuple[Chain, ...]:
     )
     dhcp6 = (
         *of_the_link,
+        *equal(h.IPV6_NEXT, h.UDP),
         *equal(PROTOCOL, h.UDP),
         *equal(h.PORTS, h.DHCP6_REPLY),
     )

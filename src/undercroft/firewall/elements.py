@@ -50,6 +50,7 @@ def policy_elements(
     elements: Elements = {
         "uplinks": {device(name): None for name in policy.ports.uplinks},
         "headers6": {bytes([number]): None for number in h.HEADERS6},
+        "transports6": {bytes([number]): None for number in h.TRANSPORTS6},
         "sent-icmp6": {bytes([number]): None for number in (*h.ERRORS6, *h.ECHOES6)},
         "errors4": {bytes([number]): None for number in h.ERRORS4},
         "errors6": {bytes([number]): None for number in h.ERRORS6},

@@ -5,7 +5,7 @@ from undercroft.firewall.packets import IPV6, Packet
 
 _UDP, _ICMPV6 = 17, 58
 _OWN_ICMPV6 = frozenset({1, 2, 3, 4, 128, 129})
-_AFTER_IPV6 = frozenset({6, 17, 44, 58, 132})
+_TRANSPORTS = frozenset({6, 17, 58, 132})
 _SOLICITATION, _ADVERTISEMENT, _ROUTER_SOLICITATION = b"\x87\x00", b"\x88\x00", b"\x85\x00"
 _ALL_ROUTERS = bytes.fromhex("ff02000000000000" + "0000000000000002")
 
@@ -42,6 +42,14 @@ def neighbour_message(packet: Packet) -> bytes | None:
     return kind if kind in {_SOLICITATION, _ADVERTISEMENT, _ROUTER_SOLICITATION} else None
 
 
+def plain_headers6(packet: Packet) -> bool:
+    """Tell whether a transport header follows the IPv6 header, or a fragment header with one after it."""
+    following, after = packet.network(6, 1), packet.network(40, 1)
+    if following == b"\x2c":
+        return after is None or after[0] in _TRANSPORTS
+    return following is not None and following[0] in _TRANSPORTS
+
+
 def _own_mac(port: Port, packet: Packet) -> bool:
     return packet.link(6, 6) == port.mac
 
@@ -71,8 +79,7 @@ def _arp(port: Port, packet: Packet) -> bool:
 
 
 def _ipv6(port: Port, packet: Packet) -> bool:
-    following = packet.network(6, 1)
-    if following is None or following[0] not in _AFTER_IPV6 or not _own_mac(port, packet):
+    if not plain_headers6(packet) or not _own_mac(port, packet):
         return False
     if packet.protocol == _UDP and packet.transport(0, 2) == b"\x02\x23":
         return False

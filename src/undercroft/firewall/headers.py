@@ -3,7 +3,8 @@
 Source: IEEE 802.3, RFC 791, 826, 792, 8200, 4443, 4861, 2131, 8415.
 """
 
-from undercroft.firewall.expressions import Expressions, equal, link, network, transport
+from undercroft.firewall.expressions import Expressions, equal, found, link, masked, network, transport
+from undercroft.firewall.kernel import Operator
 
 ETHER_TYPE = link(12, 2)
 ETHER_TARGET = link(0, 6)
@@ -15,7 +16,7 @@ IPV4_PLAIN = b"\x45"
 """Version 4 and no options."""
 IPV4_ID = network(4, 2)
 IPV4_FRAGMENT = network(6, 2)
-MORE_FRAGMENTS, FRAGMENT_OFFSET = b"\x20\x00", b"\x1f\xff"
+MORE_FRAGMENTS, FRAGMENT_OFFSET, ANY_FRAGMENT = b"\x20\x00", b"\x1f\xff", b"\x3f\xff"
 IPV4_SOURCE, IPV4_TARGET = network(12, 4), network(16, 4)
 IPV4_ADDRESSES = network(12, 8)
 
@@ -24,6 +25,7 @@ IPV6_SOURCE, IPV6_TARGET = network(8, 16), network(24, 16)
 IPV6_FRAGMENT_HEADER = b"\x2c"
 IPV6_FRAGMENT = network(42, 2)
 IPV6_MORE_FRAGMENTS, IPV6_FRAGMENT_OFFSET = b"\x00\x01", b"\xff\xf8"
+IPV6_FRAGMENT_NEXT = network(40, 1)
 IPV6_FRAGMENT_ID = network(44, 4)
 IPV6_FORM = network(4, 4)
 """Payload length, next header and hop limit."""
@@ -70,9 +72,31 @@ INNER6_TYPE_AND_CODE, INNER6_ECHO_ID = transport(48, 2), transport(52, 2)
 
 HEADERS6 = (6, 17, 44, 58, 132)
 """What may follow the IPv6 header: TCP, UDP, a fragment header, ICMPv6, SCTP; all others are dropped."""
+TRANSPORTS6 = (6, 17, 58, 132)
+"""What may follow a fragment header."""
 ERRORS4 = (3, 11, 12)
 ERRORS6 = (1, 2, 3, 4)
 ECHOES6 = (128, 129)
+
+
+def later4() -> Expressions:
+    """Go on for an IPv4 fragment that is not the first one.
+
+    Rules that read the transport header stand behind this: some kernels read ports out of later fragments.
+    """
+    return masked(IPV4_FRAGMENT, FRAGMENT_OFFSET, bytes(2), Operator.UNEQUAL)
+
+
+def later6() -> Expressions:
+    """The same for IPv6, whose fragment header is the first after the IPv6 header."""
+    offset = masked(IPV6_FRAGMENT, IPV6_FRAGMENT_OFFSET, bytes(2), Operator.UNEQUAL)
+    return (*equal(IPV6_NEXT, IPV6_FRAGMENT_HEADER), *offset)
+
+
+def hidden6() -> Expressions:
+    """Go on where more than a transport header follows a fragment header."""
+    unknown = found("transports6", IPV6_FRAGMENT_NEXT, inverted=True)
+    return (*equal(IPV6_NEXT, IPV6_FRAGMENT_HEADER), *unknown)
 
 
 def nd_form(payload_bytes: int) -> Expressions:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from undercroft.firewall.decisions import Decision, Path, PathKind, Remembered
 from undercroft.firewall.fleet import Fleet, Port
-from undercroft.firewall.genuine import is_genuine, neighbour_message, own_addresses
+from undercroft.firewall.genuine import is_genuine, neighbour_message, own_addresses, plain_headers6
 from undercroft.firewall.packets import ARP, IPV4, IPV6, Packet
 from undercroft.firewall.passage import Passage
 from undercroft.firewall.permission import End, Permission
@@ -94,7 +94,7 @@ class Meaning:
                 well_formed = packet.network(0, 1) == b"\x45"
             case 0x86DD:
                 address = packet.network(8, 16)
-                well_formed = packet.network(6, 1) in _PLAIN_HEADERS
+                well_formed = plain_headers6(packet)
             case 0x0806:
                 address, well_formed = packet.network(14, 4), True
             case _:
@@ -132,9 +132,6 @@ class Meaning:
         return Passage(self._permission, packet, sender, target, remembered).decision()
 
 
-_PLAIN_HEADERS = frozenset({b"\x06", b"\x11", b"\x2c", b"\x3a", b"\x84"})
-
-
 def _target(packet: Packet) -> bytes | None:
     if packet.outer_type == IPV4:
         return packet.network(16, 4)
@@ -159,11 +156,18 @@ def _ports(packet: Packet) -> tuple[int, int] | None:
 
 
 def _asks_for_an_address(packet: Packet) -> bool:
-    if packet.protocol != _UDP:
+    if packet.protocol != _UDP or not _whole(packet):
         return False
     if packet.outer_type == IPV4:
         return _target(packet) == _BROADCAST.packed and _ports(packet) == (_DHCP_CLIENT, _DHCP_SERVER)
     return _target(packet) == _DHCP6_SERVERS.packed and _ports(packet) == (_DHCP6_CLIENT, _DHCP6_SERVER)
+
+
+def _whole(packet: Packet) -> bool:
+    """Tell whether a packet is no fragment at all."""
+    if packet.outer_type == IPV4:
+        return int.from_bytes(packet.network(6, 2) or b"", "big") & 0x3FFF == 0
+    return packet.network(6, 1) == b"\x11"
 
 
 def _infrastructure(packet: Packet, sender: End, remembered: Remembered) -> str:
@@ -176,14 +180,15 @@ def _infrastructure(packet: Packet, sender: End, remembered: Remembered) -> str:
         return "a neighbour outside"
     if sender.is_machine:
         return ""
+    of_dhcp = packet.protocol == _UDP and _whole(packet)
     if packet.outer_type == IPV6:
         start = packet.network(8, 2)
         of_the_link = start is not None and int.from_bytes(start, "big") & 0xFFC0 == 0xFE80
         if of_the_link and kind == b"\x86\x00":
             return "a router's advertisement"
-        if of_the_link and packet.protocol == _UDP and _ports(packet) == (_DHCP6_SERVER, _DHCP6_CLIENT):
+        if of_the_link and of_dhcp and _ports(packet) == (_DHCP6_SERVER, _DHCP6_CLIENT):
             return "an address for a machine"
         return ""
-    offers = packet.protocol == _UDP and _ports(packet) == (_DHCP_SERVER, _DHCP_CLIENT)
+    offers = of_dhcp and _ports(packet) == (_DHCP_SERVER, _DHCP_CLIENT)
     wanted = packet.link(0, 6) in remembered.asked or _target(packet) == _BROADCAST.packed
     return "an address for a machine" if offers and wanted else ""

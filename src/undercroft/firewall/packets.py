@@ -26,6 +26,8 @@ class Packet:
         ether_type: what follows; after a tag, what the tag says.
         protocol: of the transport header, None where the kernel knows none.
         transport_offset: from the start of the frame; None for a later fragment too.
+        misread_offset: where kernels look for the transport header of a later fragment that read up to four
+            bytes of it all the same (Linux 6.18 does); for others `transport_offset`.
     """
 
     frame: bytes
@@ -33,6 +35,7 @@ class Packet:
     ether_type: int
     protocol: int | None = None
     transport_offset: int | None = None
+    misread_offset: int | None = None
 
     @property
     def outer_type(self) -> int:
@@ -52,6 +55,12 @@ class Packet:
         if self.transport_offset is None:
             return None
         return self._bytes(self.transport_offset + offset, length)
+
+    def misread_transport(self, offset: int, length: int) -> bytes | None:
+        """Return the same as some kernels do for later fragments."""
+        if self.misread_offset is None or length not in {1, 2, 4}:
+            return self.transport(offset, length)
+        return self._bytes(self.misread_offset + offset, length)
 
     def _bytes(self, start: int, length: int) -> bytes | None:
         found = self.frame[start : start + length]
@@ -78,7 +87,10 @@ def parse(untrusted_frame: bytes) -> Packet | None:
         protocol, transport = _ipv6(frame, offset)
     else:
         protocol, transport = None, None
-    return Packet(frame, offset, ether_type, protocol, transport)
+    misread = transport
+    if protocol is not None and transport is None:
+        misread = offset + 20 if ether_type == IPV4 else offset
+    return Packet(frame, offset, ether_type, protocol, transport, misread)
 
 
 def _ipv4(frame: bytes, start: int) -> tuple[int | None, int | None]:

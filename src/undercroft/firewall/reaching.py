@@ -22,6 +22,7 @@ from undercroft.firewall.expressions import (
     goto,
     jump,
     marked,
+    masked,
     remembered,
     rule,
 )
@@ -69,12 +70,17 @@ def reaching_chains(policy: FirewallPolicy, granted_zones: frozenset[int]) -> tu
 
 
 def side_chains(side: Side, granted: Granted, log: LogRate) -> tuple[Chain, ...]:
-    """Return the chain of one target, and for machines the one of who may look for them."""
+    """Return the chain of one target, that of later fragments, and for machines that of who looks for them.
+
+    Later fragments are told apart first: they have no ports to be looked up.
+    """
     name = side.name
     told: tuple[Rule, ...] = ()
     if granted.logged and log.packets:
         told = (rule(found(f"logged-{name}", MARK, PROTOCOL, h.TARGET_PORT), _told(log, "allowed ")),)
     rules = (
+        rule(equal(h.ETHER_TYPE, h.IPV4), h.later4(), goto(f"later-{name}")),
+        rule(equal(h.ETHER_TYPE, h.IPV6), h.later6(), goto(f"later-{name}")),
         *told,
         rule(found(f"to-{name}", MARK, PROTOCOL, h.TARGET_PORT), goto("opened")),
         rule(found(f"back-{name}", MARK, PROTOCOL, h.SOURCE_PORT), goto("answered")),
@@ -83,10 +89,11 @@ def side_chains(side: Side, granted: Granted, log: LogRate) -> tuple[Chain, ...]
         rule(found(f"near-{name}", MARK), goto("other")),
         rule(DENY),
     )
-    chain = Chain(f"to-{name}", rules)
+    later = (rule(found(f"near-{name}", MARK), goto("pieces")), rule(DENY))
+    chains = Chain(f"to-{name}", rules), Chain(f"later-{name}", later)
     if not side.is_machine:
-        return (chain,)
-    return chain, Chain(f"near-{name}", (rule(found(f"near-{name}", MARK), ACCEPT), rule(DENY)))
+        return chains
+    return *chains, Chain(f"near-{name}", (rule(found(f"near-{name}", MARK), ACCEPT), rule(DENY)))
 
 
 def _reach(name: str, chain4: str, chain6: str, chain_arp: str) -> Chain:
@@ -159,7 +166,9 @@ def _target(version: int, found_zones: tuple[Zone, ...], granted_zones: frozense
         target, ports, servers = h.IPV4_TARGET, h.DHCP_REQUEST, h.BROADCAST4
     else:
         target, ports, servers = h.IPV6_TARGET, h.DHCP6_REQUEST, h.DHCP6_SERVERS
-    asks = (*equal(target, servers), *equal(PROTOCOL, h.UDP), *equal(h.PORTS, ports))
+    whole4 = masked(h.IPV4_FRAGMENT, h.ANY_FRAGMENT, bytes(2))
+    whole = whole4 if version == 4 else equal(h.IPV6_NEXT, h.UDP)
+    asks = (*equal(target, servers), *whole, *equal(PROTOCOL, h.UDP), *equal(h.PORTS, ports))
     asked = remembered("asked", DHCP_TIMEOUT_MS, h.ETHER_SOURCE) if version == 4 else ()
     rules = (
         rule(asks, asked, ACCEPT),

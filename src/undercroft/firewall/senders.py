@@ -19,7 +19,6 @@ from undercroft.firewall.expressions import (
     mark_as,
     mark_from,
     marked,
-    masked,
     rule,
     unequal,
 )
@@ -54,6 +53,7 @@ def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
         Chain("from-port", from_port, Hook.PREROUTING, PRIORITY, Code.ACCEPT),
         Chain("managed", managed),
         _sender4(),
+        Chain("sender-later4", (rule(_own4(h.IPV4_SOURCE), ACCEPT), rule(DENY))),
         _sender_arp(),
         *_sender6(),
     )
@@ -70,6 +70,7 @@ def _own6(address: Field, mac: Field = h.ETHER_SOURCE) -> Expressions:
 def _sender4() -> Chain:
     rules = (
         rule(unequal(h.IPV4_FIRST, h.IPV4_PLAIN), DENY),
+        rule(h.later4(), goto("sender-later4")),
         rule(equal(PROTOCOL, h.UDP), equal(h.SOURCE_PORT, h.DHCP_SERVER), DENY),
         rule(_own4(h.IPV4_SOURCE), ACCEPT),
         rule(
@@ -98,10 +99,10 @@ def _sender_arp() -> Chain:
 
 def _sender6() -> tuple[Chain, ...]:
     ours = _own6(h.IPV6_SOURCE)
-    fragment = equal(h.IPV6_NEXT, h.IPV6_FRAGMENT_HEADER)
-    later = masked(h.IPV6_FRAGMENT, h.IPV6_FRAGMENT_OFFSET, bytes(2), Operator.UNEQUAL)
     first = (
         rule(found("headers6", h.IPV6_NEXT, inverted=True), DENY),
+        rule(h.hidden6(), DENY),
+        rule(h.later6(), goto("sender-later6")),
         rule(equal(PROTOCOL, h.UDP), equal(h.SOURCE_PORT, h.DHCP6_SERVER), DENY),
         rule(equal(PROTOCOL, h.ICMPV6), goto("sender-icmp6")),
         rule(ours, ACCEPT),
@@ -112,11 +113,11 @@ def _sender6() -> tuple[Chain, ...]:
         rule(equal(h.TYPE_AND_CODE, h.ADVERTISEMENT), goto("sender-na")),
         rule(equal(h.TYPE_AND_CODE, h.ROUTER_SOLICITATION), goto("sender-rs")),
         rule(found("sent-icmp6", h.TYPE), ours, ACCEPT),
-        rule(fragment, later, ours, ACCEPT),
         rule(DENY),
     )
     return (
         Chain("sender6", first),
+        Chain("sender-later6", (rule(ours, ACCEPT), rule(DENY))),
         Chain("sender-icmp6", icmp),
         _solicitation(),
         _advertisement(),

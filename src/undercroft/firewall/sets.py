@@ -22,6 +22,7 @@ def fixed_sets(state: StateKind) -> tuple[SetDefinition, ...]:
         *(definition for version in _IP for definition in _by_address(version)),
         SetDefinition("uplinks", ("ifname",), size=SMALLEST_SET_SIZE * 4),
         SetDefinition("headers6", ("inet_proto",), size=SMALLEST_SET_SIZE),
+        SetDefinition("transports6", ("inet_proto",), size=SMALLEST_SET_SIZE),
         SetDefinition("sent-icmp6", ("icmp_type",), size=SMALLEST_SET_SIZE),
         SetDefinition("errors4", ("icmp_type",), size=SMALLEST_SET_SIZE),
         SetDefinition("errors6", ("icmp_type",), size=SMALLEST_SET_SIZE),

@@ -1,5 +1,8 @@
 """What a table does with one packet: the kernel's bytecode, interpreted one expression after the other.
 
+Later fragments are read as the kernel at hand reads them, ports and all (`Packet.misread_transport`): a table
+has to do the same whatever they seem to hold.
+
 Sets that rules add to are kept in a `Memory`, whose timeouts are whoever's who keeps it. Rates never bind
 here: a `Limit` lets everything through, and nothing but a log line may rest on it.
 Source: net/netfilter/nf_tables_core.c and nft_*.c.
@@ -225,7 +228,7 @@ class _Machine:
         reads = {
             Base.LINK: self._packet.link,
             Base.NETWORK: self._packet.network,
-            Base.TRANSPORT: self._packet.transport,
+            Base.TRANSPORT: self._packet.misread_transport,
         }
         found = reads[load.base](load.offset, load.length)
         if found is None:

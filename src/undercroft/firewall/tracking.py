@@ -65,6 +65,7 @@ def tracking_chains(policy: FirewallPolicy, state: StateKind) -> tuple[Chain, ..
         Chain("passed4", _passed4()),
         Chain("passed6", _passed6()),
         Chain("other", _other()),
+        Chain("pieces", _pieces()),
         *_errors(4),
         *_errors(6),
     )
@@ -135,13 +136,13 @@ def _passed6() -> tuple[Rule, ...]:
 
 
 def _other() -> tuple[Rule, ...]:
-    later4 = masked(h.IPV4_FRAGMENT, h.FRAGMENT_OFFSET, bytes(2), Operator.UNEQUAL)
-    later6 = masked(h.IPV6_FRAGMENT, h.IPV6_FRAGMENT_OFFSET, bytes(2), Operator.UNEQUAL)
-    fragment6 = equal(h.IPV6_NEXT, h.IPV6_FRAGMENT_HEADER)
+    return (*_error_types("error4", "error6"), rule(DENY))
+
+
+def _pieces() -> tuple[Rule, ...]:
     return (
-        rule(_IS4, later4, found("pieces4", *_PIECE4), ACCEPT),
-        rule(_IS6, fragment6, later6, found("pieces6", *_PIECE6), ACCEPT),
-        *_error_types("error4", "error6"),
+        rule(_IS4, found("pieces4", *_PIECE4), ACCEPT),
+        rule(_IS6, found("pieces6", *_PIECE6), ACCEPT),
         rule(DENY),
     )
 
@@ -208,6 +209,7 @@ def _conntrack_chains() -> tuple[Chain, ...]:
             ),
         ),
         Chain("related", (rule(related, ACCEPT), rule(DENY))),
+        Chain("pieces", (rule(DENY),)),
         Chain("other", (*_error_types("related", "related"), rule(DENY))),
     )
 

@@ -231,6 +231,19 @@ def test_later_fragments_follow_their_first_one_only(version):
     assert not accepted(stranger, memory=memory)
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_ports_in_later_fragments_open_nothing_though_the_kernel_reads_them(version):
+    """Linux 6.18 loads up to four bytes of the transport header of later fragments."""
+    if version == 4:
+        frame = ethernet(ip_packet(4, A4, B4, 6, TCP, 0x0005, 7))
+    else:
+        frame = ethernet(ip_packet(6, A6, B6, 44, b"\x06\0\0\x28\0\0\0\x07" + TCP), 0x86DD)
+    packet = parse(frame)
+    assert packet.transport(2, 2) is None
+    assert packet.misread_transport(2, 2) is not None
+    assert not accepted(frame)
+
+
 def test_a_local_machines_address_never_comes_from_an_uplink():
     incoming = Path(PathKind.FORWARD, "eth0", DB.tap)
     assert not accepted(ethernet(IP, source=OUTSIDE_MAC), incoming)

@@ -54,6 +54,8 @@ def test_a_targets_chain_reads_as_the_policy_does():
     chain = next(chain for chain in table.chains if chain.name == "to-host")
     assert render_chain(chain, table) == [
         "\tchain to-host {",
+        "\t\t@ll,96,16 == 0x800 @nh,48,16 & 0x1fff != 0x0 goto later-host",
+        "\t\t@ll,96,16 == 0x86dd ip6 nexthdr 44 @nh,336,16 & 0xfff8 != 0x0 goto later-host",
         "\t\tmeta mark . meta l4proto . th dport @to-host goto opened",
         "\t\tmeta mark . meta l4proto . th sport @back-host goto answered",
         "\t\tmeta mark @ping-host jump pinged",
@@ -63,4 +65,4 @@ def test_a_targets_chain_reads_as_the_policy_does():
         "\t}",
     ]
     sender = next(chain for chain in table.chains if chain.name == "sender4")
-    assert render_chain(sender, table)[3] == "\t\tiifname . ether saddr . ip saddr @sources4 accept"
+    assert render_chain(sender, table)[4] == "\t\tiifname . ether saddr . ip saddr @sources4 accept"
