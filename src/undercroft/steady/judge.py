@@ -110,7 +110,7 @@ class Judge:
         if judgement.action is Action.ALLOW:
             return ""
         settings = self._profile(facts.target).settings
-        for result in sorted(judgement.results, key=_is_told_later):
+        for result in sorted(judgement.results, key=_place):
             if _action(result, facts, settings) is judgement.action:
                 return result.reason
         return judgement.why
@@ -174,8 +174,14 @@ def strongest(actions: Sequence[Action]) -> Action:
     return max(actions, key=_STRENGTH.__getitem__, default=Action.ALLOW)
 
 
-def _is_told_later(result: RuleResult) -> bool:
-    return result.rule not in _TOLD_FIRST or result.outcome is Outcome.UNKNOWN
+def _place(result: RuleResult) -> int:
+    """Return how early a reason is told: what was not read comes before all that is unknown for it."""
+    unknown = result.outcome is Outcome.UNKNOWN
+    if result.rule in _TOLD_FIRST and not unknown:
+        return 0
+    if not unknown:
+        return 1
+    return 2 if result.rule == rules.COVERAGE else 3
 
 
 def _action(result: RuleResult, facts: Facts, settings: Settings) -> Action:

@@ -242,6 +242,14 @@ def test_a_failure_is_drifting_whatever_else_is_unknown_and_the_strongest_action
     assert reason == "it was not read whole: vda2 is encrypted", "the refusal has its own reason"
 
 
+def test_what_was_not_read_is_the_reason_before_all_that_is_unknown_for_it() -> None:
+    text = "version: 1\ndefaults: {unknown: refuse}\n"
+    about = facts(scan=scan(problems=("vda: disk.qcow2: not there",)))
+    about = replace(about, assessment=None)
+    reason = Judge(policy(text), NOW).reason(about, judged(about, text))
+    assert reason == "it was not read whole: vda: disk.qcow2: not there"
+
+
 def test_a_state_that_was_put_back_is_refused_for_that_first_and_for_a_doubt_about_it_last() -> None:
     text = "version: 1\ndefaults: {drifting: refuse, unknown: refuse, below_floor: refuse}\n"
     put_back = facts(high(), below_floor=("CVE-2024-1 in openssl",))
