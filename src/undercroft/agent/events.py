@@ -21,7 +21,7 @@ from undercroft.model.fleet import Hold
 from undercroft.model.schema import Json
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.historyevents import has_heard, machine_event
+from undercroft.usecases.fleet.historyevents import UNSEEN, has_heard, machine_event
 from undercroft.usecases.fleet.network import close, let_go
 from undercroft.usecases.fleet.starting import Confirmed, Next, confirm
 from undercroft.usecases.fleet.subjects import domain_subjects
@@ -200,6 +200,8 @@ class Events:
         event, domain = taken.event, taken.domain
         if event.happening in _BEGINS and domain is not None and taken.execution is not None:
             self._begin(self._confirm(domain, taken.execution))
+            if event.happening is Happening.STARTED and UNSEEN in taken.execution.evidence:
+                self._scans.add(event.uuid, Wish(settle=True), first=True)
         if event.happening is Happening.CHANGED and domain is not None:
             self._begin(self._close_new_taps(domain))
         if (event.happening, event.detail) == (Happening.RESUMED, "migrated"):

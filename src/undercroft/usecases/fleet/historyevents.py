@@ -38,6 +38,8 @@ _ROUGH = frozenset({"", "stopped", "superseded", "lost"})
 _FROM_RAM = frozenset({Origin.RESTORE, Origin.FORK, Origin.CLONE, Origin.REVERT})
 INSIDE = "it began inside a process that ran already"
 """Stands in the evidence of what libvirt tells no start of."""
+UNSEEN = "no hook saw it begin"
+"""Stands in the evidence of a start that only libvirt's event tells of: nobody has decided it."""
 _MONITOR = "custom-monitor"
 _WAKEUP = "wakeup"
 """libvirt's reason for a STARTED that is none: a guest that slept, as it may at will, runs on."""
@@ -89,7 +91,7 @@ def _started(record: Record, event: MachineEvent, domain: Domain | None, host: s
         if known.live:
             end(record, known, "superseded", event.at)
     facts = _event_facts(event, domain, host)
-    return put(record, concluded(record, facts, RAN, said, "no hook saw it begin"))
+    return put(record, concluded(record, facts, RAN, said, UNSEEN))
 
 
 def _refined(record: Record, execution: Execution, event: MachineEvent, domain: Domain | None) -> Execution:
