@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from undercroft.assurance.firewall.places import KIND_MASK, MACHINE, OURS, Place
 from undercroft.assurance.firewall.reading import Field, Reading, key
+from undercroft.assurance.firewall.running import Written, host_order, room
 from undercroft.assurance.firewall.senders import (
     FRAGMENT,
     ICMP,
@@ -19,7 +20,6 @@ from undercroft.assurance.firewall.senders import (
     TCP,
     later_fragment6,
 )
-from undercroft.assurance.firewall.symbolic import Written, host_order, room
 from undercroft.assurance.firewall.terms import TRUE, Truth, both, either, equal, negated
 from undercroft.firewall.kernel import Base
 

@@ -80,9 +80,11 @@ class OpenSets:
 
     Attributes:
         targets: map of verdicts -> the verdicts that are in it; a map of none has no keys.
+        fixed: sets whose few elements no policy changes.
     """
 
     targets: Mapping[str, Sequence[Verdict]]
+    fixed: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
     _answers: dict[str, dict[tuple[int, ...], _Answer]] = field(default_factory=dict)
     _places: dict[str, dict[Verdict, int]] = field(default_factory=dict)
 
@@ -90,6 +92,9 @@ class OpenSets:
         """See `Sets`."""
         if name in self.targets and not self.targets[name]:
             return FALSE
+        if name in self.fixed:
+            whole = joined(key)
+            return either([same(whole, number(held)) for held in self.fixed[name]])
         return self._answer(name, key).has
 
     def data(self, name: str, key: Bytes) -> Bytes:

@@ -16,7 +16,7 @@ from undercroft.assurance.firewall.places import (
     means,
     places,
 )
-from undercroft.assurance.firewall.symbolic import host_order
+from undercroft.assurance.firewall.running import host_order
 from undercroft.errors import StateError
 from undercroft.firewall.fleet import Elsewhere, Fleet, Port
 from undercroft.firewall.kernel import Code, Verdict
@@ -27,6 +27,7 @@ Contents = dict[str, dict[bytes, Data]]
 
 NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
 HEADERS6 = (6, 17, 44, 58, 132)
+TRANSPORTS6 = (6, 17, 58, 132)
 ERRORS4, ERRORS6, ECHOES6 = (3, 11, 12), (1, 2, 3, 4), (128, 129)
 DENY = Verdict(Code.GOTO, "deny")
 _NAME_BYTES = 16
@@ -60,6 +61,7 @@ def sides(policy: FirewallPolicy, numbers: Mapping[frozenset[str], int]) -> Side
     contents |= {
         "uplinks": {name.encode().ljust(_NAME_BYTES, b"\0"): None for name in policy.ports.uplinks},
         "headers6": {bytes([number]): None for number in HEADERS6},
+        "transports6": {bytes([number]): None for number in TRANSPORTS6},
         "sent-icmp6": {bytes([number]): None for number in (*ERRORS6, *ECHOES6)},
         "errors4": {bytes([number]): None for number in ERRORS4},
         "errors6": {bytes([number]): None for number in ERRORS6},

@@ -21,6 +21,7 @@ from undercroft.assurance.firewall.places import (
     Place,
 )
 from undercroft.assurance.firewall.reading import Field, Reading, key, starts_with
+from undercroft.assurance.firewall.running import Arrival, Passage, Written, host_order, room
 from undercroft.assurance.firewall.senders import (
     ADVERTISEMENT,
     ARP,
@@ -31,9 +32,9 @@ from undercroft.assurance.firewall.senders import (
     ROUTER_SOLICITATION,
     SOLICITATION,
     UDP,
+    hides_more6,
     may_send,
 )
-from undercroft.assurance.firewall.symbolic import Arrival, Passage, Written, host_order, room
 from undercroft.assurance.firewall.terms import (
     FALSE,
     TRUE,
@@ -192,7 +193,8 @@ class Meaning:
 
     def _bad_header6(self) -> Truth:
         following = self.reading.network(6, 1)
-        return both(following.there, negated(self.reading.in_set("headers6", following)))
+        unknown = both(following.there, negated(self.reading.in_set("headers6", following)))
+        return either([unknown, hides_more6(self.reading)])
 
     def _by_address(self, version: int, address: Field, *, zones: bool) -> tuple[Truth, Bytes]:
         """The mark of an address, and whether it comes from where it may."""
@@ -230,8 +232,8 @@ class Meaning:
         says = either(
             [
                 both(of_link, self._neighbours(ROUTER_ADVERTISEMENT)),
-                both(of_link, self._dhcp(DHCP_ANSWERS[6])),
-                both(reading.is_plain(IPV4), self._dhcp(DHCP_ANSWERS[4]), self._is_asked()),
+                both(of_link, self._dhcp(6, DHCP_ANSWERS[6])),
+                both(reading.is_plain(IPV4), self._dhcp(4, DHCP_ANSWERS[4]), self._is_asked()),
             ]
         )
         told = either([near, both(outside, says)])
@@ -247,8 +249,13 @@ class Meaning:
     def _is_link_local(self, start: Field) -> Truth:
         return both(start.there, (joined(start.data) & 0xFFC0) == LINK_LOCAL)
 
-    def _dhcp(self, ports: bytes) -> Truth:
-        return both(self.reading.protocol.reads(UDP), self.reading.transport(0, 4).reads(ports))
+    def _dhcp(self, version: int, ports: bytes) -> Truth:
+        """UDP with these ports, in no fragment."""
+        fragment = self.reading.network(6, 2)
+        whole = both(fragment.there, negated(fragment.has_bits(0x3FFF)))
+        if version == 6:
+            whole = self.reading.network(6, 1).reads(UDP)
+        return both(whole, self.reading.protocol.reads(UDP), self.reading.transport(0, 4).reads(ports))
 
     def _neighbours(self, message: bytes) -> Truth:
         return both(
@@ -320,7 +327,7 @@ class Meaning:
         """Find the target by its address: a machine elsewhere, the host, a zone, the world."""
         reading = self.reading
         address = reading.network(16, 4) if version == 4 else reading.network(24, 16)
-        asks = both(address.reads(DHCP_GROUP[version]), self._dhcp(DHCP_ASKS[version]))
+        asks = both(address.reads(DHCP_GROUP[version]), self._dhcp(version, DHCP_ASKS[version]))
         if version == 4:
             mac = reading.source_mac
             asks = both(asks, either([reading.in_set("asked", mac), room("asked")]))

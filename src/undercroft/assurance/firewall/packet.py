@@ -31,6 +31,7 @@ LEAST_ETHERTYPE = 0x0600
 IPV4 = b"\x08\x00"
 IPV6 = b"\x86\xdd"
 FRAGMENT = 44
+MISREAD_LENGTHS = frozenset({1, 2, 4})
 EXTENSIONS = (0, 43, FRAGMENT, 51, 60)
 """What `ipv6_find_hdr` walks over; 59, "no next header", ends the walk as any other protocol does."""
 
@@ -116,6 +117,18 @@ class SymbolicPacket:
     def reaches(self, base: Base, end: int) -> Truth:
         """Return whether the packet has bytes up to `end` of this header, exclusive."""
         return self._once("reaches", base, end, build=lambda: self._reaches(base, end))
+
+    def loads(self, base: Base, offset: int, length: int) -> Truth:
+        """Return whether the kernel loads these bytes.
+
+        Where a later fragment has no transport header, `nft_payload_fast_eval` of some kernels (6.18 is one)
+        reads one all the same, for loads of 1, 2 and 4 bytes. So it is left open whether they do.
+        """
+        there = self.reaches(base, offset + length)
+        if base is not Base.TRANSPORT or length not in MISREAD_LENGTHS:
+            return there
+        misread = both(self.has_transport(), self.later_fragment(), z3.Bool(f"misread {offset} {length}"))
+        return self._once("loads", offset, length, build=lambda: z3.Or(there, misread))
 
     def _reaches(self, base: Base, end: int) -> Truth:
         if base is Base.LINK:
@@ -214,6 +227,7 @@ class SymbolicPacket:
         later = z3.If(known, ends, z3.Not(self.walk_ends))
         first = z3.Implies(known, z3.And(ends, self.walk_offset == 48, z3.Not(self.walk_later)))
         exact = z3.If(offset != 0, z3.And(self.walk_later, later), first)
+        exact = z3.And(exact, z3.Implies(self.walk_ends, there))
         return z3.Implies(self.network(6, 1)[0] == FRAGMENT, exact)
 
     def _kept(self, known: dict[int, Byte], name: str, place: int) -> Byte:

@@ -39,6 +39,7 @@ ASSUMPTIONS = (
     "a frame's VLAN tag is the same at all hooks: the bridges filter no VLANs",
     "nothing takes, changes or delivers packets around the bridge's hooks: see the surroundings",
     "packets are of at most 65,535 bytes",
+    "a packet's headers at later hooks are those that the first hook checked",
     "what is in a dynamic set was put there by these rules, within its timeout",
     "the fleet is as it was given: addresses and labels are the record's",
 )

@@ -14,8 +14,10 @@ from undercroft.assurance.firewall.example import Example, buildable, example
 from undercroft.assurance.firewall.meaning import Meaning
 from undercroft.assurance.firewall.packet import SymbolicPacket
 from undercroft.assurance.firewall.reading import Reading
+from undercroft.assurance.firewall.running import Passage, room
+from undercroft.assurance.firewall.senders import known_headers
 from undercroft.assurance.firewall.skeleton import Skeleton
-from undercroft.assurance.firewall.symbolic import Executor, Passage, room
+from undercroft.assurance.firewall.symbolic import Executor
 from undercroft.assurance.firewall.terms import Bytes, Truth, both, constant
 from undercroft.errors import UnsupportedError
 from undercroft.firewall.kernel import Hook, Ruleset
@@ -89,6 +91,8 @@ class Search:
             *(room(name) for name in dynamic),
             mine.accepted != theirs.accepted,
         )
+        if way[0] is not Hook.PREROUTING:
+            solver.add(known_headers(Reading(packet, policy)))
         if solver.check() != z3.sat:
             return None
         model = solver.model()

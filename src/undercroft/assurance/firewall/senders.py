@@ -73,7 +73,7 @@ def _arp(reading: Reading) -> Truth:
 
 def _ipv6(reading: Reading) -> Truth:
     """IPv6 with a known header behind the first, not from a DHCP server's port; neighbour discovery apart."""
-    known = reading.in_set("headers6", reading.network(6, 1))
+    known = both(reading.in_set("headers6", reading.network(6, 1)), negated(hides_more6(reading)))
     as_server = both(reading.protocol.reads(UDP), reading.transport(0, 2).reads(DHCP6_SERVER_PORT))
     icmp = reading.protocol.reads(ICMPV6)
     honest = either(
@@ -94,6 +94,19 @@ def _icmpv6(reading: Reading) -> Truth:
             both(negated(message.among(discovery)), ours, either([plain, later_fragment6(reading)])),
         ]
     )
+
+
+def known_headers(reading: Reading) -> Truth:
+    """Return whether an IPv6 packet has known headers only; all that passes a first check has."""
+    known = both(reading.in_set("headers6", reading.network(6, 1)), negated(hides_more6(reading)))
+    return either([negated(reading.packet.is_ipv6()), known])
+
+
+def hides_more6(reading: Reading) -> Truth:
+    """Return whether a fragment header is followed by something that is no known transport header."""
+    following = reading.network(40, 1)
+    unknown = both(following.there, negated(reading.in_set("transports6", following)))
+    return both(reading.network(6, 1).reads(FRAGMENT), unknown)
 
 
 def later_fragment6(reading: Reading) -> Truth:

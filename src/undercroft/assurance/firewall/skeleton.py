@@ -16,11 +16,14 @@ import z3
 
 from undercroft.assurance.firewall.answers import Timing
 from undercroft.assurance.firewall.contents import OpenSets
+from undercroft.assurance.firewall.expected import HEADERS6, TRANSPORTS6
 from undercroft.assurance.firewall.meaning import Meaning
 from undercroft.assurance.firewall.packet import SymbolicPacket
 from undercroft.assurance.firewall.places import Kind, Place
 from undercroft.assurance.firewall.reading import Field, Reading
-from undercroft.assurance.firewall.symbolic import Arrival, Cuts, Executor, Passage, Written
+from undercroft.assurance.firewall.running import Arrival, Cuts, Passage, Written
+from undercroft.assurance.firewall.senders import known_headers
+from undercroft.assurance.firewall.symbolic import Executor
 from undercroft.assurance.firewall.terms import FALSE, Bits, Truth, both, either, joined
 from undercroft.errors import UnsupportedError
 from undercroft.firewall.kernel import (
@@ -40,6 +43,11 @@ from undercroft.firewall.policy import FirewallPolicy
 
 HOOKS = (Hook.PREROUTING, Hook.INPUT, Hook.FORWARD, Hook.OUTPUT, Hook.POSTROUTING)
 TIMEOUT_MS = 60_000
+FIXED = {
+    name: [bytes([number]) for number in held]
+    for name, held in (("headers6", HEADERS6), ("transports6", TRANSPORTS6))
+}
+"""Which headers may follow one another; the contents of these sets are compared as all others' are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ class Skeleton:
 
     def __post_init__(self) -> None:
         """Open the sets."""
-        self.sets = OpenSets(self.given)
+        self.sets = OpenSets(self.given, FIXED)
 
     def unshown(self) -> str:
         """Return which part could not be shown, "" where all were: rules and meaning are then equal.
@@ -90,7 +98,7 @@ class Skeleton:
 
         Raises: as `unshown`. It takes much longer.
         """
-        self.sets = OpenSets(self.given)
+        self.sets = OpenSets(self.given, FIXED)
         return self._first(self.whole())
 
     def whole(self) -> Iterator[Claim]:
@@ -99,7 +107,10 @@ class Skeleton:
         meaning = self._meaning(cut=False)
         for hook in HOOKS:
             found, wanted = executor.hook(hook, self.packet.mark), meaning.at(hook, self.packet.mark)
-            yield Claim(f"at {hook}", (hook,), different(found, wanted, marks=hook is Hook.PREROUTING))
+            difference = different(found, wanted, marks=hook is Hook.PREROUTING)
+            if hook is not Hook.PREROUTING:
+                difference = both(difference, known_headers(Reading(self.packet, self.sets)))
+            yield Claim(f"at {hook}", (hook,), difference)
 
     def _parts(self) -> Iterator[Claim]:
         targets = {f"to-{name}" for name in self.targets}
@@ -114,7 +125,7 @@ class Skeleton:
 
     def _sides(self) -> Iterator[Claim]:
         """Yield the claims of each side's chain. They ask for no device, so they hold at every hook."""
-        self.sets = OpenSets(self.given)  # what was asked before has no part in it
+        self.sets = OpenSets(self.given, FIXED)  # what was asked before has no part in it
         executor = Executor(self.table, self.packet, self.sets)
         meaning = self._meaning(cut=False)
         chains = {chain.name: chain for chain in self.table.chains}
@@ -129,6 +140,8 @@ class Skeleton:
                 self._refuse_devices(f"to-{place.name}", chains)
                 found = executor.chain(f"to-{place.name}", Hook.FORWARD, mark)
                 difference = different(found, meaning.passing(place, mark), marks=False)
+                # What comes here has passed a check of its headers, as the claims before have shown.
+                difference = both(difference, known_headers(reading))
                 yield Claim(f"to {place.text}", (Hook.FORWARD,), difference)
             if place.kind is not Kind.MACHINES:
                 continue
@@ -256,14 +269,27 @@ def _form(chains: Mapping[str, Chain], name: str, place: Place) -> tuple[object,
     chain = chains.get(name)
     if chain is None or chain.hook is not None:
         raise _AnotherShapeError(f"there is no chain {name}")
-    return tuple(
-        tuple(_anonymous(expression, place.name) for expression in rule.expressions) for rule in chain.rules
-    )
+    form: list[object] = []
+    for rule in chain.rules:
+        form.append(tuple(_anonymous(expression, place.name) for expression in rule.expressions))
+        for item in rule.expressions:
+            match item:
+                case Immediate(Verdict(Code.JUMP | Code.GOTO, target)) if _is_of(target, place.name):
+                    form += _form(chains, target, place)
+                case _:
+                    pass
+    return tuple(form)
+
+
+def _is_of(name: str, place: str) -> bool:
+    return name.endswith(f"-{place}") and name.partition("-")[2] == place
 
 
 def _anonymous(expression: Expression, name: str) -> object:
     match expression:
-        case Lookup(set_name) | Update(set_name) if set_name.endswith(f"-{name}"):
+        case Lookup(set_name) | Update(set_name) if _is_of(set_name, name):
             return set_name.removesuffix(name), repr(expression).replace(repr(set_name), "")
+        case Immediate(Verdict(code, chain)) if _is_of(chain, name):
+            return code, chain.removesuffix(name)
         case _:
             return repr(expression)
