@@ -5,6 +5,7 @@ Whatever is done while the agent is there is done again while it is away: killed
 
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,12 @@ done
 """
 NONE = -1
 """In a tree: no parent among the machine's own executions."""
+QEMU = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
+UNLOCKED = (
+    "<qemu:commandline><qemu:arg value='-global'/><qemu:arg value='virtio-blk-pci.share-rw=on'/>"
+    "</qemu:commandline></domain>"
+)
+"""QEMU's lock on the image gives way where the device says that it can be shared."""
 
 
 @pytest.fixture(scope="module")
@@ -254,4 +261,63 @@ def test_a_snapshot_that_qemu_img_applied_under_a_stopped_machine_is_a_revert(
         assert told.nodes[-1]["began_from"]["name"] == "cold"
         if there:
             lives_on(host, name)
+    host.forget(name)
+
+
+def test_two_running_machines_that_write_to_one_image_are_an_alarm(host: FleetHost, state: Path) -> None:
+    raw = Path(shutil.copy(state, host.daemon.images / "shared.raw"))
+    for name in ("one", "other"):
+        path, _ = host.described(name, raw)
+        text = path.read_text().replace("type='qcow2'", "type='raw'").replace("</domain>", UNLOCKED)
+        path.write_text(text.replace("<domain ", f"<domain {QEMU} ", 1))
+        host.virsh("define", str(path))
+    host.virsh("start", "one")
+    assert not alarms(host, "one"), "control: one that runs alone is none"
+    host.virsh("start", "other")
+    for name in ("one", "other"):
+        host.wait(lambda name=name: alarms(host, name), "the alarm stands")
+        assert "both run and write to" in alarms(host, name)[0]
+    host.forget("one")
+    host.wait(lambda: not alarms(host, "other"), "it stands no longer")
+    host.forget("other")
+
+
+def alarms(host: FleetHost, name: str) -> list[str]:
+    rows = [row for row in host.document("fleet")["rows"] if row["name"] == name]
+    return [alarm for row in rows for alarm in row["alarms"]]
+
+
+def test_a_transient_machine_that_lived_for_a_second_is_in_the_record(host: FleetHost, state: Path) -> None:
+    for there in (True, False):
+        name = f"transient-{there}".lower()
+        path, _ = host.described(name, host.image(name, state))
+        with agent_there(host, there=there):
+            host.virsh("create", str(path))
+            time.sleep(1)
+            host.virsh("destroy", name)
+        assert name not in host.virsh("list", "--all", "--name").stdout.split()
+
+        host.wait(lambda name=name: is_over(host, name), f"{name} is on record, and ended")
+        told = Told(host, name)
+        assert len(told.nodes) == 1
+        assert name in host.undercroft("lineage", name).stdout
+
+
+def is_over(host: FleetHost, name: str) -> bool:
+    with host.records() as records, records.reading() as record:
+        known = [
+            one for machine in record.find_machines(name) for one in record.executions(machine.domain.uuid)
+        ]
+        return bool(known) and not any(one.live for one in known)
+
+
+def test_a_missing_genid_is_a_finding_and_mended_by_one_command(host: FleetHost, state: Path) -> None:
+    name = "untold"
+    host.define(name, host.image(name, state), genid=False)
+    host.wait_for_verdict(name, "steady")
+    assert "no <genid/>" in host.undercroft("machine", name).stdout
+    assert "<genid>" not in host.virsh("dumpxml", "--inactive", name).stdout
+    host.undercroft("machine", name, "--mend", "genid", "--yes", check=True)
+    assert "<genid>" in host.virsh("dumpxml", "--inactive", name).stdout
+    host.wait(lambda: "no <genid/>" not in host.undercroft("machine", name).stdout, "the finding is gone")
     host.forget(name)
