@@ -19,8 +19,10 @@ from undercroft.assurance.firewall.senders import known_headers
 from undercroft.assurance.firewall.skeleton import Skeleton
 from undercroft.assurance.firewall.symbolic import Executor
 from undercroft.assurance.firewall.terms import Bytes, Truth, both, constant
-from undercroft.errors import UnsupportedError
+from undercroft.errors import InputError, UnsupportedError
 from undercroft.firewall.kernel import Hook, Ruleset
+from undercroft.firewall.packets import parse
+from undercroft.firewall.simulate import Context, Memory, run
 
 SAMPLE = 12
 """Elements of a set that are written out; all of a set with no more than `SMALL`."""
@@ -64,10 +66,14 @@ class Search:
     differing: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
 
     def packets(self) -> Iterator[Found]:
-        """Yield a packet for each way on which there is one, whole ways first."""
+        """Yield a packet for each way on which there is one, whole ways first.
+
+        The headers of a symbolic packet may contradict one another; an example is told only where the
+        interpreter of single packets does with it what was found.
+        """
         for way in WAYS:
             found = self._on(way)
-            if found is not None:
+            if found is not None and _passes(self.ruleset, found.packet) is found.kernel_passes:
                 yield found
 
     def _on(self, way: tuple[Hook, ...]) -> Found | None:
@@ -137,6 +143,28 @@ class Search:
             keys = [*wanted.get(name, {}), *self.differing.get(name, ())[:SAMPLE]]
             answer[name] = {key: held[key] for key in keys if key in held}
         return answer
+
+
+def _passes(ruleset: Ruleset, packet: Example) -> bool | None:
+    """Return what the table does with a packet; None where it cannot be told."""
+    parsed = parse(packet.frame)
+    if parsed is None:
+        return None
+    memory = Memory(connection_bits=packet.state)
+    for name, key in packet.remembered:
+        memory.sets.setdefault(name, set()).add(key)
+    mark = packet.mark
+    for hook in packet.hooks:
+        outgoing = hook in {Hook.FORWARD, Hook.OUTPUT}
+        context = Context(packet.input_name, packet.output_name if outgoing else "", mark)
+        try:
+            outcome = run(ruleset, hook, parsed, context, memory)
+        except InputError:
+            return None
+        if not outcome.accept:
+            return False
+        mark = outcome.mark
+    return True
 
 
 def _followed(way: tuple[Hook, ...], mark: Bytes, at: Callable[[Hook, Bytes], Passage]) -> Passage:
