@@ -18,7 +18,7 @@ from undercroft.assurance.firewall.running import Passage, room
 from undercroft.assurance.firewall.senders import known_headers
 from undercroft.assurance.firewall.skeleton import Skeleton
 from undercroft.assurance.firewall.symbolic import Executor
-from undercroft.assurance.firewall.terms import Bytes, Truth, both, constant
+from undercroft.assurance.firewall.terms import Bytes, Truth, both, constant, joined
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.firewall.kernel import Hook, Ruleset
 from undercroft.firewall.packets import parse
@@ -97,6 +97,8 @@ class Search:
             *(room(name) for name in dynamic),
             mine.accepted != theirs.accepted,
         )
+        if Hook.FORWARD in way:  # A bridge sends nothing back to where it came from.
+            solver.add(joined(packet.input_name) != joined(packet.output_name))
         if way[0] is not Hook.PREROUTING:
             solver.add(known_headers(Reading(packet, policy)))
         if solver.check() != z3.sat:
