@@ -44,7 +44,7 @@ class HostFiles:
                 self._forbid(path, _Writer(domain.name, keeper=domain.uuid))
         for domain in survey.domains:
             for path in _written_by(domain):
-                self._forbid(path, _Writer(domain.name))
+                self._forbid(path, _Writer(domain.name, former=domain.uuid))
         paths = [volume.path for volume in survey.volumes]
         paths += [path for domain in survey.domains for path in _below(domain)]
         paths += [
@@ -55,7 +55,7 @@ class HostFiles:
 
     def target_for(self, domain: Domain, still: PointInTime | None = None) -> MachineTarget:
         """Return a machine as it may be read; `still` holds a running one at a point in time."""
-        find = partial(self.find, machine=domain.uuid)
+        find = partial(self.find, machine=domain.uuid, now_written=_names(_written_by(domain)))
         return domain_target(domain.name, domain.disks, still, find_backing=find)
 
     def target_for_image(self, volume: PoolVolume) -> MachineTarget:
@@ -63,13 +63,21 @@ class HostFiles:
         disk = DiskTarget("disk0", NamedFile(volume.path))
         return MachineTarget(volume.name, (disk,), find_backing=self.find)
 
-    def find(self, untrusted_name: str, image_path: str, machine: str = "") -> NamedFile:
+    def find(
+        self,
+        untrusted_name: str,
+        image_path: str,
+        machine: str = "",
+        now_written: frozenset[str | tuple[int, int]] = frozenset(),
+    ) -> NamedFile:
         """Return the file that an image's header means.
 
         Args:
             untrusted_name: the header's text; compared, never opened.
             image_path: the image whose header it is.
             machine: UUID of the machine whose image it is; "" for none.
+            now_written: paths and inodes of what it writes now: since the survey a snapshot may have put an
+                image on top of what it wrote then.
 
         Raises:
             UnreadError: it may not be read for this machine, or is not among the host's images.
@@ -81,7 +89,8 @@ class HostFiles:
                 " machine; make a pool of its folder, or say the chain with <backingStore> in the XML"
             )
         writer = self._writer(path)
-        if writer and (not machine or machine != writer.keeper):
+        left = writer and writer.former == machine and now_written and not now_written & {path, _inode(path)}
+        if writer and (not machine or not (machine == writer.keeper or left)):
             raise UnreadError(
                 f"its header names {untrusted_name!r}, which is the disk that machine {writer.name} writes,"
                 " and is not read for another; make that machine a template if it is one"
@@ -95,9 +104,11 @@ class HostFiles:
         return real
 
     def _forbid(self, path: str, writer: "_Writer") -> None:
-        self._written[self._known(path)] = writer
-        if inode := _inode(path):
-            self._written[inode] = writer
+        for name in (self._known(path), _inode(path)):
+            if name is not None:
+                before = self._written.get(name)
+                shared = before is not None and before.former not in {"", writer.former}
+                self._written[name] = _Writer(writer.name) if shared else writer
 
     def _writer(self, path: str) -> "_Writer | None":
         """Return who writes the file, by this or another name (a hard link), None for nobody."""
@@ -133,10 +144,20 @@ def _meant(untrusted_name: str, image_path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """A machine that writes a file, or, as its `keeper`, wrote it until a snapshot and may again."""
+    """A machine that writes a file, or, as its `keeper`, wrote it until a snapshot and may again.
+
+    `former` wrote it when it was surveyed.
+    """
 
     name: str
     keeper: str = ""
+    former: str = ""
+
+
+def _names(paths: Iterable[str]) -> frozenset[str | tuple[int, int]]:
+    """Return by what a file is known: its real path and its inode."""
+    real = {os.path.realpath(path) for path in paths}
+    return frozenset(real | {inode for path in real if (inode := _inode(path))})
 
 
 def _written_by(domain: Domain) -> Iterator[str]:

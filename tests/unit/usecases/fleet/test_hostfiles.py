@@ -149,6 +149,26 @@ def test_the_file_that_a_snapshot_left_behind_is_the_machines_own_alone(tmp_path
         foreign(str(older), str(top))
 
 
+def test_what_a_machine_wrote_until_a_snapshot_after_the_survey_is_its_own_base_alone(tmp_path: Path) -> None:
+    base, overlay, top = (image(tmp_path / name) for name in ("base.qcow2", "base.snap", "top.qcow2"))
+    before, other = domain_of("owner", base), domain_of("other", top, number=2)
+    now = domain_of("owner", overlay)
+    files = files_of([before, other])
+
+    def find(files: HostFiles, machine: Domain) -> NamedFile:
+        backing = files.target_for(machine).find_backing
+        assert backing is not None
+        return backing(str(base), str(machine.disks[0].path))
+
+    assert find(files, now) == NamedFile(str(base))
+    for machine in (before, other):
+        with pytest.raises(UnreadError, match="machine owner writes"):
+            find(files, machine)
+    shared = files_of([before, domain_of("other", base, number=2)])
+    with pytest.raises(UnreadError, match="machine other writes"):
+        find(shared, now)
+
+
 def test_a_chain_that_libvirt_names_is_taken_over(tmp_path: Path) -> None:
     top = image(tmp_path / "top.qcow2")
     target = files_of([]).target_for(domain_of("web01", top, chain=()))
