@@ -264,6 +264,37 @@ def test_a_snapshot_that_qemu_img_applied_under_a_stopped_machine_is_a_revert(
     host.forget(name)
 
 
+def test_an_external_snapshot_goes_on_in_its_overlay_and_its_base_started_by_hand_is_a_revert(
+    host: FleetHost, state: Path
+) -> None:
+    name = "overlaid"
+    pool = host.daemon.images / "pool"
+    pool.mkdir()
+    image = host.image(f"pool/{name}", state)
+    host.define(name, image)
+    # libvirt 9.0 does not say what lies below such a machine that is off: its images are in a pool.
+    host.virsh("pool-create-as", "images", "dir", "--target", str(pool))
+    host.stop_agent()
+    host.start_agent()  # it surveys the pool
+    lived(host, name)
+    host.virsh("snapshot-create-as", name, "outside", "--disk-only")
+    assert f"{name}.outside" in host.virsh("domblklist", name).stdout, "it has a new top image"
+    host.virsh("start", name)
+    host.stop_agent()
+    host.start_agent()
+    snapshot_is_on_record(host, name, "outside", read=True)
+    lives_on(host, name)
+    done = host.virsh("snapshot-revert", name, "outside", check=False)
+    assert "not supported" in done.stderr, "libvirt could do this by itself now: the test has to"
+    wait_for_tree(host, name, [("first", NONE), ("start", 0)])
+
+    host.define(name, image)  # what an administrator does in its place
+    host.virsh("start", name)
+    told = wait_for_tree(host, name, [("first", NONE), ("start", 0), ("revert", 0)])
+    assert told.nodes[-1]["began_from"]["name"] == "outside"
+    host.forget(name)
+
+
 def test_two_running_machines_that_write_to_one_image_are_an_alarm(host: FleetHost, state: Path) -> None:
     raw = Path(shutil.copy(state, host.daemon.images / "shared.raw"))
     for name in ("one", "other"):
