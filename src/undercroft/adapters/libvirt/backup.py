@@ -24,7 +24,7 @@ from undercroft.adapters.libvirt.bindings import Domain, Libvirt, message
 from undercroft.adapters.libvirt.endpoint import Endpoint
 from undercroft.adapters.libvirt.guard import Guard
 from undercroft.adapters.libvirt.termination import OrderlyTermination
-from undercroft.errors import NotFoundError, OperationError
+from undercroft.errors import BusyError, NotFoundError, OperationError
 from undercroft.model.domain import DomainDisk
 from undercroft.ports.hypervisor import MachineDisks
 
@@ -134,7 +134,7 @@ class Backup:
         if folder is None:
             raise OperationError(self._busy("another program's backup"))
         if scratch.owner_is_alive(folder):
-            raise OperationError(self._busy("another scan"))
+            raise BusyError(self._busy("another scan"))
         jobs.end(self._libvirt, self._domain, folder)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -4,6 +4,7 @@ with advice(database, now) as advised:
     examiner = HostExaminer(records, survey, Scanner(...), advised, policy, hold, clock)
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datetime import datetime
 
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.releases import known_release
+from undercroft.errors import BusyError
 from undercroft.model.domain import Domain, Power, Survey
 from undercroft.model.finding import Assessment, FixState
 from undercroft.model.fleet import Floor, MachineRecord, Scan
@@ -28,7 +30,7 @@ from undercroft.usecases.fleet.examine import Look, against_floor
 from undercroft.usecases.fleet.facts import below_words, domain_target, of_domain
 from undercroft.usecases.fleet.hostfiles import HostFiles
 from undercroft.usecases.fleet.reading import LayerReader
-from undercroft.usecases.fleet.revert import named_snapshot
+from undercroft.usecases.fleet.revert import HELD_AGAIN_S, HELD_TRIES, named_snapshot
 from undercroft.usecases.fleet.scanning import Scanned, Scanner
 from undercroft.usecases.fleet.snapshotdisks import Whereabouts, whereabouts
 from undercroft.usecases.fleet.subjects import domain_subjects, snapshot_subject
@@ -51,6 +53,7 @@ class HostExaminer:
         policy: the policy.
         hold: holds a running machine.
         clock: gives the time.
+        pause: waits for so many seconds.
     """
 
     records: Records
@@ -60,6 +63,7 @@ class HostExaminer:
     policy: Policy
     hold: Hold
     clock: Callable[[], datetime]
+    pause: Callable[[float], None] = time.sleep
 
     def look(self, machine: MachineRecord, state: str) -> Look:
         """Return what a state holds. See `Examiner.look`."""
@@ -72,9 +76,18 @@ class HostExaminer:
         asked = Subject(subject.key, subject.kind, subject.name, subject.host, subject.machine, place.state)
         files = HostFiles(self.survey, self.policy.backing)
         with ExitStack() as stack:
-            still = stack.enter_context(self.hold(domain)) if place.own and domain.power in _LIVE else None
+            still = self._held(stack, domain) if place.own and domain.power in _LIVE else None
             scanned = self.scanner.scan(files.target_for(place.domain, still), asked, credentials=True)
         return self._look(scanned)
+
+    def _held(self, stack: ExitStack, domain: Domain) -> PointInTime:
+        """Hold a running machine, as soon as no other scan does, which is a second or so."""
+        for _ in range(HELD_TRIES - 1):
+            try:
+                return stack.enter_context(self.hold(domain))
+            except BusyError:
+                self.pause(HELD_AGAIN_S)
+        return stack.enter_context(self.hold(domain))
 
     def knowledge(self, inventory: Inventory) -> Knowledge | None:
         """Return the advisories that bear on an inventory. See `Examiner.knowledge`."""

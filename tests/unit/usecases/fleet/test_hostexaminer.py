@@ -8,7 +8,7 @@ import advisorydata
 import pytest
 from comebackdata import BEFORE, CVE, DOMAIN, FEEDS, MACHINE, NEW, NOW, PATCHED, UNPATCHED, Scene
 
-from undercroft.errors import NotFoundError, OperationError
+from undercroft.errors import BusyError, NotFoundError, OperationError
 from undercroft.model.comeback import Comeback
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, Power, Survey
@@ -57,6 +57,7 @@ class Stage:
         self.scanner = FakeScanner({CURRENT: PATCHED, BEFORE.name: UNPATCHED})
         self.held: list[str] = []
         self.failure: OperationError | None = None
+        self.waited_s = 0.0
         policy = Policy(settings or Settings())
         self.examiner = HostExaminer(
             self.records,
@@ -66,6 +67,7 @@ class Stage:
             policy,
             self.hold,
             lambda: NOW,  # type: ignore[arg-type]
+            self._pause,
         )
 
     @contextmanager
@@ -74,6 +76,12 @@ class Stage:
             raise self.failure
         self.held.append(domain.name)
         yield None
+
+    def _pause(self, pause_s: float) -> None:
+        """The other scan ends while it is waited for."""
+        self.waited_s += pause_s
+        if self.waited_s >= 1:
+            self.failure = None
 
     def check(self) -> Comeback:
         return check(self.records, MACHINE, BEFORE.name, examiner=self.examiner, now=lambda: NOW)
@@ -144,3 +152,11 @@ def test_a_machine_is_found_by_name_uuid_and_running_id() -> None:
         host.machine("web02")
     with pytest.raises(NotFoundError):
         host.machine("0")
+
+
+def test_a_machine_that_another_scan_holds_is_waited_for() -> None:
+    stage = Stage()
+    stage.failure = BusyError("another scan is running on it")
+    stage.check()
+    assert stage.waited_s == 1
+    assert stage.held
