@@ -206,6 +206,9 @@ def test_a_hook_that_is_missing_is_told_with_its_cure(host: FleetHost, machines:
         assert "is not there: no start is asked about" in done.stdout
         assert "undercroft up installs it" in done.stdout
         assert host.closed(BAD), "what is closed stays closed"
+        host.virsh("destroy", BAD)
+        host.virsh("start", BAD)
+        host.wait(lambda: host.closed(BAD), "what started unasked is looked at", SETTLES_S)
     finally:
         aside.unlink()
     host.stop_agent()
