@@ -56,8 +56,10 @@ while True:
     except ChildProcessError:
         break
     if ended == libvirtd and os.path.exists("/run/down"):
+        os.mkdir("/run/is-down")
         while os.path.exists("/run/down"):
             time.sleep(0.02)
+        os.rmdir("/run/is-down")
         libvirtd = start()
 """
 
@@ -95,9 +97,8 @@ class Libvirtd:
         """End libvirtd by a signal; its QEMUs go on. It runs again when the block ends."""
         mark = self.root / "run" / "down"
         mark.touch()
-        daemon = self.pid
-        os.kill(daemon, number)
-        while Path(f"/proc/{daemon}").exists():
+        os.kill(self.pid, number)
+        while not (self.root / "run" / "is-down").exists():  # the reaper has seen it, and the mark
             time.sleep(0.02)
         try:
             yield
