@@ -433,7 +433,8 @@ class Lab:
             ),
             "holds": [(hold.taps, hold.pending, place[hold.eid]) for hold in record.holds()],
             "judgements": sorted(
-                (key, one.verdict.value, one.action.value, one.why)
+                # Without the verdict's word: by that it also says whether the machine runs at that moment.
+                (key, one.action.value, one.why)
                 for key, one in record.judgements().items()
             ),
             "floor": [(entry.source, entry.version) for entry in record.floor(UUID).entries],

@@ -234,6 +234,8 @@ class Events:
         # No read of the running machine: its disks were read before it began, or as the snapshot that it went
         # back to. A read would hold it, in the very seconds in which its administrator is at work on it.
         self._judge(_keys(self._host.name, domain))
+        if domain.snapshots:
+            self._scans.add(domain.uuid, Wish(snapshots_alone=True))
 
     async def _confirm_heard(self, uuid: str) -> None:
         domain = self._host.domain(uuid)

@@ -48,14 +48,20 @@ class Wish:
     Attributes:
         credentials: read accounts and keys too.
         settle: its network is opened or closed by what is found (`starting.settle`).
+        snapshots_alone: of a machine that runs, which is then not held for it.
     """
 
     credentials: bool = False
     settle: bool = False
+    snapshots_alone: bool = False
 
     def with_(self, other: "Wish") -> "Wish":
         """Return what both ask for."""
-        return Wish(self.credentials or other.credentials, self.settle or other.settle)
+        return Wish(
+            self.credentials or other.credentials,
+            self.settle or other.settle,
+            self.snapshots_alone and other.snapshots_alone,
+        )
 
 
 class Scans:
@@ -188,6 +194,8 @@ class Scans:
     def _held(self, domain: Domain, wish: Wish) -> list[MachineScans]:
         host = self._host
         files = host.view().files
+        if wish.snapshots_alone and not wish.settle:
+            return [scan_snapshots(host.scanner, files, host.name, domain, credentials=wish.credentials)]
         with host.holder(domain) as still:
             current = scan_running(
                 host.scanner, files, host.name, domain, still, credentials=wish.credentials

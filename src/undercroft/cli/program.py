@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import sys
 import traceback
 from typing import Any
 
@@ -34,7 +33,6 @@ _COMMANDS = {
 }
 
 
-_HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"])
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click 8.2 and newer raise for a group without a command; older ones print the help themselves."""
 
@@ -48,14 +46,19 @@ class LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command; the listing of --help gets a stand-in with its one line."""
+        """Import and return a command."""
+        del ctx
         if cmd_name not in _COMMANDS:
             return None
-        if ctx.invoked_subcommand is None and sys.argv[1:2] in _HELP:
-            return click.Command(cmd_name, short_help=_COMMANDS[cmd_name])
         module = importlib.import_module(f"undercroft.cli.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, each with its one line, and import none of them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
 
 @click.command(

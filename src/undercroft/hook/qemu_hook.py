@@ -600,12 +600,13 @@ def _take(machine: Machine, path: str, attributes: dict[str, str]) -> None:
 
 def _take_pci(machine: Machine, attributes: dict[str, str]) -> None:
     """Note a PCI device of the host that is a network controller (class 02), or whose class is not told."""
-    parts = [int(attributes.get(name, "0"), 16) for name in ("domain", "bus", "slot", "function")]
-    address = "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
+    address = "without an address"
     try:
+        parts = [int(attributes.get(name, "0"), 16) for name in ("domain", "bus", "slot", "function")]
+        address = "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
         if not read_file(f"/sys/bus/pci/devices/{address}/class").startswith(b"0x02"):
             return
-    except OSError:
+    except (OSError, ValueError):
         pass
     machine.bypasses.append(f"the host's PCI device {address}")
 
