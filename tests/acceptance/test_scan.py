@@ -249,12 +249,20 @@ def test_an_image_that_changes_under_the_read_is_marked_unstable(
                 file.flush()
                 file.seek(0)
 
+    def met(code: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run until a read of a few milliseconds has met a write, which a busy machine may hold back."""
+        for _ in range(5):
+            done = run(*arguments)
+            if done.returncode == code:
+                break
+        return done
+
     writer = threading.Thread(target=touch)
     writer.start()
     try:
-        done = run("scan", image)
-        listed = run("packages", image)
-        content = run("files", "cat", image, "/etc/motd")
+        done = met(4, "scan", image)
+        listed = met(4, "packages", image)
+        content = met(1, "files", "cat", image, "/etc/motd")
     finally:
         stop.set()
         writer.join()
