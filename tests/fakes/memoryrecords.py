@@ -218,7 +218,7 @@ class MemoryRecord:
     def candidates(self, base: FileIdentity, limit: int) -> tuple[tuple[str, ReadSet], ...]:
         answers = self._draft.answers.get(_identity(base), {})
         found: list[tuple[str, ReadSet]] = []
-        for digest in sorted(answers, key=lambda known: answers[known], reverse=True):
+        for digest in sorted(sorted(answers), key=answers.__getitem__, reverse=True):
             sets = [reads for owner, reads in self._draft.reads.values() if owner == digest]
             found += [(digest, reads) for reads in reversed(sets)]
         return tuple(found[:limit])
@@ -237,18 +237,24 @@ class MemoryRecord:
         mark, assessment = self._draft.assessments.get(software, ("", None))
         return assessment if advisories in {"", mark} else None
 
-    def put_judgements(self, judgements: Sequence[Judgement]) -> None:
+    def put_judgements(
+        self, judgements: Sequence[Judgement], replacing: Mapping[str, Judgement] | None = None
+    ) -> frozenset[str]:
         state = self._written
+        overtaken: set[str] = set()
         for judgement in {judgement.subject: judgement for judgement in judgements}.values():
             known = state.judgements.get(judgement.subject)
-            is_late = known is not None and known.judged_at > judgement.judged_at
-            if judgement.subject not in state.subjects or is_late:
+            if judgement.subject not in state.subjects:
+                continue
+            if replacing is not None and known != replacing.get(judgement.subject):
+                overtaken.add(judgement.subject)
                 continue
             before = None if known is None else (known.verdict.value, known.action.value)
             line = logged.judgement_line(before, judgement)
             state.judgements[judgement.subject] = judgement
             if line is not None:
                 self.log(*line)
+        return frozenset(overtaken)
 
     def judgements(self) -> Mapping[str, Judgement]:
         return dict(self._draft.judgements)

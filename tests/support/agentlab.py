@@ -380,10 +380,17 @@ class Lab:
         return len(judged[0]) == 2 and bool(judged[1])
 
     def is_over(self) -> bool:
-        """Tell whether nothing lives, nothing is held, and its disks were read since it stopped."""
-        live, holds, own = self._read(
-            lambda record: (record.live_executions(), record.holds(), record.own_executions(UUID))
+        """Tell whether it is off, nothing lives or is held, and its disks were read since it stopped."""
+        live, holds, own, known = self._read(
+            lambda record: (
+                record.live_executions(),
+                record.holds(),
+                record.own_executions(UUID),
+                record.find_machines(UUID),
+            )
         )
+        if known[0].domain.power is not Power.OFF:
+            return False
         end = own and self._read(lambda record: record.state(f"end:{own[-1].eid}"))
         return not live and not holds and bool(end)
 
@@ -394,7 +401,7 @@ class Lab:
 
     def is_quiet(self) -> bool:
         """Tell whether nothing waits anywhere."""
-        return not hookfiles.spooled(self.places.state) and self.scans.idle
+        return not hookfiles.spooled(self.places.state) and self.scans.idle and self.rounds.idle
 
     def _read(self, what: Callable[[Any], Any]) -> Any:
         while True:
@@ -433,8 +440,7 @@ class Lab:
             ),
             "holds": [(hold.taps, hold.pending, place[hold.eid]) for hold in record.holds()],
             "judgements": sorted(
-                # Without the verdict's word: by that it also says whether the machine runs at that moment.
-                (key, one.action.value, one.why)
+                (key, one.verdict.value, one.action.value, one.why)
                 for key, one in record.judgements().items()
             ),
             "floor": [(entry.source, entry.version) for entry in record.floor(UUID).entries],

@@ -45,6 +45,7 @@ class Rounds:
         self._tick = tick
         self._wanted: dict[str, None] = {}
         self._everything = False
+        self._judging = False
         self._more = asyncio.Event()
         self._mark = ""
         self._followed: dict[str, Action] = {}
@@ -61,6 +62,11 @@ class Rounds:
         self._everything = True
         self._more.set()
 
+    @property
+    def idle(self) -> bool:
+        """True when nothing is asked for and nothing is being judged."""
+        return not (self._wanted or self._everything or self._judging)
+
     async def run(self) -> None:
         """Work for ever."""
         async with asyncio.TaskGroup() as group:
@@ -75,7 +81,7 @@ class Rounds:
             while self._busy() and loop.time() < until:
                 await asyncio.sleep(GATHER_S)
             keys, everything = tuple(self._wanted), self._everything
-            self._wanted, self._everything = {}, False
+            self._wanted, self._everything, self._judging = {}, False, True
             self._more.clear()
             try:
                 await self._host.work(self._judge, () if everything else keys)
@@ -85,6 +91,8 @@ class Rounds:
                 self._everything |= everything
                 await asyncio.sleep(LOOK_EVERY_S)
                 self._more.set()
+            finally:
+                self._judging = False
 
     def _judge(self, keys: tuple[str, ...]) -> None:
         host = self._host

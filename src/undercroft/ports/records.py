@@ -138,10 +138,19 @@ class Record(Protocol):
 
     # Judged and decided
 
-    def put_judgements(self, judgements: Sequence[Judgement]) -> None:
+    def put_judgements(
+        self, judgements: Sequence[Judgement], replacing: Mapping[str, Judgement] | None = None
+    ) -> frozenset[str]:
         """Replace the judgements of these subjects; a verdict or action that differs goes into the log.
 
-        One on record that was made later (`judged_at`) stays, and one of a subject that is gone is dropped.
+        Args:
+            judgements: one of a subject that is gone is dropped.
+            replacing: what was on record, by subject key, when they were made; None where that was in this
+                transaction.
+
+        Returns:
+            The keys of subjects of which another judgement is on record by now than `replacing` has: that
+            one stays.
         """
         ...
 

@@ -62,19 +62,26 @@ class JudgePart(LogPart):
         digests = self._bodies(statement)
         return self._document(tables.assessment, Assessment, digests[0]) if digests else None
 
-    def put_judgements(self, judgements: Sequence[Judgement]) -> None:
+    def put_judgements(
+        self, judgements: Sequence[Judgement], replacing: Mapping[str, Judgement] | None = None
+    ) -> frozenset[str]:
         """See `ports.records.Record.put_judgements`."""
         latest = {key_text(value.subject): value for value in judgements}
         standing = self._standing(value.subject for value in latest.values())
         rows: list[Fields] = []
         lines: list[logged.Line | None] = []
+        overtaken: set[str] = set()
         for key, value in latest.items():
-            if key not in standing or standing[key].judged_at > micros(value.judged_at):
+            if key not in standing:
+                continue
+            if replacing is not None and standing[key].judged_at != _judged_at(replacing.get(value.subject)):
+                overtaken.add(value.subject)
                 continue
             rows.append(_judgement_row(value))
             lines.append(logged.judgement_line(standing[key].judged, value))
         self._put(tables.judgement, rows)
         self._append([line for line in lines if line is not None])
+        return frozenset(overtaken)
 
     def judgements(self) -> Mapping[str, Judgement]:
         """See `ports.records.Record.judgements`."""
@@ -221,6 +228,10 @@ class JudgePart(LogPart):
                 columns.where(tables.fix.c.release == release, tables.fix.c.source.in_(some))
             ):
                 yield row[0], row[1], row[2], row[3]
+
+
+def _judged_at(judgement: Judgement | None) -> int:
+    return micros(judgement.judged_at) if judgement else _NOTHING.judged_at
 
 
 def _judgement_row(value: Judgement) -> Fields:

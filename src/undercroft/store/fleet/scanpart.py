@@ -48,7 +48,7 @@ _CANDIDATES = (
     select(tables.answer.c.inventory, tables.read_set.c.digest)
     .join(tables.read_set, tables.read_set.c.inventory == tables.answer.c.inventory)
     .where(tables.answer.c.place == bindparam("place"), tables.answer.c.state == bindparam("state"))
-    .order_by(tables.answer.c.scanned_at.desc(), tables.read_set.c.number.desc())
+    .order_by(tables.answer.c.scanned_at.desc(), tables.answer.c.inventory, tables.read_set.c.number.desc())
     .limit(bindparam("most"))
 )
 

@@ -1,7 +1,8 @@
 """Judging what is on record: everything anew, or one subject that was just read. No disk is touched.
 
 A round is worked out from one moment of the record and put there in short transactions, between which starts
-come on record; a judgement that somebody else has made meanwhile is newer, and stays.
+come on record. Where somebody else has judged a subject meanwhile, it is judged once more: which of the two
+saw what is newer, nobody can say.
 """
 
 import threading
@@ -82,10 +83,11 @@ class Judging:
                 for subject in subjects
             }
         changed = [one for key, one in judgements.items() if not _says_the_same(before.get(key), one)]
+        overtaken: set[str] = set()
         for start in range(0, len(changed), _PUT_AT_ONCE):
             with self._records.transaction() as record:
-                record.put_judgements(changed[start : start + _PUT_AT_ONCE])
-        return judgements
+                overtaken |= record.put_judgements(changed[start : start + _PUT_AT_ONCE], before)
+        return {**judgements, **self.everything(policy, advised, overtaken)} if overtaken else judgements
 
     def facts(
         self, record: Record, subject: Subject, machine: MachineRecord, scan: Scan, basis: Basis

@@ -267,14 +267,17 @@ def test_a_judgement_is_replaced_and_logged_only_where_verdict_or_action_changed
     assert '"before":["steady","allow"]' in entries[1].body
 
 
-def test_a_judgement_that_was_made_earlier_does_not_replace_a_later_one(records: Records):
-    earlier, late = judgement(verdict=Verdict.DRIFTING), judgement(at=later(60))
+def test_a_judgement_replaces_only_the_one_that_it_knew(records: Records):
+    first, other, late = judgement(), judgement(at=later(60)), judgement(at=later(30))
     with records.transaction() as record:
         record.put_subject(subject())
-        record.put_judgements([late])
-        record.put_judgements([earlier])
+        assert record.put_judgements([first], {}) == frozenset()
+        assert record.put_judgements([other], {}) == {"machine:1"}
+        assert record.put_judgements([other], {"machine:1": first}) == frozenset()
+        assert record.put_judgements([late], {"machine:1": first}) == {"machine:1"}
+        assert record.judgements() == {"machine:1": other}
+        assert record.put_judgements([late], {"machine:1": other}) == frozenset()
         assert record.judgements() == {"machine:1": late}
-        assert len(record.log_entries()) == 1
 
 
 def test_a_judgement_of_a_subject_that_is_gone_is_dropped(records: Records):

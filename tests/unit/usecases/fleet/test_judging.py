@@ -1,14 +1,16 @@
 """Judging a few subjects, by what the record holds of them alone, says what judging everything says."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from memoryrecords import MemoryRecords
-from recordvalues import NOW, domain, identity, inventory, reads, scan, subject, survey, uuid
+from recordvalues import NOW, domain, identity, inventory, later, reads, scan, subject, survey, uuid
 
 from undercroft.model.fleet import Floor, FloorEntry, Hold
-from undercroft.model.verdict import Judgement, SubjectKind
+from undercroft.model.verdict import Judgement, SubjectKind, Verdict
 from undercroft.steady.policy import Policy
 from undercroft.usecases.fleet import judging
 from undercroft.usecases.fleet.advising import Advisor
@@ -65,3 +67,32 @@ def test_many_keys_are_taken_from_a_look_at_all_and_give_the_same(tmp_path: Path
     assert judge(records, policy, (*keys[:3], *unknown)) == {
         key: found for key, found in judge(fleet()[0], policy).items() if key in keys[:3]
     }
+
+
+def test_a_subject_that_somebody_else_judged_meanwhile_is_judged_once_more(tmp_path: Path) -> None:
+    policy = PolicyKeeper(tmp_path / "policy.yaml", NOW.date).policy
+    records, keys = fleet()
+    key = f"machine:{uuid(1)}"
+    assert key in keys
+    before = judge(records, policy, (key,))[key]
+    gone = replace(before, judged_at=later(90))  # later than the clock of the round, and still not what is so
+
+    class Overtaken(MemoryRecords):
+        """A record in which another judgement comes first, once."""
+
+        @contextmanager
+        def transaction(self) -> Iterator[Any]:
+            with records.transaction() as record:
+                if not changes:
+                    changes.append(record.put_judgements([gone]))
+                yield record
+
+        def reading(self) -> Any:
+            return records.reading()
+
+    changes: list[frozenset[str]] = []
+    with records.transaction() as record:
+        record.put_hold(Hold(key.removeprefix("machine:"), "", (), "r", NOW, pending=False))
+    judge(Overtaken(lambda: NOW), policy, (key,))
+    with records.reading() as record:
+        assert record.judgements()[key].verdict is Verdict.QUARANTINED
