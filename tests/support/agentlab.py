@@ -399,6 +399,11 @@ class Lab:
         judgement = self._read(lambda record: record.judgement(f"machine:{UUID}"))
         return self.is_over() and judgement.verdict is Verdict.QUARANTINED
 
+    def action(self) -> Action | None:
+        """Return what a start of it would meet, None while nobody has judged it."""
+        judgement = self._read(lambda record: record.judgement(f"machine:{UUID}"))
+        return judgement.action if judgement else None
+
     def is_quiet(self) -> bool:
         """Tell whether nothing waits anywhere."""
         return not hookfiles.spooled(self.places.state) and self.scans.idle and self.rounds.idle

@@ -21,6 +21,7 @@ from undercroft.model.fleet import Hold
 from undercroft.model.schema import Json
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.records import Record
+from undercroft.usecases.fleet.floors import raise_floors, seen_to_have
 from undercroft.usecases.fleet.historyevents import UNSEEN, has_heard, machine_event
 from undercroft.usecases.fleet.network import close, let_go
 from undercroft.usecases.fleet.starting import Confirmed, Next, confirm
@@ -231,11 +232,28 @@ class Events:
                     return
                 domain = seen
         await self._then(domain, confirmed)
+        await self._raise_floor(domain)
         # No read of the running machine: its disks were read before it began, or as the snapshot that it went
         # back to. A read would hold it, in the very seconds in which its administrator is at work on it.
         self._judge(_keys(self._host.name, domain))
         if domain.snapshots:
             self._scans.add(domain.uuid, Wish(snapshots_alone=True))
+
+    async def _raise_floor(self, domain: Domain) -> None:
+        """Count what its start was seen to have: a rollback may come before its disks are read again."""
+        try:
+            await self._host.work(self._raise_floor_now, domain)
+        except UndercroftError as error:
+            self._host.problem(f"{domain.name}: its floor rises when its disks are read again", error)
+
+    def _raise_floor_now(self, domain: Domain) -> None:
+        host = self._host
+        with host.records.reading() as record:
+            subject = domain_subjects(host.name, domain)[0]
+            reached = seen_to_have(subject, record.scan(subject.key))
+        if reached is not None:
+            with host.advisor.advice(now()) as advised:
+                raise_floors(host.records, (reached,), advised.knowledge)
 
     async def _confirm_heard(self, uuid: str) -> None:
         domain = self._host.domain(uuid)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from undercroft.agent.host import Host, now
 from undercroft.errors import UndercroftError
 from undercroft.model.schema import Json
-from undercroft.model.verdict import Action, Judgement, SubjectKind
+from undercroft.model.verdict import Action, Judgement
 from undercroft.usecases.fleet.admission import follow_judgement
-from undercroft.usecases.fleet.floors import Reached, raise_floors
+from undercroft.usecases.fleet.floors import Reached, raise_floors, seen_to_have
 
 LOOK_EVERY_S = 2.0
 """How often the files of policy and advisories are looked at."""
@@ -119,14 +119,9 @@ class Rounds:
         """Return what every machine has: an index that is newer may list what it could not list before."""
         with self._host.records.reading() as record:
             scans = record.scans()
-            return [
-                Reached(subject.machine, scan.software, scan.scanned_at)
-                for subject in record.subjects()
-                if subject.kind is SubjectKind.MACHINE
-                and subject.host == self._host.name
-                and (scan := scans.get(subject.key)) is not None
-                and scan.software
-            ]
+            own = [subject for subject in record.subjects() if subject.host == self._host.name]
+        found = [seen_to_have(subject, scans.get(subject.key)) for subject in own]
+        return [one for one in found if one is not None]
 
     async def _look_for_ever(self) -> None:
         last: str | None = None

@@ -15,9 +15,7 @@ from undercroft.agent.host import Host, now
 from undercroft.errors import OperationError
 from undercroft.model.domain import Domain, Power
 from undercroft.model.report import CURRENT
-from undercroft.model.verdict import SubjectKind
-from undercroft.ports.records import Record
-from undercroft.usecases.fleet.floors import Reached, raise_floors
+from undercroft.usecases.fleet.floors import raise_floors, seen_to_have
 from undercroft.usecases.fleet.rescan import (
     MachineScans,
     put_scans,
@@ -26,7 +24,6 @@ from undercroft.usecases.fleet.rescan import (
     scan_snapshots,
     scan_stopped,
 )
-from undercroft.usecases.fleet.scanning import Scanned
 from undercroft.usecases.fleet.starting import Confirmed, settle
 from undercroft.usecases.fleet.subjects import image_key
 
@@ -216,20 +213,13 @@ class Scans:
                 scans = [scan for scan in scans if scan.domain is None or scan.domain.uuid not in begun]
             for scan in scans:
                 keys.extend(put_scans(record, scan))
-            found = [self._reached(record, one) for scan in scans for one in scan.scanned]
+            read = [one.subject for scan in scans for one in scan.scanned if one.reading is not None]
+            found = [seen_to_have(subject, record.scan(subject.key)) for subject in read]
         reached = [one for one in found if one is not None]
         if reached:
             with self._host.advisor.advice(now()) as advised:
                 raise_floors(self._host.records, reached, advised.knowledge)
         return tuple(keys)
-
-    @staticmethod
-    def _reached(record: Record, one: Scanned) -> Reached | None:
-        """Return what a machine's present state was seen to have, also where its start saw it first."""
-        if one.subject.kind is not SubjectKind.MACHINE or one.reading is None:
-            return None
-        scan = record.scan(one.subject.key)
-        return Reached(one.subject.machine, scan.software, one.at) if scan and scan.software else None
 
 
 def due(host: Host, older_than: timedelta) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ from datetime import datetime
 
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.lineage.floor import raised
-from undercroft.model.fleet import Floor, FloorEntry
+from undercroft.model.fleet import Floor, FloorEntry, Scan
 from undercroft.model.inventory import Inventory
 from undercroft.model.schema import Json
+from undercroft.model.verdict import Subject, SubjectKind
 from undercroft.ports.records import Record, Records
 from undercroft.store.fleet.digests import text_digest, to_text
 
@@ -32,6 +33,13 @@ class Reached:
     machine: str
     software: str
     at: datetime
+
+
+def seen_to_have(subject: Subject, scan: Scan | None) -> Reached | None:
+    """Return what a machine's present state was read to have, None where it is no machine or is unread."""
+    if subject.kind is not SubjectKind.MACHINE or scan is None or not scan.software:
+        return None
+    return Reached(subject.machine, scan.software, scan.scanned_at)
 
 
 def raise_floors(

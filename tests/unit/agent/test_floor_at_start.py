@@ -1,0 +1,42 @@
+"""A machine that was patched while it was off counts as patched from its start on, before anything reads it again."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from agentlab import QUICK, UUID, Lab
+from comebackdata import NEW, PATCHED, UNPATCHED
+from memoryrecords import MemoryRecords
+
+from undercroft.model.report import CURRENT
+from undercroft.model.verdict import Action
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in QUICK:
+        monkeypatch.setattr(module, name, value)
+
+
+def test_the_floor_rises_with_the_start_and_holds_for_a_rollback_right_after_it(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, MemoryRecords())
+    lab.disks[CURRENT] = UNPATCHED
+
+    def versions() -> set[str]:
+        with lab.records.reading() as record:
+            return {entry.version for entry in record.floor(UUID).entries}
+
+    async def run() -> None:
+        async with lab.running():
+            await lab.until(lambda: lab.action() is not None, "it is judged")
+            assert NEW not in versions()
+            lab.disks[CURRENT] = PATCHED
+            assert await lab.start()
+            await lab.until(lambda: NEW in versions(), "what it started with counts")
+            await lab.stop()
+            lab.disks[CURRENT] = UNPATCHED  # put back before anything has read how it left its disks
+            assert await lab.start()
+            await lab.until(lab.is_quarantined, "it is below its floor")
+
+    asyncio.run(run())
+    assert lab.action() is Action.QUARANTINE
