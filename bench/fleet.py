@@ -22,9 +22,9 @@ from pathlib import Path
 from clonehost import clone_host, fleetstates, libvirt, uuid_of
 from undercroft.steady.policy import Policy
 from undercroft.store.fleet.records import open_records
-from undercroft.usecases.fleet.advising import Advisor
-from undercroft.usecases.fleet.judging import Judging
-from undercroft.usecases.fleet.policyfile import PolicyKeeper
+from undercroft.usecases.fleet.verdicts.advising import Advisor
+from undercroft.usecases.fleet.verdicts.judging import Judging
+from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
 
 COUNT = 1000
 STARTS = 60

@@ -31,10 +31,10 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT, ScanReport
 from undercroft.usecases.assess import assessor
 from undercroft.usecases.diff import diff_states
-from undercroft.usecases.fleet.existing import existing_records
-from undercroft.usecases.fleet.fleetview import fleet_view
-from undercroft.usecases.fleet.machineview import machine_view
-from undercroft.usecases.fleet.views import FleetView, MachineView
+from undercroft.usecases.fleet.views.existing import existing_records
+from undercroft.usecases.fleet.views.fleet import fleet_view
+from undercroft.usecases.fleet.views.machine import machine_view
+from undercroft.usecases.fleet.views.values import FleetView, MachineView
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.report import scan_machine
 from undercroft.usecases.session import Request, open_machine, start_reader

@@ -17,7 +17,7 @@ from postgres import PostgresServer
 from undercroft.adapters import hookfiles
 from undercroft.model.execution import Execution
 from undercroft.model.verdict import Decision
-from undercroft.usecases.fleet.historyfacts import RAN
+from undercroft.usecases.fleet.history.facts import RAN
 
 MISSING = fleethost.missing() or ("" if postgres.programs() else "needs PostgreSQL's server")
 pytestmark = [

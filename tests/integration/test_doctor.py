@@ -27,9 +27,9 @@ from undercroft.model.verdict import Action
 from undercroft.ports.records import Records
 from undercroft.steady.policy import Policy, Setting, Settings
 from undercroft.store.fleet.records import open_records
-from undercroft.usecases.fleet.audit import sign_head
-from undercroft.usecases.fleet.checkup import Check, Health, Host
-from undercroft.usecases.fleet.doctor import examine
+from undercroft.usecases.fleet.audit.audit import sign_head
+from undercroft.usecases.fleet.doctor.check import examine
+from undercroft.usecases.fleet.doctor.checkup import Check, Health, Host
 from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.session import start_reader
 
@@ -187,7 +187,7 @@ def test_a_user_who_may_not_ask_is_told_so_and_not_that_the_agent_is_away() -> N
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from undercroft.usecases.fleet.doctorhost import _agent
+from undercroft.usecases.fleet.doctor.host import _agent
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

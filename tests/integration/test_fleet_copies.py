@@ -12,7 +12,7 @@ from undercroft.model.disk import DiskFormat
 from undercroft.model.schema import Json
 from undercroft.ports.reader import Reader
 from undercroft.usecases import copies, identity
-from undercroft.usecases.fleet.reading import How, LayerReader
+from undercroft.usecases.fleet.reading.layers import How, LayerReader
 from undercroft.usecases.session import start_reader
 from undercroft.usecases.target import MachineTarget, from_images
 

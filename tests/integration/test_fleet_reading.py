@@ -27,8 +27,8 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.schema import Json
 from undercroft.ports.reader import Reader
 from undercroft.usecases import identity
-from undercroft.usecases.fleet.hostfiles import HostFiles
-from undercroft.usecases.fleet.reading import CachedAnswer, How, LayerReader
+from undercroft.usecases.fleet.reading.hostfiles import HostFiles
+from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayerReader
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.session import start_reader
 from undercroft.usecases.target import MachineTarget, from_images

@@ -7,7 +7,7 @@ import pytest
 from libvirthost import NAME, Host
 
 from undercroft.usecases.domaintarget import domain_target
-from undercroft.usecases.fleet.reading import CachedAnswer, How, LayerReader
+from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayerReader
 from undercroft.usecases.session import start_reader
 
 MISSING = libvirthost.missing()

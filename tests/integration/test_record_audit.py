@@ -17,8 +17,8 @@ from undercroft.assurance.auditlog import NO_DIGEST, make_entry
 from undercroft.errors import OperationError, StateError
 from undercroft.model.audit import AuditEntry
 from undercroft.store.fleet.records import open_records
-from undercroft.usecases.fleet.audit import sign_head, verify_record
-from undercroft.usecases.fleet.headfile import read_heads
+from undercroft.usecases.fleet.audit.audit import sign_head, verify_record
+from undercroft.usecases.fleet.audit.headfile import read_heads
 from undercroft.usecases.fleet.places import Places
 
 ENTRIES = 8

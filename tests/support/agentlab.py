@@ -30,7 +30,7 @@ from undercroft.adapters import hookfiles
 from undercroft.adapters.hookfiles import RunNote
 from undercroft.advisories.knowledge import gather
 from undercroft.advisories.match import assess
-from undercroft.agent import admissionserver, events, rounds, scans, surveys
+from undercroft.agent import admissionserver, events, rounds, scans, starts, surveys
 from undercroft.agent.admissionserver import AdmissionServer
 from undercroft.agent.events import Events
 from undercroft.agent.hooks import HookHandler
@@ -46,12 +46,12 @@ from undercroft.model.report import CURRENT
 from undercroft.model.schema import encode
 from undercroft.model.verdict import Action, Subject, Verdict
 from undercroft.ports.records import Records
-from undercroft.usecases.fleet.advising import Advice
 from undercroft.usecases.fleet.places import Places
-from undercroft.usecases.fleet.policyfile import PolicyKeeper
-from undercroft.usecases.fleet.reading import How, Reading
-from undercroft.usecases.fleet.scanning import Scanned, Scanner
-from undercroft.usecases.fleet.starting import Confirmed
+from undercroft.usecases.fleet.reading.layers import How, Reading
+from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner
+from undercroft.usecases.fleet.starts.starting import Confirmed
+from undercroft.usecases.fleet.verdicts.advising import Advice
+from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
 from undercroft.usecases.target import MachineTarget
 
 UUID = "0a0b0c0d-0000-4000-8000-000000000001"
@@ -61,7 +61,7 @@ POLICY = "version: 1\ndefaults: {drifting: quarantine, below_floor: quarantine}\
 QUICK = (
     (admissionserver, "DRAIN_EVERY_S", 0.2),
     (events, "AGAIN_S", 0.01),
-    (events, "CONFIRM_AGAIN_S", (0.01,)),
+    (starts, "CONFIRM_AGAIN_S", (0.01,)),
     (scans, "RETRY_S", 0.02),
     (scans, "SETTLE_AGAIN_S", (0.02,)),
     (rounds, "LOOK_EVERY_S", 0.02),
@@ -236,8 +236,8 @@ class Lab:
         handler = HookHandler(
             self.host,
             lambda uuid: self.scans.add(uuid, first=True),
-            self.events.look_at,
-            self.events.held,
+            self.events.starts.look_at,
+            self.events.starts.held,
         )
         self.server = AdmissionServer(
             self.places.state, self.places.admission_socket, handler, self.reports.append
@@ -248,7 +248,7 @@ class Lab:
         return self.server.is_behind(uuid)
 
     def _follow(self, domain: Domain, confirmed: Confirmed) -> None:
-        self.events.follow(domain, confirmed)
+        self.events.starts.follow(domain, confirmed)
 
     def _host(self) -> Host:
         @contextmanager

@@ -22,8 +22,8 @@ from undercroft.model.fleet import Floor, HeldTap, Hold, MachineRecord
 from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Judgement, RuleResult, Verdict
-from undercroft.usecases.fleet.examine import Look, Order
-from undercroft.usecases.fleet.revert import carry_out, check
+from undercroft.usecases.fleet.orders.examine import Look, Order
+from undercroft.usecases.fleet.orders.revert import carry_out, check
 
 NOW = datetime(2026, 3, 7, 12, tzinfo=UTC)
 UUID = "0a0b0c0d-0000-4000-8000-000000000001"

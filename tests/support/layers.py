@@ -10,7 +10,7 @@ from diskimages import run
 
 from undercroft.model.domain import DiskKind, Domain, DomainDisk, Power
 from undercroft.model.fleet import ReadSet
-from undercroft.usecases.fleet.reading import CachedAnswer, LayerReader, Reading
+from undercroft.usecases.fleet.reading.layers import CachedAnswer, LayerReader, Reading
 from undercroft.usecases.target import MachineTarget
 
 

@@ -21,11 +21,11 @@ from undercroft.model.execution import Execution, Fingerprint, HookEvent, Origin
 from undercroft.model.fleet import FileIdentity
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.records import Records
-from undercroft.usecases.fleet.history import hook_event
-from undercroft.usecases.fleet.historyevents import machine_event
-from undercroft.usecases.fleet.historyfacts import NOT_LOOKED, Looked
-from undercroft.usecases.fleet.historystates import end_seen, snapshot_seen
-from undercroft.usecases.fleet.reconcile import surveyed
+from undercroft.usecases.fleet.history.events import machine_event
+from undercroft.usecases.fleet.history.facts import NOT_LOOKED, Looked
+from undercroft.usecases.fleet.history.hooks import hook_event
+from undercroft.usecases.fleet.history.reconcile import surveyed
+from undercroft.usecases.fleet.history.states import end_seen, snapshot_seen
 
 BEGIN = datetime(2026, 11, 1, 8, tzinfo=UTC)
 

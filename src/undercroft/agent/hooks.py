@@ -15,12 +15,12 @@ from undercroft.model.execution import HookEvent
 from undercroft.model.schema import Json
 from undercroft.model.verdict import Action, Decision
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet import history
-from undercroft.usecases.fleet.admission import decide, keep_decision, put_announced
-from undercroft.usecases.fleet.historyfacts import moment
-from undercroft.usecases.fleet.hookdomain import hooked_domain
-from undercroft.usecases.fleet.network import let_go
-from undercroft.usecases.fleet.starting import HOOK, held_by_hook
+from undercroft.usecases.fleet.history import hooks as history
+from undercroft.usecases.fleet.history.facts import moment
+from undercroft.usecases.fleet.starts.admission import decide, keep_decision, put_announced
+from undercroft.usecases.fleet.starts.hookdomain import hooked_domain
+from undercroft.usecases.fleet.starts.network import let_go
+from undercroft.usecases.fleet.starts.starting import HOOK, held_by_hook
 
 
 class HookHandler:

@@ -22,19 +22,20 @@ from undercroft.ports.fleet import FleetHypervisor
 from undercroft.ports.hypervisor import PointInTime
 from undercroft.ports.records import Records
 from undercroft.ports.taps import Taps
-from undercroft.usecases.fleet.admission import HostView, Means
-from undercroft.usecases.fleet.advising import Advisor
-from undercroft.usecases.fleet.hostfiles import HostFiles
-from undercroft.usecases.fleet.judging import Basis, Judging
 from undercroft.usecases.fleet.places import Places
-from undercroft.usecases.fleet.policyfile import PolicyKeeper
-from undercroft.usecases.fleet.scanning import Scanner
+from undercroft.usecases.fleet.reading.hostfiles import HostFiles
+from undercroft.usecases.fleet.reading.scanning import Scanner
+from undercroft.usecases.fleet.starts.admission import HostView, Means
+from undercroft.usecases.fleet.verdicts.advising import Advisor
+from undercroft.usecases.fleet.verdicts.judging import Basis, Judging
+from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
 
 ANSWERERS = 4
 WORKERS = 4
 LIBVIRT_WORKERS = 4
 VIEW_EVERY_S = 2.0
 """How often, at most, the view of the host's files is made anew while machines come and go."""
+
 
 Holder = Callable[[Domain], AbstractContextManager[PointInTime]]
 """Holds a running machine's disks at one point in time; asks libvirt."""

@@ -12,7 +12,7 @@ from undercroft.errors import UndercroftError
 from undercroft.model.fleet import Hold
 from undercroft.model.schema import Json
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.network import is_of_host, keep_closed
+from undercroft.usecases.fleet.starts.network import is_of_host, keep_closed
 
 PAUSE_S = 1.0
 

@@ -12,7 +12,7 @@ from undercroft.agent.host import Host
 from undercroft.errors import UndercroftError
 from undercroft.model.audit import AuditEntry
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet import release, retention
+from undercroft.usecases.fleet.orders import release, retention
 
 LOOK_EVERY_S = 1.0
 LOOK_BACK = 1000

@@ -11,8 +11,8 @@ from undercroft.agent.host import Host, now
 from undercroft.errors import UndercroftError
 from undercroft.model.schema import Json
 from undercroft.model.verdict import Action, Judgement
-from undercroft.usecases.fleet.admission import follow_judgement
-from undercroft.usecases.fleet.floors import Reached, raise_floors, seen_to_have
+from undercroft.usecases.fleet.starts.admission import follow_judgement
+from undercroft.usecases.fleet.verdicts.floors import Reached, raise_floors, seen_to_have
 
 LOOK_EVERY_S = 2.0
 """How often the files of policy and advisories are looked at."""

@@ -13,10 +13,9 @@ from datetime import timedelta
 
 from undercroft.agent.host import Host, now
 from undercroft.errors import OperationError
-from undercroft.model.domain import Domain, Power
+from undercroft.model.domain import Domain
 from undercroft.model.report import CURRENT
-from undercroft.usecases.fleet.floors import raise_floors, seen_to_have
-from undercroft.usecases.fleet.rescan import (
+from undercroft.usecases.fleet.reading.rescan import (
     MachineScans,
     put_scans,
     scan_image,
@@ -24,8 +23,9 @@ from undercroft.usecases.fleet.rescan import (
     scan_snapshots,
     scan_stopped,
 )
-from undercroft.usecases.fleet.starting import Confirmed, settle
+from undercroft.usecases.fleet.starts.starting import Confirmed, settle
 from undercroft.usecases.fleet.subjects import image_key
+from undercroft.usecases.fleet.verdicts.floors import raise_floors, seen_to_have
 
 BATCH = 24
 WORKERS = 2
@@ -35,7 +35,6 @@ SETTLE_AGAIN_S = (2.0, 5.0, 15.0, RETRY_S)
 HELD_AT_MOST_S = 600.0
 """How long the reading of one running machine is waited for: libvirt answers some calls never."""
 FIRST, LATER = 0, 1
-_LIVE = frozenset({Power.RUNNING, Power.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +135,12 @@ class Scans:
 
     def _is_live(self, key: str) -> bool:
         domain = self._host.domain(key)
-        return domain is not None and domain.power in _LIVE
+        return domain is not None and domain.power.has_process
 
     async def _read(self, batch: dict[str, Wish]) -> None:
         (key, wish), *others = batch.items()
         domain = self._host.domain(key)
-        if not others and domain is not None and domain.power in _LIVE:
+        if not others and domain is not None and domain.power.has_process:
             await self._read_live(domain, wish)
         else:
             self._judge(await self._host.work(self._read_off, batch))

@@ -32,19 +32,19 @@ from undercroft.agent.single import only_agent
 from undercroft.agent.systemd import ServiceManager
 from undercroft.errors import OperationError, UndercroftError
 from undercroft.model.audit import SignedHead
-from undercroft.model.domain import Domain, Power
+from undercroft.model.domain import Domain
 from undercroft.model.schema import Json, encode
 from undercroft.ports.hypervisor import MachineDisks, PointInTime
 from undercroft.ports.records import Records
 from undercroft.steady.policy import Policy
 from undercroft.store.fleet.records import open_records
-from undercroft.usecases.fleet.advising import Advisor
-from undercroft.usecases.fleet.audit import sign_head
+from undercroft.usecases.fleet.audit.audit import sign_head
 from undercroft.usecases.fleet.places import Places
-from undercroft.usecases.fleet.policyfile import PolicyKeeper
-from undercroft.usecases.fleet.reading import LayerReader
-from undercroft.usecases.fleet.scanning import Scanner
-from undercroft.usecases.fleet.starting import Confirmed
+from undercroft.usecases.fleet.reading.layers import LayerReader
+from undercroft.usecases.fleet.reading.scanning import Scanner
+from undercroft.usecases.fleet.starts.starting import Confirmed
+from undercroft.usecases.fleet.verdicts.advising import Advisor
+from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
 from undercroft.usecases.session import start_reader
 from undercroft.version import VERSION
 
@@ -54,7 +54,6 @@ HEAD_MARK = "audit-head "
 """What a signed head in the journal stands behind: `sed -n 's/^audit-head //p'` makes a file of heads."""
 QUARANTINE_LOOK_EVERY_S = 120.0
 """How often a machine in quarantine is read anew: it leaves when it is in order."""
-_LIVE = frozenset({Power.RUNNING, Power.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class Agent:
         self._rounds = Rounds(host, lambda: not self._scans.idle, self._policy_changed, self._tick)
         self._scans = Scans(host, self._rounds.judge, self._follow)
         self._events = Events(host, self._scans, self._rounds.judge, self._heard, self._hooks_behind)
-        handler = HookHandler(host, self._ended, self._events.look_at, self._events.held)
+        handler = HookHandler(host, self._ended, self._events.starts.look_at, self._events.starts.held)
         places = options.places
         self._server = AdmissionServer(places.state, places.admission_socket, handler, host.report)
         self._stop = asyncio.Event()
@@ -182,7 +181,7 @@ class Agent:
         return self._server.is_behind(uuid)
 
     def _follow(self, domain: Domain, confirmed: Confirmed) -> None:
-        self._events.follow(domain, confirmed)
+        self._events.starts.follow(domain, confirmed)
 
     def _ended(self, uuid: str) -> None:
         self._scans.add(uuid, first=True)
@@ -235,7 +234,7 @@ class Agent:
         with self._host.records.reading() as record:
             held = [hold.machine for hold in record.holds() if not hold.pending]
         found = ((uuid, self._host.domain(uuid)) for uuid in held)
-        return [uuid for uuid, domain in found if domain is not None and domain.power in _LIVE]
+        return [uuid for uuid, domain in found if domain is not None and domain.power.has_process]
 
 
 def _first(failed: BaseExceptionGroup[UndercroftError]) -> UndercroftError:

@@ -11,15 +11,15 @@ from datetime import timedelta
 from undercroft.agent.host import Host, now
 from undercroft.agent.scans import Scans, due
 from undercroft.errors import UndercroftError
-from undercroft.model.domain import Domain, Power, Survey
+from undercroft.model.domain import Domain, Survey
 from undercroft.model.execution import Execution
 from undercroft.model.fleet import Hold
 from undercroft.ports.fleet import Happening
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.historyevents import has_heard
-from undercroft.usecases.fleet.network import is_of_host
-from undercroft.usecases.fleet.reconcile import surveyed
-from undercroft.usecases.fleet.starting import unconfirmed
+from undercroft.usecases.fleet.history.events import has_heard
+from undercroft.usecases.fleet.history.reconcile import surveyed
+from undercroft.usecases.fleet.starts.network import is_of_host
+from undercroft.usecases.fleet.starts.starting import unconfirmed
 from undercroft.usecases.fleet.subjects import survey_subjects
 
 SURVEY_AFTER_S = 3.0
@@ -29,7 +29,6 @@ JUST_BEGINNING = timedelta(minutes=2)
 WORD_WITHIN = timedelta(seconds=15)
 """How long libvirt's event of a start may be on its way; until then nobody decides without it."""
 """A machine that a hook holds may be off in a survey for so long."""
-_LIVE = frozenset({Power.RUNNING, Power.PAUSED})
 
 
 class Surveys:
@@ -101,7 +100,7 @@ class Surveys:
             alarms = surveyed(record, survey)
             record.put_survey(survey)
             _put_subjects(record, survey)
-            running = {domain.uuid: domain for domain in survey.domains if domain.power in _LIVE}
+            running = {domain.uuid: domain for domain in survey.domains if domain.power.has_process}
             holds = record.holds()
             for hold in holds:
                 if hold.machine not in running and _is_over(record, hold, survey):

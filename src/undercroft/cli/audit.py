@@ -15,8 +15,8 @@ from undercroft.cli.render.escape import harmless
 from undercroft.errors import InputError, NotFoundError
 from undercroft.model.audit import SignedHead
 from undercroft.ports.records import Records
-from undercroft.usecases.fleet import audit
-from undercroft.usecases.fleet.headfile import existing_key, read_heads
+from undercroft.usecases.fleet.audit import audit
+from undercroft.usecases.fleet.audit.headfile import existing_key, read_heads
 from undercroft.usecases.fleet.places import Places
 
 _KEY = re.compile(r"[0-9a-f]{64}")

@@ -17,11 +17,11 @@ from undercroft.cli.render.page import Page, span
 from undercroft.cli.render.terminal import Style
 from undercroft.model.domain import Survey
 from undercroft.model.finding import FeedStatus
-from undercroft.usecases.fleet.checkup import Check, Health, Host
-from undercroft.usecases.fleet.doctor import examine
-from undercroft.usecases.fleet.existing import existing_records
+from undercroft.usecases.fleet.doctor.check import examine
+from undercroft.usecases.fleet.doctor.checkup import Check, Health, Host
 from undercroft.usecases.fleet.places import Places
-from undercroft.usecases.fleet.policyfile import read_policy
+from undercroft.usecases.fleet.verdicts.policyfile import read_policy
+from undercroft.usecases.fleet.views.existing import existing_records
 from undercroft.usecases.paths import readable_database
 
 _STYLES = {

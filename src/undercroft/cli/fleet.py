@@ -13,8 +13,8 @@ from undercroft.cli.fleetoptions import record_option
 from undercroft.cli.options import examples, format_option, screen, show
 from undercroft.cli.render import data
 from undercroft.model.verdict import SubjectKind, Verdict
-from undercroft.usecases.fleet.existing import existing_records
-from undercroft.usecases.fleet.views import FleetRow
+from undercroft.usecases.fleet.views.existing import existing_records
+from undercroft.usecases.fleet.views.values import FleetRow
 
 
 class FailOn(StrEnum):
@@ -141,7 +141,7 @@ def command(
     The record is read, not the machines: `undercroft up` keeps it. START says what a start would meet, READ
     when the disks were last read. Exit code 4: something shown is unknown or was not read whole.
     """
-    from undercroft.usecases.fleet.fleetview import fleet_view  # noqa: PLC0415 - not for --help
+    from undercroft.usecases.fleet.views.fleet import fleet_view  # noqa: PLC0415 - not for --help
 
     wanted = Filter(
         frozenset(map(Verdict, verdicts)), frozenset(map(SubjectKind, kinds)), label, owner, host, name

@@ -5,7 +5,7 @@ import click
 from undercroft.cli.fleetoptions import record_option
 from undercroft.cli.options import examples, format_option, screen, show
 from undercroft.errors import OperationError
-from undercroft.usecases.fleet.existing import existing_records
+from undercroft.usecases.fleet.views.existing import existing_records
 
 
 @click.command(
@@ -33,7 +33,7 @@ def command(name: str, picture: str | None, everything: bool, output_format: str
     What was rolled back branches off. Machines related to it by copies are shown, too. A question mark stands
     where the origin is not certain; docs/LINEAGE.md says what can be told and what cannot.
     """
-    from undercroft.usecases.fleet.lineageview import lineage_view  # noqa: PLC0415 - heavy, not for --help
+    from undercroft.usecases.fleet.views.lineage import lineage_view  # noqa: PLC0415 - heavy, not for --help
 
     with existing_records(database) as records, records.reading() as record:
         machine, tree = lineage_view(record, name)

@@ -23,8 +23,8 @@ from undercroft.model.domain import Ownership
 from undercroft.model.fleet import MachineRecord
 from undercroft.ports.fleet import FleetHypervisor
 from undercroft.ports.records import Records
-from undercroft.usecases.fleet.existing import existing_records
-from undercroft.usecases.fleet.mending import Ownerships, change_ownership, mend_genid
+from undercroft.usecases.fleet.orders.mending import Ownerships, change_ownership, mend_genid
+from undercroft.usecases.fleet.views.existing import existing_records
 
 _GENID = "genid"
 _NEVER = "never"
@@ -91,7 +91,7 @@ def command(
     The changes (--mend, --owner, --label, --expires, --template) go into libvirt's definition, after a
     question, and into the log. Exit code 4: a state of it is unknown or was not read whole.
     """
-    from undercroft.usecases.fleet.machineview import find_machine, machine_view  # noqa: PLC0415
+    from undercroft.usecases.fleet.views.machine import find_machine, machine_view  # noqa: PLC0415
 
     kept = tuple(label for label in labels if label) if labels else None
     change = _Change(mend is not None, Ownerships(owner, kept, expires, template))

@@ -39,7 +39,7 @@ def check(paths: tuple[Path, ...]) -> int:
     from undercroft.cli.render.verdicts import render_policy  # noqa: PLC0415 - not needed for --help
     from undercroft.firewall import reading as firewall  # noqa: PLC0415
     from undercroft.steady import reading  # noqa: PLC0415
-    from undercroft.usecases.fleet.policyfile import read_texts  # noqa: PLC0415
+    from undercroft.usecases.fleet.verdicts.policyfile import read_texts  # noqa: PLC0415
 
     today = datetime.now(UTC).date()
     texts = [text for path in paths for text in read_texts(path)]
@@ -70,8 +70,8 @@ def explain(reference: str, output_format: str, verbose: bool, database: str) ->
 
     Exit code 4: the verdict is unknown.
     """
-    from undercroft.usecases.fleet.existing import existing_records  # noqa: PLC0415 - not needed for --help
-    from undercroft.usecases.fleet.explain import explain as explained_by  # noqa: PLC0415
+    from undercroft.usecases.fleet.verdicts.explain import explain as explained_by  # noqa: PLC0415
+    from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415 - not needed for --help
 
     with existing_records(database) as records, records.reading() as record:
         explained = explained_by(record, reference)

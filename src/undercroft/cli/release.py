@@ -37,9 +37,9 @@ def command(
     if not reason.strip():
         raise click.UsageError("--reason says why, for the record")
     from undercroft.adapters import netlink  # noqa: PLC0415 - not for --help
-    from undercroft.usecases.fleet.acting import acting  # noqa: PLC0415
-    from undercroft.usecases.fleet.examine import Order  # noqa: PLC0415
-    from undercroft.usecases.fleet.release import carry_out, check  # noqa: PLC0415
+    from undercroft.usecases.fleet.orders.acting import acting  # noqa: PLC0415
+    from undercroft.usecases.fleet.orders.examine import Order  # noqa: PLC0415
+    from undercroft.usecases.fleet.orders.release import carry_out, check  # noqa: PLC0415
 
     with closing(acting(connect, database)) as scene:
         machine = scene.machine(name)

@@ -45,11 +45,11 @@ def command(
     """
     if removed and not (name and reason.strip()):
         raise click.UsageError("--remove goes with the machine's NAME, and with --reason TEXT for the record")
-    from undercroft.usecases.fleet.examine import Order  # noqa: PLC0415 - not for --help
-    from undercroft.usecases.fleet.existing import existing_records  # noqa: PLC0415
+    from undercroft.usecases.fleet.orders.examine import Order  # noqa: PLC0415 - not for --help
+    from undercroft.usecases.fleet.orders.retention import chosen, remove, review  # noqa: PLC0415
     from undercroft.usecases.fleet.places import Places  # noqa: PLC0415
-    from undercroft.usecases.fleet.policyfile import read_policy  # noqa: PLC0415
-    from undercroft.usecases.fleet.retention import chosen, remove, review  # noqa: PLC0415
+    from undercroft.usecases.fleet.verdicts.policyfile import read_policy  # noqa: PLC0415
+    from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415
 
     now = datetime.now(UTC)
     with existing_records(database) as records:

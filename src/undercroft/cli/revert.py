@@ -56,9 +56,9 @@ def command(
     """
     if anyway and not reason.strip():
         raise click.UsageError("--anyway goes with --reason TEXT, which goes on record")
-    from undercroft.usecases.fleet.acting import acting  # noqa: PLC0415 - not for --help
-    from undercroft.usecases.fleet.examine import Order  # noqa: PLC0415
-    from undercroft.usecases.fleet.revert import carry_out, check  # noqa: PLC0415
+    from undercroft.usecases.fleet.orders.acting import acting  # noqa: PLC0415 - not for --help
+    from undercroft.usecases.fleet.orders.examine import Order  # noqa: PLC0415
+    from undercroft.usecases.fleet.orders.revert import carry_out, check  # noqa: PLC0415
 
     with closing(acting(connect, database)) as scene:
         machine = scene.machine(name)

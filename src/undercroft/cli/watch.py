@@ -7,7 +7,7 @@ import click
 
 from undercroft.cli.fleetoptions import record_option
 from undercroft.cli.options import NOBODY_READS, examples, format_option, screen, show
-from undercroft.usecases.fleet.existing import existing_records
+from undercroft.usecases.fleet.views.existing import existing_records
 
 POLL_MS = 500
 """Between two looks at the log."""
@@ -41,8 +41,8 @@ def command(output_format: str, since: int | None, last: int | None, machine: st
     if since is not None and last is not None:
         raise click.UsageError("give --since or --last, not both")
     from undercroft.cli.render import watch as lines  # noqa: PLC0415 - not for --help
-    from undercroft.usecases.fleet.follow import follow  # noqa: PLC0415
-    from undercroft.usecases.fleet.machineview import find_machine  # noqa: PLC0415
+    from undercroft.usecases.fleet.views.follow import follow  # noqa: PLC0415
+    from undercroft.usecases.fleet.views.machine import find_machine  # noqa: PLC0415
 
     terminal, day = screen(), ""
     with existing_records(database) as records:

@@ -9,10 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from undercroft.model.domain import Domain, Power, Survey
+from undercroft.model.domain import Domain, Survey
 from undercroft.model.execution import Execution, Origin
-
-RUNNING = frozenset({Power.RUNNING, Power.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ def _writers(domains: Iterable[Domain]) -> Mapping[str, list[Domain]]:
     """Return the running machines that may write to each top image, without those that are meant to."""
     users: dict[str, list[Domain]] = defaultdict(list)
     for domain in domains:
-        if domain.power in RUNNING:
+        if domain.power.has_process:
             paths = {
                 disk.path for disk in domain.disks if disk.path and not disk.readonly and not disk.shareable
             }

@@ -82,6 +82,11 @@ class Power(StrEnum):
     SAVED = "saved"
     CRASHED = "crashed"
 
+    @property
+    def has_process(self) -> bool:
+        """True while QEMU runs, also for a machine that is paused."""
+        return self in {Power.RUNNING, Power.PAUSED}
+
 
 @dataclass(frozen=True, slots=True)
 class Interface:

@@ -18,7 +18,7 @@ from memoryrecords import MemoryRecords
 from undercroft.agent import admissionserver
 from undercroft.ports.records import Records
 from undercroft.store.fleet.records import open_records
-from undercroft.usecases.fleet import admission, network, starting
+from undercroft.usecases.fleet.starts import admission, network, starting
 
 FILES = (
     (admissionserver, "read_event"),

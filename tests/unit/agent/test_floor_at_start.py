@@ -1,4 +1,4 @@
-"""A machine that was patched while it was off counts as patched from its start on, before anything reads it again."""
+"""A machine that was patched while it was off counts as patched from its start on, not from the next read."""
 
 import asyncio
 from pathlib import Path

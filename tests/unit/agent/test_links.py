@@ -13,7 +13,7 @@ from undercroft.agent.links import Links
 from undercroft.errors import NotFoundError, OperationError
 from undercroft.model.execution import Execution, Origin
 from undercroft.model.fleet import HeldTap, Hold
-from undercroft.usecases.fleet.network import let_go, reopen
+from undercroft.usecases.fleet.starts.network import let_go, reopen
 
 OTHER = "0a0b0c0d-0000-4000-8000-000000000002"
 EID = "e1" * 16

@@ -14,8 +14,8 @@ from undercroft.cli.fleet import FailOn, Filter, exit_code
 from undercroft.cli.program import run
 from undercroft.model.verdict import SubjectKind, Verdict
 from undercroft.store.fleet.records import open_records
-from undercroft.usecases.fleet.fleetview import fleet_view
-from undercroft.usecases.fleet.views import FleetRow
+from undercroft.usecases.fleet.views.fleet import fleet_view
+from undercroft.usecases.fleet.views.values import FleetRow
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from undercroft.model.job import FileEntry
 from undercroft.model.report import ScanReport, StateReport
 from undercroft.model.schema import Json, encode
 from undercroft.model.verdict import SubjectKind, Verdict
-from undercroft.usecases.fleet.views import FleetRow, FleetView, MachineView
+from undercroft.usecases.fleet.views.values import FleetRow, FleetView, MachineView
 
 _MESSAGES = frozenset(
     {

@@ -14,7 +14,7 @@ from undercroft.cli.render.escape import cell_width, escape
 from undercroft.cli.render.page import GAP, Keep, Page, Span, Spans, cut, span
 from undercroft.cli.render.terminal import Style, Terminal
 from undercroft.model.verdict import SubjectKind
-from undercroft.usecases.fleet.views import FleetRow, FleetView
+from undercroft.usecases.fleet.views.values import FleetRow, FleetView
 
 _HEADINGS = {
     SubjectKind.MACHINE: "MACHINE",

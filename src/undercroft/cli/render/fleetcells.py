@@ -9,7 +9,7 @@ from undercroft.cli.render.page import Span, cut
 from undercroft.cli.render.terminal import Style, Terminal
 from undercroft.model.domain import Power
 from undercroft.model.verdict import Action, Verdict
-from undercroft.usecases.fleet.views import FleetRow, Network
+from undercroft.usecases.fleet.views.values import FleetRow, Network
 
 VERDICT_STYLES = {
     Verdict.QUARANTINED: Style.WORST,

@@ -13,7 +13,7 @@ from undercroft.cli.render.terminal import Style, Terminal
 from undercroft.model.execution import Execution
 from undercroft.model.finding import Severity
 from undercroft.model.verdict import Decision, Outcome, RuleResult
-from undercroft.usecases.fleet.views import Counts, MachineView, Network, StateView
+from undercroft.usecases.fleet.views.values import Counts, MachineView, Network, StateView
 
 LISTED = 8
 """What a section names before it says "and N more"; -v lists all."""

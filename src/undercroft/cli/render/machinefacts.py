@@ -6,7 +6,7 @@ from undercroft.cli.render import fleetcells, words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.page import Page, span
 from undercroft.cli.render.terminal import Style
-from undercroft.usecases.fleet.views import CredentialsView, InterfaceView, MachineView, Network
+from undercroft.usecases.fleet.views.values import CredentialsView, InterfaceView, MachineView, Network
 
 
 def facts(page: Page, view: MachineView) -> None:

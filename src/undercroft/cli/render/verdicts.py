@@ -11,7 +11,7 @@ from undercroft.cli.render.terminal import Style, Terminal
 from undercroft.model.verdict import Action, Outcome, RuleResult
 from undercroft.steady.durations import words as span_words
 from undercroft.steady.policy import Policy, Settings, Waiver
-from undercroft.usecases.fleet.explain import Explained
+from undercroft.usecases.fleet.verdicts.explain import Explained
 
 LISTED = 10
 """Items that a rule shows before it says how many more there are; -v lists all."""

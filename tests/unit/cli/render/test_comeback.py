@@ -28,8 +28,8 @@ from undercroft.model.comeback import (
 from undercroft.model.report import CURRENT
 from undercroft.model.retention import KeptKey, KeptSecret
 from undercroft.steady.policy import Policy, Setting, Settings
-from undercroft.usecases.fleet.release import check as check_release
-from undercroft.usecases.fleet.retention import review
+from undercroft.usecases.fleet.orders.release import check as check_release
+from undercroft.usecases.fleet.orders.retention import review
 
 SCHEMAS = Path(__file__).parents[4] / "docs/schema"
 WIDE, NARROW = Terminal(100), Terminal(60)

@@ -12,8 +12,8 @@ from undercroft.cli.render.escape import cell_width
 from undercroft.cli.render.fleet import render_fleet
 from undercroft.cli.render.terminal import Terminal
 from undercroft.model.verdict import SubjectKind, Verdict
-from undercroft.usecases.fleet.fleetview import fleet_view
-from undercroft.usecases.fleet.views import FleetRow, FleetView
+from undercroft.usecases.fleet.views.fleet import fleet_view
+from undercroft.usecases.fleet.views.values import FleetRow, FleetView
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from memoryrecords import MemoryRecords
 
 from undercroft.cli.render import data
 from undercroft.cli.render.escape import unescape
-from undercroft.usecases.fleet.fleetview import fleet_view
-from undercroft.usecases.fleet.machineview import machine_view
-from undercroft.usecases.fleet.views import FleetView, MachineView
+from undercroft.usecases.fleet.views.fleet import fleet_view
+from undercroft.usecases.fleet.views.machine import machine_view
+from undercroft.usecases.fleet.views.values import FleetView, MachineView
 
 SCHEMAS = Path(__file__).parents[4] / "docs/schema"
 View = Callable[[str], MachineView]

@@ -12,8 +12,8 @@ from memoryrecords import MemoryRecords
 from undercroft.cli.render.escape import cell_width
 from undercroft.cli.render.machine import render_machine
 from undercroft.cli.render.terminal import Terminal
-from undercroft.usecases.fleet.machineview import machine_view
-from undercroft.usecases.fleet.views import MachineView
+from undercroft.usecases.fleet.views.machine import machine_view
+from undercroft.usecases.fleet.views.values import MachineView
 
 View = Callable[[str], MachineView]
 

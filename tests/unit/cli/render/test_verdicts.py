@@ -9,7 +9,7 @@ from undercroft.cli.render.terminal import Terminal
 from undercroft.cli.render.verdicts import render_explanation, render_policy
 from undercroft.steady.facts import Facts
 from undercroft.steady.rules import RULES
-from undercroft.usecases.fleet.explain import Explained
+from undercroft.usecases.fleet.verdicts.explain import Explained
 
 PIPE = Terminal()
 POLICY = "version: 1\ndefaults:\n  drifting: quarantine\n"

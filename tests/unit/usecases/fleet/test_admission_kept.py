@@ -11,7 +11,7 @@ from memoryrecords import MemoryRecords
 
 from undercroft.adapters.hookfiles import prepare_folders
 from undercroft.model.verdict import Action, Decision, Judgement, Verdict
-from undercroft.usecases.fleet.admission import AGENT, Means, follow_judgement, keep_decision
+from undercroft.usecases.fleet.starts.admission import AGENT, Means, follow_judgement, keep_decision
 
 UUID = "6d0f5d5e-0000-4000-8000-000000000001"
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

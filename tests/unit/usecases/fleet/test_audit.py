@@ -11,8 +11,8 @@ from memoryrecords import MemoryRecords
 from undercroft.assurance.auditheads import public_key
 from undercroft.errors import InputError, NotFoundError, StateError
 from undercroft.model.audit import SignedHead
-from undercroft.usecases.fleet import audit
-from undercroft.usecases.fleet.headfile import existing_key, locked_heads, own_key, read_heads
+from undercroft.usecases.fleet.audit import audit
+from undercroft.usecases.fleet.audit.headfile import existing_key, locked_heads, own_key, read_heads
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

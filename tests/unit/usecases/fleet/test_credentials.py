@@ -10,8 +10,8 @@ from undercroft.model.credentials import Account, Credentials
 from undercroft.model.disk import Snapshot
 from undercroft.model.fleet import FileIdentity
 from undercroft.model.job import ProvenCredentials, ProvenReads, Replayed
-from undercroft.usecases.fleet import credentials
-from undercroft.usecases.fleet.credentials import CredentialsMemory
+from undercroft.usecases.fleet.reading import credentials
+from undercroft.usecases.fleet.reading.credentials import CredentialsMemory
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.states import State
 

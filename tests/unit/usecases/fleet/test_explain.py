@@ -11,7 +11,7 @@ from undercroft.errors import InputError, NotFoundError
 from undercroft.model.verdict import SubjectKind, Verdict
 from undercroft.ports.records import Records
 from undercroft.store.fleet.records import open_records
-from undercroft.usecases.fleet.explain import explain
+from undercroft.usecases.fleet.verdicts.explain import explain
 
 
 @pytest.fixture(scope="module")

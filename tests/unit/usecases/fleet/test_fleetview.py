@@ -12,8 +12,8 @@ from memoryrecords import MemoryRecords
 from undercroft.model.domain import Survey
 from undercroft.model.verdict import Action, Outcome, SubjectKind, Verdict
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.fleetview import fleet_view
-from undercroft.usecases.fleet.views import QUIET, FleetRow, FleetView, Network
+from undercroft.usecases.fleet.views.fleet import fleet_view
+from undercroft.usecases.fleet.views.values import QUIET, FleetRow, FleetView, Network
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import reports
 from fleetdata import NOW, WEB01
 from memoryrecords import MemoryRecords
 
-from undercroft.usecases.fleet.follow import follow
+from undercroft.usecases.fleet.views.follow import follow
 
 
 class StopError(Exception):

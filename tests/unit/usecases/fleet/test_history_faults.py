@@ -10,7 +10,7 @@ from memoryrecords import MemoryRecords
 from undercroft.model.domain import DomainSnapshot
 from undercroft.model.execution import Origin
 from undercroft.ports.fleet import Happening
-from undercroft.usecases.fleet.historystates import snapshot_seen, snapshots_listed
+from undercroft.usecases.fleet.history.states import snapshot_seen, snapshots_listed
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from undercroft.model.execution import Origin
 from undercroft.model.fleet import Scan
 from undercroft.model.verdict import Subject, SubjectKind
 from undercroft.ports.fleet import Happening
-from undercroft.usecases.fleet.historyfacts import Looked
-from undercroft.usecases.fleet.historystates import image_seen
+from undercroft.usecases.fleet.history.facts import Looked
+from undercroft.usecases.fleet.history.states import image_seen
 
 
 @pytest.fixture

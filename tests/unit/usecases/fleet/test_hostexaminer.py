@@ -15,14 +15,14 @@ from undercroft.model.domain import Domain, Power, Survey
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Outcome, Subject
 from undercroft.steady.policy import Policy, Setting, Settings
-from undercroft.usecases.fleet.acting import Scene as HostScene
-from undercroft.usecases.fleet.advising import Advice
-from undercroft.usecases.fleet.examine import keep_floor
-from undercroft.usecases.fleet.hostexaminer import HostExaminer
+from undercroft.usecases.fleet.orders.acting import Scene as HostScene
+from undercroft.usecases.fleet.orders.examine import keep_floor
+from undercroft.usecases.fleet.orders.hostexaminer import HostExaminer
+from undercroft.usecases.fleet.orders.revert import check
 from undercroft.usecases.fleet.places import Places
-from undercroft.usecases.fleet.reading import How, Reading
-from undercroft.usecases.fleet.revert import check
-from undercroft.usecases.fleet.scanning import Scanned
+from undercroft.usecases.fleet.reading.layers import How, Reading
+from undercroft.usecases.fleet.reading.scanning import Scanned
+from undercroft.usecases.fleet.verdicts.advising import Advice
 from undercroft.usecases.target import MachineTarget
 
 ADVICE = Advice(

@@ -19,7 +19,7 @@ from undercroft.model.domain import (
     Survey,
 )
 from undercroft.usecases.chain import UnreadError
-from undercroft.usecases.fleet.hostfiles import HostFiles
+from undercroft.usecases.fleet.reading.hostfiles import HostFiles
 from undercroft.usecases.target import NamedFile
 
 

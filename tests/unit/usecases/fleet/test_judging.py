@@ -12,10 +12,10 @@ from recordvalues import NOW, domain, identity, inventory, later, reads, scan, s
 from undercroft.model.fleet import Floor, FloorEntry, Hold
 from undercroft.model.verdict import Judgement, SubjectKind, Verdict
 from undercroft.steady.policy import Policy
-from undercroft.usecases.fleet import judging
-from undercroft.usecases.fleet.advising import Advisor
-from undercroft.usecases.fleet.judging import Judging
-from undercroft.usecases.fleet.policyfile import PolicyKeeper
+from undercroft.usecases.fleet.verdicts import judging
+from undercroft.usecases.fleet.verdicts.advising import Advisor
+from undercroft.usecases.fleet.verdicts.judging import Judging
+from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
 
 POLICY = "version: 1\ndefaults: {drifting: quarantine, unknown: refuse}\n"
 

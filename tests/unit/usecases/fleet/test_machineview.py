@@ -13,8 +13,8 @@ from undercroft.errors import InputError, NotFoundError
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Survey
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.machineview import find_machine, machine_view
-from undercroft.usecases.fleet.views import MachineView, Network
+from undercroft.usecases.fleet.views.machine import find_machine, machine_view
+from undercroft.usecases.fleet.views.values import MachineView, Network
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from memoryrecords import MemoryRecords
 from undercroft.errors import NotFoundError, OperationError, StateError
 from undercroft.model.domain import Ownership
 from undercroft.model.fleet import MachineRecord
-from undercroft.usecases.fleet.mending import Ownerships, change_ownership, mend_genid
+from undercroft.usecases.fleet.orders.mending import Ownerships, change_ownership, mend_genid
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from undercroft.errors import InputError, NotFoundError, OperationError
 from undercroft.model.verdict import Action
 from undercroft.steady.policy import Policy
-from undercroft.usecases.fleet.policyfile import PolicyKeeper, read_policy, read_texts
+from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper, read_policy, read_texts
 
 TODAY = date(2026, 3, 7)
 REFUSE = "version: 1\ndefaults: {drifting: refuse}\n"

@@ -10,8 +10,8 @@ from comebackdata import NOW, PATCHED, UNPATCHED, UUID, Scene, look
 from undercroft.errors import DeniedError, InputError, OperationError, StateError
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Outcome, RuleResult
-from undercroft.usecases.fleet.examine import RELEASE_VALID, Order
-from undercroft.usecases.fleet.release import carry_out, check
+from undercroft.usecases.fleet.orders.examine import RELEASE_VALID, Order
+from undercroft.usecases.fleet.orders.release import carry_out, check
 
 
 @pytest.fixture

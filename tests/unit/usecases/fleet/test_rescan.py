@@ -7,10 +7,10 @@ from undercroft.errors import UndercroftError
 from undercroft.model.disk import Snapshot
 from undercroft.model.domain import ChainEntry, DiskKind, Domain, DomainDisk, Power, Survey
 from undercroft.model.verdict import Subject
-from undercroft.usecases.fleet.hostfiles import HostFiles
-from undercroft.usecases.fleet.reading import How, Reading
-from undercroft.usecases.fleet.rescan import MAX_OWN_SNAPSHOTS, scan_stopped
-from undercroft.usecases.fleet.scanning import Scanned
+from undercroft.usecases.fleet.reading.hostfiles import HostFiles
+from undercroft.usecases.fleet.reading.layers import How, Reading
+from undercroft.usecases.fleet.reading.rescan import MAX_OWN_SNAPSHOTS, scan_stopped
+from undercroft.usecases.fleet.reading.scanning import Scanned
 from undercroft.usecases.target import MachineTarget
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

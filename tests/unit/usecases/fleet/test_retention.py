@@ -12,8 +12,8 @@ from undercroft.model.credentials import Credentials, Secret
 from undercroft.model.domain import DomainSnapshot, Survey
 from undercroft.model.fleet import Scan
 from undercroft.steady.policy import Policy, Setting, Settings
-from undercroft.usecases.fleet.examine import Order
-from undercroft.usecases.fleet.retention import chosen, remove, review
+from undercroft.usecases.fleet.orders.examine import Order
+from undercroft.usecases.fleet.orders.retention import chosen, remove, review
 
 POLICY = Policy(Settings(snapshots_max_age=Setting(timedelta(days=90), "policy.yaml:2")))
 CHILD = DomainSnapshot("later", BEFORE.name, BEFORE.created_at_s + 60, "running", "internal")

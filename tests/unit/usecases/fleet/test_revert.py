@@ -25,8 +25,8 @@ from undercroft.model.domain import Power
 from undercroft.model.report import CURRENT
 from undercroft.model.schema import encode
 from undercroft.model.verdict import Action, Outcome, RuleResult, Verdict
-from undercroft.usecases.fleet.examine import Order
-from undercroft.usecases.fleet.revert import carry_out
+from undercroft.usecases.fleet.orders.examine import Order
+from undercroft.usecases.fleet.orders.revert import carry_out
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from undercroft.model.domain import (
     SnapshotDisk,
 )
 from undercroft.model.report import CURRENT
-from undercroft.usecases.fleet.snapshotdisks import whereabouts
+from undercroft.usecases.fleet.reading.snapshotdisks import whereabouts
 
 TOP, MIDDLE, BASE = (ChainEntry(f"/images/{name}.qcow2", "qcow2") for name in ("top", "middle", "base"))
 DISK = DomainDisk("vda", "disk", DiskKind.FILE, TOP.path, "qcow2", (MIDDLE, BASE))

@@ -14,10 +14,10 @@ from undercroft.model.job import DiskInput
 from undercroft.model.schema import encode
 from undercroft.model.verdict import Action
 from undercroft.steady.policy import Settings, Unenforceable
-from undercroft.usecases.fleet.checkup import Check, Health, Host, Look
-from undercroft.usecases.fleet.doctorhost import HOST_LOOKS
-from undercroft.usecases.fleet.facts import domain_target, unholdable
-from undercroft.usecases.fleet.headfile import read_heads
+from undercroft.usecases.fleet.audit.headfile import read_heads
+from undercroft.usecases.fleet.doctor.checkup import Check, Health, Host, Look
+from undercroft.usecases.fleet.doctor.host import HOST_LOOKS
+from undercroft.usecases.fleet.verdicts.facts import domain_target, unholdable
 
 _MAX_NAMES = 12
 

@@ -18,7 +18,7 @@ from undercroft.errors import InputError, NotFoundError, OperationError, StateEr
 from undercroft.model.audit import AuditEntry, SignedHead
 from undercroft.model.schema import decode, encode
 from undercroft.ports.records import Record, Records
-from undercroft.usecases.fleet.headfile import locked_heads, own_key
+from undercroft.usecases.fleet.audit.headfile import locked_heads, own_key
 
 MAX_LINE_BYTES = 1 << 20
 _PAGE = 1000

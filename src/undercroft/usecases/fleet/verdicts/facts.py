@@ -9,15 +9,13 @@ from dataclasses import dataclass, field, replace
 from undercroft.errors import NotFoundError
 from undercroft.lineage.floor import returning, unproven
 from undercroft.model.comeback import Returning
-from undercroft.model.domain import Domain, Interface, Power
+from undercroft.model.domain import Domain, Interface
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import Floor, FloorEntry, Hold, MachineRecord, Scan
 from undercroft.model.verdict import Subject, SubjectKind
 from undercroft.ports.records import Record
 from undercroft.steady.facts import Facts, FixesSeen
 from undercroft.steady.policy import Target
-
-_ACTIVE = frozenset({Power.RUNNING, Power.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ def of_domain(facts: Facts, domain: Domain, holds: Mapping[str, Hold]) -> Facts:
         or any(snapshot.memory != "no" for snapshot in domain.snapshots),
         unholdable=unholdable(domain.interfaces),
         in_quarantine=is_current and hold is not None and not hold.pending,
-        running=is_current and domain.power in _ACTIVE,
+        running=is_current and domain.power.has_process,
     )
 
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from undercroft.lineage.alarms import RUNNING, Alarm, alarms
+from undercroft.lineage.alarms import Alarm, alarms
 from undercroft.lineage.start import StartFacts
 from undercroft.model.domain import Domain, Survey
 from undercroft.model.execution import Execution, Origin
 from undercroft.model.fleet import MachineRecord
 from undercroft.model.schema import Json
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.historyfacts import FOUND, RAN, concluded, end, own
-from undercroft.usecases.fleet.historystates import snapshots_listed
+from undercroft.usecases.fleet.history.facts import FOUND, RAN, concluded, end, own
+from undercroft.usecases.fleet.history.states import snapshots_listed
 
 _PREPARING = timedelta(minutes=10)
 """A machine that was prepared may be off in a survey for as long as its hooks, and its RAM, take."""
@@ -33,7 +33,7 @@ def surveyed(record: Record, survey: Survey) -> tuple[Alarm, ...]:
         for execution in record.live_executions()
         if execution.host == survey.host and execution.started_at <= survey.taken_at
     }
-    running = {domain.uuid: domain for domain in survey.domains if domain.power in RUNNING}
+    running = {domain.uuid: domain for domain in survey.domains if domain.power.has_process}
     for execution in live.values():
         if execution.machine not in running and not _preparing(execution, survey):
             end(record, execution, "lost", survey.taken_at)

@@ -13,7 +13,7 @@ from datetime import datetime
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.releases import known_release
 from undercroft.errors import BusyError
-from undercroft.model.domain import Domain, Power, Survey
+from undercroft.model.domain import Domain, Survey
 from undercroft.model.finding import Assessment, FixState
 from undercroft.model.fleet import Floor, MachineRecord, Scan
 from undercroft.model.inventory import Inventory
@@ -25,20 +25,18 @@ from undercroft.ports.records import Record, Records
 from undercroft.steady.facts import Facts, FixesSeen
 from undercroft.steady.judge import Judge
 from undercroft.steady.policy import DEFAULT, Policy
-from undercroft.usecases.fleet.advising import Advice, Advisor
-from undercroft.usecases.fleet.examine import Look, against_floor
-from undercroft.usecases.fleet.facts import below_words, domain_target, of_domain
-from undercroft.usecases.fleet.hostfiles import HostFiles
-from undercroft.usecases.fleet.reading import LayerReader
-from undercroft.usecases.fleet.revert import HELD_AGAIN_S, HELD_TRIES, named_snapshot
-from undercroft.usecases.fleet.scanning import Scanned, Scanner
-from undercroft.usecases.fleet.snapshotdisks import Whereabouts, whereabouts
+from undercroft.usecases.fleet.orders.examine import Look, against_floor
+from undercroft.usecases.fleet.orders.revert import HELD_AGAIN_S, HELD_TRIES, named_snapshot
+from undercroft.usecases.fleet.reading.hostfiles import HostFiles
+from undercroft.usecases.fleet.reading.layers import LayerReader
+from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner
+from undercroft.usecases.fleet.reading.snapshotdisks import Whereabouts, whereabouts
 from undercroft.usecases.fleet.subjects import domain_subjects, snapshot_subject
+from undercroft.usecases.fleet.verdicts.advising import Advice, Advisor
+from undercroft.usecases.fleet.verdicts.facts import below_words, domain_target, of_domain
 
 Hold = Callable[[Domain], AbstractContextManager[PointInTime]]
 """Holds a running machine's disks at one point in time (`ports.hypervisor.Hypervisor.point_in_time`)."""
-
-_LIVE = frozenset({Power.RUNNING, Power.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class HostExaminer:
         asked = Subject(subject.key, subject.kind, subject.name, subject.host, subject.machine, place.state)
         files = HostFiles(self.survey, self.policy.backing)
         with ExitStack() as stack:
-            still = self._held(stack, domain) if place.own and domain.power in _LIVE else None
+            still = self._held(stack, domain) if place.own and domain.power.has_process else None
             scanned = self.scanner.scan(files.target_for(place.domain, still), asked, credentials=True)
         return self._look(scanned)
 

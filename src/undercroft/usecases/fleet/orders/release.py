@@ -19,7 +19,7 @@ from undercroft.model.schema import Json
 from undercroft.model.verdict import Action
 from undercroft.ports.records import Record, Records
 from undercroft.ports.taps import Taps
-from undercroft.usecases.fleet.examine import (
+from undercroft.usecases.fleet.orders.examine import (
     INTENT_VALID,
     RELEASE_VALID,
     Examiner,
@@ -32,7 +32,7 @@ from undercroft.usecases.fleet.examine import (
     stands_below,
     unproven_sentence,
 )
-from undercroft.usecases.fleet.network import reopen
+from undercroft.usecases.fleet.starts.network import reopen
 
 KIND = "release"
 _REASONS_SHOWN = 3

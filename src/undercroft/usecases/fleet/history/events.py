@@ -17,7 +17,7 @@ from undercroft.model.domain import Domain, DomainSnapshot
 from undercroft.model.execution import Execution, Origin
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.historyfacts import (
+from undercroft.usecases.fleet.history.facts import (
     ENDINGS,
     FOUND,
     RAN,
@@ -27,7 +27,7 @@ from undercroft.usecases.fleet.historyfacts import (
     put,
     reverted_to,
 )
-from undercroft.usecases.fleet.historystates import end_withdrawn, snapshots_listed
+from undercroft.usecases.fleet.history.states import end_withdrawn, snapshots_listed
 
 _LATE = timedelta(minutes=2)
 """How long after its hook an event of libvirt may arrive."""

@@ -21,7 +21,7 @@ from undercroft.model.domain import Domain, DomainSnapshot
 from undercroft.model.execution import Execution, Fingerprint, RecordedState, SaveImage, StateKind
 from undercroft.model.fleet import FileIdentity
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.historyfacts import own
+from undercroft.usecases.fleet.history.facts import own
 
 _SECOND = timedelta(seconds=1)
 """libvirt cuts the time of a snapshot to seconds."""

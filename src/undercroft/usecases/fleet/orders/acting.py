@@ -21,10 +21,10 @@ from undercroft.model.domain import Survey
 from undercroft.model.fleet import MachineRecord
 from undercroft.ports.fleet import FleetHypervisor
 from undercroft.ports.records import Records
-from undercroft.usecases.fleet.examine import Examiner
-from undercroft.usecases.fleet.hostexaminer import Sources, host_examiner
+from undercroft.usecases.fleet.orders.examine import Examiner
+from undercroft.usecases.fleet.orders.hostexaminer import Sources, host_examiner
 from undercroft.usecases.fleet.places import Places
-from undercroft.usecases.fleet.policyfile import read_policy
+from undercroft.usecases.fleet.verdicts.policyfile import read_policy
 from undercroft.usecases.paths import readable_database
 from undercroft.usecases.session import start_reader
 

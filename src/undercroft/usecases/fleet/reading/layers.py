@@ -32,7 +32,7 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.job import ProvenReads
 from undercroft.ports.reader import Reader
 from undercroft.usecases.copies import Copies
-from undercroft.usecases.fleet.credentials import CredentialsMemory
+from undercroft.usecases.fleet.reading.credentials import CredentialsMemory
 from undercroft.usecases.identity import Inspections, same_file
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.states import State

@@ -19,7 +19,7 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.verdict import Action, Judgement, Outcome
 from undercroft.ports.records import Records
 from undercroft.steady.rules import FLOOR
-from undercroft.usecases.fleet.floors import put_raised
+from undercroft.usecases.fleet.verdicts.floors import put_raised
 
 INTENT_VALID = timedelta(minutes=5)
 """How long an order waits for the start that it is about."""

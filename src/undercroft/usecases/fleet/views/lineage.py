@@ -7,7 +7,7 @@ from undercroft.lineage.tree import Tree, build
 from undercroft.model.execution import Execution, RecordedState, StateKind
 from undercroft.model.fleet import MachineRecord
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.machineview import find_machine
+from undercroft.usecases.fleet.views.machine import find_machine
 
 _MAX_DECISIONS = 20_000
 """The latest ones; of what lies further back the tree shows no answer."""

@@ -21,10 +21,10 @@ from undercroft.model.verdict import SubjectKind
 from undercroft.ports.fleet import FleetHypervisor
 from undercroft.ports.records import Record, Records
 from undercroft.steady.policy import Policy
-from undercroft.usecases.fleet.examine import Order
-from undercroft.usecases.fleet.facts import domain_target
-from undercroft.usecases.fleet.revert import named_snapshot
+from undercroft.usecases.fleet.orders.examine import Order
+from undercroft.usecases.fleet.orders.revert import named_snapshot
 from undercroft.usecases.fleet.subjects import snapshot_key, state_key
+from undercroft.usecases.fleet.verdicts.facts import domain_target
 
 KIND = "retention"
 

@@ -37,7 +37,7 @@ from undercroft.model.verdict import Action
 from undercroft.ports.fleet import FleetHypervisor
 from undercroft.ports.records import Records
 from undercroft.steady.judge import strongest
-from undercroft.usecases.fleet.examine import (
+from undercroft.usecases.fleet.orders.examine import (
     INTENT_VALID,
     Examiner,
     Look,
@@ -50,7 +50,7 @@ from undercroft.usecases.fleet.examine import (
     stands_below,
     unproven_sentence,
 )
-from undercroft.usecases.fleet.snapshotdisks import unnameable
+from undercroft.usecases.fleet.reading.snapshotdisks import unnameable
 
 KIND = "revert"
 HELD_AGAIN_S = 0.5

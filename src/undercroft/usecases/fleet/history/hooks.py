@@ -17,8 +17,8 @@ from dataclasses import replace
 from undercroft.lineage.restored import save_key
 from undercroft.model.execution import Execution, HookEvent, Origin, RecordedState, SaveImage, StateKind
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.historyevents import machine_event
-from undercroft.usecases.fleet.historyfacts import (
+from undercroft.usecases.fleet.history.events import machine_event
+from undercroft.usecases.fleet.history.facts import (
     ENDINGS,
     NOT_LOOKED,
     RAN,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from undercroft.lineage.alarms import alarms
-from undercroft.model.domain import Domain, Ownership, Power, Survey
+from undercroft.model.domain import Domain, Ownership, Survey
 from undercroft.model.execution import Execution
 from undercroft.model.fleet import Hold, MachineRecord, Scan
 from undercroft.model.report import CURRENT
@@ -17,7 +17,7 @@ from undercroft.model.verdict import Judgement, Outcome, Subject, SubjectKind, V
 from undercroft.ports.records import Record
 from undercroft.steady.rules import FLOOR
 from undercroft.usecases.fleet.subjects import domain_subjects
-from undercroft.usecases.fleet.views import FleetRow, FleetView, Network
+from undercroft.usecases.fleet.views.values import FleetRow, FleetView, Network
 
 _BADNESS = (Verdict.QUARANTINED, Verdict.UNKNOWN, Verdict.DRIFTING, Verdict.STEADY)
 _KINDS = (SubjectKind.MACHINE, SubjectKind.TEMPLATE, SubjectKind.IMAGE, SubjectKind.SNAPSHOT)
@@ -27,7 +27,6 @@ _PAGE = 1000
 _STOPPED = '"agent":"stopped"'
 """In the canonical body of the agent's last entry before it ends."""
 _DIGITS = re.compile(r"(\d+)")
-_AWAKE = frozenset({Power.RUNNING, Power.PAUSED})
 
 Identities = frozenset[tuple[str, str]]
 """The findings of one software digest: vulnerability and source package."""
@@ -176,7 +175,7 @@ def network_of(domain: Domain, hold: Hold | None) -> Network:
     """Return whether a machine's packets pass."""
     if hold is not None:
         return Network.PENDING if hold.pending else Network.CLOSED
-    return Network.OPEN if domain.power in _AWAKE and domain.interfaces else Network.NONE
+    return Network.OPEN if domain.power.has_process and domain.interfaces else Network.NONE
 
 
 def _not_judged(scan: Scan | None, domain: Domain | None) -> str:
@@ -207,7 +206,7 @@ def _urgency(row: FleetRow) -> tuple[object, ...]:
         _KINDS.index(row.kind),
         not row.alarms,
         _BADNESS.index(row.verdict),
-        row.power not in _AWAKE,
+        row.power is None or not row.power.has_process,
         [(int(part) if part.isdecimal() and part.isascii() else 0, part) for part in _DIGITS.split(row.name)],
         row.host,
     )

@@ -28,14 +28,14 @@ from undercroft.ports.records import Record, Records
 from undercroft.steady.facts import Facts
 from undercroft.steady.judge import Judge
 from undercroft.steady.policy import ConfirmStart
-from undercroft.usecases.fleet import history
-from undercroft.usecases.fleet.advising import Advisor
-from undercroft.usecases.fleet.historyfacts import Looked, moment
-from undercroft.usecases.fleet.hookdomain import VolumePaths, hooked_domain
-from undercroft.usecases.fleet.hostfiles import HostFiles
-from undercroft.usecases.fleet.judging import Basis, Judging, machine_record
-from undercroft.usecases.fleet.scanning import Scanned, Scanner, has_memory_snapshots, put_scanned
+from undercroft.usecases.fleet.history import hooks as history
+from undercroft.usecases.fleet.history.facts import Looked, moment
+from undercroft.usecases.fleet.reading.hostfiles import HostFiles
+from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner, has_memory_snapshots, put_scanned
+from undercroft.usecases.fleet.starts.hookdomain import VolumePaths, hooked_domain
 from undercroft.usecases.fleet.subjects import machine_key, snapshot_subject
+from undercroft.usecases.fleet.verdicts.advising import Advisor
+from undercroft.usecases.fleet.verdicts.judging import Basis, Judging, machine_record
 
 REVERT = "revert"
 AGENT = "agent"

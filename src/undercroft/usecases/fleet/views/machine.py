@@ -14,8 +14,8 @@ from undercroft.model.finding import Assessment, FixState, Severity
 from undercroft.model.fleet import Hold, MachineRecord, Scan
 from undercroft.model.verdict import Verdict
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.fleetview import Facts, machine_rows, network_of, snapshots_of
-from undercroft.usecases.fleet.views import (
+from undercroft.usecases.fleet.views.fleet import Facts, machine_rows, network_of, snapshots_of
+from undercroft.usecases.fleet.views.values import (
     Counts,
     CredentialsView,
     DiskView,

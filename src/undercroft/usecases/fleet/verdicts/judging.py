@@ -19,8 +19,8 @@ from undercroft.ports.records import Record, Records
 from undercroft.steady.facts import Facts, FixesSeen
 from undercroft.steady.judge import Judge
 from undercroft.steady.policy import Policy
-from undercroft.usecases.fleet.advising import Advice, assess_all
-from undercroft.usecases.fleet.facts import Known, facts_of
+from undercroft.usecases.fleet.verdicts.advising import Advice, assess_all
+from undercroft.usecases.fleet.verdicts.facts import Known, facts_of
 
 _ONE_BY_ONE = 64
 """Up to so many subjects are asked for singly: a record of many thousands is then not read for them."""

@@ -19,10 +19,10 @@ from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Subject, SubjectKind
 from undercroft.ports.hypervisor import PointInTime
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet import historystates
-from undercroft.usecases.fleet.hostfiles import HostFiles
-from undercroft.usecases.fleet.scanning import Scanned, Scanner, put_scanned
-from undercroft.usecases.fleet.snapshotdisks import whereabouts
+from undercroft.usecases.fleet.history import states as historystates
+from undercroft.usecases.fleet.reading.hostfiles import HostFiles
+from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner, put_scanned
+from undercroft.usecases.fleet.reading.snapshotdisks import whereabouts
 from undercroft.usecases.fleet.subjects import domain_subjects, image_subject, own_snapshots
 
 MAX_OWN_SNAPSHOTS = 128

@@ -27,12 +27,12 @@ from undercroft.ports.fleet import Happening
 from undercroft.ports.records import Record
 from undercroft.ports.taps import Taps
 from undercroft.steady.judge import Judge
-from undercroft.usecases.fleet.admission import AGENT, GOES_ON, REVERT, Means
-from undercroft.usecases.fleet.historyevents import has_heard
-from undercroft.usecases.fleet.judging import machine_record
-from undercroft.usecases.fleet.network import close, let_go, reopen
-from undercroft.usecases.fleet.scanning import Scanned, put_scanned
+from undercroft.usecases.fleet.history.events import has_heard
+from undercroft.usecases.fleet.reading.scanning import Scanned, put_scanned
+from undercroft.usecases.fleet.starts.admission import AGENT, GOES_ON, REVERT, Means
+from undercroft.usecases.fleet.starts.network import close, let_go, reopen
 from undercroft.usecases.fleet.subjects import domain_subjects, snapshot_subject
+from undercroft.usecases.fleet.verdicts.judging import machine_record
 
 RELEASE = "release"
 HOOK = "hook"

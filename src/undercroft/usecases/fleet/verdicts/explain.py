@@ -6,7 +6,7 @@ from undercroft.errors import InputError, NotFoundError
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Judgement, Subject
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.machineview import find_machine
+from undercroft.usecases.fleet.views.machine import find_machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from undercroft.model.disk import Snapshot
 from undercroft.model.fleet import FileIdentity, ReadSet, Scan
 from undercroft.model.verdict import Subject
 from undercroft.ports.records import Record, Records
-from undercroft.usecases.fleet.reading import CachedAnswer, LayeredMachine, LayerReader, Reading
+from undercroft.usecases.fleet.reading.layers import CachedAnswer, LayeredMachine, LayerReader, Reading
 from undercroft.usecases.target import MachineTarget
 
 

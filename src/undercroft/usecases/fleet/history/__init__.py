@@ -1,0 +1,1 @@
+"""The history of every machine, as it comes on record."""

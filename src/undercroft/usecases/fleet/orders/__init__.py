@@ -1,0 +1,1 @@
+"""What an administrator orders by command, and what is looked at first."""

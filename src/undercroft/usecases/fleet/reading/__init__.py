@@ -1,0 +1,1 @@
+"""Reading machines, images and snapshots, and putting what was found on record."""

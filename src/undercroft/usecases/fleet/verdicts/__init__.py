@@ -1,0 +1,1 @@
+"""Judging what is on record: facts, advisories, floors, and the policy's files."""
