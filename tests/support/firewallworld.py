@@ -83,11 +83,13 @@ NOTHING = FirewallPolicy(ports=Ports(uplinks=("eth0",)))
 POLICIES = (POLICY, OPEN_PORTS, NOTHING)
 
 
-def _port(number: int, name: str, tap: str, *labels: str, addresses: bool = True) -> Port:
+def _port(
+    number: int, name: str, tap: str, *labels: str, addresses: bool = True, arriving: bool = False
+) -> Port:
     mac = bytes([0x52, 0x54, 0, 0, 0, number])
     ipv4 = (IPv4Address(f"10.1.0.{number}"), IPv4Address(f"10.1.1.{number}")) if addresses else ()
     ipv6 = (IPv6Address(f"2001:db8::{number}"),) if addresses else ()
-    return Port(f"uuid-{number}", name, tap, mac, ipv4, ipv6, frozenset(labels), "here")
+    return Port(f"uuid-{number}", name, tap, mac, ipv4, ipv6, frozenset(labels), "here", arriving)
 
 
 FLEET = Fleet(
@@ -101,6 +103,7 @@ FLEET = Fleet(
         _port(5, "sick", "vnet5", "quarantine"),
         _port(6, "both", "vnet6", "db", "web"),
         _port(7, "fresh", "vnet7", "web", addresses=False),
+        _port(8, "coming", "vnet8", "web", arriving=True),
     ),
     (
         Elsewhere(
@@ -507,6 +510,9 @@ _WANTED = (
     ("eth0", "sick", 6, 443, "203.0.113.9", "2001:db8:f::1"),
     ("eth0", "db01", 6, 22, "10.9.200.1", "2001:db8:800::1"),
     ("eth0", "db01", 6, 5432, "10.1.0.20", "2001:db8::20"),
+    ("eth0", "db01", 6, 5432, "10.1.0.8", "2001:db8::8"),
+    ("coming", "db01", 6, 5432, "", "-"),
+    ("eth0", "coming", 6, 443, "203.0.113.9", "2001:db8:f::1"),
     ("eth0", "db01", 17, 161, "192.0.2.7", ""),
     ("eth0", "db02", 17, 162, "10.9.1.1", ""),
     ("eth0", "web01", 17, 68, "203.0.113.9", "fe80::1"),

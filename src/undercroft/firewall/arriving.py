@@ -1,6 +1,7 @@
 """Chains for packets from outside that are on their way to a machine; their address says whose they are.
 
-An address of a machine of this host never comes from outside, nor does the host's own from an uplink.
+An address of a machine that runs on this host never comes from outside, nor does the host's own from an
+uplink. A machine that is about to come here by migration still speaks from outside.
 """
 
 from undercroft.firewall import headers as h

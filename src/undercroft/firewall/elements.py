@@ -93,13 +93,14 @@ def _add_port(elements: Elements, port: Port, number: int) -> None:
     into("classes", {})[tap] = mark
     into("taps", {})[tap] = None
     into("macs", {})[tap_mac] = None
+    from_outside = mark if port.arriving else _FORGED
     own6 = dict.fromkeys((*(address.packed for address in port.ipv6), link_local_bytes(port.mac)))
     for version, addresses in (("4", [address.packed for address in port.ipv4]), ("6", list(own6))):
         for address in addresses:
             into("sources" + version, {})[tap_mac + address] = None
             into("targets" + version, {})[tap_mac + address] = reached
             into("near" + version, {})[tap + address] = looked_for
-            into("outside" + version, {})[address] = _FORGED
+            into("outside" + version, {})[address] = from_outside
             if not _is_link_local(address):
                 into("places" + version, {})[address] = reached
 

@@ -28,6 +28,8 @@ class Port:
             not named here.
         labels: what `classes.labels_of` says of the machine.
         host: this host's name.
+        arriving: it is being migrated to this host and still runs on another one, so that packets from its
+            addresses come from outside too. Filtered as any other port in all else.
     """
 
     machine: str
@@ -38,6 +40,7 @@ class Port:
     ipv6: tuple[IPv6Address, ...] = ()
     labels: frozenset[str] = frozenset()
     host: str = ""
+    arriving: bool = False
 
     @property
     def all_ipv6(self) -> tuple[IPv6Address, ...]:

@@ -14,7 +14,7 @@ KIND_MASK = PREFIX_MASK | MACHINE
 MAX_CLASS = 0x7FFF
 
 FORGED = PREFIX
-"""The address is that of a machine of this host, and the packet comes from somewhere else."""
+"""The address is that of a machine that runs on this host, and the packet comes from somewhere else."""
 
 WORLD = PREFIX | 1
 HOST = PREFIX | 2

@@ -17,7 +17,7 @@ _NOT_WORLD = tuple(
 class End:
     """One end of a packet: a machine's labels, or an address outside, or the host.
 
-    `is_here`: the machine has a port on this host, and the packet did not come from it.
+    `is_here`: the machine runs on this host, and the packet did not come from its port.
     """
 
     labels: Labels | None = None
@@ -48,7 +48,7 @@ class Permission:
         for port in fleet.ports:
             own: tuple[IPv4Address | IPv6Address, ...] = (*port.ipv4, *port.all_ipv6)
             for address in own:
-                self._ends[address.packed] = End(port.labels, is_here=True)
+                self._ends[address.packed] = End(port.labels, is_here=not port.arriving)
 
     def machine(self, labels: Labels) -> End:
         """Return the end that machines with these labels are."""

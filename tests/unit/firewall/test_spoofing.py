@@ -1,11 +1,13 @@
 """What a machine may not send, crafted by hand: no encapsulation, and no name but its own."""
 
 import struct
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from firewallworld import FLEET, OUTSIDE_MAC, POLICY, ip_packet, ruleset
+from firewallworld import CLASSES, FLEET, OUTSIDE_MAC, POLICY, ip_packet, ruleset
 
+from undercroft.firewall.compiler import compile_ruleset
 from undercroft.firewall.decisions import Path, PathKind, Remembered
 from undercroft.firewall.kernel import (
     Base,
@@ -24,6 +26,7 @@ from undercroft.firewall.kernel import (
 from undercroft.firewall.meaning import decide
 from undercroft.firewall.packets import parse
 from undercroft.firewall.simulate import Context, Memory, follow, run
+from undercroft.firewall.tracking import StateKind
 
 RULES = ruleset()
 WEB, DB = FLEET.ports[0], FLEET.ports[1]
@@ -249,6 +252,34 @@ def test_a_local_machines_address_never_comes_from_an_uplink():
     assert not accepted(ethernet(IP, source=OUTSIDE_MAC), incoming)
     remote = ip_packet(4, ip_address("10.1.0.20").packed, B4, 6, TCP)
     assert accepted(ethernet(remote, source=OUTSIDE_MAC), incoming)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_machine_that_is_on_its_way_here_speaks_from_outside_until_it_has_come(version):
+    coming = FLEET.ports[7]
+    source, target = (coming.ipv4[0].packed, B4) if version == 4 else (coming.all_ipv6[-1].packed, B6)
+    ether_type = 0x0800 if version == 4 else 0x86DD
+    frame = ethernet(ip_packet(version, source, target, 6, TCP), ether_type, source=coming.mac)
+    incoming, own = Path(PathKind.FORWARD, "eth0", DB.tap), Path(PathKind.FORWARD, coming.tap, DB.tap)
+    here = replace(
+        FLEET,
+        ports=tuple(replace(port, arriving=False) if port is coming else port for port in FLEET.ports),
+    )
+    arrived = compile_ruleset(POLICY, here, CLASSES, StateKind.TUPLES)
+    for fleet, rules, passes in ((FLEET, RULES, True), (here, arrived, False)):
+        assert accepted(frame, incoming, rules=rules) is passes
+        assert decide(POLICY, fleet, parse(frame), incoming, Remembered()).accept is passes
+        assert accepted(frame, own, rules=rules)
+
+
+def test_a_machine_on_its_way_here_has_no_other_rights_outside_than_its_label_has():
+    coming = FLEET.ports[7]
+    incoming = Path(PathKind.FORWARD, "eth0", DB.tap)
+    forbidden = ip_packet(4, coming.ipv4[0].packed, B4, 6, HTTPS)
+    assert not accepted(ethernet(forbidden, source=coming.mac), incoming)
+    stolen = ip_packet(4, A4, B4, 6, TCP)
+    assert not accepted(ethernet(stolen, source=coming.mac), incoming)
+    assert not accepted(ethernet(stolen, source=coming.mac), Path(PathKind.FORWARD, coming.tap, DB.tap))
 
 
 def test_dhcp_answers_reach_who_has_asked():

@@ -94,12 +94,13 @@ def of_port(contents: Contents, port: Port, number: int) -> None:
     link_local = b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
     own = [("4", int(address).to_bytes(4, "big")) for address in port.ipv4]
     own += [("6", address) for address in {link_local, *(int(one).to_bytes(16, "big") for one in port.ipv6)}]
-    forged = host_order(FORGED)
+    # What is about to come here speaks from where it still runs.
+    outside = host_order(OURS + MACHINE + number if port.arriving else FORGED)
     for version, address in own:
         contents["sources" + version][frame + address] = None
         contents["targets" + version][frame + address] = reach
         contents["near" + version][tap + address] = look
-        contents["outside" + version][address] = forged
+        contents["outside" + version][address] = outside
         if not _of_link(address):
             contents["places" + version][address] = reach
 

@@ -353,6 +353,7 @@ def _fleet_digest(fleet: Fleet) -> str:
                 port.mac,
                 port.machine.encode(),
                 ",".join(sorted(port.labels)).encode(),
+                b"arriving" if port.arriving else b"",
                 *(int(address).to_bytes(16, "big") for address in (*port.ipv4, *port.ipv6)),
             )
         )

@@ -21,6 +21,7 @@ from filterproofs import (
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample
 from undercroft.assurance.firewall.proof import Prover, keys_of
 from undercroft.errors import StateError
+from undercroft.firewall.compiler import compile_ruleset
 from undercroft.firewall.elements import port_elements
 from undercroft.firewall.kernel import Chain, Code, Hook, Immediate, Rule, Ruleset, Unknown, Verdict
 from undercroft.firewall.policy import FirewallPolicy, Never
@@ -150,6 +151,23 @@ def test_one_machine_s_change_is_proven_by_its_own_elements() -> None:
     assert isinstance(gone, Counterexample)
     assert (gone.expected, gone.found != "absent") == ("absent", True)
     assert isinstance(prover.prove_port(after, None, {}, 8), Certificate)
+
+
+def test_an_arrival_is_the_change_of_its_port_and_a_part_of_what_is_certified() -> None:
+    prover = Prover()
+    before = replace(port(1, DB), arriving=True)
+    machines = replace(fleet(6), ports=(before, *fleet(6).ports[1:]))
+    table = compile_ruleset(POLICY, machines, classes(), StateKind.TUPLES)
+    answer = prover.prove(table, POLICY, machines, classes())
+    assert isinstance(answer, Certificate)
+    still = prover.prove_port(before, replace(before, arriving=False), table.elements, 7)
+    assert isinstance(still, Counterexample)
+    assert still.set_name.startswith("outside")
+    here = replace(before, arriving=False)
+    assert isinstance(prover.prove_port(before, here, port_elements(here, classes()), 7), Certificate)
+    settled = Prover().prove(ruleset(), POLICY, fleet(6), classes())
+    assert isinstance(settled, Certificate)
+    assert settled.fleet_digest != answer.fleet_digest
 
 
 def test_a_single_change_is_not_proven_before_the_whole() -> None:
