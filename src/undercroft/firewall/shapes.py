@@ -18,12 +18,22 @@ _DEVICE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{TAP_BYTES - 1}}}")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 
+def is_name(text: str) -> bool:
+    """Tell whether a policy may give this name."""
+    return _NAME.fullmatch(text) is not None and text not in RESERVED
+
+
+def is_device(text: str) -> bool:
+    """Tell whether it is the name of a network device, or the beginning of one."""
+    return _DEVICE.fullmatch(text) is not None
+
+
 def name(checker: Checker, node: Node, what: str) -> str | None:
     """Return a name that a policy may give."""
     text = checker.text(node, what, "a name")
     if text is None:
         return None
-    if not _NAME.fullmatch(text) or text in RESERVED:
+    if not is_name(text):
         checker.note(
             node.place,
             f"{what}: found {text[:64]!r}; a name is letters, digits, '_', '.' and '-', at most 64, and not"
@@ -36,7 +46,7 @@ def name(checker: Checker, node: Node, what: str) -> str | None:
 def device(checker: Checker, node: Node, what: str) -> str | None:
     """Return the name of a network device, or the beginning of one."""
     text = checker.text(node, what, "a device's name")
-    if text is None or _DEVICE.fullmatch(text):
+    if text is None or is_device(text):
         return text
     checker.note(
         node.place, f"{what}: found {text[:64]!r}; a device's name has at most {TAP_BYTES} characters"
@@ -55,7 +65,7 @@ def networks(checker: Checker, node: Node, what: str) -> tuple[Network, ...]:
         if text is None:
             continue
         try:
-            address = ip_address(text)
+            address = ip_address(_unscoped(text))
         except ValueError:
             checker.note(item.place, f"{what}: found {text[:64]!r}; an IPv4 or IPv6 address is possible")
             continue
@@ -66,13 +76,21 @@ def networks(checker: Checker, node: Node, what: str) -> tuple[Network, ...]:
 def network(text: str) -> Network | str | None:
     """Return a network or an address, what is wrong with it, or None where it looks like neither."""
     try:
-        return ip_network(text)
+        return ip_network(_unscoped(text))
     except ValueError:
         pass
     try:
-        return f"found {text}, whose address has bits beside the prefix; say {ip_network(text, strict=False)}"
+        wider = ip_network(_unscoped(text), strict=False)
     except ValueError:
         return None
+    return f"found {text}, whose address has bits beside the prefix; say {wider}"
+
+
+def _unscoped(text: str) -> str:
+    """Return the text; one with a scope ("fe80::1%eth0") is no address: rules know of no scopes."""
+    if "%" in text:
+        raise ValueError
+    return text
 
 
 def service(text: str) -> Service | str:

@@ -3,7 +3,7 @@
 `decode(cls, value)` uses a function that is compiled once from the class's annotations. It accepts
 exactly the declared types, texts up to `MAX_TEXT_CHARS` and lists up to `MAX_ITEMS`, and raises
 `InputError` for anything else, naming the place. Supported annotations: bool, int, float, str, date,
-datetime, enums with text values, X | None, tuple[X, ...] and other dataclasses.
+datetime, enums with text values, IPv4Network | IPv6Network, X | None, tuple[X, ...] and other dataclasses.
 
     >>> decode(Snapshot, {"ident": "1", "name": "clean", ...})
 """
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from enum import Enum
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypeVar, cast
 
 from undercroft.errors import InputError
@@ -38,6 +39,8 @@ def encode(value: object) -> Json:
             return value
         case datetime() | date():
             return value.isoformat()
+        case IPv4Network() | IPv6Network():
+            return str(value)
         case tuple() | list():
             return [encode(item) for item in value]
         case _ if dataclasses.is_dataclass(value):
@@ -102,6 +105,13 @@ def _moment(kind: type[date]) -> Decoder:
     return moment
 
 
+def _network(value: Any, place: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(_text(value, place))
+    except ValueError as error:
+        raise InputError(f"{place}: {value!r} is no network") from error
+
+
 def _enum_decoder(cls: type[Enum]) -> Decoder:
     members = {member.value: member for member in cls}
 
@@ -151,6 +161,7 @@ _LEAVES: dict[Any, Decoder] = {
     bool: _flag,
     date: _moment(date),
     datetime: _moment(datetime),
+    IPv4Network | IPv6Network: _network,
 }
 
 
