@@ -21,6 +21,7 @@ from undercroft.model.audit import AuditEntry
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.execution import Execution, HookEvent, RecordedState
+from undercroft.model.filter import AppliedPolicy, FilterState, MovedFlows
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import FileIdentity, Floor, Hold, Intent, MachineRecord, ReadSet, Scan
 from undercroft.model.inventory import Inventory
@@ -55,6 +56,9 @@ class _State:
     events: dict[str, HookEvent] = field(default_factory=dict)
     executions: dict[str, Execution] = field(default_factory=dict)
     states: dict[str, RecordedState] = field(default_factory=dict)
+    policies: list[AppliedPolicy] = field(default_factory=list)
+    filters: dict[str, FilterState] = field(default_factory=dict)
+    flows: dict[str, MovedFlows] = field(default_factory=dict)
     log: list[AuditEntry] = field(default_factory=list)
 
     def copied(self) -> "_State":
@@ -376,6 +380,34 @@ class MemoryRecord:
             for known in reversed(self.states())
             if (fingerprint and known.fingerprint == fingerprint) or (sample and known.sample == sample)
         )
+
+    def put_applied_policy(self, body: str, digest: str, by: str, reason: str, at: datetime) -> AppliedPolicy:
+        policies = self._written.policies
+        policies.append(AppliedPolicy(len(policies) + 1, digest, body, by, reason, at))
+        self.log(*logged.firewall_line(policies[-1]))
+        return policies[-1]
+
+    def applied_policy(self) -> AppliedPolicy | None:
+        return self._draft.policies[-1] if self._draft.policies else None
+
+    def put_filter_state(self, state: FilterState) -> None:
+        filters, state = self._written.filters, state.bounded()
+        line = logged.filter_line(filters.get(state.host), state)
+        filters[state.host] = state
+        if line is not None:
+            self.log(*line)
+
+    def filter_states(self) -> tuple[FilterState, ...]:
+        return tuple(self._draft.filters[host] for host in sorted(self._draft.filters))
+
+    def put_moved_flows(self, flows: MovedFlows) -> None:
+        self._written.flows[flows.machine] = flows
+
+    def moved_flows(self, machine: str) -> MovedFlows | None:
+        return self._draft.flows.get(machine)
+
+    def drop_moved_flows(self, machine: str) -> None:
+        self._written.flows.pop(machine, None)
 
     def log(self, kind: str, subject: str, body: Mapping[str, Json], at: datetime) -> AuditEntry:
         log = self._written.log

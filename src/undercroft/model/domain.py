@@ -98,6 +98,8 @@ class Interface:
         source: the network's or the bridge's name, "" for neither.
         bridge: the host's bridge, "" where the definition does not say (a network of a stopped machine).
         tap: the host's device, "" while there is none.
+        addresses: what the libvirt network reserves for its MAC, IPv4 and IPv6 as `ipaddress` writes them,
+            sorted; () for none. libvirt's word, as last surveyed.
     """
 
     mac: str
@@ -105,6 +107,7 @@ class Interface:
     source: str = ""
     bridge: str = ""
     tap: str = ""
+    addresses: tuple[str, ...] = ()
 
     @property
     def holdable(self) -> bool:
@@ -158,6 +161,8 @@ class Ownership:
         expires_on: the first day on which it may not start any more, None for never.
         template: never started itself; others are made from it.
         problem: why the metadata is not as it should be, "" when it is. Its fields then say nothing.
+        addresses: sorted; "192.0.2.7" is its first interface's, "192.0.2.7@52:54:00:00:00:01" that of the
+            interface with this MAC. As `ipaddress` writes them, MACs in lower case.
     """
 
     owner: str = ""
@@ -165,6 +170,7 @@ class Ownership:
     expires_on: date | None = None
     template: bool = False
     problem: str = ""
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,9 @@ class HeldTap:
 class Hold:
     """A machine whose network is closed, and why.
 
-    `pending` is True while only its way of starting is to be confirmed, False for a quarantine.
+    `pending` is True while only its way of starting is to be confirmed, False for a quarantine. `by_filter`
+    is True where the filter closes it: its taps stay on their bridges with the quarantine's labels, and
+    `taps` is empty.
     """
 
     machine: str
@@ -132,6 +134,7 @@ class Hold:
     reason: str
     since: datetime
     pending: bool
+    by_filter: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from undercroft.model.audit import AuditEntry
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.execution import Execution, HookEvent, RecordedState
+from undercroft.model.filter import AppliedPolicy, FilterState, MovedFlows
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import FileIdentity, Floor, Hold, Intent, MachineRecord, ReadSet, Scan
 from undercroft.model.inventory import Inventory
@@ -262,6 +263,39 @@ class Record(Protocol):
 
     def states_like(self, *, fingerprint: str = "", sample: str = "") -> tuple[RecordedState, ...]:
         """Return the states of any machine with that fingerprint or that sample, latest first."""
+        ...
+
+    # The firewall
+
+    def put_applied_policy(self, body: str, digest: str, by: str, reason: str, at: datetime) -> AppliedPolicy:
+        """Record and log a policy that is in force from now on, and return it with the next number."""
+        ...
+
+    def applied_policy(self) -> AppliedPolicy | None:
+        """Return the policy that is in force, the one with the highest number; None for none ever."""
+        ...
+
+    def put_filter_state(self, state: FilterState) -> None:
+        """Replace what is known of a host's filter; a digest or problem that differs goes into the log.
+
+        Of a long problem the beginning is kept (`FilterState.bounded`).
+        """
+        ...
+
+    def filter_states(self) -> tuple[FilterState, ...]:
+        """Return what is known of all hosts' filters, sorted by host."""
+        ...
+
+    def put_moved_flows(self, flows: MovedFlows) -> None:
+        """Keep the open flows of a machine that has left; those of an earlier time are replaced."""
+        ...
+
+    def moved_flows(self, machine: str) -> MovedFlows | None:
+        """Return a machine's flows from the host that it has left last, None for none."""
+        ...
+
+    def drop_moved_flows(self, machine: str) -> None:
+        """Forget them; nothing where there are none."""
         ...
 
     # The log

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple, cast
 
 from undercroft.model.execution import Execution
+from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.model.fleet import Hold, Intent
 from undercroft.model.schema import Json, encode
 from undercroft.model.verdict import Decision, Judgement
@@ -82,6 +83,29 @@ def open_line(hold: Hold, reason: str, at: datetime) -> Line:
 def intent_line(intent: Intent) -> Line:
     """Return what is logged of an administrator's decision."""
     return Line(intent.kind, intent.machine, _without(intent, "machine", "kind", "at"), intent.at)
+
+
+def firewall_line(policy: AppliedPolicy) -> Line:
+    """Return what is logged of a firewall policy that was applied; its subject is its digest."""
+    return Line("firewall", policy.digest, _without(policy, "body", "at"), policy.at)
+
+
+def filter_line(before: FilterState | None, after: FilterState) -> Line | None:
+    """Return what is logged of a host's filter, None where policy and problem are as they were.
+
+    Args:
+        before: what was on record, None for nothing.
+        after: what is now, `bounded`.
+    """
+    if before is not None and (before.digest, before.problem) == (after.digest, after.problem):
+        return None
+    body: dict[str, Json] = {
+        "number": after.number,
+        "digest": after.digest,
+        "machines": after.machines,
+        "problem": after.problem,
+    }
+    return Line("filter", after.host, body, after.at)
 
 
 def _changes(before: Execution, after: Execution) -> dict[str, Json]:

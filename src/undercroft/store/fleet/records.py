@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from undercroft.ports.records import Record, Records
 from undercroft.store.fleet.codec import Remembered
 from undercroft.store.fleet.engine import WRITES, connect, create_file, errors, parse_url, place
+from undercroft.store.fleet.filterpart import FilterPart
 from undercroft.store.fleet.judgepart import JudgePart
 from undercroft.store.fleet.lineagepart import LineagePart
 from undercroft.store.fleet.machinepart import MachinePart
@@ -61,7 +62,7 @@ def open_records(url: str, *, create: bool = True, now: Callable[[], datetime] =
     return SqlRecords(engine, Shared(where, Remembered(), now))
 
 
-class SqlRecord(MachinePart, ScanPart, JudgePart, LineagePart):
+class SqlRecord(MachinePart, ScanPart, JudgePart, LineagePart, FilterPart):
     """One transaction: `ports.records.Record`."""
 
 

@@ -248,3 +248,16 @@ state = Table(
     Index("state_fingerprint", "fingerprint"),
     Index("state_sample", "sample"),
 )
+applied_policy = Table(
+    "applied_policy",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=False),
+    Column("digest", Text, nullable=False),
+    Column("by", Escaped, nullable=False),
+    Column("reason", Escaped, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("body", Escaped, nullable=False),
+)
+"""`body` is the policy's own text, which may be longer than a text in a value's JSON."""
+filter_state = Table("filter_state", metadata, _key("host"), _body())
+moved_flows = Table("moved_flows", metadata, _key("machine"), _body())

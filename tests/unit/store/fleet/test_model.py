@@ -31,6 +31,7 @@ from recordvalues import (
 from undercroft.assurance.auditheads import verify_log
 from undercroft.errors import NotFoundError
 from undercroft.model.execution import RecordedState, StateKind
+from undercroft.model.filter import FilterState, MovedFlows
 from undercroft.model.fleet import Hold, Intent
 from undercroft.model.verdict import Verdict
 from undercroft.ports.records import Record, Records
@@ -66,6 +67,16 @@ def _execution(record: Record, number: int, parent: int, ended: bool) -> None:
     record.put_execution(execution(number, uuid(number % 2), parent=eid(parent), **ends))
 
 
+def _filtered(record: Record, number: int, problem: int, at: int) -> None:
+    record.put_filter_state(
+        FilterState(f"host{number}", at, f"d{at}", at, 1, later(at), "?" * problem, later(at))
+    )
+
+
+def _moved(record: Record, number: int, at: int) -> None:
+    record.put_moved_flows(MovedFlows(uuid(number), "host1", later(at), {"flows4": (bytes([at]),) * at}))
+
+
 steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(
         lambda numbers, at: (
@@ -99,6 +110,13 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(
         lambda number: lambda record: record.seen_fixes([("r", "s", str(number))], later(number)), small
     ),
+    st.builds(
+        lambda at: lambda record: record.put_applied_policy(f"body{at}", f"d{at}", "root", "r", later(at)),
+        small,
+    ),
+    st.builds(lambda *given: lambda record: _filtered(record, *given), small, small, small),
+    st.builds(lambda *given: lambda record: _moved(record, *given), small, small),
+    st.builds(lambda number: lambda record: record.drop_moved_flows(uuid(number)), small),
 )
 
 
@@ -124,6 +142,9 @@ def _answers(records: Records) -> list[object]:
             record.states_like(fingerprint="f1"),
             [record.assessments(f"a{number}") for number in range(4)],
             record.seen_fixes([("r", "s", str(number)) for number in range(4)], later(9)),
+            record.applied_policy(),
+            record.filter_states(),
+            [record.moved_flows(uuid(number)) for number in range(4)],
             [(entry.kind, entry.subject, entry.body, entry.at) for entry in record.log_entries()],
         ]
 

@@ -1,0 +1,78 @@
+"""What is on record of the firewall: the policy in force, what hosts' kernels hold, flows on the move."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+MAX_PROBLEM_CHARACTERS = 8_000
+"""Of one host's filter; the rest of a longer one says nothing that the beginning does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedPolicy:
+    """A firewall policy that somebody has put into force.
+
+    Attributes:
+        number: from 1; each that is applied has the next.
+        digest: `FirewallPolicy.digest`.
+        body: the policy as `firewall.stored.to_text` writes it.
+        by: the user.
+        reason: in the user's words, "" for none.
+        at: with a time zone.
+    """
+
+    number: int
+    digest: str
+    body: str
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FilterState:
+    """What the kernel of one host holds, as its agent says.
+
+    Attributes:
+        host: its name.
+        number: of the policy that is in force there, 0 for none.
+        digest: of that policy, "" for none.
+        generation: the kernel's number of its ruleset when it was read.
+        machines: how many machines have a port there.
+        proven_at: when what the kernel holds was last proven to be what policy and record say, None for
+            never.
+        problem: why that is not so, or what of it no host can do, "" where all is well.
+        at: when this was written.
+    """
+
+    host: str
+    number: int
+    digest: str
+    generation: int
+    machines: int
+    proven_at: datetime | None
+    problem: str
+    at: datetime
+
+    def bounded(self) -> "FilterState":
+        """Return it with a `problem` of at most `MAX_PROBLEM_CHARACTERS`."""
+        if len(self.problem) <= MAX_PROBLEM_CHARACTERS:
+            return self
+        return replace(self, problem=self.problem[: MAX_PROBLEM_CHARACTERS - 3] + "...")
+
+
+@dataclass(frozen=True, slots=True)
+class MovedFlows:
+    """The open flows of a machine that has left a host, for the host that it has gone to.
+
+    Attributes:
+        machine: UUID.
+        host: the one that it has left.
+        at: when.
+        elements: by the set that they stand in, their keys as the kernel has them.
+    """
+
+    machine: str
+    host: str
+    at: datetime
+    elements: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)

@@ -1,0 +1,103 @@
+"""A record's firewall: the policy that was applied, what each host's kernel holds, and flows on the move."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from undercroft.errors import OperationError
+from undercroft.model.filter import AppliedPolicy, FilterState, MovedFlows
+from undercroft.store.fleet import logged, tables
+from undercroft.store.fleet.codec import from_text, from_texts
+from undercroft.store.fleet.digests import to_text
+from undercroft.store.fleet.logpart import LogPart
+from undercroft.store.fleet.tables import micros, moment
+
+_POLICY = tables.applied_policy.c
+_LAST = (
+    select(_POLICY.number, _POLICY.digest, _POLICY.body, _POLICY.by, _POLICY.reason, _POLICY.at)
+    .order_by(_POLICY.number.desc())
+    .limit(1)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSet:
+    """The keys of one set, in hexadecimal."""
+
+    name: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFlows:
+    """`MovedFlows` as it stands in its row: JSON has neither bytes nor keys of its own choice."""
+
+    machine: str
+    host: str
+    at: datetime
+    elements: tuple[StoredSet, ...]
+
+
+class FilterPart(LogPart):
+    """The methods of the firewall."""
+
+    def put_applied_policy(self, body: str, digest: str, by: str, reason: str, at: datetime) -> AppliedPolicy:
+        """See `ports.records.Record.put_applied_policy`. There is one writer, so no number is given twice."""
+        self._may_write()
+        last = self._all(select(func.max(_POLICY.number)))[0][0] or 0
+        policy = AppliedPolicy(last + 1, digest, body, by, reason, at)
+        row = {"number": policy.number, "digest": digest, "by": by, "reason": reason, "body": body}
+        self._insert(tables.applied_policy, [{**row, "at": micros(at)}])
+        self._append([logged.firewall_line(policy)])
+        return policy
+
+    def applied_policy(self) -> AppliedPolicy | None:
+        """See `ports.records.Record.applied_policy`."""
+        rows = self._all(_LAST)
+        if not rows:
+            return None
+        number, digest, body, by, reason, at = rows[0]
+        return AppliedPolicy(number, digest, body, by, reason, moment(at))
+
+    def put_filter_state(self, state: FilterState) -> None:
+        """See `ports.records.Record.put_filter_state`."""
+        state = state.bounded()
+        self._may_write()
+        bodies = self._bodies_where(tables.filter_state.c.host, state.host)
+        before = from_text(FilterState, bodies[0], f"filter state of {state.host}") if bodies else None
+        line = logged.filter_line(before, state)
+        self._put(tables.filter_state, [{"host": state.host, "body": to_text(state)}])
+        if line is not None:
+            self._append([line])
+
+    def filter_states(self) -> tuple[FilterState, ...]:
+        """See `ports.records.Record.filter_states`."""
+        found = from_texts(FilterState, self._bodies(select(tables.filter_state.c.body)), "filter state")
+        return tuple(sorted(found, key=lambda state: state.host))
+
+    def put_moved_flows(self, flows: MovedFlows) -> None:
+        """See `ports.records.Record.put_moved_flows`."""
+        sets = tuple(
+            StoredSet(name, tuple(key.hex() for key in flows.elements[name]))
+            for name in sorted(flows.elements)
+        )
+        stored = StoredFlows(flows.machine, flows.host, flows.at, sets)
+        self._put(tables.moved_flows, [{"machine": flows.machine, "body": to_text(stored)}])
+
+    def moved_flows(self, machine: str) -> MovedFlows | None:
+        """See `ports.records.Record.moved_flows`."""
+        bodies = self._bodies_where(tables.moved_flows.c.machine, machine)
+        if not bodies:
+            return None
+        row = f"flows of {machine}"
+        stored = from_text(StoredFlows, bodies[0], row)
+        try:
+            elements = {item.name: tuple(map(bytes.fromhex, item.keys)) for item in stored.elements}
+        except ValueError as error:
+            raise OperationError(f"the record's {row} are damaged: {error}") from error
+        return MovedFlows(stored.machine, stored.host, stored.at, elements)
+
+    def drop_moved_flows(self, machine: str) -> None:
+        """See `ports.records.Record.drop_moved_flows`."""
+        self._write(tables.moved_flows.delete().where(tables.moved_flows.c.machine == machine))
