@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from undercroft.errors import StateError
 from undercroft.firewall.marks import MAX_CLASS
 from undercroft.firewall.policy import FirewallPolicy
+from undercroft.model.execution import Origin
 from undercroft.model.verdict import Verdict
 from undercroft.steady.policy import Target
 
@@ -37,13 +38,16 @@ class Classes:
         return sorted((number, labels) for labels, number in self.numbers.items())
 
 
-def labels_of(policy: FirewallPolicy, target: Target, verdict: Verdict | None) -> Labels:
+def labels_of(
+    policy: FirewallPolicy, target: Target, verdict: Verdict | None, origin: Origin | None = None
+) -> Labels:
     """Return the labels of one machine.
 
     Args:
         policy: its label rules, and the names that it gives to addresses.
         target: the machine's name, owner, metadata labels, networks and host: the host's word, no guest's.
         verdict: what was judged of it last, None for nothing.
+        origin: how its present execution began, None where it has none or nobody knows.
 
     Returns:
         Its labels; of a quarantined machine that some rule quarantines, the labels of such rules alone.
@@ -51,7 +55,11 @@ def labels_of(policy: FirewallPolicy, target: Target, verdict: Verdict | None) -
     quarantine: set[str] = set()
     labels = {named.name for named in policy.addresses if named.name == target.name}
     for rule in policy.labels:
-        if rule.match.fits(target) and (not rule.verdicts or verdict in rule.verdicts):
+        if rule.verdicts and verdict not in rule.verdicts:
+            continue
+        if rule.origins and origin not in rule.origins:
+            continue
+        if rule.match.fits(target):
             (quarantine if rule.quarantines and verdict is Verdict.QUARANTINED else labels).add(rule.name)
     if verdict is Verdict.QUARANTINED:
         return frozenset(quarantine)

@@ -35,7 +35,10 @@ def peer_of(checker: Checker, node: Node, what: str, names: Names) -> Peer | Non
     found = network(text)
     if found is None:
         choices = [*sorted({*names.labels, *names.addresses}), *_WORDS]
-        checker.note(node.place, f"{what}: found {text[:64]!r}; {possible(text, choices)}, a network")
+        checker.note(
+            node.place,
+            f"{what}: found {text[:64]!r}; {possible(text, choices)}, a network, a name of addresses",
+        )
         return None
     if isinstance(found, str):
         checker.note(node.place, f"{what}: {found}")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from undercroft.model.execution import Origin
 from undercroft.model.verdict import Verdict
 from undercroft.steady.policy import Match
 
@@ -126,17 +127,34 @@ class Never:
 
 @dataclass(frozen=True, slots=True)
 class LabelRule:
-    """Which machines have a label: all that fit, and whose verdict is one of these where any is named."""
+    """Which machines have a label: all that fit.
+
+    Attributes:
+        name: the label.
+        match: by names, owners, metadata labels, networks and hosts; without any, all machines fit.
+        verdicts: what was judged of it last is one of these, () for whatever it was.
+        place: where the policy says so.
+        origins: its present execution began in one of these ways, () for any. A machine of which that is
+            not known fits to none.
+    """
 
     name: str
     match: Match
     verdicts: tuple[Verdict, ...] = ()
     place: str = ""
+    origins: tuple[Origin, ...] = ()
 
     @property
     def quarantines(self) -> bool:
         """True where the label is what quarantined machines have: they then have no other."""
         return Verdict.QUARANTINED in self.verdicts
+
+
+class Drift(StrEnum):
+    """What happens when somebody else has changed the kernel's table. It is told in both cases."""
+
+    REPAIR = "repair"
+    REPORT = "report"
 
 
 class OtherPorts(StrEnum):
@@ -195,6 +213,7 @@ class FirewallPolicy:
         ports: which bridge ports are what.
         log: the rate of what is told.
         tcp_state_s, other_state_s: how long an idle flow's replies pass, for kernels without conntrack.
+        drift: what happens to a foreign change of the table.
     """
 
     labels: tuple[LabelRule, ...] = ()
@@ -205,6 +224,7 @@ class FirewallPolicy:
     log: LogRate = LogRate()
     tcp_state_s: int = 3600
     other_state_s: int = 120
+    drift: Drift = Drift.REPAIR
 
     @property
     def quarantine_labels(self) -> frozenset[str]:

@@ -7,6 +7,7 @@
     never:     [{from: quarantine, to: "*", except: patch-mirror, hops: 3}]
     ports:     {machines: [vnet], uplinks: [eth0], others: denied}
     firewall_log: {packets: 10, per: second, burst: 20, group: 5}
+    firewall_drift: repair
 
 Keys of other parts are left to who reads them. Names may be used before the line, or the file, that gives
 them; what two files say is one policy.
@@ -15,8 +16,10 @@ them; what two files say is one policy.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from undercroft.errors import InputError
+from undercroft.firewall.labelling import label_rules
 from undercroft.firewall.never import Contradiction, contradictions
 from undercroft.firewall.peers import Names, peer_of, service_list
 from undercroft.firewall.policy import (
@@ -24,30 +27,20 @@ from undercroft.firewall.policy import (
     FirewallPolicy,
     Flow,
     LabelRule,
-    LogRate,
     NamedAddresses,
     Never,
-    OtherPorts,
     Peer,
-    Ports,
     Service,
 )
-from undercroft.firewall.shapes import device, name, networks
-from undercroft.model.verdict import Verdict
+from undercroft.firewall.settings import Settings
+from undercroft.firewall.shapes import name, networks
 from undercroft.steady import nodes
 from undercroft.steady.nodes import Node, Place, Problem, UnreadableError, read
-from undercroft.steady.policy import Match
 from undercroft.steady.shapes import Checker, possible
 
 MAX_RULES = 10_000
-_MATCH_FIELDS = {
-    "machines": "names",
-    "owner": "owners",
-    "label": "labels",
-    "network": "networks",
-    "host": "hosts",
-}
-_SPANS = {"second": 1, "minute": 60, "hour": 3600}
+"""Of flows and of nevers, before and after each list of peers was taken apart."""
+_Made = TypeVar("_Made", Flow, Never)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +108,17 @@ class _Reader:
         self._services: list[tuple[str, Node]] = []
         self._flows: list[_Rule] = []
         self._nevers: list[_Rule] = []
-        self._ports: dict[str, object] = {}
-        self._log: dict[str, int] = {}
+        self._settings = Settings(self.checker)
 
     def file(self, node: nodes.Mapping) -> None:
         """Read one file."""
         handlers: dict[str, Callable[[Node], None]] = {
-            "labels": self._read_labels,
+            "labels": lambda value: self._labels.extend(label_rules(self.checker, value)),
             "services": self._read_services,
             "addresses": self._read_addresses,
             "firewall": partial(self._read_rules, self._flows, "firewall"),
             "never": partial(self._read_rules, self._nevers, "never"),
-            "ports": self._read_ports,
-            "firewall_log": self._read_log,
+            **self._settings.handlers,
         }
         for key, value in node.pairs:
             if isinstance(key, nodes.Scalar) and key.text in handlers:
@@ -140,48 +131,26 @@ class _Reader:
         names.addresses |= self._addresses
         for said, node in self._services:
             names.services[said] = service_list(self.checker, node, f"services.{said}", Names())
-        ports = self._ports
         return FirewallPolicy(
             labels=tuple(self._labels),
-            flows=tuple(flow for rule in self._flows for flow in self._flow(rule)),
-            nevers=tuple(never for rule in self._nevers for never in self._never(rule)),
+            flows=self._each(self._flows, self._flow),
+            nevers=self._each(self._nevers, self._never),
             addresses=tuple(self._addresses.values()),
-            ports=Ports(**ports),  # type: ignore[arg-type]
-            log=LogRate(**self._log),
+            ports=self._settings.ports,
+            log=self._settings.log,
+            drift=self._settings.drift,
         )
 
-    def _read_labels(self, node: Node) -> None:
-        if not isinstance(node, nodes.Mapping):
-            self.checker.mapping(node, "labels", {})
-            return
-        for key, value in node.pairs:
-            label = name(self.checker, key, "labels")
-            for item in value.items if isinstance(value, nodes.Sequence) else (value,):
-                if label:
-                    self._label(label, item)
-
-    def _label(self, label: str, node: Node) -> None:
-        what, checker = f"labels.{label}", self.checker
-        found: dict[str, tuple[str, ...]] = {}
-        verdicts: list[Verdict] = []
-
-        def pattern(key: str, item: Node, _: Place) -> None:
-            found[_MATCH_FIELDS[key]] = checker.texts(
-                item, f"{what}.{key}", "a text with * and ?, or a list,"
-            )
-
-        def verdict(item: Node, _: Place) -> None:
-            for one in item.items if isinstance(item, nodes.Sequence) else (item,):
-                choice = checker.choice(one, f"{what}.verdict", Verdict)
-                verdicts.extend([choice] if choice else [])
-
-        before = len(checker.problems)
-        checker.mapping(
-            node, what, {"verdict": verdict} | {key: partial(pattern, key) for key in _MATCH_FIELDS}
-        )
-        if not found and not verdicts and len(checker.problems) == before:
-            checker.note(node.place, f"{what}: names no machine; to mean every one, say machines: '*'")
-        self._labels.append(LabelRule(label, Match(**found), tuple(verdicts), node.place.source))
+    def _each(self, rules: list[_Rule], made: Callable[[_Rule], list[_Made]]) -> tuple[_Made, ...]:
+        """Return what the rules come to: one for each pair of a source and a target."""
+        found: list[_Made] = []
+        for rule in rules:
+            found += made(rule)
+            if len(found) > MAX_RULES:
+                pairs = f"more than {MAX_RULES:,} pairs of a source and a target up to here"
+                self.checker.note(rule.place, f"{rule.what}: {pairs}; use labels")
+                break
+        return tuple(found)
 
     def _read_services(self, node: Node) -> None:
         if not isinstance(node, nodes.Mapping):
@@ -209,10 +178,10 @@ class _Reader:
 
     def _read_rules(self, rules: list[_Rule], what: str, node: Node) -> None:
         for number, item in enumerate(self.checker.sequence(node, what), 1):
-            rules.append(rule := _Rule(f"{what}[{number}]", item.place))
-            if len(rules) > MAX_RULES:
+            if len(rules) == MAX_RULES:
                 self.checker.note(item.place, f"{what}: more than {MAX_RULES:,} rules; use labels")
                 return
+            rules.append(rule := _Rule(f"{what}[{number}]", item.place))
             keys = ("from", "to", "allow", "log") if what == "firewall" else _NEVER_KEYS
             required = ("from", "to", "allow") if what == "firewall" else ("from", "to")
             self.checker.mapping(
@@ -264,53 +233,6 @@ class _Reader:
         if text not in {"true", "false"}:
             self.checker.note(node.place, f"{what}: {possible(text, ['true', 'false'])}")
         return text == "true"
-
-    def _read_ports(self, node: Node) -> None:
-        checker = self.checker
-        said: dict[str, object] = {}
-
-        def devices(key: str, item: Node, _: Place) -> None:
-            items = item.items if isinstance(item, nodes.Sequence) else (item,)
-            said[key] = tuple(text for one in items if (text := device(checker, one, f"ports.{key}")))
-
-        def others(item: Node, _: Place) -> None:
-            said["others"] = checker.choice(item, "ports.others", OtherPorts)
-
-        checker.mapping(
-            node,
-            "ports",
-            {
-                "machines": partial(devices, "machines"),
-                "uplinks": partial(devices, "uplinks"),
-                "others": others,
-            },
-        )
-        for key in said.keys() & self._ports.keys():
-            checker.note(node.place, f"ports: {key} is said in another file too; keep one")
-        self._ports |= said
-
-    def _read_log(self, node: Node) -> None:
-        checker = self.checker
-
-        def number(key: str, highest: int, item: Node, _: Place) -> None:
-            self._log[key] = checker.whole_number(item, f"firewall_log.{key}", highest) or 0
-
-        def per(item: Node, _: Place) -> None:
-            text = item.text if isinstance(item, nodes.Scalar) else ""
-            if text not in _SPANS:
-                checker.note(item.place, f"firewall_log.per: {possible(text, list(_SPANS))}")
-            self._log["per_s"] = _SPANS.get(text, 1)
-
-        checker.mapping(
-            node,
-            "firewall_log",
-            {
-                "packets": partial(number, "packets", 100_000),
-                "per": per,
-                "burst": partial(number, "burst", 100_000),
-                "group": partial(number, "group", 65_535),
-            },
-        )
 
 
 _NEVER_KEYS = ("from", "to", "except", "services", "hops")

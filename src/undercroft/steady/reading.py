@@ -20,7 +20,16 @@ from undercroft.steady.shapes import Checker, possible
 
 MAX_EXCEPTION_DAYS = 366
 MAX_FILES = 1000
-FIREWALL_KEYS = ("labels", "services", "addresses", "firewall", "never", "ports", "firewall_log")
+FIREWALL_KEYS = (
+    "labels",
+    "services",
+    "addresses",
+    "firewall",
+    "never",
+    "ports",
+    "firewall_log",
+    "firewall_drift",
+)
 """Keys of the same files that `firewall.reading` reads."""
 
 _VERSION = "1"

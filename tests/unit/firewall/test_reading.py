@@ -1,6 +1,7 @@
 """The firewall's keys of a policy: what they come to, and that every mistake has its line and its cure."""
 
 from datetime import date
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given, settings
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from undercroft.errors import InputError
 from undercroft.firewall.classes import Classes, assigned, labels_of
-from undercroft.firewall.policy import FirewallPolicy, OtherPorts, PeerKind, Protocol, Service
+from undercroft.firewall.policy import Drift, FirewallPolicy, OtherPorts, Peer, PeerKind, Protocol, Service
 from undercroft.firewall.reading import check, load_firewall
+from undercroft.model.execution import Origin
 from undercroft.model.verdict import Verdict
 from undercroft.steady import reading as steady
 from undercroft.steady.policy import Target
@@ -28,6 +30,16 @@ never:
   - {from: world, to: db}
 ports: {machines: [vnet, tap], uplinks: eth0, others: outside}
 firewall_log: {packets: 5, per: minute, burst: 7, group: 3}
+"""
+OF_THE_ISSUE = """\
+labels:   {web: {machines: "web*"}, db: {machines: "db*"}, quarantine: {verdict: quarantined}}
+firewall:
+  - {from: web, to: db, allow: [tcp/5432]}
+  - {from: world, to: web, allow: [tcp/443, tcp/80]}
+  - {from: quarantine, to: patch-mirror, allow: [tcp/443]}
+never:
+  - {from: quarantine, to: "*", except: patch-mirror}
+  - {from: world, to: db}
 """
 
 
@@ -86,6 +98,19 @@ def test_names_may_be_used_before_another_file_gives_them():
         ("ports: {uplinks: a-very-long-device}", "at most 15 characters"),
         ("ports: {others: maybe}", "possible: denied, outside"),
         ("firewall_log: {per: year}", "possible: second, minute, hour"),
+        ("firewall_log: {group: 65536}", "a whole number from 0 to 65535"),
+        ("firewall_drift: ignore", "firewall_drift: found 'ignore'; possible: repair, report"),
+        ("firewall_drift: [repair]", "firewall_drift: found a list; possible: repair, report"),
+        (
+            "labels: {back: {origin: restored}}",
+            "labels.back.origin: found 'restored'; did you mean 'restore'",
+        ),
+        ("labels: {back: {origin: []}}", "labels.back.origin: found an empty list; possible: first, start"),
+        ("labels: {back: {verdict: []}}", "labels.back.verdict: found an empty list; possible: steady"),
+        ("labels: {back: []}", "labels.back: found an empty list; leave the label out"),
+        ("labels: {back: {origins: restore}}", "labels.back: found the key 'origins'; did you mean 'origin'"),
+        ("addresses: {a: 'fe80::1%eth0'}", "an IPv4 or IPv6 address is possible"),
+        ("firewall: [{from: 'fe80::1%eth0', to: host, allow: icmp}]", "found 'fe80::1%eth0'"),
     ],
 )
 def test_a_mistake_has_its_place_and_its_cure(line, said):
@@ -113,6 +138,87 @@ def test_a_quarantined_machine_has_the_quarantines_label_alone():
     assert labels_of(policy, Target("web01"), None) == {"web", "web01"}
     assert labels_of(policy, Target("web01"), Verdict.QUARANTINED) == {"quarantine"}
     assert labels_of(FirewallPolicy(), Target("web01"), Verdict.QUARANTINED) == frozenset()
+
+
+def test_a_label_may_ask_how_the_present_execution_began():
+    text = b"labels: {restored: {origin: [restore, revert, restore]}, old: {machines: a*, origin: backup}}\n"
+    policy = load_firewall([("p.yaml", text)])
+    assert [rule.origins for rule in policy.labels] == [(Origin.RESTORE, Origin.REVERT), (Origin.BACKUP,)]
+    assert labels_of(policy, Target("a1"), None, Origin.REVERT) == {"restored"}
+    assert labels_of(policy, Target("a1"), None, Origin.BACKUP) == {"old"}
+    assert labels_of(policy, Target("b1"), None, Origin.BACKUP) == frozenset()
+
+
+def test_a_machine_of_which_nobody_knows_how_it_began_has_no_label_of_an_origin():
+    policy = load_firewall([("p.yaml", b"labels: {fresh: {origin: [first, start, unknown]}}\n")])
+    assert labels_of(policy, Target("a1"), Verdict.STEADY) == frozenset()
+
+
+def test_a_quarantined_machine_has_no_label_of_its_origin():
+    policy = load_firewall([("p.yaml", b"labels: {back: {origin: restore}, q: {verdict: quarantined}}\n")])
+    assert labels_of(policy, Target("a1"), Verdict.QUARANTINED, Origin.RESTORE) == {"q"}
+
+
+def test_what_a_foreign_change_meets_is_repair_unless_the_policy_says_report():
+    assert load_firewall([("p.yaml", b"version: 1\n")]).drift is Drift.REPAIR
+    reported = load_firewall([("p.yaml", b"firewall_drift: report\n")])
+    assert reported.drift is Drift.REPORT
+    assert reported.digest != FirewallPolicy().digest
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ports: {others: denied}",
+        "firewall_log: {burst: 1}",
+        "firewall_log: {per: hour}",
+        "firewall_drift: repair",
+    ],
+)
+def test_two_files_that_say_the_same_setting_contradict_each_other(line):
+    found = check([("a.yaml", line.encode()), ("b.yaml", line.encode())]).problems
+    assert [(problem.place.file, "said already at a.yaml:1" in problem.text) for problem in found] == [
+        ("b.yaml", True)
+    ]
+
+
+def test_the_example_of_the_documentation_asks_for_the_mirrors_addresses_and_is_whole_with_them():
+    found = problems(OF_THE_ISSUE)
+    assert [problem.split(":")[1] for problem in found] == ["5", "7"]
+    assert all("patch-mirror" in problem and "a name of addresses" in problem for problem in found)
+    policy = load_firewall(
+        [
+            ("p.yaml", OF_THE_ISSUE.encode()),
+            ("q.yaml", b'addresses: {patch-mirror: [192.0.2.10, "2001:db8::10"]}'),
+        ]
+    )
+    mirror = Peer(
+        PeerKind.NETWORK, "patch-mirror", (ip_network("192.0.2.10/32"), ip_network("2001:db8::10/128"))
+    )
+    assert [(str(flow.source), str(flow.target)) for flow in policy.flows] == [
+        ("web", "db"), ("world", "web"), ("quarantine", "patch-mirror"),
+    ]  # fmt: skip
+    assert policy.flows[2].target == mirror
+    assert policy.nevers[0].exceptions == (mirror,)
+    assert labels_of(policy, Target("patch-mirror"), None) == {"patch-mirror"}
+
+
+def test_a_rule_to_everything_contradicts_the_never_of_the_example_and_names_the_flow():
+    text = OF_THE_ISSUE.replace("never:", '  - {from: world, to: "*", allow: tcp/22}\nnever:')
+    found = problems(f"{text}addresses: {{patch-mirror: 192.0.2.10}}\n")
+    assert found == [
+        "p.yaml:9:1: never from world to db (p.yaml:9), but allowed: world to db tcp/22 (p.yaml:6);"
+        " change one of them"
+    ]
+
+
+def test_more_pairs_than_are_possible_are_refused_at_the_rule_that_has_them():
+    names = ", ".join(f"n{number}" for number in range(101))
+    labels = ", ".join(f"n{number}: {{machines: n{number}}}" for number in range(101))
+    found = problems(f"labels: {{{labels}}}\nfirewall: [{{from: [{names}], to: [{names}], allow: icmp}}]\n")
+    assert len(found) == 1
+    assert found[0].startswith("p.yaml:2:")
+    assert "more than 10,000 pairs" in found[0]
 
 
 def test_a_class_keeps_its_number_and_a_freed_number_waits():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from undercroft.errors import StateError
 from undercroft.firewall.policy import (
     MAX_HOPS,
+    Drift,
     FirewallPolicy,
     Flow,
     LabelRule,
@@ -26,6 +27,7 @@ from undercroft.firewall.policy import (
     Service,
 )
 from undercroft.firewall.stored import from_text, to_text
+from undercroft.model.execution import Origin
 from undercroft.model.verdict import Verdict
 from undercroft.steady.policy import Match
 
@@ -75,6 +77,7 @@ POLICY_VALUES = st.builds(
             st.builds(Match, PATTERNS, PATTERNS, PATTERNS, PATTERNS, PATTERNS),
             st.lists(st.sampled_from(Verdict), max_size=2).map(tuple),
             place=TEXTS,
+            origins=st.lists(st.sampled_from(Origin), max_size=2).map(tuple),
         ),
         max_size=3,
     ).map(tuple),
@@ -116,6 +119,7 @@ POLICY_VALUES = st.builds(
     ),
     tcp_state_s=st.integers(1, 86_400),
     other_state_s=st.integers(1, 86_400),
+    drift=st.sampled_from(Drift),
 )
 
 
