@@ -1,0 +1,127 @@
+"""Databases of earlier revisions: what was on record then says the same now."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from recordvalues import NOW, UUID, later, survey
+from sqlalchemy import text
+
+from undercroft.assurance.auditheads import verify_log
+from undercroft.errors import OperationError
+from undercroft.model.domain import ChainEntry, DiskKind, Domain, DomainDisk, Interface, Ownership, Power
+from undercroft.model.fleet import HeldTap, Hold
+from undercroft.store.fleet.engine import WRITES, connect, parse_url
+from undercroft.store.fleet.records import open_records
+from undercroft.store.fleet.tables import key_text, micros
+
+HOST = "h\udcffst"
+MACHINE_0001 = (
+    '{"autostart":false,"beside":[],"checkpoints":[],"disks":[{"chain":[{"data_file":"","format":"qcow2",'
+    '"path":"/images/base.qcow2"}],"data_file":"","device":"disk","encrypted":false,"format":"qcow2",'
+    '"kind":"file","path":"/images/a.qcow2","problem":"","readonly":false,"shareable":false,"target":"vda"}],'
+    '"genid":false,"interfaces":[{"bridge":"virbr0","kind":"network","mac":"52:54:00:00:00:01",'
+    '"source":"default","tap":"vnet0"},{"bridge":"br1","kind":"bridge","mac":"52:54:00:00:00:02",'
+    '"source":"br1","tap":""}],"libvirt_id":0,"loaded":"","managed_save":"","name":"web01","ownership":'
+    '{"expires_on":"2027-01-31","labels":["web"],"owner":"web team","problem":"","template":false},'
+    '"persistent":true,"power":"off","problem":"","snapshots":[],"tainted":[],'
+    '"uuid":"6f0c0f6e-0000-4000-8000-000000000001"}'
+)
+MACHINE = Domain(
+    UUID,
+    "web01",
+    Power.OFF,
+    disks=(
+        DomainDisk(
+            "vda",
+            "disk",
+            DiskKind.FILE,
+            "/images/a.qcow2",
+            "qcow2",
+            (ChainEntry("/images/base.qcow2", "qcow2"),),
+        ),
+    ),
+    interfaces=(
+        Interface("52:54:00:00:00:01", "network", "default", "virbr0", "vnet0"),
+        Interface("52:54:00:00:00:02", "bridge", "br1", "br1"),
+    ),
+    ownership=Ownership("web team", ("web",), date(2027, 1, 31)),
+)
+HOLD_0001 = (
+    '{"eid":"00000000000000000000000000000001","machine":"6f0c0f6e-0000-4000-8000-000000000001",'
+    '"pending":true,"reason":"r","since":"2026-03-01T12:00:00.123456+00:00","taps":[{"bridge":"virbr0",'
+    '"tap":"vnet0"}]}'
+)
+HOLD = Hold(UUID, f"{1:032x}", (HeldTap("vnet0", "virbr0"),), "r", NOW, True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgres"))])
+def earlier(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., str]:
+    """Makes a database of a revision with these rows, and returns its URL."""
+
+    def make(revision: str, *statements: tuple[str, dict[str, object]]) -> str:
+        url = f"sqlite:///{tmp_path / 'fleet.db'}"
+        if request.param == "postgresql":
+            server = request.getfixturevalue("postgres")
+            url = server.url(server.new_database())
+        engine = connect(parse_url(url))
+        with engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
+            config = Config()
+            config.set_main_option("script_location", "undercroft.store.fleet:migrations")
+            config.set_main_option("path_separator", "os")
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+            for statement, values in statements:
+                connection.execute(text(statement), values)
+        engine.dispose()
+        return url
+
+    return make
+
+
+def _machine(uuid: str, body: str) -> tuple[str, dict[str, object]]:
+    values: dict[str, object] = {"host": key_text(HOST), "uuid": uuid, "at": micros(NOW), "body": body}
+    return "INSERT INTO machine VALUES (:host, :uuid, 'web01', :at, :at, NULL, :body)", values
+
+
+def _hold(body: str) -> tuple[str, dict[str, object]]:
+    return "INSERT INTO hold VALUES (:machine, :body)", {"machine": UUID, "body": body}
+
+
+def test_machines_and_holds_of_the_first_revision_are_as_they_were(earlier: Callable[..., str]):
+    records = open_records(earlier("0001", _machine(UUID, MACHINE_0001), _hold(HOLD_0001)))
+    with records.reading() as record:
+        (found,) = record.machines(HOST)
+        assert (found.host, found.domain, found.first_seen) == (HOST, MACHINE, NOW)
+        assert record.holds() == (HOLD,)
+    with records.transaction() as record:
+        record.put_survey(survey(MACHINE, host=HOST, at=later(1)))
+        record.put_hold(HOLD)
+        assert record.log_entries() == ()  # the same once more is nothing new
+        assert record.put_applied_policy("{}", "d", "root", "", datetime.now(UTC)).number == 1
+        verify_log(record.log_entries(), (), "")
+    records.close()
+
+
+def test_a_row_that_was_damaged_before_the_revision_is_told_when_it_is_read(earlier: Callable[..., str]):
+    bodies = ("{", "[]", "null", "{}", '{"ownership":{},"interfaces":3}', "[" * 5000)
+    machines = [_machine(f"u{number}", body) for number, body in enumerate(bodies)]
+    records = open_records(earlier("0001", *machines, _hold(HOLD_0001)))
+    with records.reading() as record:
+        assert record.holds() == (HOLD,)
+        with pytest.raises(OperationError, match="machine is damaged"):
+            record.machines(HOST)
+    records.close()
+
+
+def test_thousands_of_machines_of_the_first_revision_are_brought_along(earlier: Callable[..., str]):
+    bodies = [json.loads(MACHINE_0001) | {"uuid": f"u{number:05}"} for number in range(1200)]
+    rows = [_machine(body["uuid"], json.dumps(body)) for body in bodies]
+    records = open_records(earlier("0001", *rows))
+    with records.reading() as record:
+        assert {known.domain.interfaces for known in record.machines()} == {MACHINE.interfaces}
+    records.close()
