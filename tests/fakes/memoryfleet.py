@@ -113,12 +113,20 @@ class MemoryFleet:
             self.define(replace(self.domain(uuid), genid=True))
 
     def set_ownership(
-        self, uuid: str, *, owner: str, labels: Sequence[str], expires_on: str, template: bool
+        self,
+        uuid: str,
+        *,
+        owner: str,
+        labels: Sequence[str],
+        expires_on: str,
+        template: bool,
+        addresses: Sequence[str],
     ) -> None:
         with self._asked():
             self.calls.append(("set_ownership", uuid, owner))
             expires = date.fromisoformat(expires_on) if expires_on else None
-            ownership = Ownership(owner, tuple(sorted(set(labels))), expires, template)
+            written = tuple(sorted(set(addresses)))
+            ownership = Ownership(owner, tuple(sorted(set(labels))), expires, template, addresses=written)
             domain = self._put(replace(self.domain(uuid), ownership=ownership))
             self.emit(Happening.CHANGED, "metadata", domain)
 

@@ -188,7 +188,7 @@ def test_the_fleet_in_memory_tells_what_libvirt_tells(host: Host) -> None:
         fleet.destroy(identity)
         fleet.destroy(identity)
         fleet.revert(identity, "s1")
-        fleet.set_ownership(identity, owner="me", labels=(), expires_on="", template=False)
+        fleet.set_ownership(identity, owner="me", labels=(), expires_on="", template=False, addresses=())
         save()
 
     def live_here() -> None:
@@ -203,7 +203,7 @@ def test_the_fleet_in_memory_tells_what_libvirt_tells(host: Host) -> None:
     assert told.count(metadata) == 1  # libvirt tells it of the running machine and of its definition
     assert listen(host, live_in_memory, (Happening.STOPPED, "saved"), memory) == told
     assert (host.seen().power, memory.domain(identity).power) == (Power.SAVED, Power.SAVED)
-    host.fleet.set_ownership(identity, owner="", labels=(), expires_on="", template=False)
+    host.fleet.set_ownership(identity, owner="", labels=(), expires_on="", template=False, addresses=())
     host.domain.managedSaveRemove()
 
 
@@ -305,11 +305,16 @@ def test_a_genid_survives_beside_what_libvirt_would_drop(host: Host) -> None:
     assert not host.seen("old01").genid
     host.fleet.enable_genid(domain.UUIDString())
     host.fleet.set_ownership(
-        domain.UUIDString(), owner="web team", labels=["web"], expires_on="2027-01-31", template=False
+        domain.UUIDString(),
+        owner="web team",
+        labels=["web"],
+        expires_on="2027-01-31",
+        template=False,
+        addresses=["192.0.2.7"],
     )
     found = host.seen("old01")
     assert found.genid
-    assert found.ownership == Ownership("web team", ("web",), date(2027, 1, 31))
+    assert found.ownership == Ownership("web team", ("web",), date(2027, 1, 31), addresses=("192.0.2.7",))
     lost = set(before.splitlines()) - set(domain.XMLDesc().splitlines())
     assert lost == set()
     domain.undefine()
@@ -452,5 +457,5 @@ def test_missing_daemons_for_storage_and_networks_are_problems_and_no_failure() 
     assert [domain.name for domain in survey.domains] == ["net01"]
     assert survey.domains[0].problem == ""
     network, storage = survey.problems
-    assert "network 'default': its bridge is not known" in network
+    assert "network 'default': its bridge and reservations are not known" in network
     assert "is virtstoraged running?" in storage

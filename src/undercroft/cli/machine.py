@@ -18,7 +18,8 @@ from undercroft.cli.fleetoptions import (
 from undercroft.cli.options import examples, format_option, screen, show
 from undercroft.cli.render import data
 from undercroft.cli.render.escape import harmless
-from undercroft.errors import StateError
+from undercroft.errors import InputError, StateError
+from undercroft.model.addresses import claim, claimed
 from undercroft.model.domain import Ownership
 from undercroft.model.fleet import MachineRecord
 from undercroft.ports.fleet import FleetHypervisor
@@ -41,6 +42,14 @@ def _day(ctx: click.Context, param: click.Parameter, value: str | None) -> str |
         raise click.BadParameter(f"{value}: give it as YYYY-MM-DD, or {_NEVER}", ctx, param) from None
 
 
+def _addresses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return addresses as they stand in the metadata, None where none are to be written."""
+    try:
+        return tuple(claim(*claimed(value)) for value in values if value) if values else None
+    except InputError as error:
+        raise click.BadParameter(f"{error}; ADDRESS or ADDRESS@MAC", ctx, param) from None
+
+
 @dataclass(frozen=True, slots=True)
 class _Change:
     """What the options ask to change."""
@@ -55,6 +64,7 @@ class _Change:
         "undercroft machine web01",
         "undercroft machine web01 -f json",
         "undercroft machine web01 --owner 'web team' --expires 2026-12-31",
+        "undercroft machine web01 --address 192.0.2.7 --address 2001:db8::7",
         "undercroft machine web01 --mend genid",
     ),
 )
@@ -69,6 +79,14 @@ class _Change:
 @click.option(
     "--expires", metavar="DAY", callback=_day, help="Write the first day on which it may not start, or never."
 )
+@click.option(
+    "--address",
+    "addresses",
+    multiple=True,
+    metavar="ADDRESS[@MAC]",
+    callback=_addresses,
+    help="Write its addresses, all of them, for the firewall; '' for none.",
+)
 @click.option("--template/--no-template", default=None, help="Write that it is never started itself.")
 @yes_option
 @connect_option
@@ -81,6 +99,7 @@ def command(
     owner: str | None,
     labels: tuple[str, ...],
     expires: str | None,
+    addresses: tuple[str, ...] | None,
     template: bool | None,
     yes: bool,
     connect: str,
@@ -88,13 +107,13 @@ def command(
 ) -> int:
     """Show what is on record of one machine, or change its definition.
 
-    The changes (--mend, --owner, --label, --expires, --template) go into libvirt's definition, after a
-    question, and into the log. Exit code 4: a state of it is unknown or was not read whole.
+    The changes (--mend, --owner, --label, --expires, --address, --template) go into libvirt's definition,
+    after a question, and into the log. Exit code 4: a state of it is unknown or was not read whole.
     """
     from undercroft.usecases.fleet.views.machine import find_machine, machine_view  # noqa: PLC0415
 
     kept = tuple(label for label in labels if label) if labels else None
-    change = _Change(mend is not None, Ownerships(owner, kept, expires, template))
+    change = _Change(mend is not None, Ownerships(owner, kept, expires, template, addresses))
     with existing_records(database) as records:
         if change.mend or not change.ownership.empty:
             with records.reading() as record:
@@ -145,6 +164,8 @@ def _told(ownership: Ownership) -> str:
     parts = [f"owner {ownership.owner}" if ownership.owner else "no owner"]
     parts.append(f"labels {', '.join(ownership.labels)}" if ownership.labels else "no labels")
     parts.append(f"expires {ownership.expires_on}" if ownership.expires_on else "never expires")
+    if ownership.addresses:
+        parts.append(f"addresses {', '.join(ownership.addresses)}")
     if ownership.template:
         parts.append("a template, never started itself")
     return harmless(", ".join(parts))

@@ -95,9 +95,19 @@ class FleetHypervisor(Protocol):
         ...
 
     def set_ownership(
-        self, uuid: str, *, owner: str, labels: Sequence[str], expires_on: str, template: bool
+        self,
+        uuid: str,
+        *,
+        owner: str,
+        labels: Sequence[str],
+        expires_on: str,
+        template: bool,
+        addresses: Sequence[str],
     ) -> None:
-        """Write a machine's metadata element, live and in its definition; "" for no owner or expiry."""
+        """Write a machine's metadata element, live and in its definition; "" for no owner or expiry.
+
+        Addresses are as in `Ownership.addresses`.
+        """
         ...
 
     def delete_snapshot(self, uuid: str, snapshot: str) -> None:

@@ -112,10 +112,37 @@ def test_a_stopped_machines_bridge_is_that_of_its_network(
         Interface("52:54:00:00:00:02", "network", "nosuch"),
     )
     assert [problem for problem in survey.problems if "network" in problem] == [
-        "network 'nosuch': its bridge is not known"
+        "network 'nosuch': its bridge and reservations are not known"
         " (Network not found: no network with matching name 'nosuch')"
     ]
     domain.undefine()
+
+
+def test_what_a_network_reserves_for_a_mac_is_its_interfaces(
+    fleet: LibvirtFleet, driver: "libvirt.virConnect"
+) -> None:
+    network = driver.networkCreateXML(
+        "<network><name>lab</name><bridge name='virbr7'/><ip address='192.0.2.1' netmask='255.255.255.0'>"
+        "<dhcp><host mac='52:54:00:00:00:01' name='web' ip='192.0.2.7'/></dhcp></ip>"
+        "<ip family='ipv6' address='2001:db8::1' prefix='64'><dhcp>"
+        "<host id='0:3:0:1:52:54:0:0:0:1' ip='2001:db8::7'/></dhcp></ip></network>"
+    )
+    interfaces = "".join(
+        f"<interface type='network'><mac address='52:54:00:00:00:0{number}'/><source network='{name}'/>"
+        "</interface>"
+        for number, name in enumerate(("lab", "lab", "default"))
+    )
+    other = "<interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='virbr7'/></interface>"
+    domain = driver.defineXML(xml("lab01", f"<devices>{interfaces}{other}</devices>"))
+    for _ in range(2):  # off, and running
+        found = named(fleet, "lab01")
+        assert fleet.domain(found.uuid) == found
+        assert [item.addresses for item in found.interfaces] == [(), ("192.0.2.7", "2001:db8::7"), (), ()]
+        if not domain.isActive():
+            domain.create()
+    domain.destroy()
+    domain.undefine()
+    network.destroy()
 
 
 def test_snapshots_are_a_tree_with_one_current(fleet: LibvirtFleet, defined: "libvirt.virDomain") -> None:
@@ -169,19 +196,25 @@ def test_thousands_of_snapshots_are_read_with_their_parents(
 
 def test_an_owner_is_written_and_taken_back(fleet: LibvirtFleet, defined: "libvirt.virDomain") -> None:
     identity = defined.UUIDString()
-    expected = Ownership('me & "you" <x>', ("db", "web"), date(2027, 1, 31), template=True)
+    addresses = ("192.0.2.7", "2001:db8::7@52:54:00:00:00:01")
+    expected = Ownership('me & "you" <x>', ("db", "web"), date(2027, 1, 31), True, addresses=addresses)
     for active in (False, True):
         if active:
             defined.create()
         fleet.set_ownership(
-            identity, owner=expected.owner, labels=["web", "db"], expires_on="2027-01-31", template=True
+            identity,
+            owner=expected.owner,
+            labels=["web", "db"],
+            expires_on="2027-01-31",
+            template=True,
+            addresses=expected.addresses[::-1],
         )
         assert named(fleet, "web01").ownership == expected
-        fleet.set_ownership(identity, owner="", labels=[], expires_on="", template=False)
+        fleet.set_ownership(identity, owner="", labels=[], expires_on="", template=False, addresses=())
         assert named(fleet, "web01").ownership == Ownership()
         assert "undercroft" not in defined.XMLDesc()
     with pytest.raises(InputError, match="expires 'soon': a date is possible"):
-        fleet.set_ownership(identity, owner="", labels=[], expires_on="soon", template=False)
+        fleet.set_ownership(identity, owner="", labels=[], expires_on="soon", template=False, addresses=())
 
 
 def test_a_genid_is_put_into_a_definition_once(fleet: LibvirtFleet, driver: "libvirt.virConnect") -> None:
@@ -267,7 +300,7 @@ def test_several_threads_may_ask_at_once(fleet: LibvirtFleet, defined: "libvirt.
             for _ in range(20):
                 assert named(fleet, "web01").uuid == fleet.domain(defined.UUIDString()).uuid
                 fleet.set_ownership(
-                    defined.UUIDString(), owner="me", labels=(), expires_on="", template=False
+                    defined.UUIDString(), owner="me", labels=(), expires_on="", template=False, addresses=()
                 )
         except Exception as error:
             failed.append(error)

@@ -101,6 +101,27 @@ def test_empty_texts_and_never_take_away(fleet: MemoryFleet) -> None:
     assert fleet.domain(fleetdata.WEB02.uuid).ownership == Ownership()
 
 
+def test_addresses_are_written_as_they_are_compared(
+    fleet: MemoryFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--address", "2001:DB8:0::7@52:54:00:AA:00:01", "--address", "192.0.2.7"]
+    assert run(["machine", "web01", *arguments, "-y"]) == 0
+    expected = ("192.0.2.7", "2001:db8::7@52:54:00:aa:00:01")
+    assert fleet.domain(WEB01.uuid).ownership.addresses == expected
+    assert f"addresses {', '.join(expected)}" in capsys.readouterr().err
+    assert run(["machine", "web01", "--address", "", "-y"]) == 0
+    assert fleet.domain(WEB01.uuid).ownership == WEB01.ownership
+
+
+@pytest.mark.parametrize("text", ["192.0.2.0/24", "ff02::1", "192.0.2.7@x", "web01", "fe80::1%eth0"])
+def test_an_address_that_is_none_is_wrong_usage_and_changes_nothing(
+    fleet: MemoryFleet, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert run(["machine", "web01", "--address", text, "-y"]) == ExitCode.USAGE
+    assert "ADDRESS or ADDRESS@MAC" in capsys.readouterr().err
+    assert fleet.calls == []
+
+
 def test_a_day_that_is_none_is_wrong_usage(fleet: MemoryFleet, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["machine", "web02", "--expires", "soon", "-y"]) == ExitCode.USAGE
     assert "YYYY-MM-DD" in capsys.readouterr().err

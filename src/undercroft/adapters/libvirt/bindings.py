@@ -33,7 +33,7 @@ class Pool(Protocol):
 class Network(Protocol):
     """A `virNetwork`."""
 
-    def bridgeName(self) -> str: ...
+    def XMLDesc(self, flags: int = 0) -> str: ...
 
 
 class Snapshot(Protocol):

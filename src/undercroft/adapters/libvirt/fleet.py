@@ -134,13 +134,20 @@ class LibvirtFleet:
                 connection.defineXML(after)
 
     def set_ownership(
-        self, uuid: str, *, owner: str, labels: Sequence[str], expires_on: str, template: bool
+        self,
+        uuid: str,
+        *,
+        owner: str,
+        labels: Sequence[str],
+        expires_on: str,
+        template: bool,
+        addresses: Sequence[str],
     ) -> None:
         """Write a machine's metadata element. See `FleetHypervisor.set_ownership`.
 
         Raises InputError for a value that the element cannot hold.
         """
-        element = ownership_xml.ownership_xml(owner, labels, expires_on, template=template)
+        element = ownership_xml.ownership_xml(owner, labels, expires_on, addresses, template=template)
         with self._handled(uuid, "set metadata") as handle:
             flags = self._libvirt.VIR_DOMAIN_AFFECT_CONFIG if handle.isPersistent() else 0
             if handle.isActive():

@@ -2,7 +2,11 @@
 
     <machine xmlns="urn:undercroft:machine:1" owner="web team" expires="2027-01-31" template="yes">
       <label>web</label>
+      <address>192.0.2.7</address>
+      <address mac="52:54:00:12:34:56">2001:db8::7</address>
     </machine>
+
+An address is that of the interface with this MAC, of the first one where none is named.
 
 Whoever may define machines may write it, by hand too: each value is checked, and one that is wrong voids the
 whole, so that a typing error in an expiry is told and not taken for "never".
@@ -14,6 +18,7 @@ from datetime import date
 from xml.etree import ElementTree
 
 from undercroft.errors import InputError
+from undercroft.model.addresses import claim, claimed, own_address, own_mac
 from undercroft.model.domain import Ownership
 
 NAMESPACE = "urn:undercroft:machine:1"
@@ -22,6 +27,7 @@ ELEMENT = "machine"
 MAX_OWNER_CHARACTERS = 200
 MAX_LABEL_CHARACTERS = 63
 MAX_LABELS = 64
+MAX_ADDRESSES = 64
 
 _ATTRIBUTES = frozenset({"owner", "expires", "template"})
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -42,10 +48,13 @@ def parse_ownership(domain: ElementTree.Element) -> Ownership:
         return Ownership(problem=f"metadata {NAMESPACE}: {error}; mend it with virsh metadata or virsh edit")
 
 
-def ownership_xml(owner: str, labels: Sequence[str], expires_on: str, *, template: bool) -> str | None:
+def ownership_xml(
+    owner: str, labels: Sequence[str], expires_on: str, addresses: Sequence[str], *, template: bool
+) -> str | None:
     """Return the element as libvirt's SetMetadata takes it, None where there is nothing to say.
 
-    It has no namespace: libvirt gives it and its children the one that goes with the call.
+    It has no namespace: libvirt gives it and its children the one that goes with the call. Addresses are as
+    in `Ownership.addresses`.
 
     Raises InputError for a value that `parse_ownership` would not take back.
     """
@@ -58,6 +67,8 @@ def ownership_xml(owner: str, labels: Sequence[str], expires_on: str, *, templat
         untrusted_element.set("template", "yes")
     for label in labels:
         ElementTree.SubElement(untrusted_element, "label").text = label
+    for mac, address in map(claimed, addresses):
+        ElementTree.SubElement(untrusted_element, "address", {"mac": mac} if mac else {}).text = str(address)
     if _parse(untrusted_element) == Ownership():
         return None
     return ElementTree.tostring(untrusted_element, encoding="unicode")
@@ -67,11 +78,13 @@ def _parse(untrusted_element: ElementTree.Element) -> Ownership:
     attributes = untrusted_element.attrib
     if unknown := sorted(set(attributes) - _ATTRIBUTES):
         raise InputError(f"attribute {unknown[0]!r}: {', '.join(sorted(_ATTRIBUTES))} are possible")
+    labels, addresses = _listed(untrusted_element)
     return Ownership(
         owner=_owner(attributes.get("owner", "")),
-        labels=_labels(untrusted_element),
+        labels=labels,
         expires_on=_expiry(attributes.get("expires")),
         template=_template(attributes.get("template", "no")),
+        addresses=addresses,
     )
 
 
@@ -84,15 +97,31 @@ def _owner(untrusted_owner: str) -> str:
     return untrusted_owner.strip()
 
 
-def _labels(untrusted_element: ElementTree.Element) -> tuple[str, ...]:
+def _listed(untrusted_element: ElementTree.Element) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return labels and addresses, each sorted."""
     labels: set[str] = set()
+    addresses: set[str] = set()
     for child in untrusted_element:
-        if child.tag not in {"label", f"{{{NAMESPACE}}}label"} or len(child) or child.attrib:
-            raise InputError(f"element <{child.tag[:80]}>: only <label>TEXT</label> is possible")
-        labels.add(_label((child.text or "").strip()))
-        if len(labels) > MAX_LABELS:
-            raise InputError(f"more than {MAX_LABELS} labels")
-    return tuple(sorted(labels))
+        attributes = set(child.attrib)
+        match child.tag.removeprefix(f"{{{NAMESPACE}}}"):
+            case "label" if not len(child) and not attributes:
+                labels.add(_label((child.text or "").strip()))
+            case "address" if not len(child) and attributes <= {"mac"}:
+                addresses.add(_address(child))
+            case _:
+                raise InputError(
+                    f"element <{child.tag[:80]}>: only <label>TEXT</label> and"
+                    ' <address mac="MAC">ADDRESS</address>, with the MAC or without, are possible'
+                )
+        if len(labels) > MAX_LABELS or len(addresses) > MAX_ADDRESSES:
+            raise InputError(f"more than {MAX_LABELS} labels or {MAX_ADDRESSES} addresses")
+    return tuple(sorted(labels)), tuple(sorted(addresses))
+
+
+def _address(untrusted_element: ElementTree.Element) -> str:
+    mac = untrusted_element.get("mac")
+    address = own_address((untrusted_element.text or "").strip())
+    return claim("" if mac is None else own_mac(mac), address)
 
 
 def _label(untrusted_label: str) -> str:

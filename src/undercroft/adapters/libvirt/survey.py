@@ -15,6 +15,7 @@ from undercroft.adapters.libvirt.bindings import Connection, Libvirt, code, mess
 from undercroft.adapters.libvirt.bindings import Domain as Handle
 from undercroft.adapters.libvirt.connections import raise_when_dead
 from undercroft.adapters.libvirt.machine_xml import MachineDefinition
+from undercroft.adapters.libvirt.network_xml import NetworkDefinition, parse_network
 from undercroft.adapters.libvirt.qemuprocess import loaded_snapshot
 from undercroft.errors import InputError
 from undercroft.model.domain import (
@@ -79,7 +80,7 @@ class Surveyor:
         self._libvirt = libvirt
         self._connection = connection
         self._save_directory = save_directory
-        self._bridges: dict[str, str] = {}
+        self._networks: dict[str, NetworkDefinition] = {}
         self._problems: list[str] = []
 
     def survey(self, uri: str) -> Survey:
@@ -195,7 +196,7 @@ class Surveyor:
                 self._with_path(disk, definition.disks.volumes.get(disk.target))
                 for disk in definition.disks.disks
             ),
-            interfaces=tuple(self._with_bridge(interface) for interface in definition.interfaces),
+            interfaces=tuple(self._with_network(interface) for interface in definition.interfaces),
             ownership=definition.ownership,
             beside=definition.beside,
         )
@@ -211,20 +212,30 @@ class Surveyor:
         except InputError as error:
             return replace(disk, problem=disk.problem or str(error))
 
-    def _with_bridge(self, interface: Interface) -> Interface:
-        if interface.kind != "network" or interface.bridge or not interface.source:
+    def _with_network(self, interface: Interface) -> Interface:
+        """Return an interface with what its libvirt network says of it: the bridge, and its reservations."""
+        if interface.kind != "network" or not interface.source:
             return interface
-        if interface.source not in self._bridges:
-            self._bridges[interface.source] = self._bridge(interface.source)
-        return replace(interface, bridge=self._bridges[interface.source])
+        if interface.source not in self._networks:
+            self._networks[interface.source] = self._network(interface.source)
+        network = self._networks[interface.source]
+        return replace(
+            interface,
+            bridge=interface.bridge or network.bridge,
+            addresses=network.reserved.get(interface.mac, ()),
+        )
 
-    def _bridge(self, network: str) -> str:
+    def _network(self, name: str) -> NetworkDefinition:
         try:
-            return self._connection.networkLookupByName(network).bridgeName()
-        except self._libvirt.libvirtError as error:
+            found = parse_network(self._connection.networkLookupByName(name).XMLDesc())
+        except (self._libvirt.libvirtError, InputError, UnicodeDecodeError) as error:
             raise_when_dead(self._libvirt, self._connection, error)
-            self._problems.append(f"network {network!r}: its bridge is not known ({message(error)})")
-            return ""
+            self._problems.append(
+                f"network {name!r}: its bridge and reservations are not known ({message(error)})"
+            )
+            return NetworkDefinition()
+        self._problems += [f"network {name!r}: {problem}" for problem in found.problems]
+        return found
 
     def _taints(self, handle: Handle) -> tuple[str, ...]:
         try:

@@ -111,7 +111,25 @@ def test_only_what_is_named_of_an_ownership_changes(records: MemoryRecords, flee
         "expires_on": "2026-01-31",
         "template": False,
         "problem": "",
+        "addresses": [],
     }
+
+
+def test_addresses_are_written_all_of_them_and_stay_where_others_change(
+    records: MemoryRecords, fleet: MemoryFleet
+) -> None:
+    def changed(change: Ownerships) -> tuple[str, ...]:
+        return change_ownership(
+            records, fleet, machine("web01", records), change, by="alice", now=NOW
+        ).addresses
+
+    assert changed(Ownerships(addresses=("192.0.2.8", "192.0.2.7", "192.0.2.7"))) == (
+        "192.0.2.7",
+        "192.0.2.8",
+    )
+    assert changed(Ownerships(owner="ops")) == ("192.0.2.7", "192.0.2.8")
+    assert changed(Ownerships(addresses=())) == ()
+    assert fleet.domain(WEB01.uuid).ownership == Ownership("ops", ("prod",))
 
 
 def test_an_expiry_can_be_taken_away(records: MemoryRecords, fleet: MemoryFleet) -> None:

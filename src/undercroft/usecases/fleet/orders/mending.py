@@ -24,12 +24,14 @@ class Ownerships:
         labels: all of them.
         expires_on: "" for never, else YYYY-MM-DD.
         template: never started itself.
+        addresses: all of them, as in `Ownership.addresses`.
     """
 
     owner: str | None = None
     labels: tuple[str, ...] | None = None
     expires_on: str | None = None
     template: bool | None = None
+    addresses: tuple[str, ...] | None = None
 
     @property
     def empty(self) -> bool:
@@ -45,6 +47,7 @@ class Ownerships:
             labels=base.labels if self.labels is None else tuple(sorted(set(self.labels))),
             expires_on=base.expires_on if self.expires_on is None else _day(self.expires_on),
             template=base.template if self.template is None else self.template,
+            addresses=base.addresses if self.addresses is None else tuple(sorted(set(self.addresses))),
         )
 
 
@@ -89,6 +92,7 @@ def change_ownership(
         labels=after.labels,
         expires_on=after.expires_on.isoformat() if after.expires_on else "",
         template=after.template,
+        addresses=after.addresses,
     )
     _log(records, machine, {"what": "ownership", "by": by, "ownership": encode(after)}, now)
     return after

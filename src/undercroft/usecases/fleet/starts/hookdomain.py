@@ -37,6 +37,7 @@ def hooked_domain(event: HookEvent, before: Domain | None, volumes: VolumePaths)
             disks.append(disk)
     known = before or Domain(event.uuid, event.name, Power.OFF, persistent=False)
     bridges = {item.source: item.bridge for item in known.interfaces if item.bridge}
+    reserved = {(item.mac, item.source): item.addresses for item in known.interfaces}
     return replace(
         known,
         name=event.name,
@@ -45,7 +46,12 @@ def hooked_domain(event: HookEvent, before: Domain | None, volumes: VolumePaths)
         genid=definition.genid,
         disks=tuple(disks),
         interfaces=tuple(
-            replace(item, bridge=item.bridge or bridges.get(item.source, ""))
+            replace(
+                item,
+                bridge=item.bridge or bridges.get(item.source, ""),
+                # A network's reservations are in none of libvirt's XML but the network's own.
+                addresses=reserved.get((item.mac, item.source), ()),
+            )
             for item in definition.interfaces
         ),
         ownership=definition.ownership,
