@@ -237,6 +237,7 @@ class Frames:
             b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + mac + own4 + bytes(6) + other4,
             b"\x08\x06\0\x01\x08\0\x06\x04\0\x02" + mac + own4 + other.mac + other4,
             b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + mac + bytes(4) + bytes(6) + own4,
+            b"\x80\x35\0\x01\x08\0\x06\x04\0\x03" + 2 * (mac + bytes(4)) + bytes(18),
             _icmp6(own6, other6, b"\x87\0\0\0" + rest + other6 + own_option),
             _icmp6(own6, other6, b"\x87\0\0\0" + rest + other6),
             _icmp6(none6, other6, b"\x87\0\0\0" + rest + own6),

@@ -28,7 +28,7 @@ from undercroft.firewall.marks import data
 
 Expressions = tuple[Expression, ...]
 
-_META_BYTES = {Key.INPUT_NAME: 16, Key.OUTPUT_NAME: 16, Key.MARK: 4, Key.TRANSPORT_PROTOCOL: 1}
+_META_BYTES = {Key.INPUT_NAME: 16, Key.OUTPUT_NAME: 16, Key.MARK: 4, Key.TRANSPORT_PROTOCOL: 1, Key.LENGTH: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ IN = Field(meta=Key.INPUT_NAME)
 OUT = Field(meta=Key.OUTPUT_NAME)
 MARK = Field(meta=Key.MARK)
 PROTOCOL = Field(meta=Key.TRANSPORT_PROTOCOL)
+LENGTH = Field(meta=Key.LENGTH)
 
 ACCEPT = Immediate(Verdict(Code.ACCEPT))
 DROP = Immediate(Verdict(Code.DROP))

@@ -1,15 +1,26 @@
 """Where the fields stand that the filter reads, and the values that it knows.
 
-Source: IEEE 802.3, RFC 791, 826, 792, 8200, 4443, 4861, 2131, 8415.
+Source: IEEE 802.3, RFC 791, 826, 903, 792, 8200, 4443, 4861, 2131, 8415.
 """
 
-from undercroft.firewall.expressions import Expressions, equal, found, link, masked, network, transport
+from undercroft.firewall.expressions import (
+    LENGTH,
+    Expressions,
+    equal,
+    found,
+    link,
+    masked,
+    network,
+    transport,
+)
 from undercroft.firewall.kernel import Operator
+from undercroft.firewall.marks import data
 
 ETHER_TYPE = link(12, 2)
 ETHER_TARGET = link(0, 6)
 ETHER_SOURCE = link(6, 6)
-IPV4, IPV6, ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
+IPV4, IPV6, ARP, RARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06", b"\x80\x35"
+BROADCAST_MAC = b"\xff" * 6
 
 IPV4_FIRST = network(0, 1)
 IPV4_PLAIN = b"\x45"
@@ -39,6 +50,11 @@ ARP_FORM = network(0, 8)
 ARP_REQUEST = bytes.fromhex("0001080006040001")
 ARP_REPLY = bytes.fromhex("0001080006040002")
 ARP_SENDER_MAC, ARP_SENDER, ARP_TARGET = network(8, 6), network(14, 4), network(24, 4)
+RARP_REQUEST = bytes.fromhex("0001080006040003")
+RARP_TARGET_MAC = network(18, 6)
+RARP_TARGET_AND_PADDING = (network(24, 12), network(36, 10))
+RARP_BYTES = 46
+"""Of an announcement behind the Ethernet header, padded to the shortest frame."""
 
 SOURCE_PORT, TARGET_PORT, PORTS = transport(0, 2), transport(2, 2), transport(0, 4)
 ICMP, TCP, UDP, ICMPV6 = b"\x01", b"\x06", b"\x11", b"\x3a"
@@ -77,6 +93,11 @@ TRANSPORTS6 = (6, 17, 58, 132)
 ERRORS4 = (3, 11, 12)
 ERRORS6 = (1, 2, 3, 4)
 ECHOES6 = (128, 129)
+
+
+def of_length(length: int) -> Expressions:
+    """Go on for frames with so many bytes behind the Ethernet header."""
+    return equal(LENGTH, data(length))
 
 
 def later4() -> Expressions:

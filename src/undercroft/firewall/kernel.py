@@ -39,7 +39,7 @@ class Operator(StrEnum):
 class Key(StrEnum):
     """What `Meta` loads. Integers are in host order, as the kernel keeps them; PROTOCOL is big-endian."""
 
-    LENGTH = "len"
+    LENGTH = "length"
     PROTOCOL = "protocol"
     MARK = "mark"
     INPUT_NAME = "iifname"
@@ -242,7 +242,8 @@ class Hook(StrEnum):
 class Chain:
     """A chain. `hook`, `priority` and `policy` are a base chain's; `hook` is None for others.
 
-    `bound`: made for the one rule that jumps to it, and gone with that rule.
+    `bound`: made for the one rule that jumps to it, and gone with that rule. `unknown`: what of it this
+    model does not know, in words; a proof fails on any.
     """
 
     name: str
@@ -251,6 +252,7 @@ class Chain:
     priority: int = 0
     policy: Code = Code.ACCEPT
     bound: bool = False
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from undercroft.firewall.decisions import Decision, Path, PathKind, Remembered
 from undercroft.firewall.fleet import Fleet, Port
 from undercroft.firewall.genuine import is_genuine, neighbour_message, own_addresses, plain_headers6
-from undercroft.firewall.packets import ARP, IPV4, IPV6, Packet
+from undercroft.firewall.packets import ARP, IPV4, IPV6, RARP, Packet
 from undercroft.firewall.passage import Passage
 from undercroft.firewall.permission import End, Permission
 from undercroft.firewall.policy import FirewallPolicy, OtherPorts
@@ -60,6 +60,8 @@ class Meaning:
             return self._to_machine(packet, sender, target, remembered)
         if path.kind is PathKind.FORWARD and not self._may_be_outside(path.target):
             return Decision(False, f"{path.target} is no uplink")
+        if packet.outer_type == RARP:
+            return Decision(path.kind is PathKind.FORWARD, "says where it is, for switches to know")
         return self._to_outside(packet, sender, remembered)
 
     def _sender(

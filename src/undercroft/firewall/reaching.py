@@ -60,7 +60,7 @@ def reaching_chains(policy: FirewallPolicy, granted_zones: frozenset[int]) -> tu
     """
     found_zones = zones(policy)
     return (
-        _reach("reach", "reach4", "reach6", "reach-arp"),
+        _reach(),
         *_machines(policy),
         *_enter(),
         _target(4, found_zones, granted_zones),
@@ -96,14 +96,15 @@ def side_chains(side: Side, granted: Granted, log: LogRate) -> tuple[Chain, ...]
     return *chains, Chain(f"near-{name}", (rule(found(f"near-{name}", MARK), ACCEPT), rule(DENY)))
 
 
-def _reach(name: str, chain4: str, chain6: str, chain_arp: str) -> Chain:
+def _reach() -> Chain:
     rules = (
-        rule(equal(h.ETHER_TYPE, h.IPV4), goto(chain4)),
-        rule(equal(h.ETHER_TYPE, h.IPV6), goto(chain6)),
-        rule(equal(h.ETHER_TYPE, h.ARP), goto(chain_arp)),
+        rule(equal(h.ETHER_TYPE, h.IPV4), goto("reach4")),
+        rule(equal(h.ETHER_TYPE, h.IPV6), goto("reach6")),
+        rule(equal(h.ETHER_TYPE, h.ARP), goto("reach-arp")),
+        rule(equal(h.ETHER_TYPE, h.RARP), goto("leave")),
         rule(DENY),
     )
-    return Chain(name, rules)
+    return Chain("reach", rules)
 
 
 def _machines(policy: FirewallPolicy) -> tuple[Chain, ...]:
@@ -125,14 +126,14 @@ def _machines(policy: FirewallPolicy) -> tuple[Chain, ...]:
         Chain("reach-arp", (rule(decided("near4", OUT, h.ARP_TARGET)), *inside, rule(ACCEPT))),
         Chain("reach-ns", (rule(decided("near6", OUT, h.ND_TARGET)), *inside, rule(ACCEPT))),
         Chain("reach-na", (rule(decided("near6", OUT, h.IPV6_TARGET)), *inside, rule(ACCEPT))),
-        Chain("reach-rs", (*inside, rule(ACCEPT))),
+        Chain("leave", (*inside, rule(ACCEPT))),
     )
 
 
 _ND_CHAINS = (
     (h.SOLICITATION, "reach-ns"),
     (h.ADVERTISEMENT, "reach-na"),
-    (h.ROUTER_SOLICITATION, "reach-rs"),
+    (h.ROUTER_SOLICITATION, "leave"),
 )
 
 

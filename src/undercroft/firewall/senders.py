@@ -1,8 +1,9 @@
 """Chains for what comes from a machine's port: nothing passes that bears another's name.
 
 A machine sends plain IPv4, IPv6 and ARP from its own MAC and addresses, asks for an address by DHCP, and
-takes part in neighbour discovery for its own addresses. All else is denied: every tag and encapsulation,
-IP options and extension headers but for fragments, router advertisements, redirects, DHCP answers.
+takes part in neighbour discovery for its own addresses. Its hypervisor announces by RARP where its MAC is
+now, in one form that has room for nothing else. All else is denied: every tag and encapsulation, IP options
+and extension headers but for fragments, router advertisements, redirects, DHCP answers.
 """
 
 from undercroft.firewall import headers as h
@@ -19,6 +20,7 @@ from undercroft.firewall.expressions import (
     mark_as,
     mark_from,
     marked,
+    masked,
     rule,
     unequal,
 )
@@ -47,6 +49,7 @@ def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
         rule(equal(h.ETHER_TYPE, h.IPV4), goto("sender4")),
         rule(equal(h.ETHER_TYPE, h.IPV6), goto("sender6")),
         rule(equal(h.ETHER_TYPE, h.ARP), goto("sender-arp")),
+        rule(equal(h.ETHER_TYPE, h.RARP), goto("sender-rarp")),
         rule(DENY),
     )
     return (
@@ -55,6 +58,7 @@ def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
         _sender4(),
         Chain("sender-later4", (rule(_own4(h.IPV4_SOURCE), ACCEPT), rule(DENY))),
         _sender_arp(),
+        _sender_rarp(),
         *_sender6(),
     )
 
@@ -95,6 +99,26 @@ def _sender_arp() -> Chain:
         rule(DENY),
     )
     return Chain("sender-arp", rules)
+
+
+def _sender_rarp() -> Chain:
+    """Return the chain for what QEMU sends when a machine goes on here, so that switches learn its place.
+
+    Source: QEMU, net/announce.c, `announce_self_create`. Padding is zero too: nobody talks by it.
+    """
+    start, end = h.RARP_TARGET_AND_PADDING
+    announcement = (
+        *equal(h.ETHER_TARGET, h.BROADCAST_MAC),
+        *equal(h.ARP_FORM, h.RARP_REQUEST),
+        *h.of_length(h.RARP_BYTES),
+        *masked(h.ARP_SENDER, b"\xff" * 4, bytes(4)),  # nft's text would take the bare field for ARP's
+        *equal(start, bytes(12)),
+        *equal(end, bytes(10)),
+        *found("macs", IN, h.ETHER_SOURCE),
+        *found("macs", IN, h.ARP_SENDER_MAC),
+        *found("macs", IN, h.RARP_TARGET_MAC),
+    )
+    return Chain("sender-rarp", (rule(announcement, ACCEPT), rule(DENY)))
 
 
 def _sender6() -> tuple[Chain, ...]:

@@ -162,6 +162,52 @@ def test_a_neighbour_is_looked_for_only_where_a_flow_leads():
     assert not accepted(arp(1, WEB.mac, A4, B4), path)
 
 
+def announcement(mac=WEB.mac, operation=3, addresses=bytes(8), padding=bytes(18), **ends):
+    """QEMU's announcement of a machine that goes on here: net/announce.c, announce_self_create."""
+    said = struct.pack(">HHBBH", 1, 0x0800, 6, 4, operation)
+    said += mac + addresses[:4] + mac + addresses[4:] + padding
+    return ethernet(said, 0x8035, **{"target": b"\xff" * 6, **ends})
+
+
+def test_switches_hear_where_a_machine_is_now_and_machines_do_not():
+    assert accepted(announcement(), TO_WORLD)
+    for path in (TO_DB, Path(PathKind.TO_HOST, WEB.tap), Path(PathKind.FORWARD, WEB.tap, "veth9")):
+        assert not accepted(announcement(), path)
+        assert not decide(POLICY, FLEET, parse(announcement()), path, Remembered()).accept
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        announcement(mac=DB.mac),
+        announcement(mac=DB.mac, source=DB.mac),
+        announcement(source=DB.mac),
+        announcement(target=OUTSIDE_MAC),
+        announcement(target=DB.mac),
+        *(announcement(operation=operation) for operation in (0, 1, 2, 4, 8, 9)),
+        announcement(addresses=A4 + bytes(4)),
+        announcement(addresses=bytes(4) + A4),
+        announcement(padding=b"hello, quarantine!"),
+        announcement(padding=bytes(17)),
+        announcement(padding=bytes(19)),
+        announcement(padding=b""),
+        announcement()[:12] + b"\x81\0\0\x05" + announcement()[12:],
+        announcement()[:14] + b"\0\x06" + announcement()[16:],
+    ],
+)
+def test_nothing_else_is_said_by_rarp(frame):
+    for path in (TO_WORLD, TO_DB, Path(PathKind.TO_HOST, WEB.tap)):
+        assert not accepted(frame, path)
+        assert not decide(POLICY, FLEET, parse(frame), path, Remembered()).accept
+
+
+def test_no_announcement_comes_in_from_outside_to_a_machine_or_from_the_host():
+    said = announcement(mac=OUTSIDE_MAC, source=OUTSIDE_MAC)
+    for path in (Path(PathKind.FORWARD, "eth0", WEB.tap), Path(PathKind.FROM_HOST, "", WEB.tap)):
+        assert not accepted(said, path)
+    assert accepted(said, Path(PathKind.FORWARD, "eth0", "veth9"))
+
+
 def discovery(kind, target, option=b"", source=A6, hops=255):
     body = bytes([kind, 0, 0, 0]) + bytes(4) + target + option
     return ethernet(ip_packet(6, source, B6, 58, body, hops=hops), 0x86DD)

@@ -29,6 +29,7 @@ from undercroft.assurance.firewall.senders import (
     ICMPV6,
     IPV4,
     IPV6,
+    RARP,
     ROUTER_SOLICITATION,
     SOLICITATION,
     UDP,
@@ -273,6 +274,7 @@ class Meaning:
         else:
             leaves = negated(either([reading.in_set("taps", out), self._closed(out)]))
         self._look_for("near4", both(sent, reading.is_plain(ARP)), reading.network(24, 4), leaves)
+        self._accepted.append(both(sent, reading.is_plain(RARP), leaves))
         plain6 = both(sent, reading.is_plain(IPV6))
         asks, tells, routers = (
             self._neighbours(kind) for kind in (SOLICITATION, ADVERTISEMENT, ROUTER_SOLICITATION)

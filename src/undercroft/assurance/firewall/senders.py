@@ -7,7 +7,7 @@ The meaning of anti-spoofing, for every packet, by relations between ports and a
 from undercroft.assurance.firewall.reading import Field, Reading
 from undercroft.assurance.firewall.terms import Truth, both, either, negated
 
-IPV4, IPV6, ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
+IPV4, IPV6, ARP, RARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06", b"\x80\x35"
 TCP, UDP, ICMP, ICMPV6 = b"\x06", b"\x11", b"\x01", b"\x3a"
 FRAGMENT = b"\x2c"
 
@@ -18,6 +18,8 @@ DHCP_CLIENT_TO_SERVER = bytes((0, 68, 0, 67))
 DHCP_SERVER_PORT, DHCP6_SERVER_PORT = bytes((0, 67)), bytes((2, 35))
 ARP_ETHERNET_IPV4 = bytes.fromhex("000108000604")
 ARP_REQUEST, ARP_REPLY = b"\x00\x01", b"\x00\x02"
+REVERSE_REQUEST = b"\x00\x03"
+ANNOUNCEMENT_BYTES = 60 - 14
 
 ROUTER_SOLICITATION, SOLICITATION, ADVERTISEMENT = b"\x85\x00", b"\x87\x00", b"\x88\x00"
 SOURCE_LINK_OPTION, TARGET_LINK_OPTION, NONCE_OPTION = b"\x01\x01", b"\x02\x01", b"\x0e\x01"
@@ -26,7 +28,7 @@ HOP_LIMIT = b"\xff"
 
 def may_send(reading: Reading) -> Truth:
     """Return whether a machine may send the packet at all, whomever it is for."""
-    return either([_ipv4(reading), _ipv6(reading), _arp(reading)])
+    return either([_ipv4(reading), _ipv6(reading), _arp(reading), _announces(reading)])
 
 
 def _own(reading: Reading, address: Field, mac: Field | None = None) -> Truth:
@@ -69,6 +71,20 @@ def _arp(reading: Reading) -> Truth:
         _own(reading, target, sender_mac),
     )
     return both(reading.is_plain(ARP), form, either([speaks, probes]))
+
+
+def _announces(reading: Reading) -> Truth:
+    """The hypervisor's broadcast of the port's MAC by RARP (RFC 903): no addresses, padded with zeros."""
+    sender, target = reading.network(8, 6), reading.network(18, 6)
+    return both(
+        reading.is_plain(RARP),
+        reading.target_mac.reads(b"\xff" * 6),
+        reading.packet.length == ANNOUNCEMENT_BYTES,
+        reading.network(0, 8).reads(ARP_ETHERNET_IPV4 + REVERSE_REQUEST),
+        *(reading.in_set("macs", reading.input_name, mac) for mac in (reading.source_mac, sender, target)),
+        reading.network(14, 4).reads(bytes(4)),
+        reading.network(24, ANNOUNCEMENT_BYTES - 24).reads(bytes(ANNOUNCEMENT_BYTES - 24)),
+    )
 
 
 def _ipv6(reading: Reading) -> Truth:
