@@ -16,7 +16,14 @@ from dataclasses import replace
 
 from undercroft.errors import InputError, NotFoundError, StateError
 from undercroft.firewall.kernel import FIELD_BYTES, Ruleset, SetDefinition, Table, Verdict
-from undercroft.ports.packetfilter import Elements, FilterFeatures, GenerationChange, Keys, TableName
+from undercroft.ports.packetfilter import (
+    Elements,
+    FilterFeatures,
+    GenerationChange,
+    Keys,
+    TableName,
+    Timeouts,
+)
 
 Data = bytes | Verdict | None
 
@@ -28,6 +35,7 @@ class MemoryFilter:
         can: what `features` tells.
         foreign: tables of others.
         calls: the methods that changed something, in order.
+        timeouts_ms: of what was remembered last; nothing ever ends here.
     """
 
     def __init__(self) -> None:
@@ -43,6 +51,7 @@ class MemoryFilter:
         )
         self.foreign: list[TableName] = []
         self.calls: list[str] = []
+        self.timeouts_ms: dict[str, dict[bytes, int]] = {}
         self._tables: dict[str, Table] = {}
         self._elements: dict[str, dict[str, dict[bytes, Data]]] = {}
         self._generation = 1
@@ -128,6 +137,14 @@ class MemoryFilter:
                 return 0
             self.calls.append("change")
             return self._store(held, elements)
+
+    def remember(self, table: Table, timeouts_ms: Timeouts) -> int:
+        definitions = self._named(table, timeouts_ms)
+        for name, found in timeouts_ms.items():
+            if not definitions[name].timeout_ms or any(timeout_ms < 1 for timeout_ms in found.values()):
+                raise InputError(f"set {name!r}: a timeout that it cannot have")
+        self.timeouts_ms = {name: dict(found) for name, found in timeouts_ms.items()}
+        return self.change(table, {name: dict.fromkeys(found) for name, found in timeouts_ms.items()}, {})
 
     def delete(self, table: str, generation: int = 0) -> int:
         with self._asked():

@@ -134,6 +134,18 @@ def test_part_of_a_table_changes_and_the_rest_stays(ruleset: Ruleset) -> None:
 
 @needs_nft
 @in_own_network
+def test_nft_lists_for_how_long_elements_are_remembered(nftables: Nftables) -> None:
+    flows = SetDefinition("flows", ("inet_service",), "", 64, dynamic=True, timeout_ms=60_000)
+    table = Table("undercroft", (flows,), ())
+    nftables.replace(Ruleset(table))
+    nftables.remember(table, {"flows": {b"\0\x50": 3_600_000, b"\1\xbb": 30_000}})
+    listed = nft("list set bridge undercroft flows")
+    assert "80 timeout 1h expires 59m59s" in listed or "80 timeout 1h expires 1h" in listed
+    assert "443 timeout 30s" in listed
+
+
+@needs_nft
+@in_own_network
 def test_nft_lists_what_was_written(nftables: Nftables) -> None:
     sets = (
         SetDefinition("flows", ("ipv4_addr", "inet_service"), "", 100, dynamic=True, timeout_ms=30_000),

@@ -201,6 +201,21 @@ def test_a_dynamic_set_keeps_what_is_in_it_over_a_new_policy(make: Make) -> None
 
 
 @in_own_network
+def test_elements_are_remembered_for_a_time(make: Make) -> None:
+    packet_filter, wanted = make(), ruleset()
+    made = packet_filter.replace(wanted)
+    assert packet_filter.remember(wanted.table, {"flows": {b"\1\0\0\0": 50_000, b"\2\0\0\0": 1}}) == made + 1
+    assert b"\1\0\0\0" in packet_filter.read("undercroft").elements["flows"]
+    packet_filter.remember(wanted.table, {"flows": {b"\1\0\0\0": 60_000}})
+    for name, timeout_ms in (("ports", 1000), ("protocols", 1000), ("flows", 0), ("nowhere", 1000)):
+        with pytest.raises(InputError):
+            packet_filter.remember(wanted.table, {name: {b"\1\0\0\0": timeout_ms}})
+    many = {number.to_bytes(4, "big"): 1000 for number in range(65)}
+    with pytest.raises(StateError, match="full"):
+        packet_filter.remember(wanted.table, {"flows": many})
+
+
+@in_own_network
 def test_single_elements_are_found(make: Make) -> None:
     packet_filter, wanted = make(), ruleset()
     packet_filter.replace(wanted)

@@ -12,6 +12,9 @@ Elements = Mapping[str, Mapping[bytes, bytes | Verdict | None]]
 Keys = Mapping[str, Collection[bytes]]
 """Set name -> keys."""
 
+Timeouts = Mapping[str, Mapping[bytes, int]]
+"""Set name -> key -> milliseconds after which the element goes."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableName:
@@ -136,6 +139,25 @@ class PacketFilter(Protocol):
             InputError: see `replace`; or `table` has no such set.
             NotFoundError: no such table or set in the kernel, or a key to be removed is not in it.
             StateError: a key has other data already, the set is full, or it is another generation.
+        """
+        ...
+
+    def remember(self, table: Table, timeouts_ms: Timeouts) -> int:
+        """Put elements into sets whose elements end, each for a time of its own, as packets do by a rule.
+
+        What is there already stays; whether it gets the new time is the kernel's to say.
+
+        Args:
+            table: as for `change`.
+            timeouts_ms: at least 1 each.
+
+        Returns:
+            The generation that this made, 0 where nothing had to be changed.
+
+        Raises:
+            InputError: as `change`; or the set's elements do not end, or a time is less than 1 ms.
+            NotFoundError: no such table or set in the kernel.
+            StateError: the set is full.
         """
         ...
 

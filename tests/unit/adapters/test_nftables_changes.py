@@ -10,7 +10,7 @@ from rulesetvalues import rulesets
 
 from undercroft.adapters.nftables import numbers
 from undercroft.adapters.nftables.difference import changed, created, elements_changed, recreated
-from undercroft.adapters.nftables.failures import StaleError, failure
+from undercroft.adapters.nftables.failures import FullError, StaleError, failure
 from undercroft.adapters.nftables.stages import stages
 from undercroft.adapters.nftables.wire import Request
 from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, StateError
@@ -150,7 +150,7 @@ def test_elements_of_a_set_that_the_table_has_not_are_refused() -> None:
         (errno.EOPNOTSUPP, numbers.NEW_CHAIN, OperationError, "this kernel lacks"),
         (errno.EEXIST, numbers.NEW_ELEMENT, StateError, "other contents"),
         (errno.EBUSY, numbers.DELETE_SET, StateError, "in use"),
-        (errno.ENFILE, numbers.NEW_ELEMENT, StateError, "larger size"),
+        (errno.ENFILE, numbers.NEW_ELEMENT, FullError, "larger size"),
         (errno.ENOBUFS, numbers.NEW_RULE, OperationError, "no room"),
         (errno.EINVAL, numbers.NEW_RULE, OperationError, "refuses"),
         (85, -1, StaleError, "read them again"),

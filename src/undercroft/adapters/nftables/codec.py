@@ -101,10 +101,15 @@ def delete_set(table: str, name: str) -> Request:
     return Request(numbers.DELETE_SET, 0, body, _set(table, name))
 
 
-def new_elements(table: str, definition: SetDefinition, elements: Mapping[bytes, Data]) -> Iterator[Request]:
-    """Yield the requests that put elements into a set. Raises InputError for one that is not of its shape."""
+def new_elements(
+    table: str, definition: SetDefinition, elements: Mapping[bytes, Data], timeout_ms: int = 0
+) -> Iterator[Request]:
+    """Yield the requests that put elements into a set, for a time where it is not 0.
+
+    Raises InputError for one that is not of its shape.
+    """
     head = elements_head(table, definition.name)
-    for listed in element_lists(definition, elements):
+    for listed in element_lists(definition, elements, timeout_ms):
         yield Request(numbers.NEW_ELEMENT, CREATE, head + listed, _set(table, definition.name))
 
 
@@ -140,13 +145,16 @@ def decode_rule(data: bytes) -> tuple[str, Rule]:
 def decode_chain(data: bytes) -> tuple[str, Chain]:
     """Return the table's name and a chain without its rules.
 
-    Raises OperationError for a chain that this version does not know.
+    Raises OperationError for a chain that no value stands for; flags alone are named in its `unknown`.
     """
     given = Fields(data)
     table, name = given.text(numbers.CHAIN_TABLE), given.text(numbers.CHAIN_NAME)
+    flags = given.number(numbers.CHAIN_FLAGS) if given.has(numbers.CHAIN_FLAGS) else 0
+    bound = bool(flags & numbers.CHAIN_BOUND)
+    flags &= ~(numbers.CHAIN_BASE | numbers.CHAIN_BOUND)
+    unknown = (f"flags {flags:#x}",) if flags else ()
     if not given.has(numbers.CHAIN_HOOK):
-        flags = given.number(numbers.CHAIN_FLAGS) if given.has(numbers.CHAIN_FLAGS) else 0
-        return table, Chain(name, (), bound=bool(flags & numbers.CHAIN_BOUND))
+        return table, Chain(name, (), bound=bound, unknown=unknown)
     place = Fields(given.raw(numbers.CHAIN_HOOK))
     hook = fields.known(_HOOKS, place.number(numbers.HOOK_NUMBER))
     priority = int.from_bytes(place.raw(numbers.HOOK_PRIORITY), "big", signed=True)
@@ -154,7 +162,7 @@ def decode_chain(data: bytes) -> tuple[str, Chain]:
     place.finish()
     if (kind := given.text(numbers.CHAIN_TYPE)) != _FILTER:
         raise UnknownShapeError(f"chain {name!r} of type {kind!r}")
-    return table, Chain(name, (), hook, priority, policy)
+    return table, Chain(name, (), hook, priority, policy, bound, unknown)
 
 
 def _userdata(comment: str) -> bytes:

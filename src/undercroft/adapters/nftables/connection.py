@@ -9,15 +9,27 @@ from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from undercroft.adapters.nftables import codec, events, reading
-from undercroft.adapters.nftables.difference import elements_changed, recreated, sets_named
-from undercroft.adapters.nftables.failures import StaleError
+from undercroft.adapters.nftables.difference import (
+    elements_changed,
+    elements_remembered,
+    recreated,
+    sets_named,
+)
+from undercroft.adapters.nftables.failures import FullError, StaleError
 from undercroft.adapters.nftables.fields import UnknownShapeError
 from undercroft.adapters.nftables.probe import probe
 from undercroft.adapters.nftables.stages import stages
 from undercroft.adapters.nftables.wire import Channel, InterruptedDumpError, Request
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.firewall.kernel import Ruleset, Table
-from undercroft.ports.packetfilter import Elements, FilterFeatures, GenerationChange, Keys, TableName
+from undercroft.ports.packetfilter import (
+    Elements,
+    FilterFeatures,
+    GenerationChange,
+    Keys,
+    TableName,
+    Timeouts,
+)
 
 ATTEMPTS = 20
 FREE_ATTEMPTS = 3
@@ -93,6 +105,8 @@ class Nftables:
                 if generation and not made:
                     raise
                 generation = 0
+            except FullError:
+                raise
             except (NotFoundError, StateError):
                 # Something of others' in the table stands in the way, which no reading shows.
                 return self._commit(recreated(ruleset), made or generation)
@@ -105,6 +119,10 @@ class Nftables:
     def change(self, table: Table, adds: Elements, removes: Keys, generation: int = 0) -> int:
         """See `PacketFilter.change`."""
         return self._commit(elements_changed(table, adds, removes), generation)
+
+    def remember(self, table: Table, timeouts_ms: Timeouts) -> int:
+        """See `PacketFilter.remember`."""
+        return self._commit(elements_remembered(table, timeouts_ms), 0)
 
     def delete(self, table: str, generation: int = 0) -> int:
         """See `PacketFilter.delete`."""

@@ -15,7 +15,7 @@ from undercroft.adapters.nftables.elements import Data
 from undercroft.adapters.nftables.wire import Request
 from undercroft.errors import InputError
 from undercroft.firewall.kernel import Chain, Lookup, Ruleset, SetDefinition, Table, Update
-from undercroft.ports.packetfilter import Elements, Keys
+from undercroft.ports.packetfilter import Elements, Keys, Timeouts
 
 
 def created(wanted: Ruleset) -> list[Request]:
@@ -75,6 +75,27 @@ def elements_changed(table: Table, adds: Elements, removes: Keys) -> list[Reques
         requests += codec.delete_elements(table.name, sets[name], keys)
     for name, elements in adds.items():
         requests += codec.new_elements(table.name, sets[name], elements)
+    return requests
+
+
+def elements_remembered(table: Table, timeouts_ms: Timeouts) -> list[Request]:
+    """Return the requests that put elements into dynamic sets, each for a time of its own.
+
+    Raises InputError for a set that the table does not have or whose elements do not end, a key that is not
+    of its shape, or a time of less than 1 ms.
+    """
+    sets = sets_named(table, timeouts_ms)
+    requests: list[Request] = []
+    for name, found in timeouts_ms.items():
+        if not sets[name].timeout_ms:
+            raise InputError(f"set {name!r} of table {table.name!r}: its elements have no timeout")
+        by_time: dict[int, dict[bytes, Data]] = {}
+        for key, timeout_ms in found.items():
+            by_time.setdefault(timeout_ms, {})[key] = None
+        for timeout_ms, elements in by_time.items():
+            if timeout_ms < 1:
+                raise InputError(f"set {name!r} of table {table.name!r}: a timeout of {timeout_ms} ms")
+            requests += codec.new_elements(table.name, sets[name], elements, timeout_ms)
     return requests
 
 

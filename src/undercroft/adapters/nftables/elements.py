@@ -36,12 +36,20 @@ _HARMLESS = {
 """Of an element: what an element that is gone had is not read, and what it carries for people is ignored."""
 
 
-def element_lists(definition: SetDefinition, elements: Mapping[bytes, Data]) -> Iterator[bytes]:
+def element_lists(
+    definition: SetDefinition, elements: Mapping[bytes, Data], timeout_ms: int = 0
+) -> Iterator[bytes]:
     """Yield attributes ELEMENTS_LIST, as many as it takes to hold all elements.
 
-    Raises InputError for a key or data that is not as the set's definition says.
+    Args:
+        definition: of their set.
+        elements: any number.
+        timeout_ms: after which they go; 0 for the set's own.
+
+    Raises:
+        InputError: a key or data is not as the set's definition says.
     """
-    encoder = _Encoder(definition)
+    encoder = _Encoder(definition, timeout_ms)
     chunk: list[bytes] = []
     size = 0
     for key, data in elements.items():
@@ -74,8 +82,9 @@ def decode_elements(lists: Iterable[bytes]) -> tuple[dict[bytes, Data], tuple[st
 
 
 class _Encoder:
-    def __init__(self, definition: SetDefinition) -> None:
+    def __init__(self, definition: SetDefinition, timeout_ms: int) -> None:
         self._definition = definition
+        self._timeout = fields.long(numbers.ELEMENT_TIMEOUT, timeout_ms) if timeout_ms else b""
         self._key_bytes = key_bytes(definition)
         self._frames: dict[Data, tuple[bytes, bytes]] = {}
 
@@ -95,7 +104,7 @@ class _Encoder:
         """Return what stands before and after each key that has this data."""
         encoded = self._encoded_data(data)
         key = fields.value(numbers.ELEMENT_KEY, bytes(self._key_bytes))
-        element = nested(numbers.LIST_ELEMENT, key, encoded)
+        element = nested(numbers.LIST_ELEMENT, key, encoded, self._timeout)
         start = _KEY_OFFSET + len(attribute(numbers.LIST_ELEMENT, b""))
         return element[:start], element[start + self._key_bytes :]
 

@@ -23,6 +23,10 @@ class StaleError(StateError):
         super().__init__("nftables: somebody changed the tables meanwhile; read them again")
 
 
+class FullError(StateError):
+    """A set has no room for what was to be put into it."""
+
+
 def failure(number: int, what: str, kind: int = -1, text: str = "") -> UndercroftError:
     """Return what an errno of the kernel means, for what it was about, and what to do.
 
@@ -46,7 +50,7 @@ def failure(number: int, what: str, kind: int = -1, text: str = "") -> Undercrof
     if number in {errno.EEXIST, errno.EBUSY}:
         return StateError(f"{said}: it is there already with other contents, or in use; read the table again")
     if number in {errno.ENFILE, errno.ENOSPC}:
-        return StateError(f"{said}: the set is full; give it a larger size")
+        return FullError(f"{said}: the set is full; give it a larger size")
     if number in {errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTO}:
         return OperationError(
             f"{said}: it names what is not there, or what this kernel lacks; "
