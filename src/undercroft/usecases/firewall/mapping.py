@@ -1,0 +1,124 @@
+"""The map of a policy: who may talk to whom, by the labels and names that it uses. Pure.
+
+A cell is what some rule says of two names. A machine may have several labels, and then has what each may do.
+"""
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network
+
+from undercroft.firewall.policy import FirewallPolicy, Network, Never, Peer, PeerKind, Service
+from undercroft.firewall.zones import is_nowhere
+from undercroft.usecases.firewall.services import merged
+from undercroft.usecases.firewall.values import FlowMap, MapFlow, MapNever, Place
+
+_ORDER = {PeerKind.LABEL: 0, PeerKind.NETWORK: 1, PeerKind.HOST: 2, PeerKind.WORLD: 3}
+
+
+def flow_map(policy: FirewallPolicy, number: int = 0, machines: Mapping[str, int] | None = None) -> FlowMap:
+    """Return the map.
+
+    Args:
+        policy: any.
+        number: of the applied policy, 0 for one that is not applied.
+        machines: how many have each label; None where nobody has looked.
+    """
+    peers = _peers(policy)
+    names = [str(peer) for peer in peers]
+    places = tuple(
+        Place(
+            name,
+            peer.kind.value,
+            None if machines is None or peer.kind is not PeerKind.LABEL else machines.get(name, 0),
+        )
+        for name, peer in zip(names, peers, strict=True)
+    )
+    return FlowMap(number, policy.digest, places, tuple(_flows(policy, peers)), tuple(_nevers(policy, peers)))
+
+
+def _peers(policy: FirewallPolicy) -> list[Peer]:
+    """Return labels in the policy's order, then networks, the host and the world, each once."""
+    found = [Peer(PeerKind.LABEL, rule.name) for rule in policy.labels]
+    said = [peer for flow in policy.flows for peer in (flow.source, flow.target)]
+    for never in policy.nevers:
+        said += [never.source, never.target, *never.exceptions]
+    found += [peer for peer in said if peer.kind is not PeerKind.ANY]
+    labels = {rule.name for rule in policy.labels}
+    found += [
+        Peer(PeerKind.NETWORK, named.name, named.networks)
+        for named in policy.addresses
+        if named.name not in labels
+    ]
+    by_name = {str(peer): peer for peer in reversed(found)}
+    ordered = dict.fromkeys(str(peer) for peer in found)
+    return sorted((by_name[name] for name in ordered), key=lambda peer: _ORDER[peer.kind])
+
+
+def _flows(policy: FirewallPolicy, peers: list[Peer]) -> Iterable[MapFlow]:
+    services: dict[tuple[str, str], list[Service]] = {}
+    places: dict[tuple[str, str], dict[str, None]] = {}
+    for flow in policy.flows:
+        for source in _meant(flow.source, peers, policy.quarantine_labels):
+            for target in _meant(flow.target, peers, policy.quarantine_labels):
+                if not (_is_machine(source) or _is_machine(target)):
+                    continue
+                pair = str(source), str(target)
+                services.setdefault(pair, []).extend(flow.services)
+                places.setdefault(pair, {})[flow.place] = None
+    for pair, found in services.items():
+        yield MapFlow(*pair, tuple(map(str, merged(found))), tuple(places[pair]))
+
+
+def _nevers(policy: FirewallPolicy, peers: list[Peer]) -> Iterable[MapNever]:
+    for never in policy.nevers:
+        excepted = {peer for item in never.exceptions for peer in _meant(item, peers, None)}
+        for source in _meant(never.source, peers, None):
+            for target in _meant(never.target, peers, None):
+                if not {source, target} & excepted and _is_pair(never, source, target):
+                    yield MapNever(
+                        str(source), str(target), tuple(map(str, never.services)), never.hops, never.place
+                    )
+
+
+def _is_pair(never: Never, source: Peer, target: Peer) -> bool:
+    """Tell whether flows between two names pass the filter, and are not the same name through a `*`."""
+    through_any = PeerKind.ANY in {never.source.kind, never.target.kind}
+    return (_is_machine(source) or _is_machine(target)) and not (through_any and source == target)
+
+
+def _meant(peer: Peer, peers: list[Peer], quarantine: frozenset[str] | None) -> list[Peer]:
+    """Return the names that a peer stands for; networks lie in larger ones, and in the world.
+
+    `quarantine`: labels that `*` does not mean; None where it means everything, as in a `Never`.
+    """
+    return [item for item in peers if _stands_for(peer, item, quarantine)]
+
+
+def _stands_for(peer: Peer, item: Peer, quarantine: frozenset[str] | None) -> bool:
+    if str(peer) == str(item):
+        return True
+    if peer.kind is PeerKind.ANY:
+        if quarantine is None:
+            return True
+        return item.label not in quarantine and not _is_special(item)
+    if item.kind is not PeerKind.NETWORK:
+        return False
+    if peer.kind is PeerKind.WORLD:
+        return not _is_special(item)
+    return peer.kind is PeerKind.NETWORK and all(
+        any(_lies_in(inner, outer) for outer in peer.networks) for inner in item.networks
+    )
+
+
+def _is_special(item: Peer) -> bool:
+    return item.kind is PeerKind.NETWORK and all(map(is_nowhere, item.networks))
+
+
+def _lies_in(inner: Network, outer: Network) -> bool:
+    if isinstance(inner, IPv4Network):
+        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
+
+
+def _is_machine(peer: Peer) -> bool:
+    """Tell whether machines can be meant: by a label, or by a name that a machine may have."""
+    return bool(peer.label)
