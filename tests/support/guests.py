@@ -6,6 +6,7 @@ speaks over the serial console; it is up in about two seconds.
 """
 
 import fcntl
+import lzma
 import shutil
 import subprocess
 import time
@@ -151,7 +152,8 @@ def _make(files: BootFiles) -> None:
     version = next((package / "lib" / "modules").iterdir()).name
     _run(["depmod", "-b", str(package), version])
     for number, module in enumerate(_modules(package, version)):
-        shutil.copy(module, work / "root" / "modules" / f"{number:02d}-{module.name}")
+        plain = lzma.decompress(module.read_bytes()) if module.suffix == ".xz" else module.read_bytes()
+        (work / "root" / "modules" / f"{number:02d}-{module.name.removesuffix('.xz')}").write_bytes(plain)
     shutil.copy(str(shutil.which("busybox")), work / "root" / "bin" / "busybox")
     (work / "root" / "init").write_text(_INIT)
     (work / "root" / "init").chmod(0o755)
@@ -173,6 +175,8 @@ def _unpack_kernel(work: Path) -> Path:
         pytest.skip(f"guests need a kernel from apt (apt-get update?): {error}")
     package = work / "package"
     _run(["dpkg-deb", "-x", str(next(work.glob("*.deb"))), str(package)])
+    if not (package / "lib").exists():  # Debian 13 has its modules below /usr, and kmod looks for either
+        (package / "lib").symlink_to("usr/lib")
     return package
 
 
