@@ -28,15 +28,25 @@ class Change:
     gone: tuple[Port, ...] = ()
     gone_elsewhere: tuple[Elsewhere, ...] = ()
     come: tuple[Port, ...] = ()
+    come_elsewhere: tuple[Elsewhere, ...] = ()
+
+    @property
+    def undone(self) -> "Change":
+        """The change that takes this one back."""
+        return Change(self.come, self.come_elsewhere, self.gone, self.gone_elsewhere)
+
+    @property
+    def closing(self) -> "Change":
+        """What of it only takes away."""
+        return Change(self.gone)
 
     def elements_before(self, classes: Classes) -> Elements:
         """Return the elements of what goes. Raises StateError where a class is missing."""
-        parts = [port_elements(port, classes) for port in self.gone]
-        return united((*parts, *(elsewhere_elements(machine, classes) for machine in self.gone_elsewhere)))
+        return _elements(self.gone, self.gone_elsewhere, classes)
 
     def elements_after(self, classes: Classes) -> Elements:
         """Return the elements of what comes. Raises StateError where a class is missing."""
-        return united(port_elements(port, classes) for port in self.come)
+        return _elements(self.come, self.come_elsewhere, classes)
 
 
 class Standing:
@@ -73,6 +83,10 @@ class Standing:
             )
         return self._known
 
+    def ports_of(self, machine: str) -> tuple[Port, ...]:
+        """Return a machine's ports, () where it has none."""
+        return tuple(self._ports[tap] for tap in self._taps_of_machine.get(machine, ()))
+
     def labels(self) -> set[Labels]:
         """Return the sets of labels of all machines."""
         found = {port.labels for port in self._ports.values()}
@@ -80,7 +94,7 @@ class Standing:
 
     def dismissed(self, machine: str) -> Change:
         """Return what goes with a machine's ports; nothing where it has none."""
-        return Change(tuple(self._ports[tap] for tap in self._taps_of_machine.get(machine, ())))
+        return Change(self.ports_of(machine))
 
     def admitted(self, ports: Sequence[Port]) -> Change:
         """Return what comes with a machine's ports, and what goes: whatever had their taps or MACs.
@@ -130,16 +144,19 @@ class Standing:
             self._taps_of_mac[port.mac] = port.tap
             self._taps_of_machine.setdefault(port.machine, []).append(port.tap)
             self._owners.update(dict.fromkeys(_addresses(port), port))
+        for machine in change.come_elsewhere:
+            self._elsewhere.setdefault(machine.machine, []).append(machine)
+            self._owners.update(dict.fromkeys(machine.addresses, machine))
 
     def _disown(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
             self._owners.pop(address, None)
 
 
-def united(parts: Iterable[Elements]) -> Elements:
-    """Return the elements of several in one."""
+def _elements(ports: Iterable[Port], elsewhere: Iterable[Elsewhere], classes: Classes) -> Elements:
     found: Elements = {}
-    for part in parts:
+    parts = [port_elements(port, classes) for port in ports]
+    for part in (*parts, *(elsewhere_elements(machine, classes) for machine in elsewhere)):
         for name, elements in part.items():
             found.setdefault(name, {}).update(elements)
     return found

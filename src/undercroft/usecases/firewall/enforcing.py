@@ -12,64 +12,26 @@ any point leaves the old policy or the new one in the kernel, and a memory that 
 for what the marks of packets on their way mean meanwhile.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from undercroft.assurance.firewall.proof import Answer, Prover
-from undercroft.errors import NotFoundError, OperationError, StateError
-from undercroft.firewall.classes import Classes
-from undercroft.firewall.compiler import TABLE_NAME, compile_ruleset
-from undercroft.firewall.elements import Elements
+from undercroft.assurance.firewall.certificate import Counterexample
+from undercroft.assurance.firewall.proof import Answer
+from undercroft.errors import InputError, NotFoundError, OperationError, StateError
+from undercroft.firewall.compiler import TABLE_NAME
 from undercroft.firewall.fleet import Fleet, Port
-from undercroft.firewall.kernel import Ruleset, Table
 from undercroft.firewall.policy import FirewallPolicy
 from undercroft.firewall.tracking import StateKind
-from undercroft.ports.packetfilter import FilterFeatures, PacketFilter
-from undercroft.usecases.firewall import memory as files
-from undercroft.usecases.firewall import numbering
-from undercroft.usecases.firewall.delta import Standing, elements_delta
-from undercroft.usecases.firewall.needs import check_features
-from undercroft.usecases.firewall.numbering import Memory
+from undercroft.ports.packetfilter import PacketFilter
+from undercroft.usecases.firewall.delta import Change
+from undercroft.usecases.firewall.flows import flows_about, taken_in
+from undercroft.usecases.firewall.holding import Enforced, Holding
+from undercroft.usecases.firewall.proofs import Proofs
 
-
-@dataclass(frozen=True, slots=True)
-class Enforced:
-    """What a call has done to the kernel.
-
-    Attributes:
-        generation: of the kernel's tables, of which it is known that ours is as wanted.
-        whole: chains and sets were looked at too, not elements alone.
-        added, removed: elements, against what was known to be there; one whose data changes is in both.
-    """
-
-    generation: int
-    whole: bool
-    added: int
-    removed: int
-
-
-@dataclass(slots=True)
-class _Held:
-    """What the kernel was made to hold.
-
-    Attributes:
-        policy: the one.
-        classes: and their numbers.
-        standing: the machines.
-        table: without elements.
-        elements: of the table's sets.
-        certain: False where somebody, or an error, may have changed it since.
-    """
-
-    policy: FirewallPolicy
-    classes: Classes
-    standing: Standing
-    table: Table
-    elements: Elements
-    certain: bool = True
+__all__ = ["Enforced", "Enforcer"]
 
 
 class Enforcer:
@@ -89,32 +51,29 @@ class Enforcer:
             clock: tells the time, with its zone.
         """
         self._filter = packet_filter
-        self._path = memory
-        self._clock = clock
+        self._holding = Holding(packet_filter, memory, clock)
+        self._proofs = Proofs(packet_filter, clock)
         self._lock = threading.RLock()
-        self._prover = Prover(clock)
-        self._features: FilterFeatures | None = None
-        self._memory = Memory()
-        self._held: _Held | None = None
-        self._generation = 0
+        # A proof of the whole may take longer than a machine that starts should wait.
+        self._proving = threading.RLock()
 
     @property
     def policy(self) -> FirewallPolicy | None:
         """The policy that was enforced last, None before the first and after a withdrawal."""
         with self._lock:
-            return self._held.policy if self._held else None
+            return self._holding.held.policy if self._holding.held else None
 
     @property
     def fleet(self) -> Fleet | None:
         """The machines as they were given last, with those that were admitted and without the dismissed."""
         with self._lock:
-            return self._held.standing.fleet if self._held else None
+            return self._holding.held.standing.fleet if self._holding.held else None
 
     @property
     def state(self) -> StateKind:
-        """How the kernel knows answers; asked for once, at `recall`."""
+        """How the kernel knows answers, as it was asked at `recall`."""
         with self._lock:
-            return StateKind.CONNTRACK if self._probed().conntrack else StateKind.TUPLES
+            return self._holding.state
 
     def recall(self) -> str:
         """Find out which classes the kernel's marks stand for, after a start of the agent.
@@ -124,78 +83,89 @@ class Enforcer:
             table. Where something is wrong, the next `enforce` gives each class a new number.
         """
         with self._lock:
-            self._probed(anew=True)
-            return self._recalled()
+            self._holding.probe()
+            return self._holding.recall()
 
     def enforce(self, policy: FirewallPolicy, fleet: Fleet) -> Enforced:
         """Make the kernel's table equal to policy and fleet, by the least change.
 
         Args:
             policy: applied.
-            fleet: all machines, none that was admitted before missing.
+            fleet: all machines; one that was admitted and is missing here is closed.
 
         Raises:
             StateError: two machines share a tap, a MAC or an address; there are more classes than numbers, or
                 more machines than the sets have room for. Nothing has changed.
         """
         with self._lock:
-            return self._whole(policy, Standing(fleet))
+            done = self._holding.enforce(policy, fleet)
+            self._proofs.forget()
+            return done
 
     def admit(self, ports: Sequence[Port]) -> Enforced:
         """Put the ports of one machine into the kernel, before it runs, instead of its earlier ones.
 
-        Elements go that an earlier execution of the machine left, or an earlier owner of these taps or MACs.
+        Elements go that an earlier execution of the machine left, or an earlier owner of these taps or MACs;
+        whether a machine may have a MAC is the caller's question. Where nobody has the machine's labels yet,
+        the policy is compiled anew for them, before this returns. A tap that is gone again changes nothing:
+        its elements wait for `dismiss`.
 
         Args:
-            ports: all of the machine's; one at least.
+            ports: all of the machine's.
 
         Raises:
-            StateError: no policy is enforced; or another machine has one of the addresses: then the ports are
-                closed, whatever they were before.
+            InputError: they are of several machines.
+            StateError: no policy is enforced; or another machine or the host has one of the addresses; or the
+                sets are full. The machine and the taps are then closed, whatever they were before.
         """
+        if len({port.machine for port in ports}) != 1:
+            raise InputError(f"{len(ports)} ports of several machines, or none; give all of one machine's")
         with self._lock:
-            held = self._required()
-            standing = Standing(held.standing.fleet)
+            standing = self._holding.required().standing
             change = standing.admitted(ports)
-            standing.check(change)
-            standing.take(change)
-            return self._whole(held.policy, standing)
+            try:
+                standing.check(change)
+                return self._exchanged(change)
+            except (StateError, NotFoundError, OperationError):
+                with contextlib.suppress(StateError, NotFoundError, OperationError):
+                    self._exchanged(change.closing)
+                raise
 
     def dismiss(self, machine: str) -> Enforced:
         """Take the elements of a machine's ports out of the kernel; a machine without any changes nothing.
+
+        Args:
+            machine: its UUID.
 
         Raises:
             StateError: no policy is enforced.
         """
         with self._lock:
-            held = self._required()
-            standing = Standing(held.standing.fleet)
-            standing.take(standing.dismissed(machine))
-            return self._whole(held.policy, standing)
+            return self._exchanged(self._holding.required().standing.dismissed(machine))
 
     def withdraw(self) -> int:
         """Take the table away, so that nothing is filtered; return the generation that this made, or 0."""
         with self._lock:
-            self._held = None
-            try:
-                self._generation = self._filter.delete(TABLE_NAME)
-            except NotFoundError:
-                return 0
-            return self._generation
+            self._proofs.forget()
+            return self._holding.withdraw()
 
     def prove(self) -> Answer:
         """Read the table back and prove it, whole or what was changed since the last proof.
 
         Raises:
             StateError: no policy is enforced.
+            OperationError: others change the tables faster than they can be read.
         """
-        with self._lock:
-            held = self._required()
-            ruleset = self._filter.read(TABLE_NAME)
-            return self._prover.prove(ruleset, held.policy, held.standing.fleet, held.classes)
+        with self._proving:
+            with self._lock:
+                answer = self._proofs.changed(self._holding.required(), self._holding.seen)
+            if answer is None:
+                answer = self._proven(anyway=True)
+            assert answer is not None
+            return answer
 
     def drifted(self, generation: int) -> Answer | None:
-        """Tell what a change of the tables means.
+        """Tell what a change of the tables means, by reading ours where it was not we who made it.
 
         Args:
             generation: that the change made, as `PacketFilter.watch` tells it.
@@ -203,85 +173,77 @@ class Enforcer:
         Returns:
             None where we made it ourselves, or it was none of our table, or no policy is enforced. A
             counterexample where our table is not the policy any more; a certificate where it is other than we
-            made it, and means the same.
+            made it, and means the same. The next `enforce` makes it as it was in both cases.
+
+        Raises:
+            OperationError: others change the tables faster than they can be read.
         """
-        raise NotImplementedError
+        with self._proving:
+            with self._lock:
+                if self._holding.held is None or self._holding.is_own(generation):
+                    return None
+            return self._proven(anyway=False)
 
     def flows_of(self, port: Port) -> Mapping[str, tuple[bytes, ...]]:
         """Return what the dynamic sets remember of a port: set name -> keys, to be adopted by another host.
 
-        With conntrack as the state there is nothing that could be moved: it is empty.
-        """
-        raise NotImplementedError
+        With conntrack as the state there is nothing to move, and it is empty: the kernel of the other host
+        takes a flow up with the next packet of who opened it.
 
-    def adopt(self, elements: Mapping[str, tuple[bytes, ...]]) -> None:
-        """Add what another host's `flows_of` gave to the dynamic sets, for the addresses of our ports alone.
+        Raises:
+            StateError: no policy is enforced.
+            OperationError: others change the tables faster than they can be read.
+        """
+        with self._lock:
+            table = self._holding.required().table
+            if self._holding.state is StateKind.CONNTRACK:
+                return {}
+            names = {definition.name for definition in table.sets if definition.dynamic}
+            return flows_about(table, self._filter.read(TABLE_NAME, names).elements, port)
+
+    def adopt(self, elements: Mapping[str, tuple[bytes, ...]], machine: str = "") -> None:
+        """Remember what another host's `flows_of` gave, as far as it is about ports that were admitted here.
 
         With conntrack as the state this does nothing.
+
+        Args:
+            elements: untrusted.
+            machine: UUID of the one that moved; "" for any of this host's.
+
+        Raises:
+            InputError: too many keys, or one that is no key of its set.
+            StateError: no policy is enforced, or a set is full. Nothing was taken.
         """
-        raise NotImplementedError
+        with self._lock:
+            held = self._holding.required()
+            if self._holding.state is StateKind.CONNTRACK:
+                return
+            ports = held.standing.ports_of(machine) if machine else held.standing.fleet.ports
+            timeouts_ms = taken_in(held.table, held.policy, ports, elements)
+            if timeouts_ms:
+                self._holding.made(self._filter.remember(held.table, timeouts_ms))
 
-    def _probed(self, *, anew: bool = False) -> FilterFeatures:
-        if self._features is None or anew:
-            self._features = self._filter.features()
-        return self._features
+    def _exchanged(self, change: Change) -> Enforced:
+        done = self._holding.exchange(change)
+        if done.whole:
+            self._proofs.forget()
+        else:
+            self._proofs.note(change)
+        return done
 
-    def _required(self) -> _Held:
-        if self._held is None:
-            raise StateError("no firewall policy is enforced on this host: enforce one first")
-        return self._held
-
-    def _recalled(self) -> str:
-        """Make the memory fit to the kernel's table, and return what was wrong with it."""
-        now = self._clock()
-        problem = ""
-        try:
-            found = files.load(self._path)
-        except StateError as error:
-            found, problem = Memory(), str(error)
-        try:
-            table = self._filter.read(TABLE_NAME, sets=()).table
-        except NotFoundError:
-            self._memory = numbering.without_table(found, now)
-            return problem
-        except OperationError:
-            table = None
-        matched = numbering.matched(found, table, now) if table else None
-        if matched is not None:
-            self._memory = matched
-            return ""
-        problem = problem or f"{self._path}: it does not fit to the kernel's table {TABLE_NAME!r}"
-        self._memory = numbering.distrusted(found, self._filter.read(TABLE_NAME), now)
-        return f"{problem}; all classes get new numbers when the policy is enforced next"
-
-    def _whole(self, policy: FirewallPolicy, standing: Standing) -> Enforced:
-        check_features(self._probed(), policy)
-        if self._held is None or not self._held.certain:
-            self._recalled()
-        held = self._held.elements if self._held else {}
-        now = self._clock()
-        memory = numbering.numbered(self._memory, policy.digest, standing.labels(), now)
-        wanted = memory.numberings[-1]
-        ruleset = compile_ruleset(policy, standing.fleet, wanted.classes, self.state)
-        ruleset = replace(ruleset, table=numbering.noted(ruleset.table, wanted))
-        if memory.numberings != self._memory.numberings:
-            files.store(self._path, memory)
-        made = self._replaced(ruleset)
-        self._memory = numbering.settled(memory, wanted, now)
-        adds, removes = elements_delta(held, ruleset.elements)
-        self._held = _Held(policy, wanted.classes, standing, ruleset.table, _copied(ruleset))
-        self._generation = made or self._generation or self._filter.generation()
-        return Enforced(self._generation, True, _count(adds), _count(removes))
-
-    def _replaced(self, ruleset: Ruleset) -> int:
-        if self._held is not None:
-            self._held.certain = False
-        return self._filter.replace(ruleset)
-
-
-def _copied(ruleset: Ruleset) -> Elements:
-    return {name: dict(elements) for name, elements in ruleset.elements.items()}
-
-
-def _count(elements: Mapping[str, Mapping[bytes, object] | Sequence[bytes]]) -> int:
-    return sum(map(len, elements.values()))
+    def _proven(self, *, anyway: bool) -> Answer | None:
+        """Read the table and prove it; None where it is as we made it, and that is enough."""
+        with self._lock:
+            held = self._holding.required()
+            try:
+                found = self._filter.read(TABLE_NAME)
+            except NotFoundError as error:
+                self._holding.know(0)
+                self._proofs.forget()
+                return Counterexample("what the table says", f"{error}: it is gone, and nothing is filtered")
+            as_held = held.is_held(found)
+            self._holding.know(found.generation if as_held else 0)
+            if as_held and not anyway:
+                return None
+            proof = self._proofs.begun(held, found)
+        return proof()
