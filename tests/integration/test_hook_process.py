@@ -16,9 +16,11 @@ from pathlib import Path
 import hookhost
 import pytest
 from hookhost import Agent
+from netns import in_own_network
 
 from undercroft.adapters import hookfiles
 from undercroft.adapters.hookfiles import DecidedImage, HookSettings, LastDecision
+from undercroft.agent.admissionserver import Answer
 from undercroft.model.execution import HookEvent
 from undercroft.model.verdict import Action
 
@@ -569,3 +571,130 @@ def silent(lab: Lab) -> Iterator[threading.Event]:
         done.set()
         thread.join(30)
     address.unlink()
+
+
+# Labels of a filter: what the hook does at `start`, with a real tap in a network of its own.
+
+TAP, TAP_BRIDGE = "vnet7", "lab0"
+ON_TAP = f"<interface type='bridge'><source bridge='{TAP_BRIDGE}'/><target dev='{TAP}'/></interface>"
+
+
+def plugged() -> None:
+    """Make a tap on a bridge, as libvirt has it when it calls `start begin`."""
+    for command in (
+        f"link add {TAP_BRIDGE} type bridge",
+        f"tuntap add {TAP} mode tap",
+        f"link set {TAP} master {TAP_BRIDGE}",
+        f"link set {TAP} up",
+    ):
+        subprocess.run(["ip", *command.split()], check=True)
+
+
+def on_bridge() -> bool:
+    shown = subprocess.run(["ip", "-j", "link", "show", TAP], capture_output=True, check=True, text=True)
+    (link,) = json.loads(shown.stdout)
+    is_up = "UP" in link["flags"]
+    assert is_up == ("master" in link)
+    return is_up
+
+
+def begun(lab: Lab) -> int:
+    """Call the hook as a start does; return its last exit code."""
+    plugged()
+    code, _ = lab.call("prepare", xml=lab.xml(ON_TAP))
+    return code or lab.call("start", xml=lab.xml(ON_TAP))[0]
+
+
+@in_own_network
+def test_a_tap_that_the_agent_has_labelled_stays_on_its_bridge(lab: Lab) -> None:
+    agent = lab.agent(hookhost.LABEL)
+    agent.labels = hookhost.LABELLED
+    with agent.running():
+        assert begun(lab) == 0
+    assert on_bridge()
+    assert agent.steps("web01") == ["prepare begin", "start begin"]
+    assert f"<target dev='{TAP}'/>" in agent.events[-1].xml, "the agent learns the tap's name"
+
+
+@in_own_network
+def test_a_quarantine_by_the_filter_leaves_its_tap_on_its_bridge_too(lab: Lab) -> None:
+    agent = lab.agent(replace(hookhost.QUARANTINE, label=True))
+    agent.labels = hookhost.LABELLED
+    with agent.running():
+        assert begun(lab) == 0
+    assert on_bridge()
+
+
+@pytest.mark.parametrize("answer", [hookhost.UNLABELLED, None], ids=["no labels", "no answer"])
+@pytest.mark.parametrize("decided", [hookhost.LABEL, replace(hookhost.QUARANTINE, label=True)])
+def test_a_tap_without_labels_is_off_its_bridge_and_the_agent_is_told(
+    lab: Lab, answer: Answer | None, decided: Answer
+) -> None:
+    agent = lab.agent(decided)
+    agent.labels = answer
+
+    @in_own_network
+    def start() -> None:
+        with agent.running():
+            assert begun(lab) == 0
+            agent.wait_for_events(3)
+        assert not on_bridge()
+
+    start()
+    first, second = agent.events[1:]
+    assert (first.operation, first.alone, second.operation, second.alone) == ("start", False, "start", True)
+    assert (second.eid, second.decided) == (first.eid, "")
+    assert second.ident != first.ident
+    assert "its taps have no labels yet" in second.reason
+    note = hookfiles.read_note(lab.state, UUID)
+    assert note is not None
+    assert (note.closed, note.hold, [tap.tap for tap in note.taps]) == (True, True, [TAP])
+    assert note.action is decided.action
+
+
+@in_own_network
+def test_an_agent_that_went_away_after_prepare_leaves_the_tap_closed_and_the_event_kept(lab: Lab) -> None:
+    plugged()
+    with lab.agent(hookhost.LABEL).running():
+        assert lab.call("prepare", xml=lab.xml(ON_TAP))[0] == 0
+    assert lab.call("start", xml=lab.xml(ON_TAP))[0] == 0
+    assert not on_bridge()
+    (event,) = lab.events()
+    assert (event.operation, event.alone) == ("start", True)
+
+
+@in_own_network
+def test_while_the_agent_is_away_its_settings_say_whether_a_filter_is_in_force(lab: Lab) -> None:
+    lab.decide(Action.ALLOW)
+    lab.install(label=True)
+    assert begun(lab) == 0
+    assert not on_bridge()
+
+
+@in_own_network
+def test_control_without_a_filter_the_same_tap_stays_on_its_bridge(lab: Lab) -> None:
+    lab.decide(Action.ALLOW)
+    assert begun(lab) == 0
+    assert on_bridge()
+
+
+@in_own_network
+def test_a_machine_on_the_break_glass_list_keeps_its_tap_which_the_filter_itself_closes(lab: Lab) -> None:
+    lab.install(label=True, break_glass=("web01",))
+    assert begun(lab) == 0
+    assert on_bridge()
+
+
+def test_a_quarantine_by_the_filter_of_what_no_filter_reaches_is_refused(lab: Lab) -> None:
+    with lab.agent(replace(hookhost.QUARANTINE, label=True)).running():
+        code, told = lab.call("prepare", xml=lab.xml("<interface type='user'/>"))
+    assert code == 1
+    assert "unenforceable" in told
+
+
+def test_a_machine_without_taps_needs_no_labels(lab: Lab) -> None:
+    with lab.agent(hookhost.LABEL).running() as agent:
+        assert lab.call("prepare")[0] == 0
+        assert lab.call("start")[0] == 0
+        agent.wait_for("web01", "start begin")
+    assert len(agent.events) == 2

@@ -24,6 +24,9 @@ from undercroft.model.verdict import Action
 
 BRIDGE = "lab0"
 ALLOW = Answer(Action.ALLOW, hold=False, reason="as steady as can be")
+LABEL = Answer(Action.ALLOW, hold=False, reason="as steady as can be", label=True)
+LABELLED = Answer(Action.ALLOW, hold=False, reason="its taps have their labels")
+UNLABELLED = Answer(Action.ALLOW, hold=True, reason="two machines have its address")
 HOLD = Answer(Action.ALLOW, hold=True, reason="how it begins is to be seen")
 QUARANTINE = Answer(Action.QUARANTINE, hold=False, reason="openssl is unpatched: CVE-2099-1")
 REFUSE = Answer(Action.REFUSE, hold=False, reason="openssl is unpatched: CVE-2099-1")
@@ -31,7 +34,10 @@ REFUSE = Answer(Action.REFUSE, hold=False, reason="openssl is unpatched: CVE-209
 
 @dataclass
 class Agent:
-    """An agent that answers each `prepare begin` with `answer`, or never where `hangs`."""
+    """An agent that answers each `prepare begin` with `answer`, or never where `hangs`.
+
+    `labels` is what it answers to a `start begin`, None for nothing.
+    """
 
     state: Path
     address: Path
@@ -39,10 +45,13 @@ class Agent:
     hangs: bool = False
     events: list[HookEvent] = field(default_factory=list)
     reports: list[str] = field(default_factory=list)
+    labels: Answer | None = None
 
     async def handle(self, event: HookEvent) -> Answer | None:
         """Take an event."""
         self.events.append(event)
+        if (event.operation, event.sub) == ("start", "begin") and not event.alone:
+            return self.labels
         if (event.operation, event.sub) != ("prepare", "begin") or event.alone:
             return None
         if self.hangs:
@@ -81,6 +90,10 @@ class Agent:
     def steps(self, name: str) -> list[str]:
         """Return the calls of one machine, as "prepare begin"."""
         return [f"{event.operation} {event.sub}" for event in self.events if event.name == name]
+
+    def wait_for_events(self, count: int) -> None:
+        """Wait until so many calls have arrived."""
+        wait_until(lambda: len(self.events) >= count)
 
     def wait_for(self, name: str, step: str) -> None:
         """Wait until a call of one machine has arrived."""

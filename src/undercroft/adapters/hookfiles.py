@@ -60,6 +60,7 @@ class HookSettings:
         away: what a start gets while the agent is away and none of its last decisions counts.
         break_glass: names, patterns of names, or UUIDs of machines that always start then.
         spool_limit: events that may wait; starts are refused beyond it.
+        label: a packet filter is in force, so that taps need its labels before their machine runs.
     """
 
     state: str
@@ -68,6 +69,7 @@ class HookSettings:
     away: Action = Action.REFUSE
     break_glass: tuple[str, ...] = ()
     spool_limit: int = 10_000
+    label: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class RunNote:
     """What the hook notes of a machine at `prepare` and `start`, until its release.
 
     `closed`: its network was to be closed; `taps` are those that the hook has closed. `images`: the files of
-    its disks when it was judged.
+    its disks when it was judged. `label`: its taps were to be labelled before it ran; those that could not be
+    are closed.
     """
 
     machine: str
@@ -120,6 +123,7 @@ class RunNote:
     reason: str
     taps: tuple[HeldTap, ...]
     images: tuple[DecidedImage, ...] = ()
+    label: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from undercroft.adapters.hookfiles import (
 )
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError, UndercroftError
 from undercroft.model.execution import HookEvent
+from undercroft.model.schema import encode
 from undercroft.model.verdict import Action
 
 MAX_NAME_BYTES = 128
@@ -51,13 +52,15 @@ class Answer:
 
     Attributes:
         action: what happens.
-        hold: with ALLOW: its taps stay closed until the agent has seen how it began.
+        hold: its taps stay closed until the agent has seen how it began; at `start`: until they have labels.
         reason: one sentence; virsh shows it where the start is refused.
+        label: a filter is in force: the hook asks once more at `start`, where taps get their labels.
     """
 
     action: Action
     hold: bool
     reason: str
+    label: bool = False
 
 
 Handler = Callable[[HookEvent], Awaitable[Answer | None]]
@@ -180,8 +183,7 @@ class AdmissionServer:
         self._take_older(name)
         answer = await asyncio.shield(self._take(name))
         if answer is not None:
-            line = {"action": answer.action.value, "hold": answer.hold, "reason": answer.reason}
-            writer.write(json.dumps(line).encode() + b"\n")
+            writer.write(json.dumps(encode(answer)).encode() + b"\n")
             await writer.drain()
 
     def _take_older(self, name: str) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -ISB
-"""libvirt's hook: keeps each event, asks the agent at `prepare`, holds taps at `start`.
+"""libvirt's hook: keeps each event, asks the agent at `prepare`, labels or holds taps at `start`.
 
 Installed as a file of its own, /etc/libvirt/hooks/qemu.d/undercroft. It follows ADR 3, "Hook and agent".
 libvirt waits for it in every start of every machine, so that it:
@@ -7,6 +7,7 @@ libvirt waits for it in every start of every machine, so that it:
 - never calls libvirt, nor anything that does (libvirt would wait for itself for ever);
 - ends by itself, whatever its disk, the agent or libvirt do (an alarm of its own);
 - refuses `prepare` and `start` when anything goes wrong that it does not expect;
+- lets no tap be on its bridge when QEMU begins that should be closed, or that the filter has no labels for;
 - imports little: `_socket` and `_json` are the compiled halves of socket and json, 12 ms quicker to load.
 
 One file, standard library only, Python 3.9 or later.
@@ -63,6 +64,7 @@ class Settings:
         if self.away not in ACTIONS:
             raise ValueError("away is none of allow, quarantine, refuse")
         self.timeout_s = float(timeout_s)
+        self.label = raw.get("label") is True
         self.spool_limit = spool_limit
         self.break_glass = listed
 
@@ -94,6 +96,11 @@ class Machine:
         self.bypasses: list[str] = []
         self.removable = False  # the disk that is being read
 
+    @property
+    def taps(self) -> list[Interface]:
+        """Its interfaces that a tap on a bridge carries."""
+        return [item for item in self.interfaces if item.kind in HOLDABLE]
+
     def unenforceable(self) -> str:
         """Return why its network cannot be held, "" when it can."""
         bad = [f"an interface of type {item.kind!r}" for item in self.interfaces if item.kind not in HOLDABLE]
@@ -101,15 +108,19 @@ class Machine:
 
 
 class Answer:
-    """What was decided. `hold`: the taps stay closed until the agent has seen how the machine began."""
+    """What was decided.
 
-    def __init__(self, action: str, hold: bool, reason: str) -> None:
-        self.action, self.hold, self.reason = action, hold, reason
+    `hold`: the taps stay closed until the agent has seen how the machine began. `label`: a filter is in
+    force, so that they need its labels before QEMU runs; a quarantine is then a matter of its labels.
+    """
+
+    def __init__(self, action: str, hold: bool, reason: str, label: bool = False) -> None:
+        self.action, self.hold, self.reason, self.label = action, hold, reason, label
 
     @property
     def closed(self) -> bool:
-        """True where the machine starts with its network closed."""
-        return self.action == "quarantine" or (self.action == "allow" and self.hold)
+        """True where the machine starts with its taps off their bridges."""
+        return self.action != "refuse" and (self.hold or (self.action == "quarantine" and not self.label))
 
 
 class Call:
@@ -214,7 +225,7 @@ def admit(call: Call) -> None:
         # Under a name of its own: the agent may be about to remove the first one.
         keep(call, event, 2 * call.settings.spool_limit)
         remove(f"{call.settings.spool}/{name}")
-    if answer.closed and call.machine.unenforceable():
+    if (answer.closed or answer.action == "quarantine") and call.machine.unenforceable():
         answer = Answer("refuse", False, unenforceable(call, answer.reason))
         event.update(ident=os.urandom(16).hex(), alone=True, decided="refuse", reason=answer.reason)
         keep(call, event, 2 * call.settings.spool_limit)
@@ -224,10 +235,10 @@ def admit(call: Call) -> None:
 
 
 def begin(call: Call) -> None:
-    """Hold the taps where `prepare` said so; QEMU has not run yet. Raises Refusal."""
+    """Hold the taps, or have them labelled, where `prepare` said so; QEMU has not run yet. Raises Refusal."""
     note = read_note(call)
     event = call.event(str(note.get("eid", "")))
-    failure = ""
+    failure, told = "", False
     try:
         if not note and not call.listed:
             raise Refusal(f"{note_path(call)} is missing: prepare leaves its answer there: start it again")
@@ -236,16 +247,45 @@ def begin(call: Call) -> None:
             if call.machine.unenforceable():
                 raise Refusal(unenforceable(call, str(note.get("reason", ""))))
             hold_taps(call, note)
+        elif note.get("label") and call.machine.taps:
+            told = labelled(call, note, event)
     except (Refusal, OSError) as error:
         failure = f"its network cannot be held: {error}" if isinstance(error, OSError) else str(error)
         event.update(alone=True, decided="refuse", reason=failure)
     try:
-        notify(call.settings, keep(call, event, call.settings.spool_limit))
+        if not told:
+            limit = call.settings.spool_limit * (2 if event["alone"] else 1)
+            notify(call.settings, keep(call, event, limit))
     except Refusal:
         if not failure and not call.listed:
             raise
     if failure:
         raise Refusal(f"{call.name} may not start: {failure}")
+
+
+def labelled(call: Call, note: dict[str, object], event: dict[str, object]) -> bool:
+    """Return True once the agent has the labels of the machine's taps in the kernel's filter.
+
+    False: nobody says so. The taps are then off their bridges, as for a start that nobody has confirmed, and
+    `event` says why; the agent opens them once they have their labels. A machine on the break-glass list
+    keeps them there: the filter itself lets nothing by that has no label. Raises Refusal, OSError.
+    """
+    try:
+        name = keep(call, event, call.settings.spool_limit)
+    except Refusal:
+        if not call.listed:
+            raise
+        return True
+    answer, problem, _ = ask(call.settings, name)
+    if answer is not None and answer.action != "refuse" and not answer.hold:
+        return True
+    reason = f"its taps have no labels yet: {answer.reason if answer else problem}"
+    # An event of its own: the agent may have taken the first one, when no tap was held yet.
+    event.update(ident=os.urandom(16).hex(), alone=True, reason=reason)
+    if not call.listed:
+        hold_taps(call, {**note, "hold": True, "reason": reason})
+    remove(f"{call.settings.spool}/{name}")
+    return False
 
 
 def unenforceable(call: Call, reason: str) -> str:
@@ -305,17 +345,18 @@ def read_answer(untrusted: object) -> Answer:
     action, hold, reason = untrusted.get("action"), untrusted.get("hold"), untrusted.get("reason")
     if action not in ACTIONS or not isinstance(hold, bool) or not isinstance(reason, str):
         raise ValueError("action, hold or reason is not what it should be")
-    return Answer(action, hold, printable(reason))
+    return Answer(action, hold, printable(reason), untrusted.get("label") is True)
 
 
 def decide_alone(call: Call, problem: str) -> Answer:
     """Return what counts without the agent: the break-glass list, its last decision, the settings."""
-    away = f"the agent is away ({problem})"
+    away, label = f"the agent is away ({problem})", call.settings.label
     if call.listed:
-        return Answer("allow", False, f"{away}; the machine is on the break-glass list")
+        return Answer("allow", False, f"{away}; the machine is on the break-glass list", label)
     try:
         answer = last_decision(call)
-        return Answer(answer.action, answer.hold, f"{away}; its last decision: {answer.reason}")
+        label = label and answer.action == "allow"  # what else a filter closes, is the agent's to say
+        return Answer(answer.action, answer.hold, f"{away}; its last decision: {answer.reason}", label)
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"no last decision counts ({getattr(error, 'strerror', None) or error})"
     return Answer(
@@ -323,6 +364,7 @@ def decide_alone(call: Call, problem: str) -> Answer:
         False,
         f"{away}, {why}, and its settings then say {call.settings.away}:"
         " systemctl start undercroft, or add the machine to the break-glass list",
+        label and call.settings.away == "allow",
     )
 
 
@@ -466,6 +508,7 @@ def write_note(call: Call, eid: str, answer: Answer, taps: list[object], images:
         "action": answer.action,
         "hold": answer.hold,
         "closed": answer.closed,
+        "label": answer.label,
         "reason": answer.reason,
         "taps": taps,
         "images": images,
@@ -679,7 +722,7 @@ def hold_taps(call: Call, note: dict[str, object]) -> None:
     try:
         links.settimeout(NETLINK_TIMEOUT_S)
         found = []
-        for interface in call.machine.interfaces:
+        for interface in call.machine.taps:
             name = interface.tap
             if not 0 < len(name.encode()) < 16:
                 raise Refusal(f"unenforceable: the interface {interface.mac} has no tap")
@@ -691,7 +734,12 @@ def hold_taps(call: Call, note: dict[str, object]) -> None:
                 raise Refusal(f"unenforceable: the tap {name} is on no bridge")
             found.append((name, index, bridge))
         noted: list[object] = [{"tap": name, "bridge": bridge} for name, _, bridge in found]
-        answer = Answer(str(note.get("action", "")), bool(note.get("hold")), str(note.get("reason", "")))
+        answer = Answer(
+            str(note.get("action", "")),
+            bool(note.get("hold")),
+            str(note.get("reason", "")),
+            bool(note.get("label")),
+        )
         write_note(call, str(note.get("eid", "")), answer, noted, note.get("images", []))
         for name, index, _ in found:
             close_link(links, name, index)
