@@ -26,6 +26,7 @@ from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.fleet.reading.hostfiles import HostFiles
 from undercroft.usecases.fleet.reading.scanning import Scanner
 from undercroft.usecases.fleet.starts.admission import HostView, Means
+from undercroft.usecases.fleet.starts.network import NO_FILTER, Filter
 from undercroft.usecases.fleet.verdicts.advising import Advisor
 from undercroft.usecases.fleet.verdicts.judging import Basis, Judging
 from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
@@ -76,6 +77,7 @@ class Host:
         policy: the policy, kept while somebody edits it.
         taps: the host's network devices.
         report: takes a line for the service's log.
+        filter: the packet filter at machines' ports.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Host:
         policy: PolicyKeeper,
         taps: Taps,
         report: Callable[[str], None],
+        filter: Filter = NO_FILTER,  # noqa: A002 - what it is
     ) -> None:
         self.places = places
         self.name = name
@@ -113,6 +116,7 @@ class Host:
             clock=now,
             host=name,
             state=places.state,
+            filter=filter,
         )
         self._seen = _Seen()
         self._lock = threading.Lock()

@@ -176,11 +176,12 @@ class Starts:
     def _close_again(self, domain: Domain) -> tuple[str, ...]:
         """Return why any interface of a machine that is held stays open."""
         host = self._host
-        with host.records.transaction() as record:
+        with host.means.filter.changing(host.records, domain.uuid) as record:
             hold = _hold(record, domain.uuid)
             if hold is None:
                 return ()
-            _, failures = close(record, host.taps, hold, domain.interfaces, host.places.state)
+            places, means = host.places, host.means
+            _, failures = close(record, host.taps, hold, domain.interfaces, places.state, means.filter)
             if failures:
                 reason = f"{domain.name} is held, and was given a way out that stays open: {failures[0]}"
                 body: dict[str, Json] = {"alarm": "open", "executions": [hold.eid], "reason": reason}

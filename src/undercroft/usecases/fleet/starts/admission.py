@@ -33,6 +33,7 @@ from undercroft.usecases.fleet.history.facts import Looked, moment
 from undercroft.usecases.fleet.reading.hostfiles import HostFiles
 from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner, has_memory_snapshots, put_scanned
 from undercroft.usecases.fleet.starts.hookdomain import VolumePaths, hooked_domain
+from undercroft.usecases.fleet.starts.network import NO_FILTER, Filter
 from undercroft.usecases.fleet.subjects import machine_key, snapshot_subject
 from undercroft.usecases.fleet.verdicts.advising import Advisor
 from undercroft.usecases.fleet.verdicts.judging import Basis, Judging, machine_record
@@ -61,7 +62,7 @@ class Means:
     """What admission works with; see the classes themselves.
 
     `basis` gives the policy and the advisories' mark of the moment, `view` the host's last survey; both are
-    replaced by the agent while it runs.
+    replaced by the agent while it runs. `filter` is the host's packet filter.
     """
 
     records: Records
@@ -73,6 +74,7 @@ class Means:
     clock: Callable[[], datetime]
     host: str
     state: Path
+    filter: Filter = NO_FILTER
 
 
 @dataclass(frozen=True, slots=True)

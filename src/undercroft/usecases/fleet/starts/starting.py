@@ -60,7 +60,7 @@ class Confirmed:
 
 
 def held_by_hook(means: Means, record: Record, event: HookEvent) -> Hold | None:
-    """Record what the hook has closed at `start begin`; None where it has closed nothing.
+    """Record what is closed at `start begin`, by the hook or the filter; None where nothing is.
 
     Args:
         means: the clock and the folder of the hook's notes.
@@ -72,7 +72,8 @@ def held_by_hook(means: Means, record: Record, event: HookEvent) -> Hold | None:
         return None
     if not note.closed:
         let_go(record, event.uuid, "", means.clock())  # of an earlier process whose end nobody saw
-        return None
+        by_filter = note.action is Action.QUARANTINE and means.filter.quarantines
+        return _put_by_filter(means, record, note) if by_filter else None
     return _put_noted(means, record, note)
 
 
@@ -85,9 +86,18 @@ def _note(means: Means, machine: str, eid: str) -> RunNote | None:
     return note if note is not None and note.eid == eid else None
 
 
-def _put_noted(means: Means, record: Record, note: RunNote) -> Hold:
+def _put_by_filter(means: Means, record: Record, note: RunNote) -> Hold:
     before = _hold(record, note.machine, note.eid)
     if before is not None:
+        return before
+    hold = Hold(note.machine, note.eid, (), note.reason, means.clock(), pending=False, by_filter=True)
+    record.put_hold(hold)
+    return hold
+
+
+def _put_noted(means: Means, record: Record, note: RunNote) -> Hold:
+    before = _hold(record, note.machine, note.eid)
+    if before is not None and not before.by_filter:
         return before
     pending = note.action is Action.ALLOW
     hold = Hold(note.machine, note.eid, note.taps, note.reason, means.clock(), pending)
@@ -126,11 +136,20 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
         return _reverted(means, taps, domain, execution, hold)
     if hold is None and other is not None and other.pending:
         return Confirmed(Next.LOOK, "its network was closed in a start that is on record as another")
-    if hold is None or not hold.pending:
+    if hold is None or not (hold.pending or (hold.taps and means.filter.quarantines)):
         return Confirmed(Next.NOTHING)
+    return _begun(means, taps, domain, execution, hold, intent)
+
+
+def _begun(
+    means: Means, taps: Taps, domain: Domain, execution: Execution, hold: Hold, intent: Intent | None
+) -> Confirmed:
+    """Open what is held of a start that is none but the one that was judged (1)."""
     if doubt := _doubt(domain, execution, intent):
         return Confirmed(Next.LOOK, doubt)
-    _open(means, taps, hold, "it began as it was judged")  # 1
+    if not hold.pending:  # its labels close it from now on, where the hook had to by itself
+        return _enforce(means, taps, domain, (Action.QUARANTINE, hold.reason), execution.eid)
+    _open(means, taps, hold, "it began as it was judged")
     return Confirmed(Next.NOTHING)
 
 
@@ -240,12 +259,12 @@ def _is_external(domain: Domain, name: str) -> bool:
 def _allow(means: Means, taps: Taps, execution: Execution, hold: Hold | None, why: str) -> None:
     """Open what was closed, end the order that a rollback was, and record the answer."""
     now = means.clock()
-    with means.records.transaction() as record:
+    with means.filter.changing(means.records, execution.machine) as record:
         if execution.origin in _ROLLBACKS:
             record.end_intent(execution.machine, REVERT, now)
         record.put_decision(_decision(execution, Action.ALLOW, why, now))
         if hold is not None and _stands(record, hold):
-            reopen(record, taps, hold, why, now, means.state)
+            reopen(record, taps, hold, why, now, means.state, means.filter)
 
 
 def _decision(execution: Execution, action: Action, reason: str, at: datetime) -> Decision:
@@ -289,7 +308,7 @@ def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str
     """
     action, reason = answer
     now = means.clock()
-    with means.records.transaction() as record:
+    with means.filter.changing(means.records, domain.uuid) as record:
         execution, live = record.execution(eid), _live(means, record, domain.uuid)
         if execution is None or not execution.live:
             if live is None and record.own_executions(domain.uuid, 1):
@@ -302,7 +321,7 @@ def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str
         eid = _process(record, execution) if execution else eid
         before = _hold(record, domain.uuid, eid)
         hold = Hold(domain.uuid, eid, before.taps if before else (), reason, now, pending=False)
-        _, failures = close(record, taps, hold, domain.interfaces, means.state)
+        _, failures = close(record, taps, hold, domain.interfaces, means.state, means.filter)
         if failures:
             sentence = f"{domain.name} should be in quarantine, and its network is open: {failures[0]}"
             record.log("alarm", domain.uuid, {"alarm": "open", "executions": [eid], "reason": sentence}, now)
@@ -310,9 +329,9 @@ def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str
 
 
 def _open(means: Means, taps: Taps, hold: Hold, why: str) -> None:
-    with means.records.transaction() as record:
+    with means.filter.changing(means.records, hold.machine) as record:
         if _stands(record, hold):
-            reopen(record, taps, hold, why, means.clock(), means.state)
+            reopen(record, taps, hold, why, means.clock(), means.state, means.filter)
 
 
 def _stands(record: Record, hold: Hold) -> bool:
