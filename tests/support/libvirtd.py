@@ -3,6 +3,8 @@
 All that it starts lives in a process namespace whose first process is the little reaper below; when that ends
 the kernel ends the rest. Its folders are private mounts over libvirt's own paths and can be seen from outside
 under `root`. Needs root.
+
+With `UNDERCROFT_TEST_LIBVIRT=modular` it is the daemons of `MODULAR` in libvirtd's place.
 """
 
 import os
@@ -23,6 +25,9 @@ import guests
 
 APT_PACKAGES = ("libvirt-daemon-system", "libvirt-daemon-driver-qemu", "libvirt-clients", "util-linux")
 START_TIMEOUT_S = 20.0
+MODULAR = ("virtqemud", "virtnetworkd", "virtstoraged", "virtproxyd")
+"""The first one runs the machines; the last one listens where libvirtd does."""
+DAEMONS = MODULAR if os.environ.get("UNDERCROFT_TEST_LIBVIRT") == "modular" else ("libvirtd",)
 
 _PRIVATE = {
     "run": "/run",
@@ -31,10 +36,10 @@ _PRIVATE = {
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
 }
-_LIBVIRTD_CONF = """host_uuid = "{host_uuid}"
+_DAEMON_CONF = """host_uuid = "{host_uuid}"
 auth_unix_rw = "none"
 auth_unix_ro = "none"
-log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
+log_outputs = "2:file:/var/log/libvirt/{daemon}.log"
 """
 _QEMU_CONF = """cgroup_controllers = []
 namespaces = []
@@ -44,23 +49,24 @@ remember_owner = 0
 """
 _REAPER = """
 import os, sys, time
-def start():
+def start(daemon):
     child = os.fork()
     if child == 0:
-        os.execvp("libvirtd", ["libvirtd"])
+        os.execvp(daemon, [daemon])
     return child
-libvirtd = start()
+daemons = {start(daemon): daemon for daemon in sys.argv[1:]}
 while True:
     try:
         ended, _ = os.wait()
     except ChildProcessError:
         break
-    if ended == libvirtd and os.path.exists("/run/down"):
+    if ended in daemons and os.path.exists("/run/down"):
         os.mkdir("/run/is-down")
         while os.path.exists("/run/down"):
             time.sleep(0.02)
         os.rmdir("/run/is-down")
-        libvirtd = start()
+        daemon = daemons.pop(ended)
+        daemons[start(daemon)] = daemon
 """
 
 
@@ -87,9 +93,9 @@ class Libvirtd:
 
     @property
     def pid(self) -> int:
-        """The number of libvirtd's process, as seen from outside."""
+        """The number of the process that runs the machines, as seen from outside."""
         children = Path(f"/proc/{self.inside[2]}/task/{self.inside[2]}/children").read_text().split()
-        (daemon,) = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "libvirtd\n"]
+        (daemon,) = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == f"{DAEMONS[0]}\n"]
         return int(daemon)
 
     @contextmanager
@@ -104,7 +110,7 @@ class Libvirtd:
             yield
         finally:
             mark.unlink()
-            while not _listens(self.root / "run" / "libvirt" / "libvirt-sock"):
+            while not all(map(_listens, _sockets(self.root))):
                 time.sleep(0.02)
 
     @property
@@ -117,7 +123,7 @@ def missing() -> str:
     """Return why a private libvirtd cannot be had here, "" when it can."""
     if os.geteuid() != 0:
         return "a private libvirtd needs root"
-    absent = [command for command in ("libvirtd", "virsh", "unshare") if shutil.which(command) is None]
+    absent = [command for command in (*DAEMONS, "virsh", "unshare") if shutil.which(command) is None]
     if absent:
         return f"a private libvirtd needs {', '.join(absent)}: apt-get install {' '.join(APT_PACKAGES)}"
     probe = subprocess.run(["unshare", "--mount", "--pid", "--net", "--fork", "true"], check=False)
@@ -138,7 +144,9 @@ def running(
     images = root / "images"
     for name in ("images", *_PRIVATE):
         (root / name).mkdir(mode=0o755)
-    (root / "etc" / "libvirtd.conf").write_text(_LIBVIRTD_CONF.format(host_uuid=uuid.uuid4()))
+    host = uuid.uuid4()
+    for daemon in DAEMONS:
+        (root / "etc" / f"{daemon}.conf").write_text(_DAEMON_CONF.format(host_uuid=host, daemon=daemon))
     (root / "etc" / "qemu.conf").write_text(_QEMU_CONF)
     prepare(root)
     mounts = [f"mount --bind {root / name} {path}" for name, path in _PRIVATE.items()]
@@ -152,7 +160,11 @@ def running(
         (root / "no-kvm").touch()
         mounts += [f"mount --bind {root}/no-kvm /dev/kvm", "mount -o remount,bind,ro /dev/kvm"]
     script = " && ".join(
-        ["mkdir -p " + " ".join(_PRIVATE.values()), *mounts, f"exec {sys.executable} -c '{_REAPER}'"]
+        [
+            "mkdir -p " + " ".join(_PRIVATE.values()),
+            *mounts,
+            f"exec {sys.executable} -c '{_REAPER}' {' '.join(DAEMONS)}",
+        ]
     )
     command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
     log = (root / "out").open("wb")
@@ -164,8 +176,8 @@ def running(
         start_new_session=True,
     )
     try:
-        path = root / "run" / "libvirt" / "libvirt-sock"
-        _wait_for(path, process, root)
+        for path in _sockets(root):
+            _wait_for(path, process, root)
         (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         inside = ("nsenter", "--target", first, "--mount", "--pid")
         yield Libvirtd(root, f"qemu+unix:///system?socket={path}", images, inside)
@@ -206,10 +218,19 @@ def _wait_for(path: Path, process: subprocess.Popen[bytes], root: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not _listens(path):
         if process.poll() is not None or time.monotonic() > deadline:
-            log = root / "log" / "libvirtd.log"
-            told = (root / "out").read_text() + (log.read_text() if log.exists() else "")
-            raise RuntimeError(f"libvirtd did not start: {told[-2000:]}")
+            logs = [(root / "out"), *sorted((root / "log").glob("*.log"))]
+            told = "".join(log.read_text() for log in logs)
+            raise RuntimeError(f"{path.name}: nobody listens: {told[-2000:]}")
         time.sleep(0.02)
+
+
+def _sockets(root: Path) -> list[Path]:
+    """Return where the daemons listen, libvirtd's own socket last."""
+    folder = root / "run" / "libvirt"
+    return [
+        *(folder / f"{daemon}-sock" for daemon in DAEMONS if daemon in MODULAR[:-1]),
+        folder / "libvirt-sock",
+    ]
 
 
 def _listens(path: Path) -> bool:
