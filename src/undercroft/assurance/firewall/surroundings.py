@@ -4,176 +4,71 @@ A proof is about one table. It says what a bridge does with a packet only if not
 before, changes it between the table's chains, or gives it to a machine behind them. `judge` looks at the
 facts of a host for that. What a fact could not tell is a finding too.
 
-Sources, of Linux 6: `br_handle_frame` (net/bridge/br_input.c) for what never comes to a hook;
-`__netif_receive_skb_core` (net/core/dev.c) for the order of XDP, tc, netdev chains, VLAN devices and bridge;
-br_netfilter_hooks.c; nft_meta_bridge.c (`broute`), nft_fwd_netdev.c, nft_dup_netdev.c.
+Not looked at, and said in the certificate: packet sockets of the host's own programs, and devices on top of a
+port that somebody has moved into another network namespace. No finding: what a bridge does to frames before
+the hook that judges them (multicast to unicast, isolation), and settings for IP options and source routing,
+as the table lets neither by.
+
+Sources, of Linux 6: `__netif_receive_skb_core` (net/core/dev.c) for the order of XDP, tc, netdev chains, VLAN
+devices and bridge; br_netfilter_hooks.c; nft_meta_bridge.c (`broute`), nft_fwd_netdev.c, nft_dup_netdev.c,
+nf_flow_table_ip.c. `portjudgement` has the bridge's own.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Collection, Iterable, Iterator
+
+from undercroft.assurance.firewall.hostfacts import (
+    ANYWHERE,
+    Flowtable,
+    OtherChain,
+    Surroundings,
+    TrafficFilter,
+)
+from undercroft.assurance.firewall.hostfindings import Danger, Finding
+from undercroft.assurance.firewall.portjudgement import of_bridge, of_port
+
+__all__ = ["Danger", "Finding", "judge"]
 
 MARKING = frozenset({"meta mark", "ct mark"})
-REDIRECTING = frozenset({"fwd", "broute", "mirred redirect", "bpf", "redirect"})
-REWRITING = frozenset({"payload", "pedit", "vlan", "nat", "bpf", "skbmod", "tunnel_key", "exthdr"})
-COPYING = frozenset({"dup", "mirred mirror", "tproxy", "queue", "sample"})
+REDIRECTING = frozenset({"fwd", "broute", "mirred redirect", "bpf", "redirect", "arpreply"})
+REWRITING = frozenset(
+    {
+        "payload",
+        "pedit",
+        "vlan",
+        "nat",
+        "bpf",
+        "skbmod",
+        "tunnel_key",
+        "exthdr",
+        "mpls",
+        "queue",
+        "meta pkttype",
+    }
+)
+COPYING = frozenset({"dup", "mirred mirror", "tproxy", "sample"})
+HARMLESS = frozenset({"drop", "gact", "police", "csum", "simple", "gate", "flow offload"})
+"""Actions of tc that pass or drop, and what a flow table takes, which is judged by itself."""
 
-
-class Danger(StrEnum):
-    """What a finding means for the proof, worst first.
-
-    BYPASS: packets can pass a machine's port without the table. REWRITE: they can be changed, so that what
-    was judged is not what arrives. ASSUMPTION: something that the proof assumes is not so. COPY: traffic can
-    be read by others. UNKNOWN: it could not be told.
-    """
-
-    BYPASS = "bypass"
-    REWRITE = "rewrite"
-    ASSUMPTION = "assumption"
-    COPY = "copy"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that could defeat the filter.
-
-    Attributes:
-        danger: how.
-        thing: what it is about, as tools name it.
-        found: what was found there.
-        cure: what to do.
-    """
-
-    danger: Danger
-    thing: str
-    found: str
-    cure: str
-
-
-@dataclass(frozen=True, slots=True)
-class OtherChain:
-    """A base chain that is not the table's own.
-
-    Attributes:
-        family: "bridge", "netdev", "inet", "ip", "ip6" or "arp".
-        table: its table.
-        chain: its name.
-        hook: "prerouting", "ingress", ...
-        priority: as the kernel has it.
-        device: of a netdev chain, "" for others.
-        effects: what its rules, and chains that they jump to, can do beside drop: "meta mark", "payload",
-            "fwd", "dup", "nat", "broute", "queue", ...
-        readable: False where its rules could not be read.
-    """
-
-    family: str
-    table: str
-    chain: str
-    hook: str
-    priority: int
-    device: str = ""
-    effects: tuple[str, ...] = ()
-    readable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class TrafficFilter:
-    """A filter of tc: `direction` is "ingress" or "egress", `action` its kind: "mirred redirect", "bpf"."""
-
-    device: str
-    direction: str
-    action: str
-
-
-@dataclass(frozen=True, slots=True)
-class PortFacts:
-    """A managed port of a bridge.
-
-    Attributes:
-        device: its name.
-        bridge: the bridge that it is on, "" for none.
-        bridge_kind: "bridge", "openvswitch", ... as the link's kind has it.
-        hairpin: frames may leave where they came in.
-        isolated: it speaks with no other isolated port.
-        learning: the bridge learns addresses behind it.
-        proxy: the bridge answers ARP or ND for others (`proxy_arp`, `neigh_suppress`).
-        vlan_tunnel: VLANs are mapped to tunnels.
-        offloaded: hardware forwards.
-        xdp: a program is attached.
-        promiscuity: how many have set it, 1 being the bridge itself.
-        uppers: devices on top of it but for the bridge: VLAN devices, macvlan.
-        shields_host: unicast packets in link-layer multicast are dropped (`drop_unicast_in_l2_multicast` of
-            IPv4 and of IPv6).
-        protocol_free: the device itself has neither an IPv4 nor an IPv6 address.
-    """
-
-    device: str
-    bridge: str
-    bridge_kind: str = "bridge"
-    hairpin: bool = False
-    isolated: bool = False
-    learning: bool = True
-    proxy: bool = False
-    vlan_tunnel: bool = False
-    offloaded: bool = False
-    xdp: bool = False
-    promiscuity: int = 1
-    uppers: tuple[str, ...] = ()
-    shields_host: bool = False
-    protocol_free: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class BridgeFacts:
-    """A bridge with managed ports; the mask is of the reserved groups that it forwards."""
-
-    name: str
-    vlan_filtering: bool = False
-    group_forward_mask: int = 0
-    stp: bool = False
-    call_iptables: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Facts of one host.
-
-    Attributes:
-        table: name of the table that was proven.
-        priorities: hook -> priority of its base chain there.
-        chains: base chains of all other tables.
-        filters: of tc, on managed ports and on all other devices that may redirect to them.
-        ports: managed ports.
-        bridges: that they are on.
-        bridge_calls: sysctls "bridge-nf-call-iptables", "-ip6tables", "-arptables" that are set.
-        ebtables: tables of the legacy ebtables that hold rules ("broute", "nat", "filter").
-        unread: what could not be read, each with the reason.
-    """
-
-    table: str
-    priorities: tuple[tuple[str, int], ...] = ()
-    chains: tuple[OtherChain, ...] = ()
-    filters: tuple[TrafficFilter, ...] = ()
-    ports: tuple[PortFacts, ...] = ()
-    bridges: tuple[BridgeFacts, ...] = ()
-    bridge_calls: tuple[str, ...] = ()
-    ebtables: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
+TC_MARKING = frozenset({"skbedit", "connmark", "ctinfo"})
+_KNOWN = MARKING | REDIRECTING | REWRITING | COPYING | HARMLESS | TC_MARKING
+_REMOVE = "remove the rule, or the table"
 
 
 def judge(facts: Surroundings) -> tuple[Finding, ...]:
     """Return what could bypass or rewrite what the table filters, worst first; () for nothing."""
     ports = frozenset(port.device for port in facts.ports)
+    bridges = {bridge.name: bridge for bridge in facts.bridges}
+    place = _Place(ports, frozenset(bridges), dict(facts.priorities))
     findings = [
-        *(finding for chain in facts.chains for finding in _of_chain(chain, ports)),
-        *(finding for item in facts.filters for finding in _of_filter(item, ports)),
-        *(finding for port in facts.ports for finding in _of_port(port)),
-        *(finding for bridge in facts.bridges for finding in _of_bridge(bridge)),
+        *(finding for chain in facts.chains for finding in place.of_chain(chain)),
+        *(finding for table in facts.flowtables for finding in place.of_flowtable(table)),
+        *(finding for item in facts.filters for finding in place.of_filter(item)),
+        *(finding for port in facts.ports for finding in of_port(port, bridges.get(port.bridge))),
+        *(finding for bridge in facts.bridges for finding in of_bridge(bridge)),
         *_of_bridge_calls(facts),
         *(_of_ebtables(name) for name in facts.ebtables),
         *(
-            Finding(Danger.UNKNOWN, "surroundings", what, "let the agent read it, then prove again")
+            Finding(Danger.UNKNOWN, "surroundings", what, "let root read it, then prove again")
             for what in facts.unread
         ),
     ]
@@ -181,28 +76,121 @@ def judge(facts: Surroundings) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: (order.index(finding.danger), finding.thing)))
 
 
-def _of_chain(chain: OtherChain, ports: frozenset[str]) -> Iterator[Finding]:
-    if chain.family not in {"bridge", "netdev"} or (chain.family == "netdev" and chain.device not in ports):
-        return
-    name = f"chain {chain.family} {chain.table} {chain.chain}"
-    where = f"{chain.hook}{f' of {chain.device}' if chain.device else ''}, priority {chain.priority}"
-    if not chain.readable:
-        yield Finding(Danger.UNKNOWN, name, f"at {where}; its rules could not be read", "look at its rules")
-    effects = frozenset(chain.effects)
-    yield from _of_effects(name, where, effects, "remove the rule, or the table")
-    if chain.family == "bridge" and effects & MARKING:
-        yield Finding(
-            Danger.BYPASS,
-            name,
-            f"at {where} it sets marks, by which the filter tells classes of machines",
-            "let it use another packet field, or remove it",
+class _Place:
+    """Where the table filters: what is done elsewhere matters only if it reaches here."""
+
+    def __init__(self, ports: Collection[str], bridges: Collection[str], priorities: dict[str, int]) -> None:
+        self._ports = ports
+        self._bridges = bridges
+        self._watched = frozenset({*ports, *bridges})
+        self._priorities = priorities
+
+    def of_chain(self, chain: OtherChain) -> Iterator[Finding]:
+        """Yield what a chain of another table could do."""
+        if chain.device and chain.device not in self._ports:
+            yield from self._of_chain_elsewhere(chain)
+        elif chain.device or chain.family == "bridge":
+            yield from self._of_chain_here(chain)
+        else:
+            yield from self._of_routing_chain(chain)
+
+    def of_filter(self, item: TrafficFilter) -> Iterator[Finding]:
+        """Yield what a filter of tc, or a program at a device, could do."""
+        name = (
+            f"{'XDP program' if item.direction == 'xdp' else f'tc filter {item.direction}'} of {item.device}"
         )
+        cure = f"tc filter del dev {item.device} {item.direction}"
+        if item.direction == "xdp":
+            cure = f"ip link set dev {item.device} xdp off"
+        if item.action in TC_MARKING and item.device in self._watched:
+            text = "it can set marks, by which the filter tells classes of machines"
+            yield Finding(Danger.BYPASS, name, text, cure)
+        effects = frozenset({item.action})
+        if item.device in self._ports:
+            yield from _of_effects(name, item.direction, effects, cure)
+            yield from _of_unknown(name, effects - _KNOWN, cure)
+        elif effects & REDIRECTING or item.target:
+            yield from self._of_sent(name, (item.target or ANYWHERE,), cure)
+
+    def of_flowtable(self, table: Flowtable) -> Iterator[Finding]:
+        """Yield what a flow table could do: packets of its flows go from device to device by themselves."""
+        taken = sorted(self._watched & frozenset(table.devices))
+        if taken:
+            name = f"flow table {table.family} {table.table} {table.name}"
+            found = f"it sends packets on past the bridge's hooks that come in at {', '.join(taken)}"
+            yield Finding(Danger.BYPASS, name, found, "take these devices out of it")
+
+    def _of_chain_here(self, chain: OtherChain) -> Iterator[Finding]:
+        name, where = _name(chain), _where(chain)
+        if not chain.readable:
+            yield _unreadable(chain)
+        effects = frozenset(chain.effects)
+        yield from _of_effects(name, where, effects, _REMOVE)
+        if effects & MARKING and not self._is_before_the_table(chain):
+            found = f"at {where} it sets marks, by which the filter tells classes of machines"
+            yield Finding(Danger.BYPASS, name, found, "let it use another packet field, or remove it")
+        yield from _of_unknown(name, effects - _KNOWN, _REMOVE)
+
+    def _is_before_the_table(self, chain: OtherChain) -> bool:
+        """Tell whether the table sees every mark of this chain, and takes it away.
+
+        Frames to a bridge's own groups come to input without prerouting: a mark from a device's ingress
+        would stay.
+        """
+        own = self._priorities.get(chain.hook)
+        return chain.hook == "prerouting" and own is not None and chain.priority < own
+
+    def _of_chain_elsewhere(self, chain: OtherChain) -> Iterator[Finding]:
+        """A chain at a device that is no machine's port, which may send to one."""
+        if not chain.readable:
+            yield _unreadable(chain)
+        if frozenset(chain.effects) & {"fwd", "dup"}:
+            yield from self._of_sent(_name(chain), chain.targets or (ANYWHERE,), _REMOVE)
+        if chain.device in self._bridges and frozenset(chain.effects) & MARKING:
+            yield _marks_on_the_way(chain)
+
+    def _of_sent(self, name: str, targets: Iterable[str], cure: str) -> Iterator[Finding]:
+        for target in sorted(set(targets)):
+            if target in self._watched:
+                yield Finding(Danger.BYPASS, name, f"it sends frames to {target} through no hook", cure)
+            elif target == ANYWHERE:
+                found = "it can send frames to any device, a machine's too; to which cannot be told"
+                yield Finding(Danger.UNKNOWN, name, found, cure)
+
+    def _of_routing_chain(self, chain: OtherChain) -> Iterator[Finding]:
+        """A chain of IP or ARP: it sees what the host routes, and what bridges carry only where called."""
+        if not chain.readable:
+            yield _unreadable(chain)
+        effects = frozenset(chain.effects)
+        if "meta mark" in effects and chain.family != "arp":
+            yield _marks_on_the_way(chain)
+        yield from _of_unknown(_name(chain), effects - _KNOWN, _REMOVE)
+
+
+def _marks_on_the_way(chain: OtherChain) -> Finding:
+    found = (
+        f"at {_where(chain)} it sets marks of packets that the host routes: the filter forgets whose they are"
+    )
+    return Finding(Danger.ASSUMPTION, _name(chain), found, _REMOVE)
+
+
+def _name(chain: OtherChain) -> str:
+    return f"chain {chain.family} {chain.table} {chain.chain}".rstrip()
+
+
+def _where(chain: OtherChain) -> str:
+    return f"{chain.hook}{f' of {chain.device}' if chain.device else ''}, priority {chain.priority}"
+
+
+def _unreadable(chain: OtherChain) -> Finding:
+    found = f"at {_where(chain)}; its rules could not be read"
+    return Finding(Danger.UNKNOWN, _name(chain), found, "look at its rules")
 
 
 def _of_effects(name: str, where: str, effects: frozenset[str], cure: str) -> Iterator[Finding]:
     for known, danger, text in (
         (REDIRECTING, Danger.BYPASS, "it can send packets past the bridge's hooks"),
-        (REWRITING, Danger.REWRITE, "it can change packets"),
+        (REWRITING - REDIRECTING, Danger.REWRITE, "it can change packets"),
         (COPYING, Danger.COPY, "it can copy packets, or hand them to a program"),
     ):
         found = sorted(effects & known)
@@ -210,86 +198,9 @@ def _of_effects(name: str, where: str, effects: frozenset[str], cure: str) -> It
             yield Finding(danger, name, f"at {where} {text}: {', '.join(found)}", cure)
 
 
-def _of_filter(item: TrafficFilter, ports: frozenset[str]) -> Iterator[Finding]:
-    name = f"tc filter {item.direction} of {item.device}"
-    own = item.device in ports
-    cure = f"tc filter del dev {item.device} {item.direction}"
-    if own and item.action == "skbedit":
-        text = "it can set marks, by which the filter tells classes of machines"
-        yield Finding(Danger.BYPASS, name, text, cure)
-    known = REDIRECTING | REWRITING | COPYING
-    if own or item.action in REDIRECTING:
-        yield from _of_effects(name, item.direction, frozenset({item.action}), cure)
-    if own and item.action not in known | {"skbedit", "drop", "gact", "police"}:
-        yield Finding(Danger.UNKNOWN, name, f"what {item.action!r} does is not known", cure)
-
-
-def _of_port(port: PortFacts) -> Iterator[Finding]:
-    name = f"port {port.device}"
-    if not port.bridge or port.bridge_kind != "bridge":
-        found = f"it is on {f'a {port.bridge_kind}' if port.bridge else 'no bridge'}, which has no such hooks"
-        yield Finding(Danger.BYPASS, name, found, "put it on a bridge of the kernel's, or stop the machine")
-    yield from _of_taken(name, port)
-    setting = f"bridge link set dev {port.device}"
-    for wrong, danger, found, cure in (
-        (
-            port.proxy,
-            Danger.ASSUMPTION,
-            "the bridge answers ARP or ND for others",
-            f"{setting} neigh_suppress off",
-        ),
-        (port.hairpin, Danger.ASSUMPTION, "frames may leave where they came in", f"{setting} hairpin off"),
-        (port.vlan_tunnel, Danger.REWRITE, "VLANs become tunnels and back", f"{setting} vlan_tunnel off"),
-        (
-            not port.learning,
-            Danger.COPY,
-            "nothing is learned there, so its frames are flooded",
-            f"{setting} learning on",
-        ),
-        (port.promiscuity > 1, Danger.COPY, "somebody listens (promiscuous mode)", "look for the listener"),
-    ):
-        if wrong:
-            yield Finding(danger, name, found, cure)
-
-
-def _of_taken(name: str, port: PortFacts) -> Iterator[Finding]:
-    """Tell of what takes a port's frames before the bridge's hooks do."""
-    if port.xdp:
-        found = "an XDP program sees its frames first, and may send them anywhere"
-        yield Finding(Danger.BYPASS, name, found, f"ip link set dev {port.device} xdp off")
-    if port.offloaded:
-        yield Finding(Danger.BYPASS, name, "hardware forwards its frames", "turn the offload off")
-    for upper in port.uppers:
-        found = f"the device {upper} on top of it takes frames before the bridge does"
-        yield Finding(Danger.BYPASS, name, found, f"ip link del {upper}")
-    if not port.shields_host:
-        yield Finding(
-            Danger.BYPASS,
-            name,
-            "frames to the reserved group 01:80:c2:00:00:0e go to the host's own stack through no hook of "
-            "the bridge, and unicast packets in them are taken there",
-            f"sysctl net.ipv4.conf.{port.device}.drop_unicast_in_l2_multicast=1, and the same of ipv6",
-        )
-    if not port.protocol_free:
-        found = "the device has addresses of its own; it is to be a port of the bridge, and no more"
-        yield Finding(Danger.ASSUMPTION, name, found, f"ip addr flush dev {port.device}")
-
-
-def _of_bridge(bridge: BridgeFacts) -> Iterator[Finding]:
-    name = f"bridge {bridge.name}"
-    if bridge.vlan_filtering:
-        found = "it filters VLANs, so a frame's tag may change between the chains"
-        yield Finding(
-            Danger.ASSUMPTION, name, found, f"ip link set {bridge.name} type bridge vlan_filtering 0"
-        )
-    if bridge.group_forward_mask:
-        found = f"it forwards reserved groups (mask {bridge.group_forward_mask:#x})"
-        yield Finding(
-            Danger.ASSUMPTION, name, found, f"ip link set {bridge.name} type bridge group_fwd_mask 0"
-        )
-    if bridge.stp:
-        found = "frames to 01:80:c2:00:00:00 go to its spanning tree through no hook: a machine can speak it"
-        yield Finding(Danger.ASSUMPTION, name, found, f"ip link set {bridge.name} type bridge stp_state 0")
+def _of_unknown(name: str, effects: Iterable[str], cure: str) -> Iterator[Finding]:
+    for effect in sorted(effects):
+        yield Finding(Danger.UNKNOWN, name, f"what {effect!r} does is not known", cure)
 
 
 def _of_bridge_calls(facts: Surroundings) -> Iterator[Finding]:
@@ -298,20 +209,24 @@ def _of_bridge_calls(facts: Surroundings) -> Iterator[Finding]:
         return
     where = ", ".join((*facts.bridge_calls, *bridges))
     rewriting = sorted(_rewriting(facts.chains))
+    cure = f"sysctl {' '.join(f'net.bridge.{name}=0' for name in facts.bridge_calls)}"
+    if not facts.bridge_calls:
+        cure = (
+            f"ip link set {bridges[0]} type bridge nf_call_iptables 0 nf_call_ip6tables 0 nf_call_arptables 0"
+        )
     found = "packets on the bridge also pass the chains of inet, ip, ip6 and arp"
     if rewriting:
-        yield Finding(
-            Danger.REWRITE, where, f"{found}, of which {', '.join(rewriting)} change them", "set it to 0"
-        )
+        named = ", ".join(rewriting)
+        yield Finding(Danger.REWRITE, where, f"{found}, of which {named} change them", cure)
     else:
         text = f"{found}, and fragments are joined between the chains"
-        yield Finding(Danger.ASSUMPTION, where, text, "set it to 0")
+        yield Finding(Danger.ASSUMPTION, where, text, cure)
 
 
 def _rewriting(chains: Iterable[OtherChain]) -> Iterator[str]:
     for chain in chains:
         if chain.family in {"inet", "ip", "ip6", "arp"} and frozenset(chain.effects) & (REWRITING | MARKING):
-            yield f"{chain.family} {chain.table} {chain.chain}"
+            yield f"{chain.family} {chain.table} {chain.chain}".rstrip()
 
 
 def _of_ebtables(name: str) -> Finding:

@@ -1,0 +1,140 @@
+"""Facts of this host for `assurance.firewall.surroundings`, from the kernel itself, without other programs.
+
+    facts = gather("undercroft", taps, priorities)
+    findings = judge(facts)
+
+Everything is of the network namespace of the thread that asks. Nothing is changed, and no module is loaded.
+What cannot be read is in `unread`, with the reason: it is never left out.
+"""
+
+import struct
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TypeVar
+
+from undercroft.adapters.surroundings import legacy, links, programs, tables, traffic
+from undercroft.adapters.surroundings.rtnetlink import connected
+from undercroft.assurance.firewall.hostfacts import (
+    Flowtable,
+    OtherChain,
+    PortFacts,
+    Surroundings,
+    TrafficFilter,
+)
+from undercroft.errors import DeniedError, UndercroftError
+
+BRIDGE_CALLS = Path("/proc/sys/net/bridge")
+_CALLS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
+_T = TypeVar("_T")
+
+
+def gather(table: str, taps: Collection[str], priorities: Collection[tuple[str, int]] = ()) -> Surroundings:
+    """Return the facts of this host.
+
+    Args:
+        table: the name of our own table of the bridge family.
+        taps: the managed ports.
+        priorities: hook -> priority of our base chains, where the table is at hand.
+
+    Returns:
+        The facts; what could not be read is told in `unread`.
+    """
+    return _Gathering(table, taps, tuple(priorities)).done()
+
+
+def machine_taps(prefixes: Collection[str]) -> tuple[str, ...]:
+    """Return the devices whose names begin so, sorted: those that may be machines' taps.
+
+    Raises DeniedError, OperationError.
+    """
+    with connected() as kernel:
+        devices = links.read_devices(kernel)
+    return tuple(sorted(device.name for device in devices if device.name.startswith(tuple(prefixes))))
+
+
+class _Gathering:
+    def __init__(self, table: str, taps: Collection[str], priorities: tuple[tuple[str, int], ...]) -> None:
+        self._table, self._taps, self._priorities = table, taps, priorities
+        self._unread: list[str] = []
+
+    def done(self) -> Surroundings:
+        devices = self._read("network devices", _devices, tuple[links.Device, ...]())
+        names = {device.index: device.name for device in devices}
+        none = (tuple[OtherChain, ...](), tuple[Flowtable, ...]())
+        chains, flowtables = self._read("nftables", lambda: tables.read_tables(self._table, names), none)
+        legacy_chains = self._read("legacy iptables", legacy.read_legacy, tuple[OtherChain, ...]())
+        filters = self._read("tc", lambda: _filters(names), tuple[TrafficFilter, ...]())
+        programs_found = self._read(
+            "bpf", lambda: programs.read_programs(devices), tuple[TrafficFilter, ...]()
+        )
+        ports = self._ports(devices)
+        by_name = {device.name: device for device in devices}
+        bridges = {port.bridge for port in ports} & by_name.keys()
+        xdp = tuple(
+            TrafficFilter(device.name, "xdp", "bpf")
+            for device in devices
+            if device.xdp and device.name not in self._taps
+        )
+        return Surroundings(
+            self._table,
+            self._priorities,
+            (*chains, *legacy_chains),
+            flowtables,
+            (*filters, *programs_found, *xdp),
+            ports,
+            tuple(links.bridge_facts(by_name[name]) for name in sorted(bridges)),
+            self._read("bridge-nf-call", _bridge_calls, tuple[str, ...]()),
+            self._read("legacy ebtables", legacy.read_ebtables, tuple[str, ...]()),
+            tuple(self._unread),
+        )
+
+    def _ports(self, devices: tuple[links.Device, ...]) -> tuple[PortFacts, ...]:
+        addressed = self._read("addresses", _addressed, frozenset[int]())
+        found = {device.name: device for device in devices}
+        missing = sorted(set(self._taps) - found.keys())
+        self._unread += [
+            f"port {tap}: there is no such device here: its machine may have stopped" for tap in missing
+        ]
+        return links.port_facts(
+            [found[tap] for tap in sorted(set(self._taps) & found.keys())], devices, addressed
+        )
+
+    def _read(self, what: str, read: Callable[[], _T], nothing: _T) -> _T:
+        """Return what a part reads; what it cannot is noted."""
+        try:
+            return read()
+        except UndercroftError as error:
+            self._unread.append(str(error))
+        except (OSError, struct.error, ValueError, IndexError) as error:
+            self._unread.append(f"{what}: {error}")
+        return nothing
+
+
+def _devices() -> tuple[links.Device, ...]:
+    with connected() as kernel:
+        return links.read_devices(kernel)
+
+
+def _addressed() -> frozenset[int]:
+    with connected() as kernel:
+        return links.read_addressed(kernel)
+
+
+def _filters(names: dict[int, str]) -> tuple[TrafficFilter, ...]:
+    with connected() as kernel:
+        return traffic.read_filters(kernel, names)
+
+
+def _bridge_calls() -> tuple[str, ...]:
+    """Return which of the settings are on; without br_netfilter there are none."""
+    found = []
+    for name in _CALLS:
+        path = BRIDGE_CALLS / name
+        try:
+            if path.read_text().strip() != "0":
+                found.append(name)
+        except FileNotFoundError:
+            continue
+        except PermissionError as error:
+            raise DeniedError(f"{path}: {error.strerror}; run it as root") from error
+    return tuple(found)

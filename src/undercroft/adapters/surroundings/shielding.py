@@ -1,0 +1,53 @@
+"""A managed port so that no frame from it, and none of the host's own, passes the table by.
+
+A bridge hands frames to 01:80:c2:00:00:0e, and with a spanning tree those to ...00, to the host's own stack
+through no hook; a port that forwards these groups lets the table see them first, which drops them. A device
+that has IPv6 has an address of its own, by which the host speaks to the machine past the bridge.
+"""
+
+import os
+import socket
+import struct
+from pathlib import Path
+
+from undercroft.adapters.netlink import MAX_NAME_BYTES
+from undercroft.adapters.netlinkcodec import attribute, nested
+from undercroft.adapters.surroundings.rtnetlink import connected
+from undercroft.assurance.firewall.portjudgement import SHIELD
+from undercroft.errors import DeniedError, InputError, OperationError
+
+_NEW_LINK = 16
+_LINK = struct.Struct("=BxHiII")
+_NAME, _INFO, _SLAVE_KIND, _SLAVE_DATA, _GROUPS = 3, 18, 4, 5, 31
+_SETTINGS = Path("/proc/sys/net/ipv6/conf")
+
+
+def shield(tap: str) -> None:
+    """Shield a port. It has to be on its bridge: what is set goes when it leaves it.
+
+    Args:
+        tap: the device's name.
+
+    Raises:
+        InputError: no device can have this name.
+        NotFoundError: there is no such device.
+        DeniedError: no right to.
+        OperationError: it is on no bridge, or the kernel refuses.
+    """
+    name = os.fsencode(tap)
+    if not 0 < len(name) <= MAX_NAME_BYTES or "/" in tap:
+        raise InputError(f"{tap!r} is no name of a network device: 1 to {MAX_NAME_BYTES} bytes, without '/'")
+    groups = attribute(_GROUPS, struct.pack("=H", SHIELD))
+    info = nested(_INFO, attribute(_SLAVE_KIND, b"bridge"), nested(_SLAVE_DATA, groups))
+    with connected() as kernel:
+        body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_NAME, name + b"\0") + info
+        kernel.change(_NEW_LINK, body, f"port {tap}")
+    setting = _SETTINGS / tap / "disable_ipv6"
+    try:
+        setting.write_text("1")
+    except FileNotFoundError:
+        return  # A kernel without IPv6.
+    except PermissionError as error:
+        raise DeniedError(f"{setting}: {error.strerror}; run it as root") from error
+    except OSError as error:
+        raise OperationError(f"{setting}: {error.strerror}") from error
