@@ -3,8 +3,7 @@
 import click
 
 from undercroft.cli.fleetoptions import record_option
-from undercroft.cli.options import examples, format_option, screen, show
-from undercroft.errors import OperationError
+from undercroft.cli.options import examples, format_option, screen, show, write_picture
 from undercroft.usecases.fleet.views.existing import existing_records
 
 
@@ -41,7 +40,7 @@ def command(name: str, picture: str | None, everything: bool, output_format: str
     if picture:
         from undercroft.cli.render.lineagesvg import render_svg  # noqa: PLC0415 - one of three
 
-        _write(render_svg(tree, shown), picture)
+        write_picture(render_svg(tree, shown), picture)
     elif output_format == "table":
         from undercroft.cli.render.lineage import render_lineage  # noqa: PLC0415 - one of three
 
@@ -50,14 +49,3 @@ def command(name: str, picture: str | None, everything: bool, output_format: str
         from undercroft.cli.render.lineage import render_lineage_data  # noqa: PLC0415 - one of three
 
         show(render_lineage_data(tree, shown, output_format))
-
-
-def _write(document: str, path: str) -> None:
-    if path == "-":
-        show(document)
-        return
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(document)
-    except OSError as error:
-        raise OperationError(f"{path}: the picture cannot be written: {error.strerror}") from error

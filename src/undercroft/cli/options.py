@@ -121,6 +121,18 @@ def show(text: str) -> None:
         sys.stdout.flush()
 
 
+def write_picture(document: str, path: str) -> None:
+    """Write a picture to a file, "-" for stdout. Raises OperationError where it cannot be written."""
+    if path == "-":
+        show(document)
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(document)
+    except OSError as error:
+        raise OperationError(f"{path}: the picture cannot be written: {error.strerror}") from error
+
+
 @contextmanager
 def writing() -> Iterator[None]:
     """Tell what goes wrong with stdout inside the block from everything else.

@@ -6,7 +6,7 @@ A cell is what some rule says of two names. A machine may have several labels, a
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 
-from undercroft.firewall.policy import FirewallPolicy, Network, Never, Peer, PeerKind, Service
+from undercroft.firewall.policy import FirewallPolicy, Flow, Network, Never, Peer, PeerKind, Service
 from undercroft.firewall.zones import is_nowhere
 from undercroft.usecases.firewall.services import merged
 from undercroft.usecases.firewall.values import FlowMap, MapFlow, MapNever, Place
@@ -32,7 +32,14 @@ def flow_map(policy: FirewallPolicy, number: int = 0, machines: Mapping[str, int
         )
         for name, peer in zip(names, peers, strict=True)
     )
-    return FlowMap(number, policy.digest, places, tuple(_flows(policy, peers)), tuple(_nevers(policy, peers)))
+    are_machines = {peer for peer in peers if peer.kind is PeerKind.LABEL or (machines or {}).get(str(peer))}
+    return FlowMap(
+        number,
+        policy.digest,
+        places,
+        tuple(_flows(policy, peers, are_machines)),
+        tuple(_nevers(policy, peers, are_machines)),
+    )
 
 
 def _peers(policy: FirewallPolicy) -> list[Peer]:
@@ -53,13 +60,13 @@ def _peers(policy: FirewallPolicy) -> list[Peer]:
     return sorted((by_name[name] for name in ordered), key=lambda peer: _ORDER[peer.kind])
 
 
-def _flows(policy: FirewallPolicy, peers: list[Peer]) -> Iterable[MapFlow]:
+def _flows(policy: FirewallPolicy, peers: list[Peer], are_machines: set[Peer]) -> Iterable[MapFlow]:
     services: dict[tuple[str, str], list[Service]] = {}
     places: dict[tuple[str, str], dict[str, None]] = {}
     for flow in policy.flows:
         for source in _meant(flow.source, peers, policy.quarantine_labels):
             for target in _meant(flow.target, peers, policy.quarantine_labels):
-                if not (_is_machine(source) or _is_machine(target)):
+                if not _is_filtered(flow, (source, target), are_machines):
                     continue
                 pair = str(source), str(target)
                 services.setdefault(pair, []).extend(flow.services)
@@ -68,21 +75,35 @@ def _flows(policy: FirewallPolicy, peers: list[Peer]) -> Iterable[MapFlow]:
         yield MapFlow(*pair, tuple(map(str, merged(found))), tuple(places[pair]))
 
 
-def _nevers(policy: FirewallPolicy, peers: list[Peer]) -> Iterable[MapNever]:
+def _nevers(policy: FirewallPolicy, peers: list[Peer], are_machines: set[Peer]) -> Iterable[MapNever]:
     for never in policy.nevers:
         excepted = {peer for item in never.exceptions for peer in _meant(item, peers, None)}
         for source in _meant(never.source, peers, None):
             for target in _meant(never.target, peers, None):
-                if not {source, target} & excepted and _is_pair(never, source, target):
+                if {source, target} & excepted or _is_itself(never, source, target):
+                    continue
+                if _is_filtered(never, (source, target), are_machines):
                     yield MapNever(
                         str(source), str(target), tuple(map(str, never.services)), never.hops, never.place
                     )
 
 
-def _is_pair(never: Never, source: Peer, target: Peer) -> bool:
-    """Tell whether flows between two names pass the filter, and are not the same name through a `*`."""
-    through_any = PeerKind.ANY in {never.source.kind, never.target.kind}
-    return (_is_machine(source) or _is_machine(target)) and not (through_any and source == target)
+def _is_itself(never: Never, source: Peer, target: Peer) -> bool:
+    """Tell whether a pair is one name twice, through a `*` that means everybody else."""
+    return source == target and PeerKind.ANY in {never.source.kind, never.target.kind}
+
+
+def _is_filtered(rule: Flow | Never, pair: tuple[Peer, Peer], are_machines: set[Peer]) -> bool:
+    """Tell whether packets between two names pass the filter: one is a machine's, or may be.
+
+    Whether a name of `addresses` is a machine's is not always known; a rule that names it may mean one.
+    """
+    if not are_machines.isdisjoint(pair):
+        return True
+    return any(
+        peer.label and str(peer) == str(item)
+        for peer, item in zip((rule.source, rule.target), pair, strict=True)
+    )
 
 
 def _meant(peer: Peer, peers: list[Peer], quarantine: frozenset[str] | None) -> list[Peer]:
@@ -117,8 +138,3 @@ def _lies_in(inner: Network, outer: Network) -> bool:
     if isinstance(inner, IPv4Network):
         return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
     return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
-
-
-def _is_machine(peer: Peer) -> bool:
-    """Tell whether machines can be meant: by a label, or by a name that a machine may have."""
-    return bool(peer.label)
