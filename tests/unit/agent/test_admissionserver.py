@@ -74,7 +74,12 @@ def test_a_hook_gets_its_answer_and_its_file_is_gone(lab: Lab) -> None:
         async with lab.server():
             return await lab.ask(lab.put(1).encode() + b"\n")
 
-    assert json.loads(asyncio.run(run())) == {"action": "allow", "hold": True, "reason": "fine"}
+    assert json.loads(asyncio.run(run())) == {
+        "action": "allow",
+        "hold": True,
+        "reason": "fine",
+        "label": False,
+    }
     assert hookfiles.spooled(lab.state) == []
     assert lab.numbers() == [1]
 
