@@ -102,21 +102,21 @@ def check_fleet(fleet: Fleet) -> None:
     _unique("the address", _addresses(fleet))
 
 
-def _addresses(fleet: Fleet) -> Iterable[tuple[str, str]]:
+def _addresses(fleet: Fleet) -> Iterable[tuple[Address, str]]:
     for address in fleet.host_addresses:
-        yield str(address), f"host {fleet.host}"
+        yield address, f"host {fleet.host}"
     for port in fleet.ports:
         for ipv4 in port.ipv4:
-            yield str(ipv4), port.name
+            yield ipv4, port.name
         for ipv6 in port.all_ipv6:
-            yield str(ipv6), port.name
+            yield ipv6, port.name
     for machine in fleet.elsewhere:
         for address in machine.addresses:
-            yield str(address), machine.name
+            yield address, machine.name
 
 
-def _unique(what: str, pairs: Iterable[tuple[str, str]]) -> None:
-    seen: dict[str, str] = {}
+def _unique(what: str, pairs: Iterable[tuple[object, str]]) -> None:
+    seen: dict[object, str] = {}
     for value, owner in pairs:
         if value in seen:
             raise StateError(f"{owner}: {what} {value} is that of {seen[value]} too; change one of them")
