@@ -16,6 +16,7 @@ from undercroft.adapters.nftables import Nftables
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample
 from undercroft.assurance.firewall.example import Example
 from undercroft.assurance.firewall.proof import Prover
+from undercroft.errors import NotFoundError
 from undercroft.firewall.kernel import Chain, Code, Hook, Immediate, Rule, Ruleset, Verdict
 
 MACHINES = 4
@@ -203,3 +204,89 @@ def datagram(target_mac: bytes) -> bytes:
     total = (total & 0xFFFF) + (total >> 16)
     checksum = (~total & 0xFFFF).to_bytes(2, "big")
     return target_mac + bytes((0x52, 0x54, 0, 0, 0, 1)) + b"\x08\0" + head + checksum + addresses + udp
+
+
+def nft(*words: str) -> None:
+    subprocess.run(["nft", *words], check=True)
+
+
+@with_kernel
+def test_a_table_of_the_same_name_in_another_family_is_neither_proven_nor_in_the_way(
+    kernel: Nftables,
+) -> None:
+    nft("add table inet undercroft")
+    nft("add chain inet undercroft forward { type filter hook forward priority 0 ; }")
+    with pytest.raises(NotFoundError):
+        kernel.read("undercroft")
+    kernel.replace(ruleset(MACHINES))
+    nft("add set inet undercroft asked { type ipv4_addr ; }; add element inet undercroft asked { 10.0.0.1 }")
+    answer = prove(kernel.read("undercroft"))
+    assert isinstance(answer, Certificate), answer.text()
+
+
+REMADE = (
+    # flags of the set, what is done with its elements, what the proof says
+    ("size 64 ; flags timeout", "{ eth0 timeout 1h }", "set uplinks: it has a timeout of each element's own"),
+    ("size 64 ; timeout 1h", "{ eth0 }", "set uplinks: its elements end by themselves"),
+    ("size 64 ; flags dynamic", "{ eth0 }", "set uplinks: packets write it"),
+    ("size 64 ; gc-interval 1m ; flags timeout", "{ eth0 }", "set uplinks: it has"),
+    ("flags constant", "{ eth0 }", "set uplinks: it says no size"),
+    ("flags interval", "{ eth0 }", "set uplinks: it has intervals"),
+    ("size 64 ; counter", "{ eth0 }", "set uplinks: it has"),
+    ("size 64 ; flags dynamic", "{ eth0 counter }", "set uplinks: it has elements with expressions"),
+)
+
+
+@pytest.mark.parametrize(("flags", "elements", "said"), REMADE)
+def test_a_set_of_ours_that_the_kernel_has_otherwise_is_refused(flags: str, elements: str, said: str) -> None:
+    @with_kernel
+    def remade(kernel: Nftables) -> None:
+        honest = ruleset(MACHINES)
+        table = honest.table
+        without = tuple(item for item in table.sets if item.name != "uplinks")
+        chains = tuple(replace(chain, rules=()) for chain in table.chains)
+        kernel.replace(replace(honest, table=replace(table, sets=without, chains=chains)))
+        # Listed by nft, the honest rules are made again around the other set.
+        subprocess.run(
+            [
+                "nft",
+                "add",
+                "set",
+                "bridge",
+                "undercroft",
+                "uplinks",
+                "{",
+                *f"type ifname ; {flags} ;".split(),
+                "}",
+            ],
+            check=True,
+        )
+        subprocess.run(
+            ["nft", "add", "element", "bridge", "undercroft", "uplinks", *elements.split()], check=True
+        )
+        found = kernel.read("undercroft")
+        other = {item.name: item for item in found.table.sets}["uplinks"]
+        sets = tuple(other if item.name == "uplinks" else item for item in table.sets)
+        answer = prove(replace(honest, table=replace(table, sets=sets)))
+        assert isinstance(answer, Counterexample)
+        assert answer.says.startswith(said)
+
+    remade()
+
+
+@with_kernel
+def test_a_table_that_somebody_has_put_to_sleep_is_refused(kernel: Nftables) -> None:
+    kernel.replace(ruleset(MACHINES))
+    nft("add table bridge undercroft { flags dormant ; }")
+    answer = prove(kernel.read("undercroft"))
+    assert isinstance(answer, Counterexample)
+    assert "it is dormant" in answer.says
+
+
+@with_kernel
+def test_an_expression_of_another_program_is_refused(kernel: Nftables) -> None:
+    kernel.replace(ruleset(MACHINES))
+    nft("insert rule bridge undercroft reach4 meta nftrace set 1")
+    answer = prove(kernel.read("undercroft"))
+    assert isinstance(answer, Counterexample)
+    assert "chain reach4, rule 1" in answer.says

@@ -32,6 +32,23 @@ _FLAG_WORDS = {
     numbers.OBJECT: "elements that refer to objects",
     numbers.EXPRESSION: "elements with expressions",
 }
+_ATTRIBUTE_WORDS = {
+    numbers.SET_COLLECTION_INTERVAL: "a time of its own for taking away what has ended",
+    numbers.SET_OBJECT_TYPE: "elements that refer to objects",
+    numbers.SET_EXPRESSION: "expressions for each element",
+    numbers.SET_EXPRESSIONS: "expressions for each element",
+}
+_HARMLESS = {
+    numbers.SET_TABLE,
+    numbers.SET_POLICY,
+    numbers.SET_ID,
+    numbers.SET_USERDATA,
+    numbers.SET_PAD,
+    numbers.SET_HANDLE,
+    numbers.SET_TYPE,
+    numbers.SET_COUNT,
+}
+"""Of a set: names and counts, how the kernel should store it, and what is there for people."""
 
 
 def key_bytes(definition: SetDefinition) -> int:
@@ -99,13 +116,14 @@ def decode_set(data: bytes) -> SetDefinition:
     timeout_ms = given.number(numbers.SET_TIMEOUT, 8) if given.has(numbers.SET_TIMEOUT) else 0
     if flags & numbers.TIMEOUT and not timeout_ms:
         unknown.append("a timeout of each element's own")
-    if given.has(numbers.SET_EXPRESSION) or given.has(numbers.SET_EXPRESSIONS):
-        unknown.append("expressions for each element")
+    kind, size = _data_name(given, flags, unknown), _size(given, unknown)
+    given.ignore(*_HARMLESS)
+    unknown += [_ATTRIBUTE_WORDS.get(number, f"attribute {number}") for number in given.left()]
     return SetDefinition(
         name,
         key,
-        _data_name(given, flags, unknown),
-        _size(given),
+        kind,
+        size,
         bool(flags & numbers.DYNAMIC),
         timeout_ms,
         bool(flags & numbers.ANONYMOUS),
@@ -173,17 +191,20 @@ def _data_name(given: Fields, flags: int, unknown: list[str]) -> str:
     if not flags & numbers.MAP:
         return ""
     kind = given.number(numbers.SET_DATA_TYPE)
+    length = given.number(numbers.SET_DATA_LENGTH) if given.has(numbers.SET_DATA_LENGTH) else 0
     if kind == numbers.VERDICT_TYPE:
         return "verdict"
-    length = given.number(numbers.SET_DATA_LENGTH)
     if (kind, length) == (numbers.TYPES["mark"], MARK_BYTES):
         return "mark"
     unknown.append(f"data of type {kind}")
     return f"type {kind}"
 
 
-def _size(given: Fields) -> int:
+def _size(given: Fields, unknown: list[str]) -> int:
     if not given.has(numbers.SET_DESCRIPTION):
         return 0
     description = Fields(given.raw(numbers.SET_DESCRIPTION))
-    return description.number(numbers.DESCRIPTION_SIZE) if description.has(numbers.DESCRIPTION_SIZE) else 0
+    size = description.number(numbers.DESCRIPTION_SIZE) if description.has(numbers.DESCRIPTION_SIZE) else 0
+    description.ignore(numbers.DESCRIPTION_CONCATENATION)
+    unknown += [f"attribute {kind} of its description" for kind in description.left()]
+    return size

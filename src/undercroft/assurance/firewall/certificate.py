@@ -142,7 +142,15 @@ class Counterexample:
 def bytecode_digest(table: Table) -> str:
     """Return SHA-256 over chains, rules and set definitions; comments have no meaning and no part in it."""
     plain = [
-        (chain.name, chain.hook, chain.priority, chain.policy, [rule.expressions for rule in chain.rules])
+        (
+            chain.name,
+            chain.hook,
+            chain.priority,
+            chain.policy,
+            chain.bound,
+            chain.unknown,
+            [rule.expressions for rule in chain.rules],
+        )
         for chain in sorted(table.chains, key=lambda chain: (chain.hook or Hook.PREROUTING, chain.name))
     ]
     sets = sorted(table.sets, key=lambda definition: definition.name)

@@ -76,6 +76,21 @@ def sides(policy: FirewallPolicy, numbers: Mapping[frozenset[str], int]) -> Side
     return Sides(every, targets, contents)
 
 
+def verdicts(sides: Sides) -> dict[str, tuple[Verdict, ...]]:
+    """Return map -> all verdicts that it may have, whatever machines and addresses there are."""
+    machines = [place.name for place in sides.every if place.kind is Kind.MACHINES]
+    reach = tuple(Verdict(Code.GOTO, f"to-{name}") for name in machines)
+    look = tuple(Verdict(Code.GOTO, f"near-{name}") for name in machines)
+    host = Verdict(Code.GOTO, "to-host")
+    found: dict[str, tuple[Verdict, ...]] = {}
+    for version in (4, 6):
+        named = sides.contents[f"named-targets{version}"].values()
+        once = dict.fromkeys([host, *(item for item in named if isinstance(item, Verdict))])
+        found |= {f"targets{version}": reach, f"places{version}": reach, f"near{version}": look}
+        found[f"named-targets{version}"] = tuple(once)
+    return found
+
+
 def of_host(contents: Contents, addresses: Iterable[Address]) -> None:
     """Add the host's own addresses to what follows from the policy."""
     for address in addresses:

@@ -5,67 +5,81 @@
     answer = prover.prove_port(before, after, found)   # one machine's change, after a whole proof
 
 What is proven once is kept: while bytecode, policy and classes are the same, only contents are compared.
+Steps of `prove`:
+1. no flow of the policy breaks a `never` rule of it;
+2. the table is made of nothing but what the model knows (`shape`);
+3. each set holds what policy and fleet want in it (`expected`, `differences`);
+4. the rules pass what the policy passes, for every packet and whatever the sets hold (`skeleton`).
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from undercroft.assurance.firewall import expected
 from undercroft.assurance.firewall.answers import Timing
+from undercroft.assurance.firewall.assumptions import ASSUMPTIONS, NOT_COVERED
 from undercroft.assurance.firewall.certificate import (
     Certificate,
     Counterexample,
     Theorem,
     bytecode_digest,
 )
-from undercroft.assurance.firewall.nevers import breaches
-from undercroft.assurance.firewall.search import Search
-from undercroft.assurance.firewall.skeleton import Skeleton
+from undercroft.assurance.firewall.differences import (
+    Elements,
+    by_contents,
+    by_rules,
+    differing_keys,
+    first_difference,
+)
+from undercroft.assurance.firewall.fleetdigest import FleetDigest
+from undercroft.assurance.firewall.nevers import Breach, breaches
+from undercroft.assurance.firewall.shape import check_shape
+from undercroft.assurance.firewall.skeleton import HOOKS, Skeleton
 from undercroft.errors import StateError, UnsupportedError
 from undercroft.firewall.classes import Classes
 from undercroft.firewall.fleet import Fleet, Port
-from undercroft.firewall.kernel import Conntrack, Ruleset, SetDefinition, Table, Verdict
+from undercroft.firewall.kernel import Conntrack, Ruleset, Table, Verdict
 from undercroft.firewall.policy import FirewallPolicy
 
 Answer = Certificate | Counterexample
-Elements = Mapping[str, Mapping[bytes, bytes | Verdict | None]]
 
-ASSUMPTIONS = (
-    "the kernel evaluates nf_tables bytecode as Linux 6's net/netfilter does, on a host of its byte order",
-    "the table was read from the kernel as it is, and nobody has changed it since that generation",
-    "only the filter sets marks of its range (0x5543 above), and the host keeps them while it routes",
-    "a frame's VLAN tag is the same at all hooks: the bridges filter no VLANs",
-    "nothing takes, changes or delivers packets around the bridge's hooks: see the surroundings",
-    "packets are of at most 65,535 bytes",
-    "a packet's headers at later hooks are those that the first hook checked",
-    "what is in a dynamic set was put there by these rules, within its timeout",
-    "the fleet is as it was given: addresses and labels are the record's",
-)
-NOT_COVERED = (
-    "what is logged, and at which rate",
-    "what an allowed service does, and what a machine may learn from timing",
-    "flows that were opened before an earlier policy ended: answers pass by the present policy",
-    "frames to 01:80:c2:00:00:00 and 01:80:c2:00:00:0e, which the bridge hands to the host past all hooks",
-    "interfaces that are no ports of a bridge: direct, hostdev, vhost-user, user-mode",
-    "sizes of sets: a full one denies, it lets nothing by",
-)
+CONTENTS = "contents"
+"""Name of the theorem whose cases are elements."""
 
 
-@dataclass(slots=True)
-class _Known:
-    """What was proven of a skeleton.
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What follows from a policy and the numbers of classes alone.
 
     Attributes:
-        key: bytecode, policy and classes for which it holds.
+        policy: the one.
+        numbers: labels -> number of the class.
+        digest: of the policy.
+        breach: how the policy breaks its own `never` rules, None where it does not.
         sides: of the policy, with their elements.
-        theorems: what was shown.
+        given: map of verdicts -> all verdicts that it may have with any machines.
     """
 
-    key: tuple[str, str, tuple[tuple[frozenset[str], int], ...], tuple[object, ...]]
+    policy: FirewallPolicy
+    numbers: Mapping[frozenset[str], int]
+    digest: str
+    breach: Breach | None
     sides: expected.Sides
-    theorems: tuple[Theorem, ...]
+    given: Mapping[str, tuple[Verdict, ...]]
+
+    @classmethod
+    def of(cls, policy: FirewallPolicy, numbers: Mapping[frozenset[str], int]) -> "_Wanted":
+        """Compute it."""
+        sides = expected.sides(policy, numbers)
+        breach = next(breaches(policy, numbers), None)
+        return cls(policy, numbers, policy.digest, breach, sides, expected.verdicts(sides))
+
+    def contents(self, fleet: Fleet) -> expected.Contents:
+        """Return the elements of all sets that packets do not write."""
+        contents = {name: dict(held) for name, held in self.sides.contents.items()}
+        expected.of_host(contents, fleet.host_addresses)
+        return {**contents, **expected.of_fleet(fleet, self.numbers)}
 
 
 @dataclass(slots=True)
@@ -77,9 +91,10 @@ class Prover:
     """
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    _known: _Known | None = None
+    _wanted: _Wanted | None = None
+    _shown: tuple[_Wanted, str, tuple[Theorem, ...]] | None = None
     _last: Certificate | None = None
-    _numbers: dict[frozenset[str], int] = field(default_factory=dict)
+    _machines: FleetDigest | None = None
 
     def prove(self, ruleset: Ruleset, policy: FirewallPolicy, fleet: Fleet, classes: Classes) -> Answer:
         """Prove that a table is a policy for these machines.
@@ -97,57 +112,30 @@ class Prover:
             StateError: a machine has no class: the fleet does not fit to the classes.
         """
         self._last = None
-        self._numbers = dict(classes.numbers)
-        breach = next(breaches(policy, self._numbers), None)
-        if breach is not None:
+        known = self._wanted
+        if known is None or known.numbers != classes.numbers or known.policy != policy:
+            known = self._wanted = _Wanted.of(policy, dict(classes.numbers))
+        if known.breach is not None:
             return Counterexample(
-                f"never {breach.never.source} -> {breach.never.target}", f"the policy allows {breach}"
+                f"never {known.breach.never.source} -> {known.breach.never.target}",
+                f"the policy allows {known.breach}",
             )
-        sides = expected.sides(policy, self._numbers)
-        expected.of_host(sides.contents, fleet.host_addresses)
-        wanted = {**sides.contents, **expected.of_fleet(fleet, self._numbers)}
+        contents = known.contents(fleet)
         try:
-            return self._proven(ruleset, policy, fleet, sides, wanted)
+            theorems = self._proven(ruleset, known, contents)
         except UnsupportedError as error:
             return Counterexample("what the table says", str(error))
-
-    def _proven(
-        self,
-        ruleset: Ruleset,
-        policy: FirewallPolicy,
-        fleet: Fleet,
-        sides: expected.Sides,
-        wanted: expected.Contents,
-    ) -> Answer:
-        table = ruleset.table
-        differing, sentence = _differences(table, ruleset.elements, wanted)
-        skeleton = _skeleton(ruleset, policy, sides)
-        if differing:
-            return _by_contents(skeleton, ruleset, wanted, differing, sentence)
-        theorems = self._shown(table, policy, sides, skeleton, ruleset, wanted)
         if isinstance(theorems, Counterexample):
             return theorems
-        checked = sum(map(len, wanted.values()))
-        shown = (
-            *theorems,
-            Theorem("contents", "each set holds what policy and fleet say, no more and no less", checked),
-            *(
-                Theorem(
-                    f"never {never.source} -> {never.target}",
-                    f"no flow, over at most {never.hops} hops, from any class, zone, world or host",
-                    len(sides.every) ** 2,
-                )
-                for never in policy.nevers
-            ),
-        )
+        self._machines = FleetDigest(fleet)
         self._last = Certificate(
-            table.name,
+            ruleset.table.name,
             ruleset.generation,
-            policy.digest,
-            _fleet_digest(fleet),
-            bytecode_digest(table),
-            checked,
-            shown,
+            known.digest,
+            self._machines.hexdigest(),
+            self._shown[1] if self._shown else "",
+            sum(map(len, contents.values())),
+            theorems,
             ASSUMPTIONS,
             NOT_COVERED,
             self.now(),
@@ -157,6 +145,8 @@ class Prover:
     def prove_port(self, before: Port | None, after: Port | None, found: Elements, generation: int) -> Answer:
         """Prove that one port's change is what the policy says, after a whole proof.
 
+        After a difference nothing is proven of the table until the whole is.
+
         Args:
             before: the port as it was, None where it is new.
             after: the port as it is, None where it is gone.
@@ -165,52 +155,57 @@ class Prover:
                 last proof nobody else has changed anything.
 
         Raises:
-            StateError: there was no whole proof before, or no class has the port's labels.
+            StateError: there is no whole proof that still holds, or no class has the port's labels.
         """
-        if self._last is None:
+        last, machines, wanted = self._last, self._machines, self._wanted
+        if last is None or machines is None or wanted is None:
             raise StateError("firewall: a single port is proven after the whole table only: prove that first")
-        wanted = _port_contents(after, self._numbers)
-        for name, keys in keys_of(before, after).items():
-            for key in sorted(keys):
-                want, have = wanted[name].get(key, _ABSENT), found.get(name, {}).get(key, _ABSENT)
-                if want != have:
-                    return Counterexample(
-                        f"contents of {name}", "the element is not what the policy says", name, key,
-                        _told(want), _told(have),
-                    )  # fmt: skip
-        self._last = replace(self._last, generation=generation, proven_at=self.now(), signature="", key="")
+        contents = _port_contents(after, wanted.numbers)
+        keys = keys_of(before, after)
+        different = first_difference(found, contents, keys)
+        if different is not None:
+            self._last = None
+            return different
+        machines.replace(before, after)
+        gone = sum(map(len, keys_of(before, None).values()))
+        elements = last.elements - gone + sum(map(len, contents.values()))
+        self._last = replace(
+            last,
+            generation=generation,
+            fleet_digest=machines.hexdigest(),
+            elements=elements,
+            theorems=tuple(
+                replace(theorem, cases=elements) if theorem.name == CONTENTS else theorem
+                for theorem in last.theorems
+            ),
+            proven_at=self.now(),
+            signature="",
+            key="",
+        )
         return self._last
 
-    def _shown(
-        self,
-        table: Table,
-        policy: FirewallPolicy,
-        sides: expected.Sides,
-        skeleton: Skeleton,
-        ruleset: Ruleset,
-        wanted: expected.Contents,
+    def _proven(
+        self, ruleset: Ruleset, wanted: _Wanted, contents: expected.Contents
     ) -> tuple[Theorem, ...] | Counterexample:
-        classes = tuple(sorted(self._numbers.items(), key=lambda item: item[1]))
-        given = tuple(sorted((name, tuple(verdicts)) for name, verdicts in skeleton.given.items()))
-        key = (bytecode_digest(table), policy.digest, classes, given)
-        if self._known is not None and self._known.key == key:
-            return self._known.theorems
-        failed = skeleton.unshown()
-        if failed:
-            # A packet settles it; without one it may be another way to write the same.
-            found = _by_rules(skeleton, ruleset, wanted, failed)
-            if found.packet is not None or skeleton.unequal():
-                return found
-        theorems = (
-            Theorem("rules", "at each hook, for every packet, the rules pass what the policy passes", 5),
-            Theorem("sides", "each side's chain passes what the policy allows to it", len(sides.targets)),
-            Theorem("state", "what is remembered is what was opened, and nothing else"),
-        )
-        self._known = _Known(key, sides, theorems)
-        return theorems
-
-
-_ABSENT = object()
+        """Take steps 2 to 4."""
+        table = ruleset.table
+        check_shape(table, contents.keys())
+        differing = differing_keys(ruleset.elements, contents)
+        skeleton = _skeleton(table, wanted)
+        if differing:
+            return by_contents(skeleton, ruleset, contents, differing)
+        digest = bytecode_digest(table)
+        if self._shown is None or self._shown[0] is not wanted or self._shown[1] != digest:
+            failed = skeleton.unshown()
+            if failed:
+                # A packet settles it; without one it may be another way to write the same.
+                example = by_rules(skeleton, ruleset, contents, failed)
+                if example.packet is not None or skeleton.unequal():
+                    return example
+            self._shown = wanted, digest, _theorems(wanted)
+        checked = sum(map(len, contents.values()))
+        told = "each set holds what policy and fleet say, no more and no less"
+        return (*self._shown[2], Theorem(CONTENTS, told, checked))
 
 
 def keys_of(before: Port | None, after: Port | None) -> dict[str, set[bytes]]:
@@ -230,13 +225,8 @@ def _port_contents(port: Port | None, numbers: Mapping[frozenset[str], int]) -> 
     return contents
 
 
-def _skeleton(ruleset: Ruleset, policy: FirewallPolicy, sides: expected.Sides) -> Skeleton:
-    table = ruleset.table
-    given = {
-        item.name: _verdicts(ruleset.elements.get(item.name, {}).values())
-        for item in table.sets
-        if item.data == "verdict"
-    }
+def _skeleton(table: Table, wanted: _Wanted) -> Skeleton:
+    policy, sides = wanted.policy, wanted.sides
     tracked = any(
         isinstance(expression, Conntrack)
         for chain in table.chains
@@ -244,124 +234,20 @@ def _skeleton(ruleset: Ruleset, policy: FirewallPolicy, sides: expected.Sides) -
         for expression in rule.expressions
     )
     timing = Timing(tracked, policy.tcp_state_s * 1000, policy.other_state_s * 1000)
-    return Skeleton(table, policy, sides.every, sides.targets, timing, given)
+    return Skeleton(table, policy, sides.every, sides.targets, timing, wanted.given)
 
 
-def _verdicts(data: Iterable[bytes | Verdict | None]) -> tuple[Verdict, ...]:
-    """Return each verdict once, in an order that does not hang on the elements'."""
-    once = {id(item): item for item in data}.values()
-    found = {item for item in once if isinstance(item, Verdict)}
-    return tuple(sorted(found, key=lambda verdict: (verdict.code, verdict.chain)))
-
-
-def _differences(
-    table: Table, found: Elements, wanted: expected.Contents
-) -> tuple[dict[str, list[bytes]], str]:
-    """Return set -> keys whose elements differ, and a sentence about the first."""
-    dynamic = {item.name for item in table.sets if item.dynamic}
-    definitions = {item.name for item in table.sets}
-    for name in wanted:
-        if name not in definitions:
-            raise UnsupportedError(f"set {name}: it is not in the table: apply the policy again")
-    differing: dict[str, list[bytes]] = {}
-    for definition in table.sets:
-        name = definition.name
-        have, want = found.get(name, {}), wanted.get(name)
-        if name in dynamic:
-            continue
-        if want is None:
-            raise UnsupportedError(f"set {name}: it is none of the policy's: apply the policy again")
-        _check_timeouts(definition)
-        if have != want:
-            differing[name] = sorted(_unequal(have, want))
-    first = next(iter(differing), "")
-    return differing, f"{len(differing.get(first, ()))} elements are not what policy and fleet say"
-
-
-def _check_timeouts(definition: SetDefinition) -> None:
-    if definition.timeout_ms:
-        raise UnsupportedError(
-            f"set {definition.name}: its elements end by themselves: apply the policy again"
-        )
-
-
-def _unequal(
-    have: Mapping[bytes, bytes | Verdict | None], want: Mapping[bytes, bytes | Verdict | None]
-) -> Iterator[bytes]:
-    for key in have.keys() | want.keys():
-        if have.get(key, _ABSENT) != want.get(key, _ABSENT):
-            yield key
-
-
-def _by_contents(
-    skeleton: Skeleton,
-    ruleset: Ruleset,
-    wanted: expected.Contents,
-    differing: Mapping[str, Sequence[bytes]],
-    sentence: str,
-) -> Counterexample:
-    name = next(iter(differing))
-    key = differing[name][0]
-    plain = Counterexample(
-        f"contents of {name}",
-        sentence,
-        name,
-        key,
-        _told(wanted[name].get(key, _ABSENT)),
-        _told(ruleset.elements.get(name, {}).get(key, _ABSENT)),
-    )
-    return _with_packet(plain, Search(skeleton, ruleset, wanted, differing))
-
-
-def _by_rules(skeleton: Skeleton, ruleset: Ruleset, wanted: expected.Contents, failed: str) -> Counterexample:
-    plain = Counterexample(
-        f"rules {failed}", "the kernel's rules treat some packet otherwise than the policy"
-    )
-    return _with_packet(plain, Search(skeleton, ruleset, wanted))
-
-
-def _with_packet(plain: Counterexample, search: Search) -> Counterexample:
-    found = next(search.packets(), None)
-    if found is None:
-        return plain
-    return replace(
-        plain,
-        packet=found.packet,
-        kernel_passes=found.kernel_passes,
-        policy_passes=found.policy_passes,
-    )
-
-
-def _told(data: object) -> str:
-    match data:
-        case bytes():
-            return data.hex()
-        case Verdict(code, chain):
-            return f"{code} {chain}".strip()
-        case None:
-            return "present"
-        case _:
-            return "absent"
-
-
-def _fleet_digest(fleet: Fleet) -> str:
-    """Return SHA-256 over machines, ports, addresses and labels, in any order."""
-    parts = [
-        b"\0".join(
-            (
-                port.tap.encode(),
-                port.mac,
-                port.machine.encode(),
-                ",".join(sorted(port.labels)).encode(),
-                b"arriving" if port.arriving else b"",
-                *(int(address).to_bytes(16, "big") for address in (*port.ipv4, *port.ipv6)),
+def _theorems(wanted: _Wanted) -> tuple[Theorem, ...]:
+    return (
+        Theorem("rules", "at each hook, for every packet, the rules pass what the policy passes", len(HOOKS)),
+        Theorem("sides", "each side's chain passes what the policy allows to it", len(wanted.sides.targets)),
+        Theorem("state", "what is remembered is what was opened, and nothing else"),
+        *(
+            Theorem(
+                f"never {never.source} -> {never.target}",
+                f"no flow, over at most {never.hops} hops, from any class, zone, world or host",
+                len(wanted.sides.every) ** 2,
             )
-        )
-        for port in fleet.ports
-    ]
-    parts += [
-        repr((item.machine, sorted(item.labels), sorted(map(str, item.addresses)))).encode()
-        for item in fleet.elsewhere
-    ]
-    host = repr((fleet.host, sorted(map(str, fleet.host_addresses)))).encode()
-    return hashlib.sha256(b"\n".join((host, *sorted(parts)))).hexdigest()
+            for never in wanted.policy.nevers
+        ),
+    )

@@ -67,8 +67,8 @@ class Executor(Evaluator):
         for definition in table.sets:
             if definition.unknown:
                 raise UnsupportedError(
-                    f"set {definition.name}: {', '.join(definition.unknown)}: the proof does not know that, "
-                    "nothing is proven while it stands there"
+                    f"set {definition.name}: it has {', '.join(definition.unknown)}, which the proof does "
+                    "not know: apply the policy again"
                 )
         super().__init__(table, packet, sets, cuts)
         self._chains = {chain.name: chain for chain in table.chains}

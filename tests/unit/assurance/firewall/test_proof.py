@@ -6,6 +6,7 @@ from filterproofs import (
     ANY,
     DB,
     OUTSIDE_POLICY,
+    PATIENT,
     POLICY,
     WEB,
     WORLD,
@@ -147,10 +148,41 @@ def test_one_machine_s_change_is_proven_by_its_own_elements() -> None:
     answer = prover.prove_port(before, after, new, 7)
     assert isinstance(answer, Certificate)
     assert answer.generation == 7
-    gone = prover.prove_port(after, None, new, 8)
-    assert isinstance(gone, Counterexample)
-    assert (gone.expected, gone.found != "absent") == ("absent", True)
-    assert isinstance(prover.prove_port(after, None, {}, 8), Certificate)
+    last = prover.prove_port(after, None, {}, 8)
+    assert isinstance(last, Certificate)
+    assert last.elements < answer.elements
+    whole = replace(fleet(6), ports=fleet(6).ports[1:])
+    again = prover.prove(
+        compile_ruleset(POLICY, whole, classes(), StateKind.TUPLES), POLICY, whole, classes()
+    )
+    assert isinstance(again, Certificate)
+    assert (again.fleet_digest, again.elements) == (last.fleet_digest, last.elements)
+    assert again.theorems == last.theorems
+
+
+def test_after_an_element_that_is_left_nothing_is_proven_until_the_whole_table_is() -> None:
+    prover = Prover()
+    gone, other = port(1, DB), port(2, PATIENT)
+    assert isinstance(prover.prove(ruleset(), POLICY, fleet(6), classes()), Certificate)
+    left = {name: dict(held) for name, held in port_elements(gone, classes()).items()}
+    answer = prover.prove_port(gone, None, left, 7)
+    assert isinstance(answer, Counterexample)
+    assert (answer.expected, answer.found != "absent") == ("absent", True)
+    with pytest.raises(StateError, match="prove that first"):
+        prover.prove_port(other, other, port_elements(other, classes()), 8)
+
+
+def test_the_first_machine_of_a_class_is_proven_by_its_own_elements_too() -> None:
+    prover, only_web = Prover(), fleet(6, (WEB,))
+    table = compile_ruleset(POLICY, only_web, classes(), StateKind.TUPLES)
+    assert isinstance(prover.prove(table, POLICY, only_web, classes()), Certificate)
+    new = port(9, DB)
+    answer = prover.prove_port(None, new, port_elements(new, classes()), 7)
+    assert isinstance(answer, Certificate)
+    both = replace(only_web, ports=(*only_web.ports, new))
+    whole = prover.prove(compile_ruleset(POLICY, both, classes(), StateKind.TUPLES), POLICY, both, classes())
+    assert isinstance(whole, Certificate)
+    assert whole.fleet_digest == answer.fleet_digest
 
 
 def test_an_arrival_is_the_change_of_its_port_and_a_part_of_what_is_certified() -> None:
@@ -164,6 +196,7 @@ def test_an_arrival_is_the_change_of_its_port_and_a_part_of_what_is_certified() 
     assert isinstance(still, Counterexample)
     assert still.set_name.startswith("outside")
     here = replace(before, arriving=False)
+    assert isinstance(prover.prove(table, POLICY, machines, classes()), Certificate)
     assert isinstance(prover.prove_port(before, here, port_elements(here, classes()), 7), Certificate)
     settled = Prover().prove(ruleset(), POLICY, fleet(6), classes())
     assert isinstance(settled, Certificate)
