@@ -109,6 +109,8 @@ class _Place:
         if item.device in self._ports:
             yield from _of_effects(name, item.direction, effects, cure)
             yield from _of_unknown(name, effects - _KNOWN, cure)
+            if effects & COPYING:
+                yield from self._of_sent(name, (item.target,), cure)
         elif effects & REDIRECTING or item.target:
             yield from self._of_sent(name, (item.target or ANYWHERE,), cure)
 
@@ -126,6 +128,8 @@ class _Place:
             yield _unreadable(chain)
         effects = frozenset(chain.effects)
         yield from _of_effects(name, where, effects, _REMOVE)
+        if "dup" in effects:
+            yield from self._of_sent(name, chain.targets, _REMOVE)
         if effects & MARKING and not self._is_before_the_table(chain):
             found = f"at {where} it sets marks, by which the filter tells classes of machines"
             yield Finding(Danger.BYPASS, name, found, "let it use another packet field, or remove it")
