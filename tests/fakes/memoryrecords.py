@@ -21,12 +21,19 @@ from undercroft.model.audit import AuditEntry
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.execution import Execution, HookEvent, RecordedState
-from undercroft.model.filter import AppliedPolicy, FilterState, MovedFlows
+from undercroft.model.filter import (
+    AppliedPolicy,
+    FilterState,
+    LiveOrigin,
+    MovedFlows,
+    NetworkedMachine,
+    claims_of,
+)
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import FileIdentity, Floor, Hold, Intent, MachineRecord, ReadSet, Scan
 from undercroft.model.inventory import Inventory
 from undercroft.model.schema import Json
-from undercroft.model.verdict import Decision, Judgement, Subject
+from undercroft.model.verdict import Decision, Judgement, Subject, Verdict
 from undercroft.store.fleet import logged
 from undercroft.store.fleet.digests import software_digest, text_digest, to_text
 
@@ -38,6 +45,7 @@ Value = TypeVar("Value")
 @dataclass
 class _State:
     machines: dict[tuple[str, str], MachineRecord] = field(default_factory=dict)
+    claims: dict[tuple[str, str], dict[str, datetime]] = field(default_factory=dict)
     volumes: dict[str, tuple[PoolVolume, ...]] = field(default_factory=dict)
     subjects: dict[str, Subject] = field(default_factory=dict)
     inventories: dict[str, Inventory] = field(default_factory=dict)
@@ -115,6 +123,7 @@ class MemoryRecord:
             key = survey.host, domain.uuid
             known = state.machines.get(key)
             first = survey.taken_at if known is None else known.first_seen
+            self._claim(survey.host, domain, survey.taken_at)
             state.machines[key] = MachineRecord(survey.host, domain, first, survey.taken_at)
         for key, known in state.machines.items():
             if key[0] == survey.host and key[1] not in present and known.gone_at is None:
@@ -126,9 +135,24 @@ class MemoryRecord:
         known = machines.get((host, uuid))
         if domain is not None:
             first = at if known is None else known.first_seen
+            self._claim(host, domain, at)
             machines[host, uuid] = MachineRecord(host, domain, first, at)
         elif known is not None and known.gone_at is None:
             machines[host, uuid] = replace(known, gone_at=at)
+
+    def _claim(self, host: str, domain: Domain, at: datetime) -> None:
+        """Note since when a machine has what it has, before its record changes."""
+        state, key = self._written, (host, domain.uuid)
+        known = state.machines.get(key)
+        before: dict[str, datetime] = {}
+        if known is not None and known.gone_at is None:
+            before = state.claims[key]
+        else:
+            for other, machine in state.machines.items():
+                if other[0] != host and other[1] == domain.uuid and machine.gone_at is None:
+                    for claim, since in state.claims[other].items():
+                        before[claim] = min(since, before.get(claim, since))
+        state.claims[key] = {claim: before.get(claim, at) for claim in claims_of(domain)}
 
     def machines(self, host: str = "", *, gone: bool = False) -> tuple[MachineRecord, ...]:
         found = [
@@ -399,6 +423,34 @@ class MemoryRecord:
 
     def filter_states(self) -> tuple[FilterState, ...]:
         return tuple(self._draft.filters[host] for host in sorted(self._draft.filters))
+
+    def networked_machines(self) -> tuple[NetworkedMachine, ...]:
+        return tuple(
+            NetworkedMachine(
+                known.host,
+                known.domain.uuid,
+                known.domain.name,
+                known.domain.power,
+                known.domain.interfaces,
+                known.domain.ownership,
+                known.last_seen,
+                self._draft.claims[known.host, known.domain.uuid],
+            )
+            for known in self.machines()
+        )
+
+    def live_origins(self) -> tuple[LiveOrigin, ...]:
+        return tuple(
+            LiveOrigin(known.machine, known.host, known.origin, known.started_at)
+            for known in self.live_executions()
+        )
+
+    def verdicts(self) -> Mapping[str, Verdict]:
+        return {
+            key: known.verdict
+            for key, known in self._draft.judgements.items()
+            if key.startswith(("machine:", "template:"))
+        }
 
     def put_moved_flows(self, flows: MovedFlows) -> None:
         self._written.flows[flows.machine] = flows

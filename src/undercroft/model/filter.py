@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from undercroft.model.domain import Domain, Interface, Ownership, Power
+from undercroft.model.execution import Origin
+
 MAX_PROBLEM_CHARACTERS = 8_000
 """Of one host's filter; the rest of a longer one says nothing that the beginning does not."""
 
@@ -76,3 +79,46 @@ class MovedFlows:
     host: str
     at: datetime
     elements: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkedMachine:
+    """What the filter needs to know of one machine on one host: `MachineRecord` without the rest.
+
+    Attributes:
+        host, uuid, name, power, interfaces, ownership: as there.
+        last_seen: as there.
+        since: when it first had each of its MACs and addresses, without a break, by `claims_of`'s texts.
+    """
+
+    host: str
+    uuid: str
+    name: str
+    power: Power
+    interfaces: tuple[Interface, ...]
+    ownership: Ownership
+    last_seen: datetime
+    since: Mapping[str, datetime] = field(default_factory=dict)
+
+    @property
+    def domain(self) -> Domain:
+        """The machine with what is known here; all else of it is at its default."""
+        return Domain(self.uuid, self.name, self.power, interfaces=self.interfaces, ownership=self.ownership)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOrigin:
+    """Where a machine's live execution is, how it began, and when."""
+
+    machine: str
+    host: str
+    origin: Origin
+    started_at: datetime
+
+
+def claims_of(domain: Domain) -> frozenset[str]:
+    """Return a machine's MACs, and the addresses that its metadata and its networks' reservations give it."""
+    found = {address for interface in domain.interfaces for address in interface.addresses}
+    found |= {interface.mac for interface in domain.interfaces if interface.mac}
+    found |= {text.partition("@")[0] for text in domain.ownership.addresses}
+    return frozenset(found)

@@ -19,12 +19,12 @@ from undercroft.model.audit import AuditEntry
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.execution import Execution, HookEvent, RecordedState
-from undercroft.model.filter import AppliedPolicy, FilterState, MovedFlows
+from undercroft.model.filter import AppliedPolicy, FilterState, LiveOrigin, MovedFlows, NetworkedMachine
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import FileIdentity, Floor, Hold, Intent, MachineRecord, ReadSet, Scan
 from undercroft.model.inventory import Inventory
 from undercroft.model.schema import Json
-from undercroft.model.verdict import Decision, Judgement, Subject
+from undercroft.model.verdict import Decision, Judgement, Subject, Verdict
 
 
 class Record(Protocol):
@@ -284,6 +284,18 @@ class Record(Protocol):
 
     def filter_states(self) -> tuple[FilterState, ...]:
         """Return what is known of all hosts' filters, sorted by host."""
+        ...
+
+    def networked_machines(self) -> tuple[NetworkedMachine, ...]:
+        """Return all machines that are there, of all hosts, sorted by name and host."""
+        ...
+
+    def live_origins(self) -> tuple[LiveOrigin, ...]:
+        """Return what is known of all live executions, in order of their start."""
+        ...
+
+    def verdicts(self) -> Mapping[str, Verdict]:
+        """Return the verdicts of all machines and templates, by subject key."""
         ...
 
     def put_moved_flows(self, flows: MovedFlows) -> None:

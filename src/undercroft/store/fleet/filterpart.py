@@ -1,16 +1,22 @@
 """A record's firewall: the policy that was applied, what each host's kernel holds, and flows on the move."""
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Text, func, or_, select, type_coerce
 
 from undercroft.errors import OperationError
-from undercroft.model.filter import AppliedPolicy, FilterState, MovedFlows
+from undercroft.model.execution import Origin
+from undercroft.model.filter import AppliedPolicy, FilterState, LiveOrigin, MovedFlows, NetworkedMachine
+from undercroft.model.verdict import Verdict
 from undercroft.store.fleet import logged, tables
 from undercroft.store.fleet.codec import from_text, from_texts
 from undercroft.store.fleet.digests import to_text
 from undercroft.store.fleet.logpart import LogPart
+from undercroft.store.fleet.networked import networked
 from undercroft.store.fleet.tables import micros, moment
 
 _POLICY = tables.applied_policy.c
@@ -18,6 +24,16 @@ _LAST = (
     select(_POLICY.number, _POLICY.digest, _POLICY.body, _POLICY.by, _POLICY.reason, _POLICY.at)
     .order_by(_POLICY.number.desc())
     .limit(1)
+)
+
+_MACHINE = tables.machine.c
+_MACHINES = select(_MACHINE.host, _MACHINE.last_seen, _MACHINE.network).where(_MACHINE.gone_at.is_(None))
+_LIVE = select(tables.execution.c.body, tables.execution.c.started_at).where(
+    tables.execution.c.ended_at.is_(None)
+)
+_SUBJECT = type_coerce(tables.judgement.c.subject, Text)
+_VERDICTS = select(_SUBJECT, tables.judgement.c.verdict).where(
+    or_(_SUBJECT.startswith("machine:"), _SUBJECT.startswith("template:"))
 )
 
 
@@ -76,6 +92,30 @@ class FilterPart(LogPart):
         found = from_texts(FilterState, self._bodies(select(tables.filter_state.c.body)), "filter state")
         return tuple(sorted(found, key=lambda state: state.host))
 
+    def networked_machines(self) -> tuple[NetworkedMachine, ...]:
+        """See `ports.records.Record.networked_machines`. Only what it asks for is decoded."""
+        found = [networked(host, moment(at), text) for host, at, text in self._all(_MACHINES)]
+        return tuple(sorted(found, key=lambda machine: (machine.name, machine.host)))
+
+    def live_origins(self) -> tuple[LiveOrigin, ...]:
+        """See `ports.records.Record.live_origins`."""
+        rows = self._all(_LIVE)
+        try:
+            found = [
+                (body["eid"], LiveOrigin(body["machine"], body["host"], Origin(body["origin"]), moment(at)))
+                for body, (_, at) in zip(_parsed([row[0] for row in rows]), rows, strict=True)
+            ]
+        except _DAMAGE as error:
+            raise _damaged("execution", error) from error
+        return tuple(origin for _, origin in sorted(found, key=lambda pair: (pair[1].started_at, pair[0])))
+
+    def verdicts(self) -> Mapping[str, Verdict]:
+        """See `ports.records.Record.verdicts`."""
+        try:
+            return {subject: Verdict(verdict) for subject, verdict in self._all(_VERDICTS)}
+        except ValueError as error:
+            raise _damaged("judgement", error) from error
+
     def put_moved_flows(self, flows: MovedFlows) -> None:
         """See `ports.records.Record.put_moved_flows`."""
         sets = tuple(
@@ -101,3 +141,20 @@ class FilterPart(LogPart):
     def drop_moved_flows(self, machine: str) -> None:
         """See `ports.records.Record.drop_moved_flows`."""
         self._write(tables.moved_flows.delete().where(tables.moved_flows.c.machine == machine))
+
+
+_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+
+
+def _parsed(texts: Sequence[str]) -> list[Any]:
+    """Return the JSON of many rows, parsed in one go. Raises ValueError for what is none."""
+    values: list[Any] = json.loads(f"[{','.join(texts)}]")
+    if len(values) != len(texts):
+        raise ValueError("a row holds several values")
+    return values
+
+
+def _damaged(table: str, error: Exception) -> OperationError:
+    return OperationError(
+        f"the record's {table} is damaged: {error}; undercroft audit verify tells whether the log is whole"
+    )

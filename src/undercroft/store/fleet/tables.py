@@ -109,9 +109,11 @@ machine = Table(
     Column("last_seen", BigInteger, nullable=False),
     Column("gone_at", BigInteger),
     _body(),
+    Column("network", Text, nullable=False),
     Index("machine_uuid", "uuid"),
     Index("machine_name", "name"),
 )
+"""`network` is JSON too, of what the filter needs of it."""
 volumes = Table("volumes", metadata, Column("host", Escaped, primary_key=True), _body())
 subject = Table(
     "subject",

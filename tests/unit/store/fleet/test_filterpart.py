@@ -7,12 +7,23 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from recordvalues import NOW, later, uuid
+from recordvalues import NOW, domain, execution, judgement, later, subject, survey, uuid
+from sqlalchemy import text
 
 from undercroft.assurance.auditheads import verify_log
 from undercroft.errors import NotFoundError, OperationError
-from undercroft.model.filter import MAX_PROBLEM_CHARACTERS, AppliedPolicy, FilterState, MovedFlows
+from undercroft.model.domain import Domain, Interface, Ownership, Power
+from undercroft.model.execution import Origin
+from undercroft.model.filter import (
+    MAX_PROBLEM_CHARACTERS,
+    AppliedPolicy,
+    FilterState,
+    LiveOrigin,
+    MovedFlows,
+)
+from undercroft.model.verdict import SubjectKind, Verdict
 from undercroft.ports.records import Record, Records
+from undercroft.store.fleet.records import SqlRecords
 
 HOSTILE = "x\x00\x1b[2J\udcff\\x00é\u202e"
 STATE = FilterState("host1", 1, "d1", 7, 3, NOW, "", NOW)
@@ -147,3 +158,117 @@ def test_policies_that_are_applied_at_once_have_numbers_of_their_own(database: C
     for records in opened:
         records.close()
     assert numbers == list(range(1, 21))
+
+
+MAC = "52:54:00:00:00:01"
+
+
+def _machine(*addresses: str, mac: str = MAC, metadata: tuple[str, ...] = ()) -> Domain:
+    interfaces = (Interface(mac, "network", "lab", "virbr7", addresses=addresses),)
+    return domain(1, "web01", interfaces=interfaces, ownership=Ownership(addresses=metadata))
+
+
+def _since(records: Records) -> list[dict[str, float]]:
+    """Return since when each machine has what it has, in seconds."""
+    with records.reading() as record:
+        return [
+            {claim: (since - NOW).total_seconds() for claim, since in machine.since.items()}
+            for machine in record.networked_machines()
+        ]
+
+
+def test_what_the_filter_needs_of_machines_is_what_their_record_says(records: Records):
+    first = replace(_machine("192.0.2.7", metadata=("192.0.2.9",)), power=Power.RUNNING, tainted=("x",))
+    second = domain(2, HOSTILE)
+    with records.transaction() as record:
+        record.put_survey(survey(first, domain(3), host="host1"))
+        record.put_survey(survey(second, host="host2", at=later(5)))
+        record.put_survey(survey(first, host="host1", at=later(9)))  # the third is gone
+    with records.reading() as record:
+        found = {machine.uuid: machine for machine in record.networked_machines()}
+    assert [(one.host, one.name, one.last_seen) for one in found.values()] == [
+        ("host1", "web01", later(9)),
+        ("host2", HOSTILE, later(5)),
+    ]
+    assert found[first.uuid].domain == replace(first, tainted=())
+    assert found[second.uuid].domain == second
+
+
+def test_a_machine_has_an_address_since_it_has_it_without_a_break(records: Records):
+    steps = [
+        _machine("192.0.2.7"),
+        _machine("192.0.2.7", "192.0.2.8", metadata=(f"192.0.2.9@{MAC}",)),
+        _machine("192.0.2.8", metadata=("192.0.2.9",)),
+        _machine("192.0.2.7", "192.0.2.8"),
+    ]
+    for number, step in enumerate(steps):
+        with records.transaction() as record:
+            record.put_survey(survey(step, at=later(number)))
+            record.put_survey(survey(step, at=later(number + 0.5)))
+            record.put_domain("host1", step.uuid, step, later(number + 0.7))
+    assert _since(records) == [{MAC: 0, "192.0.2.8": 1, "192.0.2.7": 3}]
+
+
+def test_a_machine_that_was_gone_has_nothing_from_before(records: Records):
+    with records.transaction() as record:
+        record.put_survey(survey(_machine("192.0.2.7")))
+        record.put_survey(survey(at=later(1)))
+        record.put_survey(survey(_machine("192.0.2.7"), at=later(2)))
+    assert _since(records) == [{MAC: 2, "192.0.2.7": 2}]
+
+
+@pytest.mark.parametrize("by_hook", [False, True])
+def test_a_machine_that_moves_to_another_host_goes_on_having_what_it_has(records: Records, by_hook: bool):
+    moved = _machine("192.0.2.7", "192.0.2.8")
+    with records.transaction() as record:
+        record.put_survey(survey(_machine("192.0.2.7"), host="host1"))
+        if by_hook:
+            record.put_domain("host2", moved.uuid, moved, later(5))
+        else:
+            record.put_survey(survey(moved, host="host2", at=later(5)))
+        record.put_survey(survey(host="host1", at=later(6)))
+    assert _since(records) == [{MAC: 0, "192.0.2.7": 0, "192.0.2.8": 5}]
+
+
+def test_where_executions_live_and_how_they_began_is_told_in_order(records: Records):
+    with records.transaction() as record:
+        record.put_execution(execution(2, uuid(1), origin=Origin.REVERT, started_at=later(2)))
+        record.put_execution(execution(1, uuid(2), origin=Origin.START, started_at=later(2), host="host2"))
+        record.put_execution(execution(3, uuid(3), ended_at=later(9), ending="stopped"))
+    with records.reading() as record:
+        assert record.live_origins() == (
+            LiveOrigin(uuid(2), "host2", Origin.START, later(2)),
+            LiveOrigin(uuid(1), "host1", Origin.REVERT, later(2)),
+        )
+
+
+def test_verdicts_are_those_of_machines_and_templates(records: Records):
+    kinds = (SubjectKind.MACHINE, SubjectKind.TEMPLATE, SubjectKind.SNAPSHOT, SubjectKind.IMAGE)
+    with records.transaction() as record:
+        for kind in kinds:
+            record.put_subject(subject(f"{kind}:1", kind=kind))
+        record.put_judgements([judgement(f"{kind}:1", verdict=Verdict.DRIFTING) for kind in kinds])
+    with records.reading() as record:
+        assert record.verdicts() == {"machine:1": Verdict.DRIFTING, "template:1": Verdict.DRIFTING}
+
+
+def test_a_damaged_row_is_told_and_no_machine_is_left_out(database: Callable[[], Records]):
+    records = database()
+    assert isinstance(records, SqlRecords)
+    with records.transaction() as record:
+        record.put_survey(survey(domain(1), domain(2)))
+        record.put_execution(execution(1))
+        record.put_subject(subject("machine:1"))
+        record.put_judgements([judgement("machine:1")])
+    for statement in (
+        "UPDATE machine SET network = '{}' WHERE name = 'vm0001'",
+        "UPDATE execution SET body = '[]'",
+        "UPDATE judgement SET verdict = 'fine'",
+    ):
+        with records.engine.begin() as connection:
+            connection.execute(text(statement))
+    with records.reading() as record:
+        for read in (record.networked_machines, record.live_origins, record.verdicts):
+            with pytest.raises(OperationError, match="damaged"):
+                read()
+    records.close()

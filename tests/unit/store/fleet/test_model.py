@@ -30,6 +30,7 @@ from recordvalues import (
 
 from undercroft.assurance.auditheads import verify_log
 from undercroft.errors import NotFoundError
+from undercroft.model.domain import Domain, Interface, Ownership
 from undercroft.model.execution import RecordedState, StateKind
 from undercroft.model.filter import FilterState, MovedFlows
 from undercroft.model.fleet import Hold, Intent
@@ -39,6 +40,12 @@ from undercroft.store.fleet.records import open_records
 
 Step = Callable[[Record], object]
 small = st.integers(0, 3)
+
+
+def _networked(number: int, at: int) -> Domain:
+    interfaces = (Interface(f"52:54:00:00:00:0{number}", "network", addresses=(f"192.0.2.{at}",)),)
+    ownership = Ownership(addresses=(f"192.0.2.{at % 2}@52:54:00:00:00:0{number}",))
+    return domain(number, autostart=bool(at % 2), interfaces=interfaces, ownership=ownership)
 
 
 def _scanned(record: Record, number: int, kind: int, at: int) -> None:
@@ -79,13 +86,27 @@ def _moved(record: Record, number: int, at: int) -> None:
 
 steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(
-        lambda numbers, at: (
+        lambda numbers, at, host: (
             lambda record: record.put_survey(
-                survey(*(domain(number, autostart=bool(at % 2)) for number in sorted(numbers)), at=later(at))
+                survey(
+                    *(_networked(number, at) for number in sorted(numbers)), host=f"host{host}", at=later(at)
+                )
             )
         ),
         st.sets(small),
         small,
+        st.integers(1, 2),
+    ),
+    st.builds(
+        lambda number, at, host, gone: (
+            lambda record: record.put_domain(
+                f"host{host}", uuid(number), None if gone else _networked(number, at), later(at)
+            )
+        ),
+        small,
+        small,
+        st.integers(1, 2),
+        st.booleans(),
     ),
     st.builds(lambda *given: lambda record: _scanned(record, *given), small, small, small),
     st.builds(lambda *given: lambda record: _judged(record, *given), small, st.sampled_from(Verdict), small),
@@ -142,6 +163,9 @@ def _answers(records: Records) -> list[object]:
             record.states_like(fingerprint="f1"),
             [record.assessments(f"a{number}") for number in range(4)],
             record.seen_fixes([("r", "s", str(number)) for number in range(4)], later(9)),
+            record.networked_machines(),
+            record.live_origins(),
+            record.verdicts(),
             record.applied_policy(),
             record.filter_states(),
             [record.moved_flows(uuid(number)) for number in range(4)],

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -98,6 +99,9 @@ def test_machines_and_holds_of_the_first_revision_are_as_they_were(earlier: Call
         (found,) = record.machines(HOST)
         assert (found.host, found.domain, found.first_seen) == (HOST, MACHINE, NOW)
         assert record.holds() == (HOLD,)
+        (networked,) = record.networked_machines()
+        assert networked.domain == replace(MACHINE, disks=())
+        assert networked.since == dict.fromkeys(("52:54:00:00:00:01", "52:54:00:00:00:02"), NOW)
     with records.transaction() as record:
         record.put_survey(survey(MACHINE, host=HOST, at=later(1)))
         record.put_hold(HOLD)
@@ -113,8 +117,9 @@ def test_a_row_that_was_damaged_before_the_revision_is_told_when_it_is_read(earl
     records = open_records(earlier("0001", *machines, _hold(HOLD_0001)))
     with records.reading() as record:
         assert record.holds() == (HOLD,)
-        with pytest.raises(OperationError, match="machine is damaged"):
-            record.machines(HOST)
+        for read in (record.machines, record.networked_machines):
+            with pytest.raises(OperationError, match="machine is damaged"):
+                read()
     records.close()
 
 

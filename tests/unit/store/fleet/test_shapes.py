@@ -20,6 +20,7 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.verdict import Decision, Judgement, Subject
 from undercroft.store.fleet.filterpart import StoredFlows
 from undercroft.store.fleet.migrate import HEAD
+from undercroft.store.fleet.networked import StoredNetwork
 
 STORED = (
     Assessment,
@@ -38,6 +39,7 @@ STORED = (
     RecordedState,
     Scan,
     StoredFlows,
+    StoredNetwork,
     Subject,
 )
 _READ = re.compile(r"\b(?:from_texts?|list_from_text|_document|_remember)\(\s*(?:tables\.\w+, )?([A-Z]\w+),")

@@ -16,6 +16,7 @@ branch_labels = None
 depends_on = None
 
 _BATCH = 500
+_NETWORK = ("uuid", "name", "power", "interfaces", "ownership")
 
 
 def upgrade() -> None:
@@ -44,7 +45,9 @@ def upgrade() -> None:
         sa.Column("machine", sa.Text(), primary_key=True),
         sa.Column("body", sa.Text(), nullable=False),
     )
+    op.add_column("machine", sa.Column("network", sa.Text(), nullable=False, server_default=""))
     _bring_along("machine", ("host", "uuid"), _with_addresses)
+    _network()
     _bring_along("hold", ("machine",), _with_filter)
 
 
@@ -52,6 +55,26 @@ def _with_addresses(domain: dict[str, Any]) -> None:
     domain["ownership"]["addresses"] = []
     for interface in domain["interfaces"]:
         interface["addresses"] = []
+
+
+def _network() -> None:
+    """Give machines the column `network`; they have their MACs since they were first seen."""
+    table = sa.table("machine", *map(sa.column, ("host", "uuid", "first_seen", "body", "network")))
+    this = (table.c.host == sa.bindparam("_host"), table.c.uuid == sa.bindparam("_uuid"))
+    update = sa.update(table).where(*this).values(network=sa.bindparam("_network"))
+    changed = []
+    rows = sa.select(table.c.host, table.c.uuid, table.c.first_seen, table.c.body)
+    for host, uuid, first_seen, body in op.get_bind().execute(rows):
+        try:
+            value = json.loads(body)
+            network = {name: value[name] for name in _NETWORK}
+            macs = sorted({interface["mac"] for interface in network["interfaces"]} - {""})
+            network["claims"] = [{"claim": mac, "since": first_seen} for mac in macs]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+        text = json.dumps(network, sort_keys=True, separators=(",", ":"))
+        changed.append({"_host": host, "_uuid": uuid, "_network": text})
+    _update(update, changed)
 
 
 def _with_filter(hold: dict[str, Any]) -> None:
@@ -77,5 +100,9 @@ def _bring_along(name: str, keys: tuple[str, ...], change: Callable[[dict[str, A
             continue
         text = json.dumps(value, sort_keys=True, separators=(",", ":"))
         changed.append({**{f"_{key}": item for key, item in zip(keys, found, strict=True)}, "_body": text})
-    for start in range(0, len(changed), _BATCH):
-        op.get_bind().execute(update, changed[start : start + _BATCH])
+    _update(update, changed)
+
+
+def _update(update: sa.Update, rows: list[dict[str, object]]) -> None:
+    for start in range(0, len(rows), _BATCH):
+        op.get_bind().execute(update, rows[start : start + _BATCH])
