@@ -10,7 +10,7 @@ import lzma
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,14 +66,19 @@ def missing() -> str:
     return f"guests need {', '.join(absent)}: apt-get install {' '.join(APT_PACKAGES)}" if absent else ""
 
 
-def boot_files() -> BootFiles:
-    """Return the kernel and the initrd; the first call on a machine makes them in about 5 s."""
+def boot_files(kind: str = "", modules: Sequence[str] = MODULES) -> BootFiles:
+    """Return the kernel and the initrd; the first call on a machine makes them in about 5 s.
+
+    Args:
+        kind: "" for the usual guest, else the name of one with other modules, such as "-filter".
+        modules: to be loaded, besides what they depend on.
+    """
     CACHE.mkdir(parents=True, exist_ok=True)
-    files = BootFiles(CACHE / "vmlinuz", CACHE / f"initrd-{_EDITION}")
+    files = BootFiles(CACHE / f"vmlinuz{kind}", CACHE / f"initrd{kind}-{_EDITION}")
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (files.kernel.exists() and files.initrd.exists()):
-            _make(files)
+            _make(files, modules)
     return files
 
 
@@ -143,7 +148,7 @@ def wait_for(serial: Path, line: str, timeout_s: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def _make(files: BootFiles) -> None:
+def _make(files: BootFiles, modules: Sequence[str]) -> None:
     work = CACHE / "work"
     shutil.rmtree(work, ignore_errors=True)
     (work / "root" / "bin").mkdir(parents=True)
@@ -151,7 +156,7 @@ def _make(files: BootFiles) -> None:
     package = _unpack_kernel(work)
     version = next((package / "lib" / "modules").iterdir()).name
     _run(["depmod", "-b", str(package), version])
-    for number, module in enumerate(_modules(package, version)):
+    for number, module in enumerate(_modules(package, version, modules)):
         plain = lzma.decompress(module.read_bytes()) if module.suffix == ".xz" else module.read_bytes()
         (work / "root" / "modules" / f"{number:02d}-{module.name.removesuffix('.xz')}").write_bytes(plain)
     shutil.copy(str(shutil.which("busybox")), work / "root" / "bin" / "busybox")
@@ -180,10 +185,10 @@ def _unpack_kernel(work: Path) -> Path:
     return package
 
 
-def _modules(package: Path, version: str) -> list[Path]:
+def _modules(package: Path, version: str, modules: Sequence[str]) -> list[Path]:
     """Return the modules with what they depend on, in the order of loading."""
     found: dict[Path, None] = {}
-    for module in MODULES:
+    for module in modules:
         output = _run(["modprobe", "-d", str(package), "-S", version, "--show-depends", module])
         words = [line.split() for line in output.splitlines()]
         found.update((Path(word[1]), None) for word in words if word[0] == "insmod")
