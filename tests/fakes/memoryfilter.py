@@ -10,11 +10,11 @@ It filters nothing. `tests/integration/test_packet_filter.py` holds it to what t
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from undercroft.errors import InputError, NotFoundError, StateError
+from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.firewall.kernel import FIELD_BYTES, Ruleset, SetDefinition, Table, Verdict
 from undercroft.ports.packetfilter import (
     Elements,
@@ -36,6 +36,10 @@ class MemoryFilter:
         foreign: tables of others.
         calls: the methods that changed something, in order.
         timeouts_ms: of what was remembered last; nothing ever ends here.
+        reads: how often a table was read.
+        stages: replacing makes two generations, as the kernel's does for new chains.
+        room: set name -> the most elements, where it is not the set's size.
+        lose_answers: so many changes are made and answered with an error.
     """
 
     def __init__(self) -> None:
@@ -52,6 +56,10 @@ class MemoryFilter:
         self.foreign: list[TableName] = []
         self.calls: list[str] = []
         self.timeouts_ms: dict[str, dict[bytes, int]] = {}
+        self.reads = 0
+        self.stages = False
+        self.room: dict[str, int] = {}
+        self.lose_answers = 0
         self._tables: dict[str, Table] = {}
         self._elements: dict[str, dict[str, dict[bytes, Data]]] = {}
         self._generation = 1
@@ -77,6 +85,7 @@ class MemoryFilter:
     def read(self, table: str, sets: Collection[str] | None = None) -> Ruleset:
         with self._asked():
             held = self._held(table)
+            self.reads += 1
             elements = {
                 name: dict(found)
                 for name, found in self._elements[table].items()
@@ -111,7 +120,11 @@ class MemoryFilter:
                     elements[definition.name] |= self._elements[table.name][definition.name]
             if (old, self._elements.get(table.name)) == (table, elements):
                 return 0
+            for definition in table.sets:
+                self._check_room(definition, elements[definition.name])
             self.calls.append("replace")
+            if self.stages and old:
+                self._next()
             return self._store(table, elements)
 
     def change(self, table: Table, adds: Elements, removes: Keys, generation: int = 0) -> int:
@@ -131,12 +144,15 @@ class MemoryFilter:
                 for key, data in found.items():
                     if elements[name].setdefault(key, data) != data:
                         raise StateError(f"set {name!r}: key {key.hex()} has other data")
-                if len(elements[name]) > definitions[name].size > 0:
-                    raise StateError(f"set {name!r} is full")
+                self._check_room(definitions[name], elements[name])
             if elements == self._elements[table.name]:
                 return 0
             self.calls.append("change")
-            return self._store(held, elements)
+            made = self._store(held, elements)
+            if self.lose_answers:
+                self.lose_answers -= 1
+                raise OperationError("the answer was lost")
+            return made
 
     def remember(self, table: Table, timeouts_ms: Timeouts) -> int:
         definitions = self._named(table, timeouts_ms)
@@ -178,6 +194,15 @@ class MemoryFilter:
             }
             self._store(table, elements)
 
+    def forge(self, name: str, adds: Mapping[bytes, Data], removes: Collection[bytes] = ()) -> None:
+        """Be another program that changes elements of a set of ours."""
+        with self._lock:
+            elements = {other: dict(found) for other, found in self._elements["undercroft"].items()}
+            for key in removes:
+                del elements[name][key]
+            elements[name].update(adds)
+            self._store(self._tables["undercroft"], elements)
+
     def fail(self, error: Exception) -> None:
         """Let every call raise this, until `mend`."""
         self._failure = error
@@ -204,6 +229,10 @@ class MemoryFilter:
             if name not in definitions:
                 raise InputError(f"table {table.name!r} has no set {name!r}")
         return definitions
+
+    def _check_room(self, definition: SetDefinition, elements: Collection[bytes]) -> None:
+        if len(elements) > self.room.get(definition.name, definition.size) > 0:
+            raise StateError(f"set {definition.name!r} is full")
 
     def _held(self, table: str) -> Table:
         if table not in self._tables:

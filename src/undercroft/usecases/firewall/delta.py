@@ -53,12 +53,7 @@ class Standing:
     """A fleet, found by machine, tap, MAC and address. Not for several threads at once."""
 
     def __init__(self, fleet: Fleet) -> None:
-        """Take a fleet in.
-
-        Raises:
-            StateError: two machines share a tap, a MAC or an address.
-        """
-        check_fleet(fleet)
+        """Take a fleet in, in which no two machines share a tap, a MAC or an address (`check_fleet`)."""
         self._host, self._host_addresses = fleet.host, fleet.host_addresses
         self._ports = {port.tap: port for port in fleet.ports}
         self._taps_of_mac = {port.mac: port.tap for port in fleet.ports}

@@ -50,6 +50,7 @@ class Enforcer:
             memory: a file of its own in a folder that is there, for the numbers of classes.
             clock: tells the time, with its zone.
         """
+        self.memory = memory
         self._filter = packet_filter
         self._holding = Holding(packet_filter, memory, clock)
         self._proofs = Proofs(packet_filter, clock)

@@ -83,7 +83,8 @@ def _named(ports: Iterable[Port]) -> set[bytes]:
     found: set[bytes] = set()
     for port in ports:
         found.add(port.mac)
-        found.update(address.packed for address in (*port.ipv4, *port.all_ipv6))
+        found.update(address.packed for address in port.ipv4)
+        found.update(address.packed for address in port.all_ipv6)
     return found
 
 

@@ -1,8 +1,8 @@
 """What the kernel's table was made to hold, and the changes that keep it equal to what is wanted.
 
 How sure it is stands in one number: `Holding.seen`, a generation. Every change of any table up to it is
-known, and ours was as held then. Our own changes that follow at once move it on. A change that somebody else made
-in between does not, until the table has been read again.
+known, and ours was as held then. Our own changes that follow at once move it on. A change that somebody else
+made in between does not, until the table has been read again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -133,7 +133,7 @@ class Holding:
         return f"{problem}; all classes get new numbers when a policy is enforced next"
 
     def enforce(self, policy: FirewallPolicy, fleet: Fleet) -> Enforced:
-        """Make the kernel's table equal to policy and fleet. See `Enforcer.enforce`."""
+        """Make the kernel's table equal to policy and fleet, which the compiler checks. See `Enforcer`."""
         standing, held = Standing(fleet), self.held
         known = held and self.seen and held.policy.digest == policy.digest
         if held and known and standing.labels() <= held.classes.numbers.keys():
