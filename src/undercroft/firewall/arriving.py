@@ -39,13 +39,13 @@ def arriving_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
             if policy.ports.others is OtherPorts.DENIED
             else ()
         ),
-        rule(jump("whose")),
+        rule(mark_as(marks.FORGED), jump("whose")),
         rule(marked(0xFFFF_FFFF, marks.HOST), DENY),
         rule(goto("arrived")),
     )
     from_host = (
         rule(marked(marks.KIND_MASK, marks.PREFIX | marks.MACHINE), goto("reach")),
-        rule(jump("whose")),
+        rule(mark_as(marks.FORGED), jump("whose")),
         rule(goto("arrived")),
     )
     return (
@@ -70,6 +70,7 @@ def in_network(field: Field, zone: Zone) -> Expressions:
 
 
 def _whose(found_zones: tuple[Zone, ...]) -> tuple[Chain, ...]:
+    """Return chains that are jumped to, with the mark of a forged packet, to find whose it really is."""
     whose = (
         rule(equal(h.ETHER_TYPE, h.IPV4), goto("source4")),
         rule(equal(h.ETHER_TYPE, h.IPV6), goto("source6")),
@@ -86,7 +87,7 @@ def _whose(found_zones: tuple[Zone, ...]) -> tuple[Chain, ...]:
         *_sources(6, h.IPV6_SOURCE, found_zones),
     )
     source_arp = (
-        rule(mark_from("outside4", h.ARP_SENDER), goto("known")),
+        rule(mark_from("outside4", h.ARP_SENDER), RETURN),
         rule(mark_from("named-sources4", h.ARP_SENDER), RETURN),
         rule(mark_as(marks.WORLD)),
     )
@@ -95,13 +96,12 @@ def _whose(found_zones: tuple[Zone, ...]) -> tuple[Chain, ...]:
         Chain("source4", source4),
         Chain("source6", source6),
         Chain("source-arp", source_arp),
-        Chain("known", (rule(marked(0xFFFF_FFFF, marks.FORGED), DENY),)),
     )
 
 
 def _sources(version: int, source: Field, found_zones: tuple[Zone, ...]) -> tuple[Rule, ...]:
     return (
-        rule(mark_from(f"outside{version}", source), goto("known")),
+        rule(mark_from(f"outside{version}", source), RETURN),
         rule(mark_from(f"named-sources{version}", source), RETURN),
         *(
             rule(in_network(source, zone), mark_as(zone.mark), RETURN)
@@ -124,6 +124,7 @@ def _arrived() -> tuple[Chain, ...]:
         *equal(h.IPV6_NEXT_AND_HOPS, h.ND_NEXT_AND_HOPS),
     )
     arrived = (
+        rule(marked(0xFFFF_FFFF, marks.FORGED), DENY),
         rule(equal(h.ETHER_TYPE, h.ARP), ACCEPT),
         rule(neighbours, equal(h.TYPE_AND_CODE, h.SOLICITATION), ACCEPT),
         rule(neighbours, equal(h.TYPE_AND_CODE, h.ADVERTISEMENT), ACCEPT),

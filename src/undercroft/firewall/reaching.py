@@ -38,16 +38,26 @@ _OURS = marked(marks.PREFIX_MASK, marks.PREFIX)
 
 
 def base_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
-    """Return the base chains of what is forwarded, of what the host gets and of what it sends."""
+    """Return the base chains of what is forwarded, of what the host gets and of what it sends.
+
+    They drop what comes to no verdict: a chain that has lost rules at its end denies. What concerns no
+    machine is let through by a rule.
+    """
     closed_out = [rule(tap, DENY) for tap in closed_taps(policy, Key.OUTPUT_NAME)]
     closed_in = [rule(tap, DENY) for tap in closed_taps(policy, Key.INPUT_NAME)]
-    forward = (rule(_OURS, goto("reach")), rule(found("taps", OUT), goto("from-uplink")), *closed_out)
-    to_host = (rule(found("taps", IN), goto("enter")), *closed_in)
-    output = (rule(found("taps", OUT), goto("from-host")), *closed_out)
+    nobodys = rule(ACCEPT)
+    forward = (
+        rule(_OURS, goto("reach")),
+        rule(found("taps", OUT), goto("from-uplink")),
+        *closed_out,
+        nobodys,
+    )
+    to_host = (rule(found("taps", IN), goto("enter")), *closed_in, nobodys)
+    output = (rule(found("taps", OUT), goto("from-host")), *closed_out, nobodys)
     return (
-        Chain("forward", forward, Hook.FORWARD, PRIORITY, Code.ACCEPT),
-        Chain("input", to_host, Hook.INPUT, PRIORITY, Code.ACCEPT),
-        Chain("output", output, Hook.OUTPUT, PRIORITY, Code.ACCEPT),
+        Chain("forward", forward, Hook.FORWARD, PRIORITY, Code.DROP),
+        Chain("input", to_host, Hook.INPUT, PRIORITY, Code.DROP),
+        Chain("output", output, Hook.OUTPUT, PRIORITY, Code.DROP),
     )
 
 

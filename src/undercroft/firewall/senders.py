@@ -44,6 +44,7 @@ def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
         rule(mark_from("classes", IN), goto("managed")),
         *(rule(tap, DENY) for tap in closed_taps(policy, Key.INPUT_NAME)),
         rule(marked(marks.PREFIX_MASK, marks.PREFIX), mark_as(0)),
+        rule(ACCEPT),
     )
     managed = (
         rule(equal(h.ETHER_TYPE, h.IPV4), goto("sender4")),
@@ -53,7 +54,7 @@ def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
         rule(DENY),
     )
     return (
-        Chain("from-port", from_port, Hook.PREROUTING, PRIORITY, Code.ACCEPT),
+        Chain("from-port", from_port, Hook.PREROUTING, PRIORITY, Code.DROP),
         Chain("managed", managed),
         _sender4(),
         Chain("sender-later4", (rule(_own4(h.IPV4_SOURCE), ACCEPT), rule(DENY))),

@@ -1,17 +1,19 @@
 """Changed rules are told from the policy's meaning by packets: the campaign would see a wrong compiler."""
 
 import random
+from dataclasses import replace
 
 from firewallworld import FLEET, POLICY, Frames, memory_of, routed_mark, ruleset, with_entries
 from rulemutants import rule_mutants
 
 from undercroft.firewall.decisions import Remembered
-from undercroft.firewall.kernel import Immediate
+from undercroft.firewall.kernel import Code, Immediate
 from undercroft.firewall.meaning import Meaning
 from undercroft.firewall.packets import parse
 from undercroft.firewall.simulate import Memory, follow
 
 PACKETS = 6_000
+DENIED = 40  # of each chain
 EVERY = 31
 EQUIVALENT_OR_RARE_SHARE = 0.3  # guards that a later rule has too, log lines, denials of what nothing allows
 
@@ -57,6 +59,41 @@ def told_apart(mutant, packets):
         if outcome.accept is not accept or memory.sets != after:
             return True
     return False
+
+
+def test_a_chain_that_has_lost_rules_at_its_end_still_denies_what_it_denied():
+    rules = ruleset()
+    packets = corpus(rules, PACKETS, 11)
+    denied = {name: [item for item in found if not item[3]][:DENIED] for name, found in packets.items()}
+    cut_short = 0
+    for place, chain in enumerate(rules.table.chains):
+        for kept in range(len(chain.rules)):
+            mutant = with_chain(rules, place, replace(chain, rules=chain.rules[:kept]))
+            for path, packet, known, _, _ in denied[chain.name]:
+                memory = Memory({name: set(keys) for name, keys in known.items()})
+                assert not follow(mutant, packet, path, memory, routed_mark(path)).accept, (chain.name, kept)
+                cut_short += 1
+    assert cut_short > 5_000
+
+
+def test_control_where_base_chains_accept_the_rest_a_lost_rule_lets_packets_by():
+    rules = ruleset()
+    chains = tuple(replace(chain, policy=Code.ACCEPT) for chain in rules.table.chains)
+    accepting = replace(rules, table=replace(rules.table, chains=chains))
+    (place, chain), *_ = ((n, item) for n, item in enumerate(chains) if item.name == "sender4")
+    mutant = with_chain(accepting, place, replace(chain, rules=chain.rules[:-1]))
+    denied = [item for item in corpus(rules, PACKETS // 3, 11)["sender4"] if not item[3]]
+    assert not any(
+        follow(accepting, packet, path, Memory(), routed_mark(path)).accept for path, packet, *_ in denied
+    )
+    assert any(
+        follow(mutant, packet, path, Memory(), routed_mark(path)).accept for path, packet, *_ in denied
+    )
+
+
+def with_chain(rules, place, chain):
+    chains = rules.table.chains
+    return replace(rules, table=replace(rules.table, chains=(*chains[:place], chain, *chains[place + 1 :])))
 
 
 def test_most_changes_of_a_rule_are_told_apart_by_packets():

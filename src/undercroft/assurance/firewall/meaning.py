@@ -209,8 +209,8 @@ class Meaning:
             inside = in_network(reading, 12 if version == 4 else 8, place.network)
             mark = chosen(inside, constant(host_order(place.mark)), mark)
         mark = chosen(named, reading.sets.data(f"named-sources{version}", address.data), mark)
-        forged = both(machine, equal(told, host_order(FORGED)))
-        return negated(forged), chosen(machine, told, mark)
+        mark = chosen(machine, told, mark)
+        return negated(equal(mark, host_order(FORGED))), mark
 
     def _zones(self, version: int) -> list[Place]:
         """Zones of more than one address, the smallest first; single ones are elements of sets."""
