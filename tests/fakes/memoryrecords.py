@@ -145,6 +145,8 @@ class MemoryRecord:
         state, key = self._written, (host, domain.uuid)
         known = state.machines.get(key)
         before: dict[str, datetime] = {}
+        if known is not None and known.gone_at is not None:
+            at = max(at, known.gone_at)
         if known is not None and known.gone_at is None:
             before = state.claims[key]
         else:

@@ -109,7 +109,7 @@ class MachinePart(Session):
         for domain, text, before in changed:
             is_new = before.gone_at is not None
             claims = elsewhere.get(key_text(domain.uuid), {}) if is_new else claims_in(before.network)
-            network = network_text(domain, claims, taken_at)
+            network = network_text(domain, claims, max(taken_at, before.gone_at or 0))
             rows.append(_machine_row(host, domain, text, before.first_seen, taken_at, network))
         self._put(tables.machine, rows)
 

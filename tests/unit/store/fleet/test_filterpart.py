@@ -217,6 +217,15 @@ def test_a_machine_that_was_gone_has_nothing_from_before(records: Records):
     assert _since(records) == [{MAC: 2, "192.0.2.7": 2}]
 
 
+def test_one_that_comes_back_dated_as_it_was_seen_last_has_nothing_from_before(records: Records):
+    back = _machine("192.0.2.7")
+    with records.transaction() as record:
+        record.put_survey(survey(back))
+        record.put_survey(survey(at=later(1)))
+        record.put_domain("host1", back.uuid, back, NOW)  # as a hook's announcement puts it
+    assert _since(records) == [{MAC: 1, "192.0.2.7": 1}]
+
+
 @pytest.mark.parametrize("by_hook", [False, True])
 def test_a_machine_that_moves_to_another_host_goes_on_having_what_it_has(records: Records, by_hook: bool):
     moved = _machine("192.0.2.7", "192.0.2.8")
