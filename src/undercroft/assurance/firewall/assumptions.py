@@ -7,7 +7,7 @@ ASSUMPTIONS = (
     "a frame's VLAN tag is the same at all hooks: the bridges filter no VLANs",
     "nothing takes, changes or delivers packets around the bridge's hooks: see the surroundings",
     "packets are of at most 65,535 bytes",
-    "a packet's headers at later hooks are those that the first hook checked",
+    "nothing puts extension headers into a machine's IPv6 packet between the first hook and the later ones",
     "what is in a dynamic set was put there by these rules, within its timeout",
     "the fleet is as it was given: addresses and labels are the record's",
 )
@@ -15,7 +15,8 @@ NOT_COVERED = (
     "what is logged, and at which rate",
     "what an allowed service does, and what a machine may learn from timing",
     "flows that were opened before an earlier policy ended: answers pass by the present policy",
-    "frames to 01:80:c2:00:00:00 and 01:80:c2:00:00:0e, which the bridge hands to the host past all hooks",
+    "frames to 01:80:c2:00:00:00 and 01:80:c2:00:00:0e from ports that do not forward these groups",
+    "packet sockets of the host's own programs, and devices on a port in another network namespace",
     "interfaces that are no ports of a bridge: direct, hostdev, vhost-user, user-mode",
     "sizes of sets: a full one denies, it lets nothing by",
 )

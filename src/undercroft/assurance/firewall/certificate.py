@@ -1,18 +1,46 @@
 """What a proof of the packet filter leaves: what was proven, of what, under which assumptions, and what not.
 
-A certificate is a value; `text` is how it is printed, `statement` is what a key signs. A signature by the key
-of the audit log makes it evidence for others; without one it is a note of this host to itself.
+A certificate is a value; `text` is how it is printed, `statement` is what a key signs (`signing`). Signed by
+the key of the audit log it is evidence for others; without a signature it is a note of this host to itself.
+
+What stands around the table belongs to it: `standing` has the words for what the findings leave of a proof.
 """
 
 import hashlib
-import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 
+from undercroft.assurance.auditlog import canonical
 from undercroft.assurance.firewall.example import Example
+from undercroft.assurance.firewall.hostfindings import Danger, Finding, folded
 from undercroft.firewall.kernel import Hook, Table
+from undercroft.model.schema import encode
 
-_DOMAIN = "undercroft-firewall-certificate-1"
+_DOMAIN = "undercroft-firewall-certificate-2"
+
+
+class Standing(StrEnum):
+    """What is left of a proof of the table once its surroundings are known.
+
+    CERTIFIED: the host filters as the policy says. RESERVED: it does unless what could not be told is
+    otherwise. VOID: no certificate; the table is the policy, and what the host does is something else, as
+    packets pass beside the table or are changed behind it, or what the proof assumes is not so. TABLE: the
+    surroundings were not looked at.
+    """
+
+    CERTIFIED = "certified"
+    RESERVED = "reserved"
+    VOID = "void"
+    TABLE = "table"
+
+
+_HEADINGS = {
+    Standing.CERTIFIED: "Certificate for table {}",
+    Standing.RESERVED: "Certificate with reservations for table {}",
+    Standing.VOID: "No certificate: table {} is the policy, what is around it defeats it",
+    Standing.TABLE: "Certificate for table {} alone, not for what is around it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +73,9 @@ class Certificate:
         assumptions: what has to hold for it.
         not_covered: what it says nothing about.
         proven_at: when.
+        host: where, "" where that was not told.
+        looked_around: the surroundings were looked at, in this generation.
+        findings: about them, worst first.
         key: of the signature, in hexadecimal, "" for none.
         signature: over `statement`, in hexadecimal.
     """
@@ -59,32 +90,39 @@ class Certificate:
     assumptions: tuple[str, ...]
     not_covered: tuple[str, ...]
     proven_at: datetime
+    host: str = ""
+    looked_around: bool = False
+    findings: tuple[Finding, ...] = ()
     key: str = ""
     signature: str = ""
 
+    @property
+    def standing(self) -> Standing:
+        """What it amounts to. Who reads others' traffic, or disturbs it, takes nothing from it."""
+        if any(finding.danger.voids for finding in self.findings):
+            return Standing.VOID
+        if not self.looked_around:
+            return Standing.TABLE
+        told = all(finding.danger is not Danger.UNKNOWN for finding in self.findings)
+        return Standing.CERTIFIED if told else Standing.RESERVED
+
     def statement(self) -> bytes:
-        """Return what is signed: canonical JSON of everything but the signature."""
-        names = [
-            item.name for item in fields(self) if item.name not in {"signature", "proven_at", "theorems"}
-        ]
-        value = [
-            _DOMAIN,
-            {name: getattr(self, name) for name in names},
-            [[theorem.name, theorem.says, theorem.cases] for theorem in self.theorems],
-            self.proven_at.astimezone(UTC).isoformat(),
-        ]
-        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+        """Return what is signed: canonical JSON of everything but the signature, with the standing."""
+        plain = replace(self, proven_at=self.proven_at.astimezone(UTC), signature="")
+        return canonical([_DOMAIN, self.standing.value, encode(plain)]).encode("ascii")
 
     def text(self) -> str:
         """Return it for people."""
         lines = [
-            f"Certificate for table {self.table}, generation {self.generation}, "
+            f"{_HEADINGS[self.standing].format(self.table)}, generation {self.generation}"
+            f"{f' of {self.host}' if self.host else ''}, "
             f"{self.proven_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
             f"policy   {self.policy_digest}",
             f"fleet    {self.fleet_digest}",
             f"bytecode {self.bytecode_digest}",
             f"elements {self.elements:,}",
             "",
+            *self._around(),
             "Shown:",
             *(f"  {theorem.name}: {theorem.says} ({theorem.cases:,})" for theorem in self.theorems),
             "",
@@ -97,6 +135,16 @@ class Certificate:
             f"Signed with {self.key}: {self.signature}" if self.signature else "Not signed",
         ]
         return "\n".join(lines) + "\n"
+
+    def _around(self) -> list[str]:
+        found = folded(self.findings)
+        if not self.looked_around or not found:
+            return []
+        told = [
+            f"  {finding.danger}: {finding.thing}: {finding.found}\n    -> {finding.cure}"
+            for finding in found
+        ]
+        return ["Around the table:", *told, ""]
 
 
 @dataclass(frozen=True, slots=True)
