@@ -12,7 +12,9 @@ from undercroft.firewall.policy import FirewallPolicy
 from undercroft.firewall.reading import load_firewall
 from undercroft.firewall.stored import to_text
 from undercroft.model.domain import Domain, Interface, Ownership, Power
+from undercroft.model.execution import Origin
 from undercroft.model.filter import AppliedPolicy
+from undercroft.model.fleet import Hold
 from undercroft.model.verdict import Verdict
 from undercroft.ports.records import Records
 from undercroft.usecases.fleet.subjects import domain_subjects, machine_key
@@ -77,7 +79,14 @@ def fill(records: Records) -> None:
             for domain in domains:
                 for subject in domain_subjects(host, domain):
                     record.put_subject(subject)
-        record.put_judgements([values.judgement(machine_key(HOST2[1].uuid), verdict=Verdict.QUARANTINED)])
+            for domain in domains:
+                number = domain.libvirt_id
+                record.put_execution(
+                    values.execution(number, domain.uuid, name=domain.name, host=host, origin=Origin.START)
+                )
+        sick = HOST2[1].uuid
+        record.put_judgements([values.judgement(machine_key(sick), verdict=Verdict.QUARANTINED)])
+        record.put_hold(Hold(sick, values.eid(7), (), "it drifts", values.NOW, pending=False, by_filter=True))
 
 
 def apply(records: Records, text: str = POLICY) -> AppliedPolicy:

@@ -69,7 +69,7 @@ def verify(exported: Path | None, database: str, head_files: tuple[Path, ...], k
     if exported and database:
         raise click.UsageError("give an EXPORT or a --record, not both")
     places = Places.default()
-    pinned = _public_key(key, places)
+    pinned = pinned_key(key, places)
     heads = _heads(head_files, places, needed=exported is None)
     if exported:
         proof = audit.verify_export(exported, heads, pinned)
@@ -133,7 +133,7 @@ def _heads(files: tuple[Path, ...], places: Places, *, needed: bool) -> list[Sig
     return list(read_heads(places.heads)) if needed and places.heads.exists() else []
 
 
-def _public_key(text: str, places: Places) -> str:
+def pinned_key(text: str, places: Places) -> str:
     """Return the public key that is named, or this host's."""
     if not text:
         try:

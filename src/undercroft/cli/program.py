@@ -23,6 +23,7 @@ _COMMANDS = {
     "revert": "Check what a snapshot would bring back, then revert.",
     "release": "Let a machine out of quarantine.",
     "retention": "Snapshots past their age, and the secrets they hold.",
+    "firewall": "Filter machines at their ports: plan, apply, prove, show, trace, map.",
     "policy": "Check a policy, and explain a verdict rule by rule.",
     "audit": "Verify and export the log of decisions.",
     "scan": "What is installed and unpatched in every state of a machine.",

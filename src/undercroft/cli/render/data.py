@@ -111,6 +111,11 @@ def render_value(schema: str, value: object, data_format: DataFormat | str, **de
     return _text({"schema": schema, **derived, **_object(value)}, data_format)
 
 
+def render_document(document: dict[str, Json], data_format: DataFormat | str) -> str:
+    """Return a document of JSON values that has its `schema` already."""
+    return _text(_escaped_members(document), data_format)
+
+
 def render_values(
     schema: str, name: str, values: Sequence[object], data_format: DataFormat | str, **derived: Json
 ) -> str:

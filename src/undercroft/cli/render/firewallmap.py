@@ -4,6 +4,7 @@ Rows are sources, columns targets. A column bears the number of its row, written
 labels fit a terminal of 80 columns.
 """
 
+import os
 from collections.abc import Sequence
 
 from undercroft.cli.render import words
@@ -49,6 +50,15 @@ def shown_services(services: Sequence[str], limit: int = _SERVICES) -> str:
         f"{protocol}/{words.listed(ports, limit).replace(', ', ',')}" if ports != [""] else protocol
         for protocol, ports in by_protocol.items()
     )
+
+
+def shown_places(places: Sequence[str]) -> str:
+    """Return where a policy says something, for a cell: files by their own names, "policy.yaml:12,14"."""
+    lines: dict[str, list[str]] = {}
+    for place in places:
+        file, _, line = place.rpartition(":")
+        lines.setdefault(os.path.basename(file), []).append(line)
+    return ", ".join(f"{file}:{words.listed(found, 2).replace(', ', ',')}" for file, found in lines.items())
 
 
 def _matrix(page: Page, found: FlowMap) -> None:
@@ -106,7 +116,7 @@ def _flows(page: Page, found: FlowMap) -> None:
             span(page.terminal.arrow, Style.DIM),
             _named([places[name] for name in order if name in {flow.target for flow in flows}]),
             span(shown_services(services)),
-            span(escape(", ".join(rules)), Style.DIM),
+            span(escape(shown_places(rules)), Style.DIM),
         ]
         for (source, services, rules), flows in sorted(
             groups.items(), key=lambda item: order.index(item[0][0])
@@ -130,7 +140,7 @@ def _nevers(page: Page, found: FlowMap) -> None:
             span(f" {page.terminal.arrow} "),
             span(escape(words.listed(targets, 8))),
             span(f"{what}{over}"),
-            span(f"  {escape(place)}", Style.DIM),
+            span(f"  {escape(shown_places([place]))}", Style.DIM),
             indent=2,
             hang=2,
         )

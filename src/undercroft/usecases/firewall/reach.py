@@ -32,6 +32,21 @@ def labels_text(labels: Iterable[str]) -> str:
     return "+".join(sorted(labels)) or NO_LABELS
 
 
+def unused_names(policies: Iterable[FirewallPolicy]) -> Labels:
+    """Return the names of `addresses` that no flow and no label rule has.
+
+    Each is a label of the machine of that name, and tells it from nobody: a thousand machines whose addresses
+    the policy names are filtered alike.
+    """
+    names: set[str] = set()
+    used: set[str] = set()
+    for policy in policies:
+        names |= {named.name for named in policy.addresses}
+        used |= {peer.label for flow in policy.flows for peer in (flow.source, flow.target)}
+        used |= {rule.name for rule in policy.labels}
+    return frozenset(names - used)
+
+
 def machine_sides(label_sets: Iterable[Labels]) -> tuple[Side, ...]:
     """Return a side for each set of labels, in order; one that is given twice is there twice."""
     return tuple(class_side(number, labels) for number, labels in enumerate(label_sets, 1))
@@ -78,3 +93,21 @@ def allowed(policy: FirewallPolicy, sides: Sequence[Side]) -> Mapping[Pair, Allo
         )
         for pair, found in flows.items()
     }
+
+
+def of_world(outside: Sequence[Side], first: int, pair: Pair) -> Pair:
+    """Return a pair with the world in place of networks that lie in it.
+
+    Args:
+        outside: `outside_sides`, the world first.
+        first: the world's number among all sides; those of `outside` follow.
+        pair: numbers among all sides.
+    """
+    source, target = (
+        first if number >= first and _lies_in_world(outside[number - first]) else number for number in pair
+    )
+    return source, target
+
+
+def _lies_in_world(side: Side) -> bool:
+    return side.zone is not None and not side.zone.nowhere

@@ -76,10 +76,10 @@ class Plan:
         digest: of that policy, "" for a withdrawal.
         applied: the one in force, None before the first.
         filtered: something is filtered now. Where nothing is, everything is open, and `opens` of `flows` is
-            what stays open; where nothing will be, `closes` is what was allowed.
+            what stays open.
         machines: how many there are.
         groups: of machines that are filtered alike, by name.
-        flows: what changes, by group.
+        flows: what changes, by group; () for a withdrawal, which opens everything.
         labels: machines whose labels change; before the first policy none has any.
         closed: machines that nobody reaches then.
         ports: bridge ports, and taps, that the policy does not name, with what that means.

@@ -1,0 +1,112 @@
+"""A policy put into force: checked, put on record, and waited for until the hosts' agents hold it.
+
+The command speaks with no agent: the record is the meeting point. Each agent takes the policy from there and
+writes back what its kernel holds.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from undercroft.errors import StateError
+from undercroft.firewall.policy import FirewallPolicy
+from undercroft.firewall.stored import to_text
+from undercroft.model.filter import AppliedPolicy, FilterState
+from undercroft.ports.records import Record, Records
+from undercroft.usecases.firewall.planning import applied_of
+from undercroft.usecases.firewall.values import Holding, HostHolding, Plan, Status
+
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOrder:
+    """Who applies a policy, when and why. `policy`: None withdraws the one in force."""
+
+    policy: FirewallPolicy | None
+    by: str
+    reason: str
+    at: datetime
+
+
+def put_into_force(record: Record, plan: Plan, order: ApplyOrder) -> AppliedPolicy:
+    """Put a policy on record, or its withdrawal.
+
+    Args:
+        record: a transaction that may write.
+        plan: of this policy, as somebody has seen it.
+        order: who and why.
+
+    Raises:
+        StateError: no host could hold it (`Plan.against`), another one was applied since the plan, or
+            there is nothing to withdraw.
+    """
+    if plan.against:
+        raise StateError("\n".join(plan.against))
+    present = record.applied_policy()
+    if (present.number if present else 0) != (plan.applied.number if plan.applied else 0):
+        number = present.number if present else 0
+        raise StateError(f"policy {number} was applied meanwhile; look at `undercroft firewall plan` again")
+    if order.policy is None:
+        if plan.applied is None or plan.applied.withdrawn:
+            raise StateError("no firewall policy is in force; there is nothing to withdraw")
+        return record.put_applied_policy("", "", order.by, order.reason, order.at)
+    text, digest = to_text(order.policy), order.policy.digest
+    return record.put_applied_policy(text, digest, order.by, order.reason, order.at)
+
+
+def status(record: Record) -> Status:
+    """Return the policy in force and what each host says of it: hosts with machines, and those that told."""
+    applied = record.applied_policy()
+    states = {state.host: state for state in record.filter_states()}
+    counts: dict[str, int] = {}
+    for machine in record.machines():
+        counts[machine.host] = counts.get(machine.host, 0) + 1
+    hosts = sorted({*counts, *states})
+    return Status(
+        applied_of(applied),
+        tuple(
+            HostHolding(host, _holding(applied, states.get(host)), counts.get(host, 0), states.get(host))
+            for host in hosts
+        ),
+    )
+
+
+def wait_until_held(
+    records: Records,
+    *,
+    wait_s: float,
+    clock_s: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Status:
+    """Return what the hosts say once each of them has said something of the policy in force, or time is up.
+
+    Args:
+        records: the record.
+        wait_s: how long; 0 looks once.
+        clock_s: a monotonic clock.
+        sleep: waits some seconds.
+    """
+    until = clock_s() + wait_s
+    while True:
+        with records.reading() as record:
+            found = status(record)
+        if _settled(found.hosts) or clock_s() >= until:
+            return found
+        sleep(POLL_S)
+
+
+def _settled(hosts: Iterable[HostHolding]) -> bool:
+    return all(host.holding in {Holding.PROVEN, Holding.PROBLEM} for host in hosts)
+
+
+def _holding(applied: AppliedPolicy | None, state: FilterState | None) -> Holding:
+    if state is None:
+        return Holding.SILENT
+    if applied and state.number != applied.number:
+        return Holding.BEHIND
+    if state.problem:
+        return Holding.PROBLEM
+    # Nothing has to be proven where no table has to be.
+    proven = state.proven_at is not None or not (applied and applied.body)
+    return Holding.PROVEN if proven else Holding.HELD

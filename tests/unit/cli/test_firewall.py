@@ -1,0 +1,186 @@
+"""`undercroft firewall` over a real record: what it prints, and its exit codes."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import firewallrecord as fleet
+import pytest
+import recordvalues as values
+
+from undercroft.cli.program import run
+from undercroft.model.filter import FilterState
+from undercroft.store.fleet.records import open_records
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    path = str(tmp_path / "fleet.db")
+    records = open_records(path)
+    fleet.fill(records)
+    records.close()
+    return path
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> str:
+    path = tmp_path / "policy.yaml"
+    path.write_text(fleet.POLICY)
+    return str(path)
+
+
+def tell(database: str, host: str, number: int, problem: str = "") -> None:
+    records = open_records(database)
+    with records.transaction() as record:
+        record.put_filter_state(
+            FilterState(host, number, "d", 42, 2, None if problem else values.NOW, problem, values.NOW)
+        )
+    records.close()
+
+
+def applied(database: str, policy: str) -> None:
+    assert run(["firewall", "apply", "--policy", policy, "--record", database, "--wait", "0"]) == 0
+
+
+def test_a_plan_changes_nothing(database: str, policy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["firewall", "plan", "--policy", policy, "--record", database]) == 0
+    shown = capsys.readouterr().out
+    assert "nothing is filtered now" in shown
+    assert "STAYS OPEN" in shown
+    assert "lost01: no label fits it" in shown
+    records = open_records(database)
+    with records.reading() as record:
+        assert record.applied_policy() is None
+    records.close()
+
+
+def test_a_plan_for_programs_has_everything(
+    database: str, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["firewall", "plan", "--policy", policy, "--record", database, "-f", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "undercroft/firewall-plan/1"
+    assert found["changes"] is True
+    assert {"source": "web", "target": "db", "opens": ["tcp/5432"], "closes": []}.items() <= next(
+        flow for flow in found["flows"] if (flow["source"], flow["target"]) == ("web", "db")
+    ).items()
+
+
+def test_a_policy_with_mistakes_or_contradictions_is_no_plan(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(fleet.POLICY.replace("from: world, to: web", "from: world, to: [web, db]"))
+    assert run(["firewall", "plan", "--policy", str(path), "--record", database]) == 1
+    assert "never from world to db" in capsys.readouterr().err
+    path.write_text(fleet.POLICY.replace("to: db, allow: [tcp/5432]", "to: dbb, allow: [tcp/5432]"))
+    assert run(["firewall", "apply", "--policy", str(path), "--record", database]) == 1
+    assert "wrong.yaml:12" in capsys.readouterr().err
+    path.write_text("version: 1\n")
+    assert run(["firewall", "apply", "--policy", str(path), "--record", database]) == 1
+    assert "would close every machine" in capsys.readouterr().err
+
+
+def test_applying_waits_for_the_hosts_and_says_per_host_what_it_holds(
+    database: str, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["firewall", "apply", "--policy", policy, "--record", database, "--reason", "ticket 1"]
+    assert run([*arguments, "--wait", "0.1"]) == 4
+    shown = capsys.readouterr()
+    assert "policy 1 is on record" in shown.err
+    assert "host1: no agent has ever told of its filter; start one there: undercroft up" in shown.out
+    tell(database, "host1", 2)
+    tell(database, "host2", 2, "the kernel lacks conntrack")
+    assert run([*arguments, "--wait", "30"]) == 1
+    shown = capsys.readouterr()
+    assert "Policy 2" in shown.out
+    assert "ticket 1" in shown.out
+    assert "host2: the kernel lacks conntrack" in shown.out
+    tell(database, "host2", 2)
+    assert run(["firewall", "status", "--record", database]) == 0
+
+
+def test_a_withdrawal_goes_on_record_and_takes_no_policy(
+    database: str, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    withdraw = ["firewall", "apply", "--withdraw", "--record", database, "--wait", "0"]
+    assert run(withdraw) == 1
+    assert "nothing to withdraw" in capsys.readouterr().err
+    applied(database, policy)
+    assert run([*withdraw, "--policy", policy]) == 2
+    assert run(["firewall", "plan", "--withdraw", "--record", database]) == 0
+    assert "everything opens" in capsys.readouterr().out
+    assert run(withdraw) == 0
+    assert run(["firewall", "status", "--record", database]) == 4
+    assert "withdrawn (2)" in capsys.readouterr().out
+    assert run(["firewall", "show", "web01", "--record", database]) == 3
+
+
+def test_status_before_the_first_policy_says_that_nothing_is_filtered(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["firewall", "status", "--record", database])
+    assert "No firewall policy is in force: nothing is filtered." in capsys.readouterr().out
+
+
+def test_a_machine_is_shown_under_the_policy_in_force_or_under_another(
+    database: str, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["firewall", "show", "web01", "--record", database]) == 3
+    assert "no firewall policy is in force" in capsys.readouterr().err
+    assert run(["firewall", "show", "web01", "--record", database, "--policy", policy]) == 0
+    assert "a policy that is not applied" in capsys.readouterr().out
+    applied(database, policy)
+    capsys.readouterr()
+    assert run(["firewall", "show", "web01", "--record", database]) == 0
+    shown = capsys.readouterr().out
+    assert "applied policy 1" in shown
+    assert "10.0.0.1 (its metadata)" in shown
+    assert run(["firewall", "show", "nowhere01", "--record", database]) == 4
+    assert run(["firewall", "show", "mail", "--record", database]) == 3
+
+
+@pytest.mark.parametrize(
+    ("question", "code", "says"),
+    [
+        (("web01", "db01", "tcp/5432"), 0, "allowed"),
+        (("web01", "db01", "tcp/22"), 1, "NEAREST RULES"),
+        (("world", "web01", "icmp"), 0, "eth0 to vnet1"),
+        (("sick01", "web01", "icmp"), 1, "no rule allows it"),
+    ],
+)
+def test_a_trace_exits_with_whether_the_flow_is_allowed(
+    database: str,
+    policy: str,
+    question: tuple[str, ...],
+    code: int,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    applied(database, policy)
+    capsys.readouterr()
+    assert run(["firewall", "trace", *question, "--record", database]) == code
+    assert says in capsys.readouterr().out
+    assert run(["firewall", "trace", *question, "--record", database, "-f", "json"]) == code
+    assert json.loads(capsys.readouterr().out)["allowed"] is (code == 0)
+
+
+def test_the_map_needs_no_record_for_a_file_and_goes_into_a_picture(
+    database: str, policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = str(tmp_path / "none.db")
+    assert run(["firewall", "map", "--policy", policy, "--record", nowhere]) == 0
+    assert "Who may talk to whom" in capsys.readouterr().out
+    applied(database, policy)
+    picture = tmp_path / "map.svg"
+    assert run(["firewall", "map", "--record", database, "--svg", str(picture)]) == 0
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+    capsys.readouterr()
+    assert run(["firewall", "map", "--record", database, "-f", "json"]) == 0
+    assert {"name": "web", "kind": "label", "machines": 2} in json.loads(capsys.readouterr().out)["places"]
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "status", "show", "trace", "map", "prove"])
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["firewall", command, "--help"]) == 0
+    assert f"undercroft firewall {command}" in capsys.readouterr().out.partition("Example:")[2]
