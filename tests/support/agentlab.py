@@ -5,8 +5,9 @@
         await lab.until(lab.is_open, "its network is open")
 
 The lab's hook does what the real one does: it keeps each event in the spool, asks over the socket, closes the
-tap and notes it, and decides alone where nobody answers. It runs while libvirt holds its lock, as the real
-one does. A disk is an inventory; each state of the machine has one.
+tap or has it labelled, notes it, and decides alone where nobody answers. It runs while libvirt holds its
+lock, as the real one does. A disk is an inventory; each state of the machine has one. The kernel's filter is
+in memory too, and has no table until a test applies a policy.
 """
 
 import asyncio
@@ -24,20 +25,23 @@ from typing import Any
 
 import advisorydata
 from comebackdata import CVE, NEW, OLD, PATCHED, UNPATCHED
+from memoryfilter import MemoryFilter
 from memoryfleet import MemoryFleet
 
 from undercroft.adapters import hookfiles
 from undercroft.adapters.hookfiles import RunNote
 from undercroft.advisories.knowledge import gather
 from undercroft.advisories.match import assess
-from undercroft.agent import admissionserver, events, rounds, scans, starts, surveys
+from undercroft.agent import admissionserver, events, filters, moves, rounds, scans, starts, surveys
 from undercroft.agent.admissionserver import AdmissionServer
 from undercroft.agent.events import Events
+from undercroft.agent.filters import Filters, Firewall
 from undercroft.agent.hooks import HookHandler
 from undercroft.agent.host import Host, now
 from undercroft.agent.rounds import Rounds
 from undercroft.agent.scans import Scans
 from undercroft.errors import NotFoundError, OperationError
+from undercroft.firewall.policy import Address
 from undercroft.model.domain import DiskKind, Domain, DomainDisk, DomainSnapshot, Interface, Power
 from undercroft.model.execution import Fingerprint, HookEvent, StateKind
 from undercroft.model.fleet import HeldTap
@@ -45,10 +49,12 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT
 from undercroft.model.schema import encode
 from undercroft.model.verdict import Action, Subject, Verdict
+from undercroft.ports.packetfilter import PacketFilter
 from undercroft.ports.records import Records
 from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.fleet.reading.layers import How, Reading
 from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner
+from undercroft.usecases.fleet.starts.network import NO_FILTER, Filter
 from undercroft.usecases.fleet.starts.starting import Confirmed
 from undercroft.usecases.fleet.verdicts.advising import Advice
 from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
@@ -68,10 +74,17 @@ QUICK = (
     (rounds, "GATHER_S", 0.005),
     (surveys, "SURVEY_AFTER_S", 0.01),
     (surveys, "SURVEY_AT_MOST_EVERY_S", 0.05),
+    (filters, "POLL_S", 0.02),
+    (filters, "GATHER_S", 0.005),
+    (filters, "PROVE_AFTER_S", 0.005),
+    (filters, "AGAIN_S", 0.01),
+    (filters, "ALARM_EVERY_S", 0.0),
+    (moves, "LOOK_EVERY_S", 0.01),
+    (moves, "ADOPT_S", 0.3),
 )
 """Pauses of the agent that a test shortens: (module, name, value)."""
 
-_XML = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><genid/><devices>
+_XML = """<domain type='qemu' id='1'><name>{name}</name><uuid>{uuid}</uuid><genid/><devices>
 <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{path}'/>
 <target dev='vda'/></disk>
 <interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='br0'/><target dev='{tap}'/>
@@ -182,6 +195,9 @@ class Lab:
         self.records = records
         self.reports: list[str] = []
         self.taps = MemoryTaps()
+        self.packet_filter: PacketFilter = MemoryFilter()
+        self.addresses: tuple[Address, ...] = ()
+        self.needs_labels: list[bool] = []
         self.disks = {CURRENT: PATCHED, SNAPSHOT: UNPATCHED}
         self.image = folder / f"{NAME}.qcow2"
         self.fleet = MemoryFleet([self._domain()], host=HOST)
@@ -206,7 +222,8 @@ class Lab:
         Where it cannot begin it ends, and its service manager starts it again.
         """
         server = await self._begun()
-        tasks = [asyncio.create_task(part.run()) for part in (self.events, self.scans, self.rounds)]
+        parts = (self.events, self.scans, self.rounds, self.filters)
+        tasks = [asyncio.create_task(part.run()) for part in parts]
         try:
             yield self
             assert not [task for task in tasks if task.done()], "a part of the agent has died"
@@ -222,6 +239,7 @@ class Lab:
             server = self._wired()
             try:
                 self.host.recall()
+                await asyncio.to_thread(self.filters.begin)
                 await server.start()
             except OperationError as error:
                 self.reports.append(str(error))
@@ -229,15 +247,22 @@ class Lab:
                 return server
 
     def _wired(self) -> AdmissionServer:
-        self.host = self._host()
+        self.firewall = Firewall.of(
+            self.packet_filter, self.records, HOST, self.places.state, lambda: self.addresses
+        )
+        self.host = self._host(self.firewall.labels)
+        self.filters = Filters(self.host, self.firewall, self._required_changed)
         self.rounds = Rounds(self.host, lambda: not self.scans.idle, lambda: None, lambda: None)
         self.scans = Scans(self.host, self.rounds.judge, self._follow)
-        self.events = Events(self.host, self.scans, self.rounds.judge, lambda *_: None, self._hooks_behind)
+        self.events = Events(
+            self.host, self.scans, self.rounds.judge, lambda *_: None, self._hooks_behind, self.filters
+        )
         handler = HookHandler(
             self.host,
             lambda uuid: self.scans.add(uuid, first=True),
             self.events.starts.look_at,
             self.events.starts.held,
+            self.filters,
         )
         self.server = AdmissionServer(
             self.places.state, self.places.admission_socket, handler, self.reports.append
@@ -247,10 +272,13 @@ class Lab:
     def _hooks_behind(self, uuid: str) -> bool:
         return self.server.is_behind(uuid)
 
+    def _required_changed(self) -> None:
+        self.needs_labels.append(self.firewall.labels.required)
+
     def _follow(self, domain: Domain, confirmed: Confirmed) -> None:
         self.events.starts.follow(domain, confirmed)
 
-    def _host(self) -> Host:
+    def _host(self, filter: Filter = NO_FILTER) -> Host:  # noqa: A002
         @contextmanager
         def holder(domain: Domain) -> Iterator[Any]:
             if self.fleet.domain(domain.uuid).power not in {Power.RUNNING, Power.PAUSED}:
@@ -268,6 +296,7 @@ class Lab:
             policy=PolicyKeeper(self.places.policy, lambda: now().date()),
             taps=self.taps,
             report=self.reports.append,
+            filter=filter,
         )
 
     # The administrator
@@ -312,16 +341,34 @@ class Lab:
         if answer["action"] == "refuse":
             self._tell(domain, "release", "", sub="end")
             raise OperationError(f"{domain.name} may not start: {answer['reason']}")
-        action = Action(answer["action"])
-        closed = action is Action.QUARANTINE or answer["hold"]
+        action, label = Action(answer["action"]), answer["label"]
+        closed = answer["hold"] or (action is Action.QUARANTINE and not label)
         self.taps.plug(TAP, BRIDGE)
         held = (self.taps.hold(TAP),) if closed else ()
-        note = RunNote(UUID, NAME, eid, action, answer["hold"], closed, answer["reason"], held)
+        note = RunNote(UUID, NAME, eid, action, answer["hold"], closed, answer["reason"], held, label=label)
         hookfiles.write_note(self.places.state, note)
-        self._tell(domain, "start", eid)
+        if closed or not label:
+            self._tell(domain, "start", eid)
+        elif not self._is_labelled(domain, note):
+            self._tell(domain, "start", eid, alone=True)
+        self.on_run()
         if way == "from-snapshot":
             self.disks[CURRENT] = self.disks[SNAPSHOT]
         self._tell(domain, "started", eid)
+
+    def _is_labelled(self, domain: Domain, note: RunNote) -> bool:
+        """Have the tap labelled; where nobody says that it is, hold it and return False."""
+        name = self._keep(self._event(domain, "start", "begin", note.eid))
+        line = self._call(name)
+        if line and not json.loads(line)["hold"]:
+            return True
+        held = replace(note, hold=True, closed=True, taps=(self.taps.hold(TAP),), reason="no labels yet")
+        hookfiles.write_note(self.places.state, held)
+        (self.places.spool / name).unlink(missing_ok=True)
+        return False
+
+    def on_run(self) -> None:
+        """Be called when QEMU begins to run; a test looks at what is so then."""
 
     def _hooks_of_a_stop(self) -> None:
         self.taps.bridges.pop(TAP, None)
@@ -340,10 +387,13 @@ class Lab:
         alone = replace(event, alone=True, decided="refuse", reason="the agent is away")
         self._keep(alone)
         (self.places.spool / name).unlink(missing_ok=True)
-        return {"action": "refuse", "hold": False, "reason": "the agent is away"}
+        return {"action": "refuse", "hold": False, "reason": "the agent is away", "label": False}
 
-    def _tell(self, domain: Domain, operation: str, eid: str, *, sub: str = "begin") -> None:
-        self._call(self._keep(self._event(domain, operation, sub, eid)), wait=False)
+    def _tell(
+        self, domain: Domain, operation: str, eid: str, *, sub: str = "begin", alone: bool = False
+    ) -> None:
+        event = replace(self._event(domain, operation, sub, eid), alone=alone)
+        self._call(self._keep(event), wait=False)
 
     def _event(self, domain: Domain, operation: str, sub: str, eid: str) -> HookEvent:
         xml = _XML.format(name=domain.name, uuid=domain.uuid, path=self.image, tap=TAP)

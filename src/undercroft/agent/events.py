@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from undercroft.agent.filters import Filters
 from undercroft.agent.host import Host, now
 from undercroft.agent.scans import Scans, Wish
 from undercroft.agent.starts import Starts
@@ -50,6 +51,7 @@ class Events:
         judge: takes keys of subjects that are to be judged anew.
         heard: takes "connected" or "lost", and the reason of a loss.
         behind: tells whether the hook's events of a machine are not on record yet, which come first.
+        filters: the firewall, which follows what happens to machines.
     """
 
     def __init__(
@@ -59,15 +61,17 @@ class Events:
         judge: Callable[[Sequence[str]], None],
         heard: Callable[[str, str], None],
         behind: Callable[[str], bool],
+        filters: Filters,
     ) -> None:
         self._host = host
         self._scans = scans
         self._judge = judge
         self._heard = heard
         self._behind = behind
+        self._filters = filters
         self._arrived: asyncio.Queue[MachineEvent] = asyncio.Queue(MAX_ARRIVED)
         self.starts = Starts(host, scans, judge, self._domain, self._missed)
-        self._surveys = Surveys(host, scans, self.starts.confirm, self._after_hooks)
+        self._surveys = Surveys(host, scans, self.starts.confirm, self._after_hooks, filters.changed)
         self.connected = False
 
     async def run(self) -> None:
@@ -96,6 +100,7 @@ class Events:
                 self._heard("connected", "")
                 self._surveys.soon(missed=True)
             else:
+                self._filters.heard(event)
                 await self._arrived.put(event)
 
     async def _take_for_ever(self) -> None:
@@ -123,6 +128,7 @@ class Events:
                 self._host.problem("libvirt's events could not be recorded; a survey makes up for it", error)
                 self._surveys.soon(missed=True)
                 return
+        self._filters.taken(event.uuid for event in events)
         self._judge([key for one in taken for key in _keys(self._host.name, one.domain)])
         for one in taken:
             self._after(one)

@@ -2,6 +2,9 @@
 
 `prepare begin` is decided and answered; everything else is put on record. What a hook decided while the agent
 was away is recorded as it was, and the machine is looked at as soon as libvirt can be asked.
+
+Where a filter is in force, `start begin` is answered too: its taps have their labels in the kernel then, or
+are to be held. A machine whose `release end` was handled has none any more.
 """
 
 import asyncio
@@ -9,9 +12,12 @@ import hashlib
 from collections.abc import Callable
 
 from undercroft.agent.admissionserver import Answer
+from undercroft.agent.filters import Filters
 from undercroft.agent.host import Host
 from undercroft.errors import InputError, UndercroftError
+from undercroft.model.domain import Domain
 from undercroft.model.execution import HookEvent
+from undercroft.model.fleet import Hold
 from undercroft.model.schema import Json
 from undercroft.model.verdict import Action, Decision
 from undercroft.ports.records import Record
@@ -31,6 +37,7 @@ class HookHandler:
         ended: takes the UUID of a machine that has stopped: its disks are to be read.
         unseen: takes the UUID of a machine that a hook let start by itself.
         held: takes the UUID of a machine whose network a hook has closed.
+        filters: the firewall.
     """
 
     def __init__(
@@ -39,11 +46,13 @@ class HookHandler:
         ended: Callable[[str], None],
         unseen: Callable[[str], None],
         held: Callable[[str], None],
+        filters: Filters,
     ) -> None:
         self._host = host
         self._ended = ended
         self._unseen = unseen
         self._held = held
+        self._filters = filters
         self._background: set[asyncio.Task[None]] = set()
 
     async def __call__(self, event: HookEvent) -> Answer | None:
@@ -51,8 +60,8 @@ class HookHandler:
         if (event.operation, event.sub) == ("prepare", "begin") and not event.alone:
             decision = await self._host.answer(decide, self._host.means, event)
             self._later(decision)
-            return Answer(decision.action, decision.hold, decision.reason)
-        await self._host.answer(self._record, event)
+            return Answer(decision.action, decision.hold, decision.reason, self._needs_label(decision))
+        answer = await self._host.answer(self._record, event)
         if event.alone and event.operation == "prepare" and event.decided != Action.REFUSE:
             self._unseen(event.uuid)
         match event.operation, event.sub:
@@ -60,7 +69,12 @@ class HookHandler:
                 self._held(event.uuid)
             case "release", "end":
                 self._ended(event.uuid)
-        return None
+        return answer
+
+    def _needs_label(self, decision: Decision) -> bool:
+        """Tell whether taps need labels before QEMU runs; of a quarantine: whether labels are enough."""
+        filter_ = self._host.means.filter
+        return filter_.quarantines if decision.action is Action.QUARANTINE else filter_.required
 
     def _later(self, decision: Decision) -> None:
         """Keep the decision for when the agent is away, after the hook has its answer."""
@@ -75,18 +89,40 @@ class HookHandler:
         except UndercroftError as error:
             self._host.problem(f"{decision.name}: its decision is not kept for when the agent is away", error)
 
-    def _record(self, event: HookEvent) -> None:
-        host = self._host
-        with host.records.transaction() as record:
+    def _record(self, event: HookEvent) -> Answer | None:
+        """Put an event on record; return what a `start` is answered, None for any other."""
+        host, answer = self._host, None
+        if (event.operation, event.sub) == ("migrate", "begin"):
+            self._filters.arrives(event.uuid)
+        with host.means.filter.changing(host.records, event.uuid) as record:
             if event.alone and event.decided:
                 _decided_alone(record, event)
                 _put_machine(host, record, event)
             history.hook_event(record, event, host.name)
             match event.operation, event.sub:
                 case "start", "begin":
-                    held_by_hook(host.means, record, event)
+                    hold = held_by_hook(host.means, record, event)
+                    if host.means.filter.required and not event.alone:
+                        answer = _labelled(host, record, event, hold)
                 case "release", "end":
                     let_go(record, event.uuid, event.eid, moment(event.at_ns))
+        if (event.operation, event.sub) == ("release", "end"):
+            self._filters.gone(event.uuid, migrated=event.extra == "migrated")
+        return answer
+
+
+def _labelled(host: Host, record: Record, event: HookEvent, hold: Hold | None) -> Answer:
+    """Give the taps of a machine that is about to run their labels; where that fails they are to be held."""
+    if hold is not None and not hold.by_filter:
+        return Answer(Action.ALLOW, True, "its taps are held")
+    domain = _put_machine(host, record, event)
+    taps = [item.tap for item in domain.interfaces if item.holdable] if domain else []
+    try:
+        host.means.filter.label(record, event.uuid, taps)
+    except UndercroftError as error:
+        host.problem(f"{event.name}: its taps stay closed", error)
+        return Answer(Action.ALLOW, True, str(error))
+    return Answer(Action.ALLOW, False, "its taps have their labels")
 
 
 def _decided_alone(record: Record, event: HookEvent) -> None:
@@ -111,12 +147,13 @@ def _late(before: Decision, event: HookEvent) -> str:
     )
 
 
-def _put_machine(host: Host, record: Record, event: HookEvent) -> None:
+def _put_machine(host: Host, record: Record, event: HookEvent) -> Domain | None:
     """Put a machine that no survey may ever see on record; the event counts whatever its XML is."""
     known = host.domain(event.uuid)
     try:
         domain = hooked_domain(event, known, host.view().volumes)
     except InputError as error:
         host.problem(f"{event.name}: what the hook was told of it", error)
-        return
+        return None
     put_announced(record, host.name, domain, moment(event.at_ns))
+    return domain

@@ -7,7 +7,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from undercroft.agent.host import now
 from undercroft.errors import InputError, OperationError
 from undercroft.model.audit import AuditEntry
+from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.model.verdict import Verdict
 from undercroft.ports.records import Record, Records
 from undercroft.steady.metrics import Course, FleetMetrics, fleet_metrics
@@ -130,6 +131,7 @@ class FleetCollector(Collector):
                 numbers = fleet_metrics(self._courses(record), self._clock())
                 held = sum(not hold.pending for hold in record.holds())
                 live = len(record.live_executions())
+                applied, states = record.applied_policy(), record.filter_states()
         except OperationError:
             yield _gauge("undercroft_record_readable", text, 0)
             return
@@ -137,6 +139,8 @@ class FleetCollector(Collector):
         yield from _families(numbers)
         yield _gauge("undercroft_quarantined_machines", "Machines whose network is closed.", held)
         yield _gauge("undercroft_live_executions", "Executions that live.", live)
+        if applied is not None:
+            yield from _firewall(applied, states, self._clock())
 
     def _courses(self, record: Record) -> list[Course]:
         while entries := record.log_entries(self._read_to, _PAGE):
@@ -178,6 +182,27 @@ def _families(numbers: FleetMetrics) -> Iterator[Metric]:
     yield _histogram("undercroft_time_to_steady_seconds", first, numbers.until_first_steady_s)
     again = "Time from a drift to the next steady verdict."
     yield _histogram("undercroft_time_to_steady_again_seconds", again, numbers.until_steady_again_s)
+
+
+def _firewall(applied: AppliedPolicy, states: Sequence[FilterState], at: datetime) -> Iterator[Metric]:
+    """Yield what hosts say of their firewalls; a proof's age only where there is a proof."""
+    text = "Number of the firewall policy that was applied last."
+    yield _gauge("undercroft_firewall_applied_number", text, applied.number)
+    numbers = _by_host("policy_number", "Number of the policy that the host's kernel holds.")
+    machines = _by_host("machines", "Machines with a port in the host's filter.")
+    problems = _by_host("problem", "1 where the host says that something is not as it should be.")
+    ages = _by_host("proof_age_seconds", "Time since the host's kernel was last proven to hold the policy.")
+    for state in states:
+        numbers.add_metric((state.host,), state.number)
+        machines.add_metric((state.host,), state.machines)
+        problems.add_metric((state.host,), bool(state.problem))
+        if state.proven_at is not None:
+            ages.add_metric((state.host,), max((at - state.proven_at).total_seconds(), 0.0))
+    yield from (numbers, machines, problems, ages)
+
+
+def _by_host(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"undercroft_firewall_{name}", text, labels=("host",))
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -16,12 +16,14 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass
 from pathlib import Path
 
-from undercroft.adapters import hookfiles, netlink
+from undercroft.adapters import hookfiles, hostnetwork, netlink
 from undercroft.adapters.libvirt import LibvirtHypervisor
 from undercroft.adapters.libvirt.fleet import LibvirtFleet
 from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY
+from undercroft.adapters.nftables import Nftables
 from undercroft.agent.admissionserver import AdmissionServer
 from undercroft.agent.events import Events
+from undercroft.agent.filters import Filters, Firewall
 from undercroft.agent.hooks import HookHandler
 from undercroft.agent.host import Host, now
 from undercroft.agent.links import Links
@@ -89,21 +91,25 @@ async def serve(options: Options, report: Callable[[str], None]) -> None:
         StateError: another agent runs here; the record is of a newer version.
         DeniedError, OperationError: folders, record, sandbox or socket can't be had.
     """
-    with _host(options, report) as host:
-        await Agent(options, host).run()
+    with _host(options, report) as (host, firewall):
+        await Agent(options, host, firewall).run()
 
 
 class Agent:
     """All parts, wired together."""
 
-    def __init__(self, options: Options, host: Host) -> None:
+    def __init__(self, options: Options, host: Host, firewall: Firewall) -> None:
         self._options = options
         self._host = host
+        self._filters = Filters(host, firewall, self._policy_changed)
         self._manager = ServiceManager(os.environ)
         self._rounds = Rounds(host, lambda: not self._scans.idle, self._policy_changed, self._tick)
         self._scans = Scans(host, self._rounds.judge, self._follow)
-        self._events = Events(host, self._scans, self._rounds.judge, self._heard, self._hooks_behind)
-        handler = HookHandler(host, self._ended, self._events.starts.look_at, self._events.starts.held)
+        self._events = Events(
+            host, self._scans, self._rounds.judge, self._heard, self._hooks_behind, self._filters
+        )
+        starts = self._events.starts
+        handler = HookHandler(host, self._ended, starts.look_at, starts.held, self._filters)
         places = options.places
         self._server = AdmissionServer(places.state, places.admission_socket, handler, host.report)
         self._stop = asyncio.Event()
@@ -122,6 +128,7 @@ class Agent:
                 self._events.run,
                 self._scans.run,
                 self._rounds.run,
+                self._filters.run,
                 Links(self._host).run,
                 Orders(self._host, self._ended, self._events.survey_soon).run,
                 self._sign_for_ever,
@@ -142,9 +149,10 @@ class Agent:
 
     def _begin(self) -> None:
         options, host = self._options, self._host
+        host.recall()
+        self._filters.begin()
         if options.hooks is not None:
             self._install_hook(options.hooks)
-        host.recall()
         self._log({"agent": "started", "version": VERSION, "policy": host.policy.policy.digest})
 
     def _end(self) -> None:
@@ -156,7 +164,8 @@ class Agent:
 
     def _install_hook(self, hooks: Path) -> None:
         host = self._host
-        installed = hookfiles.install_hook(hooks, hook_settings(host.places, host.policy.policy))
+        label = host.means.filter.required
+        installed = hookfiles.install_hook(hooks, hook_settings(host.places, host.policy.policy, label=label))
         if installed.needs_reload:
             try:
                 hookfiles.reload_daemon()
@@ -168,7 +177,7 @@ class Agent:
             try:
                 self._install_hook(self._options.hooks)
             except UndercroftError as error:
-                self._host.problem("the hook was not told of the new policy", error)
+                self._host.problem("the hook was not told of what has changed", error)
 
     def _heard(self, what: str, reason: str) -> None:
         if what == "lost":
@@ -246,18 +255,19 @@ def _first(failed: BaseExceptionGroup[UndercroftError]) -> UndercroftError:
     return found
 
 
-def hook_settings(places: Places, policy: Policy) -> hookfiles.HookSettings:
-    """Return what the hook has to know of a policy."""
+def hook_settings(places: Places, policy: Policy, *, label: bool = False) -> hookfiles.HookSettings:
+    """Return what the hook has to know of a policy, and whether a firewall's labels are needed."""
     return hookfiles.HookSettings(
         state=str(places.state),
         socket=str(places.admission_socket),
         away=policy.agent_away.default,
         break_glass=policy.break_glass,
+        label=label,
     )
 
 
 @contextmanager
-def _host(options: Options, report: Callable[[str], None]) -> Iterator[Host]:
+def _host(options: Options, report: Callable[[str], None]) -> Iterator[tuple[Host, Firewall]]:
     """Give the host with everything opened; closed in the reverse order."""
     places = options.places
     with ExitStack() as stack:
@@ -275,9 +285,12 @@ def _host(options: Options, report: Callable[[str], None]) -> Iterator[Host]:
             from undercroft.agent import metrics  # noqa: PLC0415 - only where asked for
 
             stack.callback(metrics.serve(records, options.metrics))
+        name = socket.gethostname()
+        packet_filter = stack.enter_context(closing(Nftables()))
+        firewall = Firewall.of(packet_filter, records, name, places.state, hostnetwork.host_addresses)
         host = Host(
             places,
-            socket.gethostname(),
+            name,
             records=records,
             fleet=fleet,
             holder=_holder(options),
@@ -286,9 +299,10 @@ def _host(options: Options, report: Callable[[str], None]) -> Iterator[Host]:
             policy=policy,
             taps=netlink,
             report=report,
+            filter=firewall.labels,
         )
         stack.callback(host.close)
-        yield host
+        yield host, firewall
 
 
 def _holder(options: Options) -> Callable[[Domain], AbstractContextManager[PointInTime]]:

@@ -40,6 +40,7 @@ class Surveys:
         confirm: takes a machine whose start nobody has confirmed, and its execution.
         after_hooks: waits for what the hook told of machines before: a survey would find them running, and
             begin executions that the hook has announced.
+        surveyed: called when a survey is on record.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class Surveys:
         scans: Scans,
         confirm: Callable[[Domain, Execution], None],
         after_hooks: Callable[[Iterable[str]], Awaitable[None]],
+        surveyed: Callable[[], None],
     ) -> None:
         self._host = host
         self._scans = scans
         self._confirm = confirm
         self._after_hooks = after_hooks
+        self._surveyed = surveyed
         self._wanted = asyncio.Event()
         self._missed = True
         self._early = False
@@ -81,6 +84,7 @@ class Surveys:
         survey = await self._host.ask(self._host.fleet.survey)
         await self._after_hooks([domain.uuid for domain in survey.domains])
         open_starts = await self._host.work(self._put, survey, mark, missed=missed)
+        self._surveyed()
         if missed:
             self._missed = self._early  # those whose event may yet come are looked at once more
         if self._missed:

@@ -1,0 +1,387 @@
+"""The firewall of this host: the applied policy and the record's machines, in the kernel, and proven to be.
+
+Guarantees:
+- what machines may is what the policy says that was applied last, as far as this kernel can; a policy that it
+  cannot leaves the one before in force, and is told in this host's `FilterState`;
+- a machine's change on record is in the kernel at once where this host made it, else within seconds;
+- who changes the table beside Undercroft is found by the kernel's word on every change: an alarm says with
+  which packet it differs, and the policy whether it is put right;
+- before a policy goes that kept machines in quarantine, these are held off their bridges.
+
+Without an applied policy nothing is asked of the kernel, and nothing is changed in it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from undercroft.agent.host import Host, now
+from undercroft.agent.moves import Moves
+from undercroft.assurance.firewall.certificate import Certificate, Counterexample
+from undercroft.errors import NotFoundError, OperationError, StateError, UndercroftError
+from undercroft.firewall.policy import Address, Drift
+from undercroft.model.filter import FilterState
+from undercroft.model.fleet import Hold
+from undercroft.model.schema import Json
+from undercroft.ports.fleet import Happening, MachineEvent
+from undercroft.ports.packetfilter import GenerationChange, PacketFilter
+from undercroft.ports.records import Record, Records
+from undercroft.usecases.firewall.enforcing import Enforcer
+from undercroft.usecases.fleet.starts.labels import Followed, Labels
+from undercroft.usecases.fleet.starts.network import close, is_of_host
+
+MEMORY_NAME = "firewall.json"
+POLL_S = 1.0
+"""How often the record is asked whether anything has changed, by two numbers."""
+GATHER_S = 0.2
+"""How long changes are gathered before all machines are looked at; at least as long as the last look took."""
+ANEW_EVERY_S = 30.0
+"""How often all machines are looked at without a known reason: other hosts' metadata, own addresses."""
+PROVE_AFTER_S = 0.5
+PROVE_EVERY_S = 300.0
+STATE_EVERY_S = 10.0
+"""How often, at most, a state goes on record that differs from the last by the age of its proof only."""
+ALARM_EVERY_S = 10.0
+"""How often, at most, the same kind of alarm goes into the log: whoever changes tables may do so for ever."""
+AGAIN_S = 2.0
+MAX_TOLD_CHARS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Firewall:
+    """What one host filters with: the kernel's filter, what holds it to a policy, and machines' labels."""
+
+    packet_filter: PacketFilter
+    enforcer: Enforcer
+    labels: Labels
+
+    @classmethod
+    def of(
+        cls,
+        packet_filter: PacketFilter,
+        records: Records,
+        host: str,
+        state: Path,
+        host_addresses: Callable[[], tuple[Address, ...]],
+    ) -> "Firewall":
+        """Return that of a host; nothing is asked of the kernel yet.
+
+        Args:
+            packet_filter: of the network namespace in which machines' taps are.
+            records: the record.
+            host: this host's name.
+            state: the agent's folder, in which the numbers of classes are kept.
+            host_addresses: gives the host's own addresses.
+        """
+        enforcer = Enforcer(packet_filter, state / MEMORY_NAME, now)
+        return cls(packet_filter, enforcer, Labels(enforcer, records, host, host_addresses))
+
+
+class Filters:
+    """Follows the firewall.
+
+    Args:
+        host: the host.
+        firewall: what it filters with.
+        required: called when it changes whether taps need labels: the hook has to know.
+    """
+
+    def __init__(self, host: Host, firewall: Firewall, required: Callable[[], None]) -> None:
+        self._host = host
+        self._labels = firewall.labels
+        self._enforcer = firewall.enforcer
+        self._packet_filter = firewall.packet_filter
+        self._told_required = required
+        self._was_required = False
+        self._changed = asyncio.Event()
+        self._in_force = asyncio.Event()
+        self._to_prove = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._followed: Followed | None = None
+        self._failure = ""
+        self._drift = ""
+        self._proven_at: datetime | None = None
+        self._written: FilterState | None = None
+        self._written_at = 0.0
+        self._alarmed_at: dict[str, float] = {}
+        self._mark: tuple[int, int] | None = None
+        self._took_s = 0.0
+        self._moves = Moves(host, firewall.labels, firewall.enforcer)
+        self._background: set[asyncio.Task[None]] = set()
+        self._labels.stale = self._stale
+
+    def begin(self) -> None:
+        """Put the applied policy into force before anybody starts a machine. What fails is a problem."""
+        try:
+            self._labels.recall()
+        except UndercroftError as error:
+            self._host.problem("the firewall's state cannot be read", error)
+        self._follow()
+
+    def changed(self) -> None:
+        """Look at all machines soon: this host has changed something. From any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    # What happens to single machines
+
+    def heard(self, event: MachineEvent) -> None:
+        """Take libvirt's event as it arrives: flows go with a machine that migrates."""
+        if event.detail != "migrated" or not self._labels.required:
+            return
+        if event.happening is Happening.SUSPENDED:
+            self._begin(self._host.work(self._moves.left, event.uuid))
+        elif event.happening is Happening.RESUMED:
+            self._begin(self._moves.arrived(event.uuid))
+
+    def taken(self, machines: Iterable[str]) -> None:
+        """Take note that the record has something new of these machines: interfaces, names, executions."""
+        if self._labels.required:
+            self._begin(self._refresh(tuple(dict.fromkeys(machines))))
+
+    def arrives(self, machine: str) -> None:
+        """Take note that a machine is about to be migrated to this host."""
+        self._labels.arrive(machine)
+
+    def gone(self, machine: str, *, migrated: bool) -> None:
+        """Take a machine's labels from its ports, which may be another's at once; from any thread."""
+        if self._labels.required:
+            if migrated:
+                self._moves.left(machine)
+            self._labels.dismiss(machine)
+
+    async def _refresh(self, machines: tuple[str, ...]) -> None:
+        for machine in machines:
+            await self._host.work(self._labels.refresh, machine)
+        self._changed.set()
+
+    def _begin(self, what: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(what)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        self._loop = asyncio.get_running_loop()
+        if self._labels.required:
+            self._in_force.set()
+            self._to_prove.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_for_ever())
+            group.create_task(self._watch_for_ever())
+            group.create_task(self._prove_for_ever())
+
+    # Policy and machines
+
+    async def _follow_for_ever(self) -> None:
+        loop = asyncio.get_running_loop()
+        anew_at = loop.time() + (AGAIN_S if self._failure else ANEW_EVERY_S)
+        while True:
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            try:
+                mark = await self._host.work(self._read_mark)
+                due = loop.time() >= anew_at and (self._labels.required or bool(self._failure))
+                if not (self._changed.is_set() or mark != self._mark or due):
+                    continue
+                await asyncio.sleep(max(GATHER_S, self._took_s))
+                self._changed.clear()
+                await self._host.work(self._follow)
+                self._mark = mark
+                anew_at = loop.time() + (AGAIN_S if self._failure else ANEW_EVERY_S)
+            except UndercroftError as error:
+                self._host.problem("the firewall cannot follow the record for a moment", error)
+                await asyncio.sleep(AGAIN_S)
+            if self._labels.required:
+                self._in_force.set()
+                self._to_prove.set()
+
+    def _read_mark(self) -> tuple[int, int]:
+        """Return what differs once a policy was applied, or a hold, verdict or execution is another."""
+        with self._host.records.reading() as record:
+            applied = record.applied_policy()
+            number = applied.number if applied else 0
+            return number, record.log_head()[1] if number else 0
+
+    def _follow(self) -> None:
+        """Bring the kernel to the record, and say on record what came of it."""
+        began = time.monotonic()
+        try:
+            if self._is_left_alone():
+                return
+            if self._labels.prepare_change():
+                self._hold_without_filter()
+            self._followed = self._labels.follow()
+            self._failure = ""
+        except UndercroftError as error:
+            if str(error) != self._failure:
+                self._host.problem("the firewall's policy is not in force as it should be", error)
+            self._failure = str(error)
+        if self._labels.required is not self._was_required:
+            self._was_required = self._labels.required
+            self._told_required()
+        self._took_s = time.monotonic() - began
+        self._put_state()
+
+    def _is_left_alone(self) -> bool:
+        """Tell whether somebody else's change stands, which the policy wants reported only."""
+        policy, followed = self._enforcer.policy, self._followed
+        if not self._drift or policy is None or followed is None or policy.drift is Drift.REPAIR:
+            return False
+        return followed.applied is not None and self._read_mark()[0] == followed.applied.number
+
+    def _hold_without_filter(self) -> None:
+        """Hold what the filter keeps in quarantine off its bridge: the next policy does not.
+
+        Raises OperationError where that fails; the policy stays then.
+        """
+        host = self._host
+        with host.records.transaction() as record:  # after all that knew of no change
+            holds = [one for one in record.holds() if one.by_filter and is_of_host(record, one, host.name)]
+        for hold in holds:
+            with host.records.transaction() as record:
+                if hold in record.holds():
+                    self._hold_taps(record, hold)
+
+    def _hold_taps(self, record: Record, hold: Hold) -> None:
+        host = self._host
+        found = (one for one in record.find_machines(hold.machine) if one.host == host.name)
+        machine = next(found, None)
+        interfaces = machine.domain.interfaces if machine else ()
+        closed, failures = close(record, host.taps, hold, interfaces, host.places.state)
+        held = {tap.tap for tap in closed.taps}
+        for tap in (one.tap for one in interfaces if one.holdable and one.tap):
+            if tap not in held and _is_there(host, tap):
+                why = "; ".join(failures)
+                raise OperationError(f"machine {hold.machine} cannot be held without the filter: {why}")
+
+    # Changes of others
+
+    async def _watch_for_ever(self) -> None:
+        await self._in_force.wait()
+        while True:
+            try:
+                async for change in self._packet_filter.watch():
+                    await self._take(change)
+            except UndercroftError as error:
+                self._host.problem("changes of the firewall's tables are not seen for a moment", error)
+            await asyncio.sleep(AGAIN_S)
+
+    async def _take(self, change: GenerationChange) -> None:
+        try:
+            answer = await self._host.work(self._enforcer.drifted, change.generation)
+        except UndercroftError as error:
+            # What cannot be read is no policy that is in force.
+            answer = Counterexample("what the table says", str(error))
+        if answer is None:
+            return
+        if isinstance(answer, Certificate):
+            self._proven(answer)
+            return
+        self._drift = _words(answer, change)
+        await self._host.work(self._alarm, "filter", self._drift)
+        policy = self._enforcer.policy
+        if policy is None or policy.drift is Drift.REPAIR:
+            self._drift = ""
+            await self._host.work(self._follow)
+            self._to_prove.set()
+        else:
+            await self._host.work(self._put_state)
+
+    def _alarm(self, kind: str, reason: str) -> None:
+        """Tell of a difference, in the log and the journal; the same kind not more often than it may."""
+        last = self._alarmed_at.get(kind)
+        if last is not None and time.monotonic() - last < ALARM_EVERY_S:
+            return
+        self._alarmed_at[kind] = time.monotonic()
+        body: dict[str, Json] = {"alarm": kind, "executions": [], "reason": reason}
+        with self._host.records.transaction() as record:
+            record.log("alarm", self._host.name, body, now())
+        self._host.report(f"alarm: {reason}")
+
+    # Proof
+
+    async def _prove_for_ever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(PROVE_EVERY_S):
+                    await self._to_prove.wait()
+            except TimeoutError:
+                pass
+            if not self._labels.required:
+                self._to_prove.clear()
+                continue
+            await asyncio.sleep(PROVE_AFTER_S)
+            self._to_prove.clear()
+            try:
+                answer = await self._host.work(self._enforcer.prove)
+            except (StateError, NotFoundError):
+                continue  # nothing is in force, or what was has just gone: `follow` and the watch see to it
+            except UndercroftError as error:
+                self._host.problem("the firewall is not proven for a moment", error)
+                continue
+            if isinstance(answer, Certificate):
+                self._proven(answer)
+            else:
+                self._drift = _text(answer)
+                await self._host.work(self._alarm, "proof", f"the firewall is not proven: {self._drift}")
+            await self._host.work(self._put_state)
+
+    def _proven(self, certificate: Certificate) -> None:
+        self._proven_at, self._drift = certificate.proven_at, ""
+
+    # What is on record of it
+
+    def _put_state(self) -> None:
+        """Put this host's state on record where it is news."""
+        if (self._followed is None or self._followed.applied is None) and not self._failure:
+            return
+        problem = "; ".join(filter(None, (self._failure, self._drift)))
+        state = self._labels.state(self._followed, self._proven_at, problem, now())
+        if self._written is not None and self._is_old(self._written, state):
+            return
+        try:
+            with self._host.records.transaction() as record:
+                record.put_filter_state(state)
+        except UndercroftError as error:
+            self._host.problem("the firewall's state is not on record; it is tried again", error)
+            return
+        self._written, self._written_at = state, time.monotonic()
+
+    def _is_old(self, written: FilterState, state: FilterState) -> bool:
+        same = replace(
+            written, at=state.at, generation=state.generation, proven_at=state.proven_at
+        ) == state and (written.proven_at is None) == (state.proven_at is None)
+        return same and time.monotonic() - self._written_at < STATE_EVERY_S
+
+    def _stale(self, reason: str) -> None:
+        self._host.report(f"the firewall is behind the record: {reason}")
+        self.changed()
+
+
+def _words(answer: Counterexample, change: GenerationChange) -> str:
+    """Return what has become of the table, and who did it, as far as the kernel knows."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in change.process_name)
+    who = f"process {change.process_id} ({name})" if change.process_id else "somebody"
+    return f"{who} has changed the firewall's table in the kernel: {_text(answer)}"[:MAX_TOLD_CHARS]
+
+
+def _text(answer: Counterexample) -> str:
+    """Return what differs, in lines; names in foreign tables are anybody's."""
+    lines = answer.text().strip().splitlines()
+    text = "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
+    return text[:MAX_TOLD_CHARS]
+
+
+def _is_there(host: Host, tap: str) -> bool:
+    try:
+        host.taps.is_held(tap)
+    except NotFoundError:
+        return False
+    return True

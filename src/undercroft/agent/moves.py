@@ -1,0 +1,81 @@
+"""Open flows of machines that migrate: the host that they leave puts them on record, the next takes them.
+
+The source tells them when the machine stands still there, before it goes on elsewhere, and once more at its
+end. The destination adds them when libvirt says that the machine runs here, and what comes later as well.
+"""
+
+import asyncio
+import time
+from datetime import timedelta
+
+from undercroft.agent.host import Host, now
+from undercroft.errors import UndercroftError
+from undercroft.model.filter import MovedFlows
+from undercroft.usecases.firewall.enforcing import Enforcer
+from undercroft.usecases.fleet.starts.labels import Labels
+
+ADOPT_S = 10.0
+"""For how long flows are looked for after a machine has come."""
+LOOK_EVERY_S = 0.2
+FRESH = timedelta(minutes=2)
+"""Flows that are older, by the other host's clock, are of an earlier migration."""
+
+
+class Moves:
+    """Moves flows.
+
+    Args:
+        host: the host.
+        labels: its ports.
+        enforcer: of the kernel.
+    """
+
+    def __init__(self, host: Host, labels: Labels, enforcer: Enforcer) -> None:
+        self._host = host
+        self._labels = labels
+        self._enforcer = enforcer
+
+    def left(self, machine: str) -> None:
+        """Put the flows of a machine that leaves on record; what fails is told, its flows then begin anew."""
+        elements: dict[str, dict[bytes, None]] = {}
+        try:
+            for port in self._labels.ports(machine):
+                for name, keys in self._enforcer.flows_of(port).items():
+                    elements.setdefault(name, {}).update(dict.fromkeys(keys))
+            if not elements:
+                return
+            flows = MovedFlows(
+                machine, self._host.name, now(), {name: tuple(keys) for name, keys in elements.items()}
+            )
+            with self._host.records.transaction() as record:
+                record.put_moved_flows(flows)
+        except UndercroftError as error:
+            self._host.problem(f"machine {machine}: its open flows do not go with it", error)
+
+    async def arrived(self, machine: str) -> None:
+        """Let a machine speak from here alone, and take its flows over."""
+        try:
+            await self._host.work(self._labels.arrived, machine)
+            ends, last = time.monotonic() + ADOPT_S, None
+            while time.monotonic() < ends:
+                found = await self._host.work(self._flows, machine)
+                if found is not None and found != last:
+                    await self._host.work(self._enforcer.adopt, found.elements, machine)
+                    last = found
+                await asyncio.sleep(LOOK_EVERY_S)
+            if last is not None:
+                await self._host.work(self._drop, last)
+        except UndercroftError as error:
+            self._host.problem(f"machine {machine}: its open flows did not come with it", error)
+
+    def _flows(self, machine: str) -> MovedFlows | None:
+        with self._host.records.reading() as record:
+            flows = record.moved_flows(machine)
+        if flows is None or flows.host == self._host.name or abs(now() - flows.at) > FRESH:
+            return None
+        return flows
+
+    def _drop(self, flows: MovedFlows) -> None:
+        with self._host.records.transaction() as record:
+            if record.moved_flows(flows.machine) == flows:
+                record.drop_moved_flows(flows.machine)

@@ -1,0 +1,309 @@
+"""The filter's ports of one host's machines: they have the labels that the record says, before it says so.
+
+    labels = Labels(Enforcer(...), records, "host1", host_addresses)
+    labels.recall()                                   # once, before anybody starts a machine
+    labels.follow()                                   # applied policy and fleet, as they are on record now
+    with labels.changing(records, uuid) as record:    # what may change one machine's labels
+        record.put_hold(...)
+        labels.label(record, uuid, taps)              # in the kernel, before the record says so
+
+Policy and fleet are read from the record, never from what somebody hands in. What a transaction has told the
+kernel before its end counts for its machine until it has ended; a fleet that was read meanwhile changes
+nothing of that. Whoever holds the lock here reads the record at most, and never waits for a transaction: so
+that transactions may wait for it.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from undercroft.errors import OperationError, UndercroftError
+from undercroft.firewall.fleet import Elsewhere, Fleet, Port
+from undercroft.firewall.policy import Address, FirewallPolicy
+from undercroft.firewall.stored import from_text
+from undercroft.model.filter import AppliedPolicy, FilterState
+from undercroft.ports.records import Record, Records
+from undercroft.usecases.firewall.enforcing import Enforced, Enforcer
+from undercroft.usecases.firewall.machines import Gathered, gathered
+
+_PROBLEMS_TOLD = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Claim:
+    """What a transaction that has not ended has told the kernel of one machine."""
+
+    ports: tuple[Port, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What `follow` did.
+
+    Attributes:
+        applied: the policy that is in force here, None for none.
+        enforced: what the kernel was told, None where there was nothing to tell.
+        problems: what is wrong with machines or policy, one sentence each.
+    """
+
+    applied: AppliedPolicy | None
+    enforced: Enforced | None = None
+    problems: tuple[str, ...] = ()
+
+
+class Labels:
+    """`network.Filter` of one host. Every method may be called from any thread.
+
+    Args:
+        enforcer: of the kernel in whose network the machines' taps are.
+        records: the record.
+        host: this host's name.
+        host_addresses: gives its addresses.
+        stale: called where the kernel may be behind the record: `follow` is due.
+    """
+
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        records: Records,
+        host: str,
+        host_addresses: Callable[[], tuple[Address, ...]],
+        stale: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._enforcer = enforcer
+        self._records = records
+        self._host = host
+        self._host_addresses = host_addresses
+        self.stale = stale
+        self._lock = threading.RLock()
+        self._claims: dict[str, _Claim] = {}
+        self._arriving: set[str] = set()
+        self._applied: AppliedPolicy | None = None
+        self._required = False
+        self._may_quarantine = True
+
+    # What starts and quarantines need: `network.Filter`
+
+    @property
+    def required(self) -> bool:
+        """True where a policy is in force on this host, or was when its agent ended."""
+        return self._required
+
+    @property
+    def quarantines(self) -> bool:
+        """True where a policy is in force that has labels for quarantined machines, and will go on to."""
+        policy = self._enforcer.policy
+        return self._may_quarantine and policy is not None and bool(policy.quarantine_labels)
+
+    @contextmanager
+    def changing(self, records: Records, machine: str) -> Iterator[Record]:
+        """Begin a transaction that may change a machine's labels. See `network.Filter.changing`."""
+        mine: _Claim | None = None
+        try:
+            with records.transaction() as record:
+                try:
+                    yield record
+                finally:
+                    # Transactions come one after the other: what is claimed now is of this one.
+                    mine = self._claims.get(machine)
+        finally:
+            self._settle(machine, mine)
+
+    def label(self, record: Record, machine: str, taps: Sequence[str]) -> None:
+        """Give a machine's ports the labels that it has in this transaction, before it ends.
+
+        Raises OperationError: one of `taps` has none, or the kernel refuses; it may have the old ones then.
+        """
+        with self._lock:
+            policy = self._enforcer.policy
+            if policy is None:
+                if self._required:
+                    raise OperationError("the firewall's policy is not in force: undercroft doctor says why")
+                return
+            ports, problems = self._ports(record, policy, machine)
+            missing = sorted(set(taps) - {port.tap for port in ports})
+            if missing:
+                why = "; ".join(problems) or "not on record"
+                raise OperationError(f"{', '.join(missing)}: no labels: {why}")
+            self._claims[machine] = _Claim(ports)
+            try:
+                self._tell(machine, ports)
+            except UndercroftError as error:
+                del self._claims[machine]
+                raise OperationError(f"the filter does not take the labels: {error}") from error
+
+    def dismiss(self, machine: str) -> None:
+        """Take the labels of a machine that is gone from its ports; what fails is done by `follow`."""
+        with self._lock:
+            self._claims.pop(machine, None)
+            self._arriving.discard(machine)
+            if self._enforcer.policy is None:
+                return
+            try:
+                self._enforcer.dismiss(machine)
+            except UndercroftError as error:
+                self.stale(f"the labels of machine {machine}, which is gone: {error}")
+
+    def refresh(self, machine: str) -> None:
+        """Give a machine's ports the labels that are on record; what fails is done by `follow`."""
+        self._settle(machine, None)
+
+    # Migration
+
+    def arrive(self, machine: str) -> None:
+        """Take note that a machine is being migrated to this host: it still runs elsewhere."""
+        with self._lock:
+            self._arriving.add(machine)
+
+    def arrived(self, machine: str) -> bool:
+        """Take note that a machine runs here from now on; False where it was not arriving."""
+        with self._lock:
+            if machine not in self._arriving:
+                return False
+            self._arriving.discard(machine)
+        self._settle(machine, None)
+        return True
+
+    def ports(self, machine: str) -> tuple[Port, ...]:
+        """Return a machine's ports as the kernel has them."""
+        fleet = self._enforcer.fleet
+        return tuple(port for port in fleet.ports if port.machine == machine) if fleet else ()
+
+    # The whole
+
+    def recall(self) -> None:
+        """Begin, after a start of the agent: what a host has filtered, it will. Raises as `Enforcer`."""
+        with self._records.reading() as record:
+            state = next((one for one in record.filter_states() if one.host == self._host), None)
+            applied = record.applied_policy()
+        self._required = state is not None and bool(state.digest)
+        if self._required or (applied is not None and applied.body):
+            self._enforcer.recall()
+
+    def follow(self) -> Followed:
+        """Bring the kernel to the applied policy and the fleet, as they are on record now.
+
+        A policy that cannot be enforced leaves the one before in force, and is one of the problems.
+
+        Raises:
+            OperationError, StateError, DeniedError: record or kernel fail, or nothing can be enforced.
+        """
+        with self._records.reading() as record:
+            applied = record.applied_policy()
+        if applied is None:
+            return Followed(None)
+        if not applied.body:
+            return self._withdrawn(applied)
+        before = self._applied
+        try:
+            policy = from_text(applied.body)
+            return self._enforced(applied, policy)
+        except UndercroftError as error:
+            old = self._enforcer.policy
+            if old is None or before is None or before.number == applied.number:
+                raise
+            done = self._enforced(before, old)
+            problem = f"policy {applied.number} cannot be enforced, {before.number} stays in force: {error}"
+            return replace(done, problems=(problem, *done.problems))
+
+    def prepare_change(self) -> bool:
+        """Tell whether the applied policy will close no quarantined machine any more; none is from now on.
+
+        Whoever calls it then holds them off their bridges (`network.close`), before `follow`.
+        """
+        with self._records.reading() as record:
+            applied = record.applied_policy()
+        if applied is None or self._enforcer.policy is None:
+            return False
+        try:
+            self._may_quarantine = bool(applied.body and from_text(applied.body).quarantine_labels)
+        except UndercroftError:
+            return False  # it stays as it is
+        return not self._may_quarantine
+
+    def state(
+        self, followed: Followed | None, proven_at: datetime | None, problem: str, at: datetime
+    ) -> FilterState:
+        """Return what this host's kernel holds, for the record."""
+        applied, fleet = self._applied, self._enforcer.fleet
+        problems = [problem, *(followed.problems[:_PROBLEMS_TOLD] if followed else ())]
+        return FilterState(
+            host=self._host,
+            number=applied.number if applied else 0,
+            digest=applied.digest if applied else "",
+            generation=followed.enforced.generation if followed and followed.enforced else 0,
+            machines=len({port.machine for port in fleet.ports}) if fleet else 0,
+            proven_at=proven_at,
+            problem="; ".join(filter(None, problems)),
+            at=at,
+        ).bounded()
+
+    def _withdrawn(self, applied: AppliedPolicy) -> Followed:
+        with self._lock:
+            if self._required or self._enforcer.policy is not None:
+                self._enforcer.withdraw()
+            self._required, self._applied = False, applied
+            self._claims.clear()
+        return Followed(applied)
+
+    def _enforced(self, applied: AppliedPolicy, policy: FirewallPolicy) -> Followed:
+        with self._lock:
+            with self._records.reading() as record:
+                found = self._gathered(record, policy)
+            done = self._enforcer.enforce(policy, self._with_claims(found.fleet))
+            self._required, self._applied = True, applied
+            self._may_quarantine = True
+        return Followed(applied, done, found.problems)
+
+    def _with_claims(self, fleet: Fleet) -> Fleet:
+        """Return the fleet with what transactions that have not ended have told of theirs."""
+        if not self._claims:
+            return fleet
+        claimed = [port for claim in self._claims.values() for port in claim.ports]
+        taps, macs = {port.tap for port in claimed}, {port.mac for port in claimed}
+        others = [
+            port
+            for port in fleet.ports
+            if port.machine not in self._claims and port.tap not in taps and port.mac not in macs
+        ]
+        elsewhere: list[Elsewhere] = [one for one in fleet.elsewhere if one.machine not in self._claims]
+        return replace(fleet, ports=(*others, *claimed), elsewhere=tuple(elsewhere))
+
+    def _settle(self, machine: str, mine: _Claim | None) -> None:
+        """Give a machine's ports what the record says, after a transaction of its own has ended.
+
+        Where another one has told the kernel since, that one counts.
+        """
+        policy = self._enforcer.policy
+        if policy is None:
+            return
+        try:
+            with self._lock:
+                if mine is not None and self._claims.get(machine) is mine:
+                    del self._claims[machine]
+                if machine in self._claims:
+                    return
+                with self._records.reading() as record:
+                    ports, _ = self._ports(record, policy, machine)
+                if set(ports) != set(self.ports(machine)):
+                    self._tell(machine, ports)
+        except UndercroftError as error:
+            self.stale(f"the labels of machine {machine}: {error}")
+
+    def _tell(self, machine: str, ports: tuple[Port, ...]) -> None:
+        if ports:
+            self._enforcer.admit(ports)
+        else:
+            self._enforcer.dismiss(machine)
+
+    def _ports(
+        self, record: Record, policy: FirewallPolicy, machine: str
+    ) -> tuple[tuple[Port, ...], tuple[str, ...]]:
+        found = self._gathered(record, policy)
+        return tuple(port for port in found.fleet.ports if port.machine == machine), found.problems
+
+    def _gathered(self, record: Record, policy: FirewallPolicy) -> Gathered:
+        arriving = frozenset(self._arriving)
+        return gathered(record, policy, self._host, self._host_addresses(), arriving)

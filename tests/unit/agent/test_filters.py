@@ -1,0 +1,427 @@
+"""The firewall in the agent: what policies, starts, quarantines and others do to the kernel's table."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentlab import BRIDGE, HOST, NAME, QUICK, TAP, UUID, Lab
+from comebackdata import UNPATCHED
+from memoryfilter import MemoryFilter
+from memoryrecords import MemoryRecords
+
+from undercroft.agent.host import now
+from undercroft.errors import OperationError
+from undercroft.firewall.compiler import TABLE_NAME
+from undercroft.firewall.elements import device
+from undercroft.firewall.policy import (
+    Drift,
+    FirewallPolicy,
+    Flow,
+    LabelRule,
+    NamedAddresses,
+    Peer,
+    PeerKind,
+    Protocol,
+    Service,
+)
+from undercroft.firewall.stored import to_text
+from undercroft.model.domain import Interface
+from undercroft.model.filter import FilterState
+from undercroft.model.fleet import Hold
+from undercroft.model.report import CURRENT
+from undercroft.model.verdict import Verdict
+from undercroft.ports.fleet import Happening
+from undercroft.steady.policy import Match
+
+HTTPS = (Service(Protocol.TCP, 443, 443),)
+POLICY = FirewallPolicy(
+    labels=(
+        LabelRule("web", Match(names=("web*",))),
+        LabelRule("quarantine", Match(), (Verdict.QUARANTINED,)),
+    ),
+    flows=(
+        Flow(Peer(PeerKind.WORLD), Peer(PeerKind.LABEL, "web"), HTTPS),
+        Flow(
+            Peer(PeerKind.LABEL, "quarantine"),
+            Peer(PeerKind.NETWORK, networks=(ip_network("192.0.2.1/32"),)),
+            HTTPS,
+        ),
+    ),
+    addresses=(NamedAddresses(NAME, (ip_network("192.0.2.7/32"),)),),
+)
+NO_QUARANTINE = replace(POLICY, labels=POLICY.labels[:1], flows=POLICY.flows[:1])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in QUICK:
+        monkeypatch.setattr(module, name, value)
+
+
+class FilterLab(Lab):
+    """A lab with a policy of the firewall."""
+
+    packet_filter: MemoryFilter
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, MemoryRecords())
+        self.seen: list[tuple[bool, frozenset[str] | None]] = []
+
+    def apply(self, policy: FirewallPolicy | None = POLICY) -> None:
+        """Apply a policy, as the command does; None withdraws."""
+        with self.records.transaction() as record:
+            body, digest = (to_text(policy), policy.digest) if policy else ("", "")
+            record.put_applied_policy(body, digest, "alice", "", now())
+
+    def labels(self, tap: str = TAP) -> frozenset[str] | None:
+        """Return the labels that a tap has in the kernel, None for none."""
+        if not self.has_table():
+            return None
+        found = self.packet_filter.read(TABLE_NAME).elements["classes"]
+        if device(tap) not in found:
+            return None
+        fleet = self.firewall.enforcer.fleet
+        assert fleet is not None
+        (labels,) = (port.labels for port in fleet.ports if port.tap == tap)
+        return labels
+
+    def has_table(self) -> bool:
+        try:
+            return TABLE_NAME in {table.name for table in self.packet_filter.tables()}
+        except OperationError:
+            return False
+
+    def on_run(self) -> None:
+        """Note whether the tap is on its bridge, and its labels, when QEMU begins."""
+        self.seen.append((self.taps.bridges[TAP] == BRIDGE, self.labels()))
+
+    def state(self) -> FilterState | None:
+        states = self._read(lambda record: record.filter_states())
+        return states[0] if states else None
+
+    def problem(self) -> str:
+        state = self.state()
+        return state.problem if state else ""
+
+    def holds(self) -> tuple[Hold, ...]:
+        found: tuple[Hold, ...] = self._read(lambda record: record.holds())
+        return found
+
+    def alarms(self) -> list[str]:
+        entries = self._read(lambda record: record.log_entries(0, 10_000))
+        return [json.loads(entry.body)["reason"] for entry in entries if entry.kind == "alarm"]
+
+    def is_proven(self) -> bool:
+        state = self.state()
+        return state is not None and state.proven_at is not None and not state.problem
+
+    async def known(self, *, unpatched: bool = False) -> None:
+        """Wait until its machine is judged."""
+        await self.until(self.is_known, "it is known")
+        if unpatched:
+            self.disks[CURRENT] = UNPATCHED
+
+
+def play(lab: FilterLab, scene: Callable[[], Awaitable[None]]) -> None:
+    """Run the agent while the scene is played."""
+
+    async def run() -> None:
+        async with lab.running():
+            await scene()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> FilterLab:
+    return FilterLab(tmp_path)
+
+
+def without_snapshots(lab: FilterLab) -> None:
+    """Let its starts be no possible reverts, so that nothing is held for a confirmation."""
+    lab.fleet._put(replace(lab.fleet.domain(UUID), snapshots=()))
+
+
+def test_without_a_policy_nothing_is_asked_of_the_kernel_and_starts_are_as_ever(lab: FilterLab) -> None:
+    lab.packet_filter.fail(OperationError("it may not be asked"))
+
+    async def scene() -> None:
+        await lab.until(lab.is_known, "it is known")
+        assert await lab.start()
+        await lab.until(lab.is_open, "it began as it was judged")
+
+    play(lab, scene)
+    assert (lab.state(), lab.needs_labels) == (None, [])
+
+
+def test_a_policy_is_in_force_soon_after_it_was_applied_and_proven(lab: FilterLab) -> None:
+    async def scene() -> None:
+        await lab.known()
+        lab.apply()
+        await lab.until(lab.is_proven, "it is proven")
+
+    play(lab, scene)
+    state = lab.state()
+    assert state is not None
+    assert (state.host, state.number, state.digest) == (HOST, 1, POLICY.digest)
+    assert lab.needs_labels == [True]
+
+
+def test_a_tap_has_its_labels_before_qemu_runs_and_none_after_its_release(lab: FilterLab) -> None:
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        assert await lab.start()
+        assert lab.seen == [(True, frozenset({"web", NAME}))]
+        await lab.until(lab.is_open, "it runs")
+        await lab.stop()
+        await lab.until(lambda: lab.labels() is None, "its labels are gone")
+        await lab.until(lab.is_proven, "and the table is proven without them")
+
+    play(lab, scene)
+
+
+def test_what_waits_for_a_confirmation_is_off_its_bridge_until_it_is_opened_with_its_labels(
+    lab: FilterLab,
+) -> None:
+    lab.apply()
+
+    async def scene() -> None:
+        await lab.known()
+        assert await lab.start()
+        assert not lab.seen[0][0]
+        await lab.until(lab.is_open, "it began as it was judged")
+        assert lab.labels() == {"web", NAME}
+
+    play(lab, scene)
+
+
+def test_a_quarantined_start_is_on_its_bridge_with_the_quarantine_s_labels_alone(lab: FilterLab) -> None:
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        lab.disks[CURRENT] = UNPATCHED
+        assert await lab.start()
+        assert lab.seen == [(True, frozenset({"quarantine"}))]
+        await lab.until(lambda: len(lab.holds()) == 1, "it is on record")
+
+    play(lab, scene)
+    (hold,) = lab.holds()
+    assert (hold.by_filter, hold.pending, hold.taps) == (True, False, ())
+    assert lab.labels() == {"quarantine"}
+
+
+def test_a_revert_into_quarantine_goes_back_to_its_bridge_once_it_has_the_labels(lab: FilterLab) -> None:
+    lab.apply()
+
+    async def scene() -> None:
+        await lab.known()
+        assert await lab.start()
+        await lab.until(lab.is_open, "it began as it was judged")
+        assert await lab.revert()
+        assert not lab.seen[-1][0], "nobody knows yet how it began"
+        await lab.until(lambda: [hold.by_filter for hold in lab.holds()] == [True], "it is in quarantine")
+
+    play(lab, scene)
+    assert lab.taps.bridges[TAP] == BRIDGE
+    assert lab.labels() == {"quarantine"}
+
+
+@pytest.mark.parametrize("policy", [None, NO_QUARANTINE], ids=["withdrawn", "another policy"])
+def test_before_a_policy_goes_that_quarantines_what_it_keeps_is_held_off_its_bridge(
+    lab: FilterLab, policy: FirewallPolicy | None
+) -> None:
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        lab.disks[CURRENT] = UNPATCHED
+        assert await lab.start()
+        await lab.until(lambda: lab.labels() == {"quarantine"}, "it is in quarantine")
+        lab.apply(policy)
+        await lab.until(lambda: (found := lab.state()) and found.number == 2, "the next policy is in force")
+
+    play(lab, scene)
+    (hold,) = lab.holds()
+    assert (hold.by_filter, [tap.tap for tap in hold.taps]) == (False, [TAP])
+    assert lab.taps.bridges[TAP] == ""
+    assert lab.has_table() is (policy is not None)
+    assert lab.needs_labels == ([True, False] if policy is None else [True])
+
+
+class ReluctantFilter(MemoryFilter):
+    """A filter that fails at the nth change while it is asked to."""
+
+    fails_at = 0
+    count = 0
+
+    def change(self, *arguments: Any, **named: Any) -> int:
+        self._step()
+        return super().change(*arguments, **named)
+
+    def replace(self, *arguments: Any, **named: Any) -> int:
+        self._step()
+        return super().replace(*arguments, **named)
+
+    def _step(self) -> None:
+        self.count += 1
+        if self.count == self.fails_at:
+            raise OperationError("nftables: No buffer space available")
+
+
+@pytest.mark.parametrize("fails_at", range(1, 7))
+def test_the_filter_fails_at_any_change_and_no_tap_is_ever_open_without_its_labels(
+    lab: FilterLab, fails_at: int
+) -> None:
+    lab.packet_filter = ReluctantFilter()
+    lab.packet_filter.fails_at = fails_at
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        await lab.until(lambda: lab.firewall.labels.required, "a policy is in force")
+        for _ in range(2):
+            assert await lab.start()
+            assert lab.seen[-1] in {(True, frozenset({"web", NAME})), (False, None)}
+            await lab.until(lab.is_open, "it is open")
+            assert lab.labels() == {"web", NAME}
+            await lab.stop()
+            await lab.until(lambda: lab.labels() is None, "its labels are gone")
+        await lab.until(lab.is_proven, "and all is well again")
+
+    play(lab, scene)
+
+
+def test_a_policy_that_cannot_be_enforced_leaves_the_one_before_and_is_told(lab: FilterLab) -> None:
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        await lab.until(lab.is_proven, "the first is in force")
+        with lab.records.transaction() as record:
+            record.put_applied_policy('{"format":9}', "ab" * 32, "alice", "", now())
+        await lab.until(
+            lambda: "policy 2 cannot be enforced, 1 stays in force" in lab.problem(), "it is told"
+        )
+        assert await lab.start()
+        assert lab.seen == [(True, frozenset({"web", NAME}))], "the first one counts on"
+
+    play(lab, scene)
+    state = lab.state()
+    assert state is not None
+    assert (state.number, state.digest) == (1, POLICY.digest)
+
+
+def test_a_host_whose_policy_cannot_be_enforced_any_more_keeps_what_starts_off_its_bridge(
+    lab: FilterLab,
+) -> None:
+    """Its kernel was replaced: what it filtered until then does not start unfiltered."""
+    lab.apply()
+    without_snapshots(lab)
+    with lab.records.transaction() as record:
+        record.put_filter_state(FilterState(HOST, 1, POLICY.digest, 7, 0, None, "", now()))
+    lab.packet_filter.fail(OperationError("nftables: Operation not supported"))
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        assert await lab.start()
+        assert lab.taps.bridges[TAP] == ""
+        await lab.until(lambda: "Operation not supported" in lab.problem(), "it is told")
+        await lab.until(lambda: [hold.pending for hold in lab.holds()] == [True], "it is held")
+        lab.packet_filter.mend()
+        await lab.until(lab.is_open, "it opens once it has its labels")
+        assert lab.labels() == {"web", NAME}
+
+    play(lab, scene)
+
+
+def foreign(lab: FilterLab) -> None:
+    """Be somebody who opens the table."""
+    table = lab.packet_filter.read(TABLE_NAME)
+    lab.packet_filter.interfere(replace(table, elements={**table.elements, "taps": {}, "classes": {}}))
+
+
+@pytest.mark.parametrize(
+    "change", [foreign, lambda lab: lab.packet_filter.delete(TABLE_NAME)], ids=["emptied", "deleted"]
+)
+def test_a_foreign_change_is_an_alarm_and_put_right(
+    lab: FilterLab, change: Callable[[FilterLab], None]
+) -> None:
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        assert await lab.start()
+        await lab.until(lab.is_proven, "it is in force")
+        change(lab)
+        await lab.until(lambda: bool(lab.alarms()), "it is seen")
+        await lab.until(lambda: lab.labels() == {"web", NAME} and lab.is_proven(), "it is put right")
+
+    play(lab, scene)
+    assert any("has changed the firewall's table" in reason for reason in lab.alarms())
+
+
+def test_a_policy_may_want_a_foreign_change_reported_only(lab: FilterLab) -> None:
+    lab.apply(replace(POLICY, drift=Drift.REPORT))
+
+    async def scene() -> None:
+        await lab.known()
+        await lab.until(lab.is_proven, "it is in force")
+        lab.packet_filter.delete(TABLE_NAME)
+        await lab.until(lambda: "nothing is filtered" in lab.problem(), "it is told")
+        await asyncio.sleep(0.1)
+
+    play(lab, scene)
+    assert not lab.has_table()
+
+
+def test_an_agent_that_comes_back_changes_nothing_for_a_machine_that_runs(lab: FilterLab) -> None:
+    lab.apply()
+    without_snapshots(lab)
+
+    async def begin() -> None:
+        await lab.until(lab.action, "it is known")
+        assert await lab.start()
+        await lab.until(lab.is_open, "it runs")
+        await lab.until(lab.is_proven, "it is proven")
+
+    async def again() -> None:
+        await lab.until(lab.is_proven, "it is proven again")
+
+    play(lab, begin)
+    before, generation = lab.packet_filter.read(TABLE_NAME), lab.packet_filter.generation()
+    play(lab, again)
+    assert lab.packet_filter.read(TABLE_NAME) == before
+    assert lab.packet_filter.generation() == generation
+
+
+def test_an_interface_that_is_plugged_in_gets_its_labels(lab: FilterLab) -> None:
+    lab.apply(replace(POLICY, addresses=()))
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        assert await lab.start()
+        await lab.until(lab.is_open, "it runs")
+        second = Interface("52:54:00:00:00:02", "bridge", BRIDGE, BRIDGE, "vnet2")
+        domain = lab.fleet.domain(UUID)
+        lab.taps.plug("vnet2", BRIDGE)
+        lab.fleet._put(replace(domain, interfaces=(*domain.interfaces, second)))
+        lab.fleet.emit(Happening.CHANGED, "device-added", domain)
+        await lab.until(lambda: lab.labels("vnet2") == {"web"}, "both have them")
+        assert lab.labels(TAP) == {"web"}
+
+    play(lab, scene)
