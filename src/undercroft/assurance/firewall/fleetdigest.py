@@ -31,10 +31,11 @@ class FleetDigest:
 
 def _of_port(port: Port) -> bytes:
     """All fields as text that has neither "|" nor a line's end in it."""
-    addresses = ",".join([address.packed.hex() for address in (*port.ipv4, *port.ipv6)])
+    ipv4 = ",".join([f"{int(address):08x}" for address in port.ipv4])
+    ipv6 = ",".join([f"{int(address):032x}" for address in port.ipv6])
     labels = ",".join(sorted(port.labels))
     arriving = "arriving" if port.arriving else ""
-    return f"{port.tap!r}|{port.mac.hex()}|{port.machine!r}|{labels!r}|{arriving}|{addresses}".encode()
+    return f"{port.tap!r}|{port.mac.hex()}|{port.machine!r}|{labels!r}|{arriving}|{ipv4}|{ipv6}".encode()
 
 
 def _of_elsewhere(machine: Elsewhere) -> bytes:

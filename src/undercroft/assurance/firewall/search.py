@@ -15,8 +15,7 @@ from undercroft.assurance.firewall.meaning import Meaning
 from undercroft.assurance.firewall.packet import SymbolicPacket
 from undercroft.assurance.firewall.reading import Reading
 from undercroft.assurance.firewall.running import Passage, room
-from undercroft.assurance.firewall.senders import known_headers
-from undercroft.assurance.firewall.skeleton import Skeleton
+from undercroft.assurance.firewall.skeleton import Skeleton, kept_headers
 from undercroft.assurance.firewall.symbolic import Executor
 from undercroft.assurance.firewall.terms import Bytes, Truth, both, constant, joined
 from undercroft.errors import InputError, UnsupportedError
@@ -100,7 +99,7 @@ class Search:
         if Hook.FORWARD in way:  # A bridge sends nothing back to where it came from.
             solver.add(joined(packet.input_name) != joined(packet.output_name))
         if way[0] is not Hook.PREROUTING:
-            solver.add(known_headers(Reading(packet, policy)))
+            solver.add(kept_headers(Reading(packet, policy)))
         if solver.check() != z3.sat:
             return None
         model = solver.model()

@@ -3,6 +3,8 @@
 The proof goes in parts, each small enough for milliseconds:
 - up to a target: at each hook, the same packets pass or are denied at once, write the same, and come to the
   same side with the same mark;
+- what the first hook marks, and what comes to a side, has known headers: see `kept_headers` for the one thing
+  that is assumed of the way between hooks;
 - to a side: its chain lets through and writes what the policy has for two sides, by the side's own sets. The
   chains of all sides are one, but for the names of their sets; each other form is proven by itself;
 - who looks for a machine, and the chain that denies.
@@ -14,29 +16,28 @@ from dataclasses import dataclass, field
 
 import z3
 
-from undercroft.assurance.firewall.answers import Timing
+from undercroft.assurance.firewall.answers import Timing, equal_mark
+from undercroft.assurance.firewall.comparing import AnotherShapeError, different, different_ways
 from undercroft.assurance.firewall.contents import OpenSets
 from undercroft.assurance.firewall.expected import HEADERS6, TRANSPORTS6
+from undercroft.assurance.firewall.forms import form_of
 from undercroft.assurance.firewall.meaning import Meaning
 from undercroft.assurance.firewall.packet import SymbolicPacket
-from undercroft.assurance.firewall.places import Kind, Place
+from undercroft.assurance.firewall.places import OURS, OURS_MASK, Kind, Place
 from undercroft.assurance.firewall.reading import Field, Reading
-from undercroft.assurance.firewall.running import Arrival, Cuts, Passage, Written
-from undercroft.assurance.firewall.senders import known_headers
+from undercroft.assurance.firewall.running import Cuts, Passage
+from undercroft.assurance.firewall.senders import IPV4, IPV6, hides_more6
 from undercroft.assurance.firewall.symbolic import Executor
-from undercroft.assurance.firewall.terms import FALSE, Bits, Truth, both, either, joined
+from undercroft.assurance.firewall.terms import FALSE, Bytes, Truth, both, either, negated
 from undercroft.errors import UnsupportedError
 from undercroft.firewall.kernel import (
     Chain,
     Code,
-    Expression,
     Hook,
     Immediate,
     Key,
-    Lookup,
     Meta,
     Table,
-    Update,
     Verdict,
 )
 from undercroft.firewall.policy import FirewallPolicy
@@ -108,8 +109,10 @@ class Skeleton:
         for hook in HOOKS:
             found, wanted = executor.hook(hook, self.packet.mark), meaning.at(hook, self.packet.mark)
             difference = different(found, wanted, marks=hook is Hook.PREROUTING)
-            if hook is not Hook.PREROUTING:
-                difference = both(difference, known_headers(Reading(self.packet, self.sets)))
+            if hook is Hook.PREROUTING:
+                yield Claim(f"headers at {hook}", (hook,), self._unchecked(found))
+            else:
+                difference = both(difference, kept_headers(self._reading()))
             yield Claim(f"at {hook}", (hook,), difference)
 
     def _parts(self) -> Iterator[Claim]:
@@ -120,8 +123,27 @@ class Skeleton:
         meaning = self._meaning(cut=True)
         for hook in HOOKS:
             found, wanted = executor.hook(hook, self.packet.mark), meaning.at(hook, self.packet.mark)
-            yield Claim(f"at {hook}, up to the target", (hook,), _different_ways(found, wanted, hook))
+            yield Claim(f"at {hook}, up to the target", (hook,), different_ways(found, wanted, hook))
+            loose = self._unchecked(found) if hook is Hook.PREROUTING else self._formless(found)
+            yield Claim(f"at {hook}, headers", (hook,), loose)
         yield from self._sides()
+
+    def _unchecked(self, found: Passage) -> Truth:
+        """Return which packets get a mark although their headers are not known ones; none may."""
+        return both(found.accepted, _is_marked(found.mark), negated(_known_headers(self._reading())))
+
+    def _formless(self, found: Passage) -> Truth:
+        """Return which packets have a target and are not plain IP with known headers; none may be.
+
+        What is marked had its headers looked at where it came in: see `kept_headers`.
+        """
+        coming = [way.condition for way in found.arrivals if not way.name.startswith("near")]
+        return both(either(coming), kept_headers(self._reading()), negated(self._form()))
+
+    def _form(self) -> Truth:
+        """Return what all packets have that come to a side's chain, as `_formless` shows."""
+        reading = self._reading()
+        return both(either([reading.is_plain(IPV4), reading.is_plain(IPV6)]), _known_headers(reading))
 
     def _sides(self) -> Iterator[Claim]:
         """Yield the claims of each side's chain. They ask for no device, so they hold at every hook."""
@@ -129,23 +151,22 @@ class Skeleton:
         executor = Executor(self.table, self.packet, self.sets)
         meaning = self._meaning(cut=False)
         chains = {chain.name: chain for chain in self.table.chains}
-        reading, mark = Reading(self.packet, self.sets), self.packet.mark
+        reading, mark = self._reading(), self.packet.mark
         shown: set[tuple[object, ...]] = set()
         for place in self.places:
             if place.name not in self.targets:
                 continue
-            form = _form(chains, f"to-{place.name}", place)
+            form = form_of(chains, f"to-{place.name}", place)
             if form not in shown:
                 shown.add(form)
                 self._refuse_devices(f"to-{place.name}", chains)
                 found = executor.chain(f"to-{place.name}", Hook.FORWARD, mark)
                 difference = different(found, meaning.passing(place, mark), marks=False)
-                # What comes here has passed a check of its headers, as the claims before have shown.
-                difference = both(difference, known_headers(reading))
+                difference = both(difference, self._form())
                 yield Claim(f"to {place.text}", (Hook.FORWARD,), difference)
             if place.kind is not Kind.MACHINES:
                 continue
-            form = _form(chains, f"near-{place.name}", place)
+            form = form_of(chains, f"near-{place.name}", place)
             if form not in shown:
                 shown.add(form)
                 wanted = Passage(reading.in_set(f"near-{place.name}", Field(mark)), mark, ())
@@ -161,15 +182,17 @@ class Skeleton:
             for item in rule.expressions:
                 match item:
                     case Meta(key=Key.INPUT_NAME | Key.OUTPUT_NAME | Key.INPUT_INDEX | Key.OUTPUT_INDEX):
-                        raise _AnotherShapeError(f"chain {name} looks at devices")
+                        raise AnotherShapeError(f"chain {name} looks at devices")
                     case Immediate(Verdict(Code.JUMP | Code.GOTO, target)) if target in chains:
                         self._refuse_devices(target, chains)
                     case _:
                         pass
 
+    def _reading(self) -> Reading:
+        return Reading(self.packet, self.sets)
+
     def _meaning(self, *, cut: bool) -> Meaning:
-        reading = Reading(self.packet, self.sets)
-        return Meaning(self.policy, reading, self.places, self.targets, self.timing, cut)
+        return Meaning(self.policy, self._reading(), self.places, self.targets, self.timing, cut)
 
     def _first(self, claims: Iterable[Claim]) -> str:
         """Return the name of the first claim that does not hold, "" where all do."""
@@ -177,7 +200,7 @@ class Skeleton:
             for claim in claims:
                 if not self.holds(claim.difference):
                     return claim.name
-        except _AnotherShapeError as error:
+        except AnotherShapeError as error:
             return str(error)
         return ""
 
@@ -200,96 +223,21 @@ class Skeleton:
         return bool(answer == z3.unsat)
 
 
-class _AnotherShapeError(Exception):
-    """The rules are not built of the expected parts; they may be right all the same."""
+def kept_headers(reading: Reading) -> Truth:
+    """Return what is assumed of hooks after the first: what was marked there has known headers still.
+
+    The first hook marks IPv6 packets with known headers only, as the proof shows. Of what bears no mark
+    nothing is assumed: later hooks look at its headers themselves.
+    """
+    return either([negated(_is_marked(reading.packet.mark)), _known_headers(reading)])
 
 
-def different(found: Passage, wanted: Passage, *, marks: bool) -> Truth:
-    """Return for which packets two passages differ: in what passes, what is written, and in the mark."""
-    parts = [found.accepted != wanted.accepted]
-    if marks:
-        parts.append(both(found.accepted, joined(found.mark) != joined(wanted.mark)))
-    return either([*parts, *_different_writes(found.written, wanted.written)])
+def _is_marked(mark: Bytes) -> Truth:
+    return equal_mark(Field(mark), OURS_MASK, OURS)
 
 
-def _different_ways(found: Passage, wanted: Passage, hook: Hook) -> Truth:
-    """The same, where packets may also leave for a target; they have to bear the same mark there."""
-    if any(arrival.after_writing for arrival in found.arrivals):
-        raise _AnotherShapeError("a packet writes before its target is known")
-    mine, theirs = _ways(found.arrivals), _ways(wanted.arrivals)
-    if mine.keys() != theirs.keys():
-        raise _AnotherShapeError(f"at {hook}, other ways lead to targets")
-    parts = [mine[way] != theirs[way] for way in mine]
-    moved = both(either(list(mine.values())), joined(found.mark) != joined(wanted.mark)) if mine else FALSE
-    return either([different(found, wanted, marks=hook is Hook.PREROUTING), *parts, moved])
-
-
-def _ways(arrivals: Sequence[Arrival]) -> dict[tuple[str, tuple[int, ...]], Truth]:
-    """Return by name and key for which packets it is the way; a key's bytes live as long as the packet."""
-    ways: dict[tuple[str, tuple[int, ...]], list[Truth]] = {}
-    for arrival in arrivals:
-        if arrival.condition is not FALSE:
-            key = tuple(byte.get_id() for byte in arrival.key)
-            ways.setdefault((arrival.name, key), []).append(arrival.condition)
-    return {way: either(conditions) for way, conditions in ways.items()}
-
-
-def _different_writes(found: Sequence[Written], wanted: Sequence[Written]) -> Iterator[Truth]:
-    """Yield for each dynamic set and timeout, for which packets some key is written by one side only."""
-    for name, timeout_ms in sorted({(write.set_name, write.timeout_ms) for write in (*found, *wanted)}):
-        mine, theirs = (
-            _by_key(write for write in side if (write.set_name, write.timeout_ms) == (name, timeout_ms))
-            for side in (found, wanted)
-        )
-        if mine.keys() == theirs.keys():
-            yield from (mine[place][1] != theirs[place][1] for place in mine)
-        else:
-            some = next(iter((mine or theirs).values()))[0]
-            any_key = z3.BitVec(f"any key of {name} {timeout_ms}", some.size())
-            one, other = (
-                either([both(condition, key == any_key) for key, condition in side.values()])
-                for side in (mine, theirs)
-            )
-            yield one != other
-
-
-def _by_key(writes: Iterable[Written]) -> dict[int, tuple[Bits, Truth]]:
-    keys: dict[int, Bits] = {}
-    conditions: dict[int, list[Truth]] = {}
-    for write in writes:
-        if write.condition is not FALSE:
-            key = joined(write.key)
-            keys[key.get_id()] = key
-            conditions.setdefault(key.get_id(), []).append(write.condition)
-    return {place: (key, either(conditions[place])) for place, key in keys.items()}
-
-
-def _form(chains: Mapping[str, Chain], name: str, place: Place) -> tuple[object, ...]:
-    """Return a side's chain with the side's name taken out: equal forms are equal but for the side."""
-    chain = chains.get(name)
-    if chain is None or chain.hook is not None:
-        raise _AnotherShapeError(f"there is no chain {name}")
-    form: list[object] = []
-    for rule in chain.rules:
-        form.append(tuple(_anonymous(expression, place.name) for expression in rule.expressions))
-        for item in rule.expressions:
-            match item:
-                case Immediate(Verdict(Code.JUMP | Code.GOTO, target)) if _is_of(target, place.name):
-                    form += _form(chains, target, place)
-                case _:
-                    pass
-    return tuple(form)
-
-
-def _is_of(name: str, place: str) -> bool:
-    return name.endswith(f"-{place}") and name.partition("-")[2] == place
-
-
-def _anonymous(expression: Expression, name: str) -> object:
-    match expression:
-        case Lookup(set_name) | Update(set_name) if _is_of(set_name, name):
-            return set_name.removesuffix(name), repr(expression).replace(repr(set_name), "")
-        case Immediate(Verdict(code, chain)) if _is_of(chain, name):
-            return code, chain.removesuffix(name)
-        case _:
-            return repr(expression)
+def _known_headers(reading: Reading) -> Truth:
+    """Return whether no IPv6 header is there that is not known; in a packet that ends before it none is."""
+    following = reading.network(6, 1)
+    unknown = both(following.there, negated(reading.in_set("headers6", following)))
+    return negated(both(reading.packet.is_ipv6(), either([unknown, hides_more6(reading)])))

@@ -21,10 +21,11 @@ from filterproofs import (
 
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample
 from undercroft.assurance.firewall.proof import Prover, keys_of
+from undercroft.assurance.firewall.skeleton import Skeleton
 from undercroft.errors import StateError
 from undercroft.firewall.compiler import compile_ruleset
 from undercroft.firewall.elements import port_elements
-from undercroft.firewall.kernel import Chain, Code, Hook, Immediate, Rule, Ruleset, Unknown, Verdict
+from undercroft.firewall.kernel import Chain, Code, Hook, Immediate, Lookup, Rule, Ruleset, Unknown, Verdict
 from undercroft.firewall.policy import FirewallPolicy, Never
 from undercroft.firewall.tracking import StateKind
 
@@ -170,6 +171,36 @@ def test_after_an_element_that_is_left_nothing_is_proven_until_the_whole_table_i
     assert (answer.expected, answer.found != "absent") == ("absent", True)
     with pytest.raises(StateError, match="prove that first"):
         prover.prove_port(other, other, port_elements(other, classes()), 8)
+
+
+@pytest.mark.parametrize("state", list(StateKind))
+def test_each_part_is_shown_by_itself_so_that_no_proof_needs_the_whole_at_once(
+    state: StateKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Skeleton, "unequal", lambda _: pytest.fail("the whole was tried"))
+    assert isinstance(prove(ruleset(6, POLICY, state)), Certificate)
+
+
+def test_a_table_that_marks_packets_with_unknown_headers_is_found_where_they_come_in() -> None:
+    honest = ruleset()
+    chains = tuple(
+        replace(
+            chain,
+            rules=tuple(
+                rule
+                for rule in chain.rules
+                if chain.name != "sender6"
+                or not any(isinstance(one, Lookup) and one.set_name == "headers6" for one in rule.expressions)
+            ),
+        )
+        for chain in honest.table.chains
+    )
+    assert chains != honest.table.chains
+    answer = prove(replace(honest, table=replace(honest.table, chains=chains)))
+    assert isinstance(answer, Counterexample)
+    assert answer.theorem == "rules at prerouting, up to the target"
+    assert answer.packet is not None
+    assert answer.packet.frame[20] not in {6, 17, 44, 58, 132}
 
 
 def test_the_first_machine_of_a_class_is_proven_by_its_own_elements_too() -> None:
