@@ -7,12 +7,12 @@ from pathlib import Path
 from undercroft.firewall.classes import Classes
 from undercroft.firewall.compiler import TABLE_NAME, compile_ruleset
 from undercroft.firewall.fleet import Fleet
-from undercroft.firewall.kernel import Ruleset
+from undercroft.firewall.kernel import Ruleset, Table
 from undercroft.firewall.policy import FirewallPolicy
 from undercroft.ports.packetfilter import PacketFilter
 from undercroft.usecases.firewall import memory
 from undercroft.usecases.firewall.enforcing import Enforcer
-from undercroft.usecases.firewall.numbering import NOTE_CHAIN, Numbering, noted
+from undercroft.usecases.firewall.numbering import NOTE_CHAIN, Numbering, matched
 
 NUMBERS = "numbers"
 
@@ -53,14 +53,16 @@ def reached(ruleset: Ruleset, wanted: Ruleset) -> Ruleset:
     return Ruleset(table, {name: found for name, found in ruleset.elements.items() if name in sets})
 
 
-def numbering_of(enforcer: Enforcer) -> Numbering:
-    """Return the numbering that was wanted last."""
-    return memory.load(enforcer.memory).numberings[-1]
+def numbering_of(enforcer: Enforcer, held: Table) -> Numbering:
+    """Return the numbering of the memory that is the kernel's."""
+    kept = matched(memory.load(enforcer.memory), held, now())
+    assert kept is not None
+    return kept.numberings[0]
 
 
-def classes_of(enforcer: Enforcer) -> Classes:
-    """Return its classes."""
-    return numbering_of(enforcer).classes
+def classes_of(enforcer: Enforcer, packet_filter: PacketFilter) -> Classes:
+    """Return the classes that the kernel has."""
+    return numbering_of(enforcer, packet_filter.read(TABLE_NAME).table).classes
 
 
 def as_wanted(
@@ -68,8 +70,8 @@ def as_wanted(
 ) -> None:
     """Check that the kernel has what the compiler makes of a policy, by the numbers of the memory."""
     assert fleet is not None
-    numbering = numbering_of(enforcer)
-    wanted = compile_ruleset(policy, fleet, numbering.classes, enforcer.state)
     found = packet_filter.read(TABLE_NAME)
+    numbering = numbering_of(enforcer, found.table)
+    assert numbering.policy == policy.digest
+    wanted = compile_ruleset(policy, fleet, numbering.classes, enforcer.state)
     assert plain(found) == plain(wanted)
-    assert noted(wanted.table, numbering).chains[0] in found.table.chains

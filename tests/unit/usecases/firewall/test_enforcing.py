@@ -100,7 +100,7 @@ def test_a_class_that_nobody_has_any_more_stays_until_the_policy_is_compiled_ane
     assert not done.whole
     assert enforcer.enforce(NOTHING, with_ports(WEB01)).whole
     as_wanted(enforcer, packet_filter, NOTHING, with_ports(WEB01))
-    assert set(classes_of(enforcer).numbers) == {frozenset({"web"}), frozenset({"quarantine"})}
+    assert set(classes_of(enforcer, packet_filter).numbers) == {frozenset({"web"}), frozenset({"quarantine"})}
 
 
 def test_a_new_set_of_labels_is_compiled_before_admit_returns(
@@ -279,7 +279,7 @@ def test_elements_that_somebody_else_changed_are_put_right_without_an_error(
     port = replace(WEB01, tap="vnet99")
     assert not enforcer.admit([port]).whole
     found = packet_filter.read("undercroft").elements
-    for name, elements in port_elements(port, classes_of(enforcer)).items():
+    for name, elements in port_elements(port, classes_of(enforcer, packet_filter)).items():
         assert elements.items() <= found[name].items()
     assert enforcer.enforce(POLICY, FLEET).whole
     as_wanted(enforcer, packet_filter, POLICY, FLEET)
