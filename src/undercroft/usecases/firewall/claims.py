@@ -38,9 +38,11 @@ class Claims:
 
     def rank(self, claim: str) -> Rank:
         """Return what decides between machines that claim one address or MAC: the least has it."""
-        since = self.machine.since.get(claim) or min(
-            self.machine.since.values(), default=self.machine.last_seen
-        )
+        since = self.machine.since.get(claim)
+        if since is None:
+            # Only the policy's word is not in the record: machines of one name share it by their age.
+            known = self.machine.since.values() if self.by_policy else ()
+            since = min(known, default=self.machine.last_seen)
         return not self.by_policy, since.timestamp(), self.machine.uuid
 
 

@@ -18,20 +18,21 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from undercroft.errors import InputError
-from undercroft.firewall.classes import Labels, labels_of
+from undercroft.firewall.classes import Labels
 from undercroft.firewall.fleet import TAP_BYTES, Elsewhere, Fleet, Port, link_local
 from undercroft.firewall.policy import Address, FirewallPolicy
 from undercroft.model.addresses import own_mac
 from undercroft.model.domain import Domain, Interface
 from undercroft.model.execution import Origin
-from undercroft.model.filter import LiveOrigin, NetworkedMachine
-from undercroft.model.verdict import Verdict
+from undercroft.model.filter import LiveOrigin, NetworkedMachine, claims_of
 from undercroft.ports.records import Record
 from undercroft.usecases.firewall.claims import Claims, Rank, claims_by, winners
-from undercroft.usecases.fleet.subjects import machine_key
-from undercroft.usecases.fleet.verdicts.facts import domain_target
+from undercroft.usecases.firewall.look import Look, Standing, tapped
 
-_NEVER = datetime(1, 1, 1, tzinfo=UTC)
+__all__ = ["Gathered", "Look", "gather", "gathered", "ports_of"]
+
+_NOW = datetime(9999, 1, 1, tzinfo=UTC)
+"""Later than all that is on record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +43,6 @@ class Gathered:
     problems: tuple[str, ...] = ()
     labels: Mapping[str, Labels] = field(default_factory=dict)
     """Of every machine on record, by UUID: also of those that are in no fleet, for want of an address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What the record says of all machines at one time.
-
-    Attributes:
-        machines: of all hosts.
-        live: live executions, in order of their start.
-        verdicts: by subject key.
-        quarantined: UUIDs of machines with a hold that is not pending.
-    """
-
-    machines: Sequence[NetworkedMachine]
-    live: Sequence[LiveOrigin]
-    verdicts: Mapping[str, Verdict]
-    quarantined: frozenset[str]
-
-    @staticmethod
-    def at(record: Record) -> "Look":
-        """Return what is on record."""
-        return Look(
-            machines=record.networked_machines(),
-            live=record.live_origins(),
-            verdicts=record.verdicts(),
-            quarantined=frozenset(hold.machine for hold in record.holds() if not hold.pending),
-        )
 
 
 def gathered(
@@ -103,19 +77,23 @@ def ports_of(
     As `gathered` would, if the record had `domain`, with its taps, as it is.
     """
     look = Look.at(record)
-    known = [machine for machine in look.machines if machine.uuid == domain.uuid]
-    here = next((machine for machine in known if machine.host == host), None)
-    base = here or NetworkedMachine(
-        host, domain.uuid, domain.name, domain.power, (), domain.ownership, datetime.now(UTC)
+    here = next((one for one in look.machines if (one.uuid, one.host) == (domain.uuid, host)), None)
+    before = here.since if here else {}
+    now = NetworkedMachine(
+        host=host,
+        uuid=domain.uuid,
+        name=domain.name,
+        power=domain.power,
+        interfaces=domain.interfaces,
+        ownership=domain.ownership,
+        last_seen=_NOW,
+        since={claim: before.get(claim, _NOW) for claim in claims_of(domain)},
     )
-    now = replace(base, name=domain.name, interfaces=domain.interfaces, ownership=domain.ownership)
-    others = [machine for machine in look.machines if machine is not here]
-    live = list(look.live)
-    if domain.uuid not in arriving and not any(
-        (item.machine, item.host) == (domain.uuid, host) for item in live
-    ):
-        live.append(LiveOrigin(domain.uuid, host, Origin.UNKNOWN, datetime.now(UTC)))
-    found = gather(replace(look, machines=[*others, now], live=live), policy, host, host_addresses, arriving)
+    live = look.live
+    if domain.uuid not in arriving and (domain.uuid, host) not in {(one.machine, one.host) for one in live}:
+        live = (*live, LiveOrigin(domain.uuid, host, Origin.UNKNOWN, _NOW))
+    machines = (*(one for one in look.machines if one is not here), now)
+    found = gather(replace(look, machines=machines, live=live), policy, host, host_addresses, arriving)
     ports = tuple(port for port in found.fleet.ports if port.machine == domain.uuid)
     return ports, tuple(one for one in found.problems if one.startswith(f"{domain.name}: "))
 
@@ -129,7 +107,7 @@ def gather(
 ) -> Gathered:
     """Return the same from one look at the record, as for several hosts or policies."""
     own = tuple(dict.fromkeys(host_addresses))
-    standing = _Standing(look, host, arriving)
+    standing = Standing(look, host, arriving)
     machines = standing.one_each()
     claims = [*map(claims_by(policy), machines)]
     problems = [problem for claim in claims for problem in claim.problems]
@@ -160,66 +138,13 @@ def gather(
     return Gathered(Fleet(host, own, tuple(ports), tuple(elsewhere)), tuple(problems), labels)
 
 
-class _Standing:
-    """Where machines are, and what is thought of them."""
-
-    def __init__(self, look: Look, host: str, arriving: frozenset[str]) -> None:
-        self._look = look
-        self._host = host
-        self._arriving = arriving
-        self._live = {(item.machine, item.host): item for item in look.live}
-        self._last = {item.machine: item for item in look.live}
-
-    def one_each(self) -> list[NetworkedMachine]:
-        """Return each machine once: as it is here where it is, else where it runs or was seen last."""
-        found: dict[str, NetworkedMachine] = {}
-        for machine in self._look.machines:
-            other = found.get(machine.uuid)
-            if other is None or self._rank(machine) > self._rank(other):
-                found[machine.uuid] = machine
-        return list(found.values())
-
-    def is_here(self, machine: NetworkedMachine) -> bool:
-        """Tell whether a machine's packets come from its taps on this host, or are about to."""
-        if machine.host != self._host or not any(_tapped(item) for item in machine.interfaces):
-            return False
-        return (machine.uuid, self._host) in self._live or machine.uuid in self._arriving
-
-    def began(self, machine: NetworkedMachine) -> datetime:
-        """Return when its execution on its host began; long ago where there is none."""
-        live = self._live.get((machine.uuid, machine.host))
-        return live.started_at if live else _NEVER
-
-    def labels(self, policy: FirewallPolicy, machine: NetworkedMachine) -> Labels:
-        """Return a machine's labels."""
-        domain = machine.domain
-        live = self._live.get((machine.uuid, machine.host), self._last.get(machine.uuid))
-        verdict = self._look.verdicts.get(machine_key(machine.uuid, template=domain.ownership.template))
-        if machine.uuid in self._look.quarantined:
-            verdict = Verdict.QUARANTINED
-        elif verdict is Verdict.QUARANTINED and live is not None:
-            # It was judged before it was released, or as one that was to start closed: of a machine that
-            # runs the hold says whether it is quarantined, and what was judged is its software.
-            verdict = Verdict.DRIFTING
-        return labels_of(policy, domain_target(domain, machine.host), verdict, live.origin if live else None)
-
-    def _rank(self, machine: NetworkedMachine) -> tuple[bool, bool, datetime, datetime, str]:
-        return (
-            self.is_here(machine),
-            (machine.uuid, machine.host) in self._live,
-            self.began(machine),
-            machine.last_seen,
-            machine.host,
-        )
-
-
 def _open(
-    here: Sequence[Claims], standing: _Standing, own: Sequence[Address], problems: list[str]
+    here: Sequence[Claims], standing: Standing, own: Sequence[Address], problems: list[str]
 ) -> Iterator[tuple[Claims, Interface]]:
     """Yield the interfaces that get a port; why others get none is added to `problems`."""
     sound = []
     for claim in here:
-        for interface in filter(_tapped, claim.machine.interfaces):
+        for interface in filter(tapped, claim.machine.interfaces):
             problem = _unsound(interface, own)
             if problem:
                 problems.append(f"{claim.machine.name}: {problem}")
@@ -288,17 +213,13 @@ def _port(
 def _unplaced(here: Iterable[Claims], kept: Mapping[str, Mapping[Address, str]]) -> Iterator[str]:
     """Yield what is wrong with addresses on interfaces that no tap carries: the filter lets none use them."""
     for claim in here:
-        tapped = {interface.mac for interface in claim.machine.interfaces if _tapped(interface)}
+        macs = {interface.mac for interface in claim.machine.interfaces if tapped(interface)}
         for address, mac in kept[claim.machine.uuid].items():
-            if mac not in tapped:
+            if mac not in macs:
                 yield (
                     f"{claim.machine.name}: address {address} is on interface {mac or 'without a MAC'}, which"
                     f" has no tap on a bridge: give it to another one: {_command(claim)}@MAC"
                 )
-
-
-def _tapped(interface: Interface) -> bool:
-    return interface.holdable and bool(interface.tap)
 
 
 def _lost(claim: Claims, address: Address, winner: Claims) -> str:

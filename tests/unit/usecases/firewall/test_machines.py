@@ -1,0 +1,552 @@
+"""Which machines a host's filter knows: addresses and their owners, labels, and where a machine is."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from memoryrecords import MemoryRecords
+from recordvalues import NOW, domain, execution, judgement, later, subject, survey, uuid
+
+from undercroft.firewall.fleet import Elsewhere, Port, check_fleet
+from undercroft.firewall.policy import FirewallPolicy, LabelRule, NamedAddresses
+from undercroft.model.domain import Domain, Interface, Ownership, Power
+from undercroft.model.execution import Origin
+from undercroft.model.fleet import Hold
+from undercroft.model.verdict import SubjectKind, Verdict
+from undercroft.ports.records import Record, Records
+from undercroft.steady.policy import Match
+from undercroft.store.fleet.records import open_records
+from undercroft.usecases.firewall.look import Look
+from undercroft.usecases.firewall.machines import Gathered, gather, gathered, ports_of
+
+HOST, OTHER = "host1", "host2"
+QUARANTINE = LabelRule("quarantine", Match(), (Verdict.QUARANTINED,))
+POLICY = FirewallPolicy(
+    labels=(
+        LabelRule("web", Match(names=("web*",))),
+        LabelRule("prod", Match(labels=("prod",))),
+        LabelRule("lab", Match(networks=("lab",), hosts=(OTHER,))),
+        LabelRule("drifting", Match(), (Verdict.DRIFTING,)),
+        LabelRule("reverted", Match(), origins=(Origin.REVERT,)),
+        QUARANTINE,
+    )
+)
+
+
+def mac(number: int, nic: int = 0) -> str:
+    return f"52:54:00:00:{nic:02x}:{number:02x}"
+
+
+def nic(number: int, *addresses: str, index: int = 0, tap: str = "", **changes: object) -> Interface:
+    plain = Interface(
+        mac(number, index), "network", "lab", "virbr7", tap or f"vnet{number}{index}", addresses
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def machine(
+    number: int, *nics: Interface, name: str = "", addresses: Sequence[str] = (), **changes: object
+) -> Domain:
+    """Return a machine that runs; its one interface is on "lab" where none is given."""
+    return domain(
+        number,
+        name or f"web{number:02}",
+        **{
+            "power": Power.RUNNING,
+            "libvirt_id": number,
+            "interfaces": nics or (nic(number),),
+            "ownership": Ownership(addresses=tuple(addresses)),
+            **changes,
+        },
+    )
+
+
+def off(found: Domain) -> Domain:
+    """Return the machine as it is when it is off: libvirt names no taps then."""
+    nics = tuple(replace(item, tap="") for item in found.interfaces)
+    return replace(found, power=Power.OFF, libvirt_id=0, interfaces=nics)
+
+
+def put(record: Record, *machines: Domain, host: str = HOST, at: datetime = NOW) -> None:
+    """Put running machines, and those that are off, on record one by one."""
+    for found in machines:
+        record.put_domain(host, found.uuid, found, at)
+        if found.power.has_process:
+            number = int(found.uuid[-6:], 16)
+            begun = execution(number, found.uuid, host=host, origin=Origin.START, started_at=at)
+            record.put_execution(begun)
+
+
+def look(
+    records: Records,
+    policy: FirewallPolicy = POLICY,
+    host: str = HOST,
+    own: Sequence[str] = (),
+    arriving: frozenset[str] = frozenset(),
+) -> Gathered:
+    with records.reading() as record:
+        found = gathered(record, policy, host, tuple(map(ip_address, own)), arriving)
+    check_fleet(found.fleet)
+    return found
+
+
+def named(name: str, *networks: str) -> FirewallPolicy:
+    addresses = NamedAddresses(name, tuple(map(ip_network, networks)), "policy.yaml:3")
+    return replace(POLICY, addresses=(addresses,))
+
+
+def ports(found: Gathered) -> dict[str, tuple[str, ...]]:
+    """Return each port's addresses, by tap."""
+    return {port.tap: tuple(map(str, (*port.ipv4, *port.ipv6))) for port in found.fleet.ports}
+
+
+def elsewhere(found: Gathered) -> dict[str, tuple[str, ...]]:
+    return {one.name: tuple(map(str, one.addresses)) for one in found.fleet.elsewhere}
+
+
+@pytest.fixture
+def records() -> MemoryRecords:
+    return MemoryRecords()
+
+
+def test_machines_that_run_here_are_ports_and_all_others_with_addresses_are_elsewhere(
+    records: MemoryRecords,
+) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.1", "2001:db8::1")), off(machine(2, nic(2, "192.0.2.2"))))
+        put(record, machine(3, nic(3, "192.0.2.3")), machine(4), host=OTHER)
+        put(record, machine(5, nic(5, kind="user", tap=""), addresses=["192.0.2.5"]))
+    found = look(records, own=["192.0.2.254", "fe80::1", "192.0.2.254"])
+    assert found.problems == ()
+    assert found.fleet.host_addresses == (IPv4Address("192.0.2.254"), IPv6Address("fe80::1"))
+    assert found.fleet.ports == (
+        Port(
+            machine=uuid(1),
+            name="web01",
+            tap="vnet10",
+            mac=bytes.fromhex("525400000001"),
+            ipv4=(IPv4Address("192.0.2.1"),),
+            ipv6=(IPv6Address("2001:db8::1"),),
+            labels=frozenset({"web"}),
+            host=HOST,
+        ),
+    )
+    labels = frozenset({"web"})
+    assert found.fleet.elsewhere == (
+        Elsewhere(uuid(2), "web02", (IPv4Address("192.0.2.2"),), labels, HOST),
+        Elsewhere(uuid(3), "web03", (IPv4Address("192.0.2.3"),), labels | {"lab"}, OTHER),
+        Elsewhere(uuid(5), "web05", (IPv4Address("192.0.2.5"),), labels, HOST),
+    )
+    assert set(found.labels) == {uuid(number) for number in range(1, 6)}
+
+
+def test_the_policys_addresses_count_before_the_metadatas_and_these_before_reservations(
+    records: MemoryRecords,
+) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.3"), addresses=["192.0.2.2"]))
+    assert ports(look(records, named("web01", "192.0.2.1", "2001:db8::1"))) == {
+        "vnet10": ("192.0.2.1", "2001:db8::1")
+    }
+    assert ports(look(records)) == {"vnet10": ("192.0.2.2",)}
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.3")))
+    assert ports(look(records)) == {"vnet10": ("192.0.2.3",)}
+
+
+def test_addresses_are_on_the_interface_that_is_named_else_on_the_first(records: MemoryRecords) -> None:
+    first = nic(1, "198.51.100.1", index=0)
+    second = nic(1, "192.0.2.1", index=1)
+    addresses = ["192.0.2.8", f"192.0.2.9@{second.mac}"]
+    with records.transaction() as record:
+        put(record, machine(1, first, second))
+        put(
+            record,
+            machine(2, nic(2), nic(2, index=1), addresses=[a.replace(":01:01", ":01:02") for a in addresses]),
+        )
+    assert ports(look(records)) == {
+        "vnet10": ("198.51.100.1",),
+        "vnet11": ("192.0.2.1",),
+        "vnet20": ("192.0.2.8",),
+        "vnet21": ("192.0.2.9",),
+    }
+    by_policy = look(records, named("web01", "192.0.2.1", "192.0.2.7"))
+    assert (ports(by_policy)["vnet10"], ports(by_policy)["vnet11"]) == (("192.0.2.7",), ("192.0.2.1",))
+
+
+def test_an_interface_that_no_tap_carries_has_no_addresses_of_the_others(records: MemoryRecords) -> None:
+    direct = nic(1, index=1, kind="direct", source="", tap="macvtap0")
+    with records.transaction() as record:
+        put(record, machine(1, direct, nic(1), addresses=["192.0.2.1", f"192.0.2.2@{direct.mac}"]))
+    found = look(records)
+    assert ports(found) == {"vnet10": ("192.0.2.1",)}
+    (problem,) = found.problems
+    assert problem.startswith(f"web01: address 192.0.2.2 is on interface {direct.mac}, which has no tap")
+
+
+@pytest.mark.parametrize(
+    ("policy", "addresses", "told"),
+    [
+        (
+            named("web01", "192.0.2.0/24"),
+            [],
+            "web01: policy.yaml:3: network 192.0.2.0/24: a machine has single",
+        ),
+        (named("web01", "224.0.0.9"), [], "web01: policy.yaml:3: address 224.0.0.9: no machine can have it"),
+        (POLICY, ["192.0.2.1@52:54:00:00:00:99"], "none of its interfaces has MAC 52:54:00:00:00:99"),
+        (POLICY, ["nonsense"], "web01: metadata: address 'nonsense'"),
+    ],
+)
+def test_what_is_wrong_closes_that_machine_alone_and_is_told_with_its_cure(
+    records: MemoryRecords, policy: FirewallPolicy, addresses: list[str], told: str
+) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.3"), addresses=addresses), machine(2, nic(2, "192.0.2.4")))
+    found = look(records, policy)
+    assert ports(found) == {"vnet10": (), "vnet20": ("192.0.2.4",)}
+    (problem,) = found.problems
+    assert told in problem
+
+
+def test_metadata_that_cannot_be_read_says_nothing_and_reservations_do_not_stand_in(
+    records: MemoryRecords,
+) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.3"), ownership=Ownership(problem="metadata: two; mend it")))
+    found = look(records)
+    assert ports(found) == {"vnet10": ()}
+    assert found.problems == ("web01: it has no addresses, for nobody can read them: metadata: two; mend it",)
+    assert ports(look(records, named("web01", "192.0.2.1"))) == {"vnet10": ("192.0.2.1",)}
+
+
+# One address, one MAC, one tap: who has it
+
+
+def _taken(records: MemoryRecords) -> None:
+    """An old machine claims by its metadata what a younger one has had since it was made."""
+    with records.transaction() as record:
+        put(record, machine(1, name="thief"))
+        put(record, machine(2, nic(2, "192.0.2.2"), name="victim"), at=later(60))
+        put(record, machine(1, name="thief", addresses=["192.0.2.2", "192.0.2.1"]), at=later(120))
+
+
+def test_whoever_changes_an_old_machine_takes_no_address_from_a_younger_one(records: MemoryRecords) -> None:
+    _taken(records)
+    found = look(records)
+    assert ports(found) == {"vnet10": ("192.0.2.1",), "vnet20": ("192.0.2.2",)}
+    assert found.problems == (
+        "thief: address 192.0.2.2 is victim's, which has it longer; thief goes without it: give it another "
+        "one: undercroft machine thief --address ADDRESS, or under the policy's addresses",
+    )
+
+
+def test_control_by_the_time_when_machines_were_first_seen_the_theft_would_succeed(
+    records: MemoryRecords,
+) -> None:
+    _taken(records)
+    with records.reading() as record:
+        seen = Look.at(record)
+    forgetful = tuple(
+        replace(one, since=dict.fromkeys(one.since, one.since[one.interfaces[0].mac]))
+        for one in seen.machines
+    )
+    found = gather(replace(seen, machines=forgetful), POLICY, HOST, ())
+    assert ports(found) == {"vnet10": ("192.0.2.1", "192.0.2.2"), "vnet20": ()}
+
+
+def test_the_policys_word_gives_an_address_to_its_machine_however_young(records: MemoryRecords) -> None:
+    _taken(records)
+    found = look(records, named("thief", "192.0.2.2"))
+    assert ports(found) == {"vnet10": ("192.0.2.2",), "vnet20": ()}
+    assert found.problems[0].startswith("victim: address 192.0.2.2 is thief's, whom the policy names;")
+
+
+def test_a_machine_of_another_host_or_one_that_is_off_keeps_its_address_too(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, off(machine(1, nic(1, "192.0.2.1"))))
+        put(record, machine(2, nic(2, "192.0.2.2")), host=OTHER)
+        put(record, machine(3, addresses=["192.0.2.1", "192.0.2.2", "192.0.2.3"]), at=later(1))
+    for host in (HOST, OTHER, "third"):  # all hosts think alike
+        found = look(records, host=host)
+        everything = ports(found) | elsewhere(found)
+        assert sorted(filter(None, everything.values())) == [("192.0.2.1",), ("192.0.2.2",), ("192.0.2.3",)]
+        assert len(found.problems) == 2
+
+
+def test_the_hosts_own_address_is_no_machines(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, addresses=["192.0.2.1", "192.0.2.254"]))
+    found = look(records, named("web01", "192.0.2.1", "192.0.2.254"), own=["192.0.2.254"])
+    assert ports(found) == {"vnet10": ("192.0.2.1",)}
+    assert found.problems == (
+        "web01: address 192.0.2.254 is that of host host1 itself; give it another one under the policy's "
+        "addresses",
+    )
+
+
+def test_of_two_with_one_mac_the_later_one_is_closed_unless_the_policy_names_it(
+    records: MemoryRecords,
+) -> None:
+    with records.transaction() as record:
+        put(record, machine(2, nic(2, "192.0.2.2")))
+        put(record, machine(1, nic(2, "192.0.2.1", tap="vnet7"), nic(1, index=1)), at=later(1))
+    found = look(records)
+    assert ports(found) == {"vnet20": ("192.0.2.2",), "vnet11": ()}
+    assert found.problems == (
+        f"web01: vnet7 is closed: its MAC {mac(2)} is web02's, which has it longer; give one of them another "
+        "MAC with virsh edit",
+    )
+    assert elsewhere(found) == {}  # nor are its addresses anybody's who sends from outside
+    assert ports(look(records, named("web01", "192.0.2.1"))) == {"vnet7": ("192.0.2.1",), "vnet11": ()}
+
+
+def test_a_machine_with_the_hosts_mac_is_closed(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, machine(1))
+    found = look(records, own=["fe80::5054:ff:fe00:1"])
+    assert ports(found) == {}
+    assert found.problems == (
+        f"web01: vnet10 is closed: MAC {mac(1)} is the host's: change it with virsh edit",
+    )
+
+
+def test_a_tap_is_that_of_the_machine_that_began_last(records: MemoryRecords) -> None:
+    """The end of the first was not seen: the kernel has given its tap's name to the second since."""
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, tap="vnet0")))
+        put(record, machine(2, nic(2, tap="vnet0")), at=later(60))
+    found = look(records)
+    assert [(port.name, port.tap) for port in found.fleet.ports] == [("web02", "vnet0")]
+    assert found.problems[0].startswith("web01: vnet0 is web02's by now, whose execution began later;")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"mac": ""}, {"mac": "01:00:5e:00:00:01"}, {"mac": "x"}, {"tap": "x" * 16}, {"tap": "\udcff"}],
+)
+def test_an_interface_that_no_machine_can_have_is_closed(records: MemoryRecords, bad: dict[str, str]) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.1", **bad)), machine(2))
+    found = look(records)
+    assert ports(found) == {"vnet20": ()}
+    assert any(problem.startswith("web01: ") and "closed" in problem for problem in found.problems)
+
+
+# Where a machine is
+
+
+def test_labels_end_with_the_execution_though_the_record_names_the_tap_still(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.1")))
+        record.put_execution(execution(1, uuid(1), ended_at=later(5), ending="stopped"))
+    found = look(records)
+    assert (ports(found), elsewhere(found)) == ({}, {"web01": ("192.0.2.1",)})
+
+
+def test_a_machine_that_was_never_surveyed_as_running_is_a_port_as_soon_as_its_execution_is_there(
+    records: MemoryRecords,
+) -> None:
+    with records.transaction() as record:
+        put(record, machine(1))
+        record.put_domain(HOST, uuid(1), replace(machine(1), power=Power.OFF), NOW)
+    assert ports(look(records)) == {"vnet10": ()}
+
+
+def test_a_machine_that_arrives_is_a_port_here_and_one_there_until_it_has_left(
+    records: MemoryRecords,
+) -> None:
+    moving = machine(1, nic(1, "192.0.2.1"))
+    arriving = frozenset({uuid(1)})
+    with records.transaction() as record:
+        put(record, moving, host=OTHER)
+        record.put_domain(HOST, uuid(1), replace(moving, power=Power.OFF), later(1))
+    assert elsewhere(look(records)) == {"web01": ("192.0.2.1",)}
+    (port,) = look(records, arriving=arriving).fleet.ports
+    assert (port.arriving, port.host, tuple(map(str, port.ipv4))) == (True, HOST, ("192.0.2.1",))
+    (source,) = look(records, host=OTHER).fleet.ports
+    assert (source.arriving, source.labels) == (False, {"web", "lab"})
+    assert elsewhere(look(records, arriving=arriving)) == elsewhere(look(records, host=OTHER)) == {}
+    with records.transaction() as record:
+        begun = execution(9, uuid(1), origin=Origin.MIGRATE, started_at=later(2))
+        record.put_execution(begun)
+    for host in (HOST, OTHER):  # both have it on record as living with them
+        assert [port.arriving for port in look(records, host=host).fleet.ports] == [False]
+    assert elsewhere(look(records, host="third")) == {"web01": ("192.0.2.1",)}
+    with records.transaction() as record:
+        record.put_execution(execution(1, uuid(1), host=OTHER, ended_at=later(3), ending="migrated"))
+    assert elsewhere(look(records, host=OTHER)) == {"web01": ("192.0.2.1",)}
+    assert look(records, host=OTHER).fleet.elsewhere[0].host == HOST
+
+
+# Labels
+
+
+def _labels(records: MemoryRecords, host: str = HOST) -> set[str]:
+    return set(look(records, host=host).labels[uuid(1)])
+
+
+def _judged(record: Record, verdict: Verdict, kind: SubjectKind = SubjectKind.MACHINE) -> None:
+    key = f"{kind}:{uuid(1)}"
+    record.put_subject(subject(key, kind=kind, machine=uuid(1)))
+    record.put_judgements([judgement(key, verdict=verdict)])
+
+
+def test_labels_follow_name_metadata_host_and_networks(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, ownership=Ownership(labels=("prod",))), host=OTHER)
+    assert _labels(records) == {"web", "prod", "lab"}
+
+
+def test_labels_follow_verdict_and_origin_of_the_live_execution(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, machine(1))
+        _judged(record, Verdict.DRIFTING)
+        record.put_execution(execution(1, uuid(1), origin=Origin.REVERT))
+    assert _labels(records) == {"web", "drifting", "reverted"}
+    with records.transaction() as record:
+        record.put_execution(execution(1, uuid(1), origin=Origin.REVERT, ended_at=later(1), ending="stopped"))
+    assert _labels(records) == {"web", "drifting"}
+
+
+def test_a_templates_verdict_is_that_of_the_template(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, off(machine(1, ownership=Ownership(template=True))))
+        _judged(record, Verdict.DRIFTING, SubjectKind.TEMPLATE)
+    assert _labels(records) == {"web", "drifting"}
+
+
+@pytest.mark.parametrize("by_filter", [False, True])
+def test_a_machine_in_quarantine_has_its_labels_alone(records: MemoryRecords, by_filter: bool) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.1"), ownership=Ownership(labels=("prod",))))
+        _judged(record, Verdict.STEADY)  # from before
+        record.put_hold(Hold(uuid(1), "", (), "r", NOW, False, by_filter))
+    assert _labels(records) == {"quarantine"}
+    assert look(records).fleet.ports[0].labels == {"quarantine"}
+
+
+def test_a_hold_that_is_pending_is_no_quarantine(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, machine(1))
+        record.put_hold(Hold(uuid(1), "", (), "r", NOW, True))
+    assert _labels(records) == {"web"}
+
+
+def test_a_machine_that_was_released_is_free_before_it_is_judged_anew(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, machine(1))
+        _judged(record, Verdict.QUARANTINED)
+        record.put_hold(Hold(uuid(1), "", (), "r", NOW, False))
+    assert _labels(records) == {"quarantine"}
+    with records.transaction() as record:
+        record.drop_hold(uuid(1), "released", later(1))
+    assert _labels(records) == {"web", "drifting"}
+
+
+def test_a_machine_that_is_off_and_would_start_closed_is_in_quarantine(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, off(machine(1)))
+        _judged(record, Verdict.QUARANTINED)
+    assert _labels(records) == {"quarantine"}
+
+
+# One machine's ports, for its start
+
+
+def test_ports_of_one_machine_are_those_of_its_definition_as_it_is_now(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, off(machine(1, nic(1, "192.0.2.1"))), machine(2, nic(2, "192.0.2.2")))
+    now = machine(1, nic(1, "192.0.2.1"), nic(1, index=1), addresses=["192.0.2.2", "192.0.2.3"])
+    with records.reading() as record:
+        found, problems = ports_of(record, POLICY, HOST, (), now)
+    assert [(port.tap, tuple(map(str, port.ipv4))) for port in found] == [
+        ("vnet10", ("192.0.2.3",)),
+        ("vnet11", ()),
+    ]
+    assert [problem.split(";")[0] for problem in problems] == [
+        "web01: address 192.0.2.2 is web02's, which has it longer"
+    ]
+    with records.reading() as record:
+        (new,), _ = ports_of(record, POLICY, HOST, (), machine(9, nic(9, "192.0.2.9")))
+    assert (new.machine, new.labels, tuple(map(str, new.ipv4))) == (uuid(9), {"web"}, ("192.0.2.9",))
+
+
+# Whatever is on record
+
+
+_ADDRESSES = st.lists(
+    st.sampled_from(["192.0.2.1", "192.0.2.2", "192.0.2.254", "2001:db8::1", "x", "fe80::1"]), max_size=3
+)
+_NICS = st.builds(
+    lambda number, tap, kind, addresses: Interface(mac(number), kind, "lab", "virbr7", tap, tuple(addresses)),
+    st.integers(0, 3),
+    st.sampled_from(["", "vnet0", "vnet1", "vnet2", "x" * 16]),
+    st.sampled_from(["network", "bridge", "user"]),
+    _ADDRESSES,
+)
+_MACHINES = st.builds(
+    lambda number, nics, metadata, power: domain(
+        number,
+        f"web{number % 2}",
+        power=power,
+        interfaces=tuple(nics),
+        ownership=Ownership(addresses=tuple(metadata)),
+    ),
+    st.integers(0, 3),
+    st.lists(_NICS, max_size=3),
+    _ADDRESSES,
+    st.sampled_from(Power),
+)
+
+
+@settings(deadline=None)
+@given(
+    machines=st.lists(st.tuples(_MACHINES, st.sampled_from([HOST, OTHER]), st.integers(0, 3)), max_size=8),
+    policy=st.sampled_from(
+        [POLICY, named("web1", "192.0.2.1"), named("web0", "2001:db8::1", "192.0.2.0/24")]
+    ),
+    arriving=st.frozensets(st.sampled_from([uuid(number) for number in range(4)])),
+)
+def test_whatever_machines_claim_each_thing_has_one_owner_and_all_hosts_agree(
+    machines: list[tuple[Domain, str, int]], policy: FirewallPolicy, arriving: frozenset[str]
+) -> None:
+    records = MemoryRecords()
+    with records.transaction() as record:
+        for found, host, at in machines:
+            put(record, found, host=host, at=later(at))
+    own = ["192.0.2.254", f"fe80::5054:ff:fe00:{3}"]
+    here = look(records, policy, own=own, arriving=arriving)
+    there = look(records, policy, OTHER, own=own)
+    assert set(here.labels) == set(there.labels) == {found.uuid for found, _, _ in machines}
+    names = {found.name for found, _, _ in machines}
+    assert all(problem.split(": ")[0] in names for problem in here.problems)
+    owners = {
+        address: one.machine
+        for view in (here, there)
+        for one in (*view.fleet.ports, *view.fleet.elsewhere)
+        for address in (one.addresses if isinstance(one, Elsewhere) else (*one.ipv4, *one.ipv6))
+    }
+    for view in (here, there):
+        for one in view.fleet.elsewhere:
+            assert all(owners[address] == one.machine for address in one.addresses)
+        for port in view.fleet.ports:
+            assert all(owners[address] == port.machine for address in (*port.ipv4, *port.ipv6))
+
+
+def test_the_database_gathers_what_the_fake_does(tmp_path: Path) -> None:
+    fake = MemoryRecords()
+    with closing(open_records(str(tmp_path / "fleet.db"))) as real:
+        for records in (fake, real):
+            _taken(records)
+            with records.transaction() as record:
+                put(record, machine(3, nic(3, "192.0.2.3")), host=OTHER)
+                record.put_survey(survey(machine(4, nic(4, "192.0.2.4")), host="third"))
+                _judged(record, Verdict.DRIFTING)
+        assert look(real) == look(fake)
+        assert look(real, host="third") == look(fake, host="third")
