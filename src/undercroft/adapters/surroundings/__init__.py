@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
-from undercroft.adapters.surroundings import legacy, links, programs, tables, traffic
+from undercroft.adapters.surroundings import legacy, links, programs, routes, tables, traffic
 from undercroft.adapters.surroundings.rtnetlink import connected
 from undercroft.assurance.firewall.hostfacts import (
     Flowtable,
@@ -85,6 +85,8 @@ class _Gathering:
             tuple(links.bridge_facts(by_name[name]) for name in sorted(bridges)),
             self._read("bridge-nf-call", _bridge_calls, tuple[str, ...]()),
             self._read("legacy ebtables", legacy.read_ebtables, tuple[str, ...]()),
+            self._read("routes", _encapsulations, tuple[str, ...]()),
+            routes.tunnels(devices),
             tuple(self._unread),
         )
 
@@ -118,6 +120,11 @@ def _devices() -> tuple[links.Device, ...]:
 def _addressed() -> frozenset[int]:
     with connected() as kernel:
         return links.read_addressed(kernel)
+
+
+def _encapsulations() -> tuple[str, ...]:
+    with connected() as kernel:
+        return routes.read_encapsulations(kernel)
 
 
 def _filters(names: dict[int, str]) -> tuple[TrafficFilter, ...]:

@@ -106,7 +106,7 @@ _XT: Mapping[str, str] = MappingProxyType(
         ),
         **dict.fromkeys(
             ["DNPT", "DSCP", "ECN", "HL", "SNPT", "SYNPROXY", "TCPMSS", "TCPOPTSTRIP", "TOS", "TTL"],
-            "payload",
+            "field",
         ),
         "NFQUEUE": "queue",
         "TEE": "dup",

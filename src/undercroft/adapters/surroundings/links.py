@@ -28,6 +28,7 @@ _NAME, _LOWER, _MASTER, _INFO, _EXT_MASK, _PROMISCUITY, _SWITCH, _NETNS, _XDP = 
     43,
 )
 _SKIP_STATISTICS = 8
+_UP = 1
 _KIND, _DATA, _SLAVE_KIND, _SLAVE_DATA = 1, 2, 4, 5
 _XDP_ATTACHED = 2
 _PORT_HAIRPIN, _PORT_LEARNING, _PORT_PROXY, _PORT_PROXY_WIFI = 4, 8, 10, 12
@@ -68,6 +69,7 @@ class Device:
         promiscuity: how many want all frames.
         xdp: programs are attached.
         switched: it belongs to a switch in hardware.
+        up: it takes and sends frames.
         port: attributes of its being a bridge's port.
         bridge: attributes of its being a bridge.
     """
@@ -80,6 +82,7 @@ class Device:
     promiscuity: int = 0
     xdp: bool = False
     switched: bool = False
+    up: bool = False
     port: Mapping[int, bytes] = field(default_factory=dict)
     bridge: Mapping[int, bytes] = field(default_factory=dict)
 
@@ -98,7 +101,7 @@ def read_addressed(kernel: Routing) -> frozenset[int]:
 
 def decode_device(body: bytes) -> Device:
     """Return the device of a message. Raises OperationError for one that is malformed."""
-    _, _, index, _, _ = _LINK.unpack_from(body)
+    _, _, index, flags, _ = _LINK.unpack_from(body)
     given = dict(attributes(body[_LINK.size :]))
     info = dict(attributes(given.get(_INFO, b"")))
     kind = _text(info.get(_KIND, b""))
@@ -112,6 +115,7 @@ def decode_device(body: bytes) -> Device:
         _number(given.get(_PROMISCUITY, b"")),
         any(xdp.get(_XDP_ATTACHED, b"")),
         bool(given.get(_SWITCH, b"")),
+        bool(flags & _UP),
         dict(attributes(info.get(_SLAVE_DATA, b""))) if _text(info.get(_SLAVE_KIND, b"")) == "bridge" else {},
         dict(attributes(info.get(_DATA, b""))) if kind == "bridge" else {},
     )

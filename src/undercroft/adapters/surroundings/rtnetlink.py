@@ -6,7 +6,7 @@ Source: include/uapi/linux/rtnetlink.h; net/core/rtnetlink.c of Linux 6.18.
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from undercroft.adapters.netlinkcodec import (
@@ -46,8 +46,10 @@ class Routing:
         self._socket = kernel
         self._sequence = 0
 
-    def dump(self, kind: int, body: bytes, what: str) -> list[bytes]:
-        """Return what follows the header of each answer, all of one moment.
+    def dump(
+        self, kind: int, body: bytes, what: str, wanted: Callable[[bytes], bool] = lambda _: True
+    ) -> list[bytes]:
+        """Return what follows the header of each answer that is wanted, all of one moment.
 
         Raises:
             NotFoundError: there is no such device.
@@ -56,7 +58,7 @@ class Routing:
         """
         for _ in range(ATTEMPTS):
             try:
-                return self._dumped(kind, body, what)
+                return self._dumped(kind, body, what, wanted)
             except InterruptedDumpError as error:
                 interrupted = error
         raise interrupted
@@ -68,7 +70,7 @@ class Routing:
             _raise_for(answer, what)
             return
 
-    def _dumped(self, kind: int, body: bytes, what: str) -> list[bytes]:
+    def _dumped(self, kind: int, body: bytes, what: str, wanted: Callable[[bytes], bool]) -> list[bytes]:
         self._send(kind, REQUEST | DUMP, body)
         found: list[bytes] = []
         interrupted = False
@@ -81,7 +83,8 @@ class Routing:
                 break
             if len(found) >= MAX_OBJECTS:
                 raise OperationError(f"netlink: {what}: more than {MAX_OBJECTS:,} answers")
-            found.append(answer.body)
+            if wanted(answer.body):
+                found.append(answer.body)
         return found
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:

@@ -122,6 +122,8 @@ class Surroundings:
         bridges: that they are on.
         bridge_calls: sysctls "bridge-nf-call-iptables", "-ip6tables", "-arptables" that are set.
         ebtables: tables of the legacy ebtables that hold rules ("broute", "nat", "filter").
+        encapsulations: of the host's IPv6 routes: "seg6", "ioam6", ...
+        tunnels: devices at which a tunnel ends on the host, and its kind: "vxlan0 (vxlan)".
         unread: what could not be read, each with the reason.
     """
 
@@ -134,4 +136,6 @@ class Surroundings:
     bridges: tuple[BridgeFacts, ...] = ()
     bridge_calls: tuple[str, ...] = ()
     ebtables: tuple[str, ...] = ()
+    encapsulations: tuple[str, ...] = ()
+    tunnels: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()

@@ -43,9 +43,13 @@ REWRITING = frozenset(
         "mpls",
         "queue",
         "meta pkttype",
+        "field",
     }
 )
 COPYING = frozenset({"dup", "mirred mirror", "tproxy", "sample"})
+ROUTED = frozenset({"payload", "queue"})
+"""What can put another header into an IPv6 packet that the host routes, between the hooks that judge it."""
+
 HARMLESS = frozenset({"drop", "gact", "police", "csum", "simple", "gate", "flow offload"})
 """Actions of tc that pass or drop, and what a flow table takes, which is judged by itself."""
 
@@ -67,6 +71,8 @@ def judge(facts: Surroundings) -> tuple[Finding, ...]:
         *(finding for bridge in facts.bridges for finding in of_bridge(bridge)),
         *_of_bridge_calls(facts),
         *(_of_ebtables(name) for name in facts.ebtables),
+        *(_of_encapsulation(kind) for kind in facts.encapsulations),
+        *(_of_tunnel(name) for name in facts.tunnels),
         *(
             Finding(Danger.UNKNOWN, "surroundings", what, "let root read it, then prove again")
             for what in facts.unread
@@ -111,7 +117,10 @@ class _Place:
             yield from _of_unknown(name, effects - _KNOWN, cure)
             if effects & COPYING:
                 yield from self._of_sent(name, (item.target,), cure)
-        elif effects & REDIRECTING or item.target:
+            return
+        if item.device in self._bridges:
+            yield from _of_effects(name, item.direction, (effects & REWRITING) - REDIRECTING, cure)
+        if effects & REDIRECTING or item.target:
             yield from self._of_sent(name, (item.target or ANYWHERE,), cure)
 
     def of_flowtable(self, table: Flowtable) -> Iterator[Finding]:
@@ -150,8 +159,10 @@ class _Place:
             yield _unreadable(chain)
         if frozenset(chain.effects) & {"fwd", "dup"}:
             yield from self._of_sent(_name(chain), chain.targets or (ANYWHERE,), _REMOVE)
-        if chain.device in self._bridges and frozenset(chain.effects) & MARKING:
-            yield _marks_on_the_way(chain)
+        if chain.device in self._bridges:
+            if frozenset(chain.effects) & MARKING:
+                yield _marks_on_the_way(chain)
+            yield from _of_effects(_name(chain), _where(chain), frozenset(chain.effects) & REWRITING, _REMOVE)
 
     def _of_sent(self, name: str, targets: Iterable[str], cure: str) -> Iterator[Finding]:
         for target in sorted(set(targets)):
@@ -168,6 +179,12 @@ class _Place:
         effects = frozenset(chain.effects)
         if "meta mark" in effects and chain.family != "arp":
             yield _marks_on_the_way(chain)
+        if effects & ROUTED and chain.family in {"ip6", "inet"}:
+            changing = ", ".join(sorted(effects & ROUTED))
+            found = (
+                f"at {_where(chain)} it can change headers of IPv6 packets that the host routes: {changing}"
+            )
+            yield Finding(Danger.ASSUMPTION, _name(chain), found, _REMOVE)
         yield from _of_unknown(_name(chain), effects - _KNOWN, _REMOVE)
 
 
@@ -209,7 +226,7 @@ def _of_unknown(name: str, effects: Iterable[str], cure: str) -> Iterator[Findin
 
 def _of_bridge_calls(facts: Surroundings) -> Iterator[Finding]:
     bridges = [bridge.name for bridge in facts.bridges if bridge.call_iptables]
-    if not facts.bridge_calls and not bridges:
+    if not bridges and not (facts.bridge_calls and facts.bridges):
         return
     where = ", ".join((*facts.bridge_calls, *bridges))
     rewriting = sorted(_rewriting(facts.chains))
@@ -231,6 +248,20 @@ def _rewriting(chains: Iterable[OtherChain]) -> Iterator[str]:
     for chain in chains:
         if chain.family in {"inet", "ip", "ip6", "arp"} and frozenset(chain.effects) & (REWRITING | MARKING):
             yield f"{chain.family} {chain.table} {chain.chain}".rstrip()
+
+
+def _of_encapsulation(kind: str) -> Finding:
+    found = f"the host puts headers of {kind} into packets that it routes, between the hooks that judge them"
+    return Finding(
+        Danger.ASSUMPTION, "IPv6 routes", found, "ip -6 route; ip nexthop: remove what encapsulates"
+    )
+
+
+def _of_tunnel(name: str) -> Finding:
+    found = (
+        "a tunnel ends there: what is in a packet that a machine may send into it bears the machine's mark"
+    )
+    return Finding(Danger.UNKNOWN, f"tunnel {name}", found, "see that no flow lets a machine reach it")
 
 
 def _of_ebtables(name: str) -> Finding:

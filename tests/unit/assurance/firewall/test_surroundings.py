@@ -32,6 +32,7 @@ def test_tables_that_are_not_on_the_bridge_and_filters_that_only_drop_are_no_fin
         CLEAN,
         chains=(
             OtherChain("ip", "nat", "PREROUTING", "prerouting", -100, effects=("nat",)),
+            OtherChain("ip6", "mangle", "FORWARD", "forward", -150, effects=("field",)),
             OtherChain("bridge", "libvirt", "I-vnet0", "prerouting", -300),
             OtherChain("netdev", "t", "c", "ingress", 0, "eth0", ("fwd",), ("ifb0",)),
             OtherChain("netdev", "t", "c", "ingress", 0, "eth0", ("payload", "meta mark")),
@@ -60,6 +61,9 @@ def test_tables_that_are_not_on_the_bridge_and_filters_that_only_drop_are_no_fin
         (OtherChain("netdev", "t", "c", "ingress", 0, "eth0", ("fwd",), (ANYWHERE,)), Danger.UNKNOWN),
         (OtherChain("netdev", "t", "c", "egress", 0, "virbr0", ("meta mark",)), Danger.ASSUMPTION),
         (OtherChain("ip", "t", "c", "forward", 0, effects=("meta mark",)), Danger.ASSUMPTION),
+        (OtherChain("netdev", "t", "c", "ingress", 0, "virbr0", ("payload",)), Danger.REWRITE),
+        (OtherChain("ip6", "t", "c", "forward", 0, effects=("payload",)), Danger.ASSUMPTION),
+        (OtherChain("inet", "t", "c", "forward", 0, effects=("queue",)), Danger.ASSUMPTION),
         (OtherChain("ip", "t", "c", "forward", 0, effects=("target NEW",)), Danger.UNKNOWN),
         (OtherChain("bridge", "t", "c", "prerouting", -1, effects=("expression new",)), Danger.UNKNOWN),
         (OtherChain("bridge", "t", "c", "forward", 1, effects=("queue",)), Danger.REWRITE),
