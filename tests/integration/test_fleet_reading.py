@@ -24,11 +24,14 @@ from undercroft.model.disk import DiskFormat
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.fleet import DiskRead, ReadSet
 from undercroft.model.inventory import Inventory
+from undercroft.model.job import ProvenReads
 from undercroft.model.schema import Json
 from undercroft.ports.reader import Reader
 from undercroft.usecases import identity
+from undercroft.usecases.copies import Copies
 from undercroft.usecases.fleet.reading.hostfiles import HostFiles
 from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayerReader
+from undercroft.usecases.identity import Inspections
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.session import start_reader
 from undercroft.usecases.target import MachineTarget, from_images
@@ -122,6 +125,21 @@ def test_a_new_overlay_on_a_known_base_is_proven_and_one_that_changes_a_package_
     assert changed.how is How.READ
     assert "9:9-9" in versions(changed.inventory)
     assert cache.read("a", target_of(first, backing=(base,))).how in (How.PROVEN, How.UNCHANGED)
+
+
+def test_a_lie_that_rests_on_no_byte_is_no_answer_for_a_sibling(
+    layers: LayerReader, base: Path, tmp_path: Path, unhurried: None
+) -> None:
+    """What a reader says that one clone's image has taken over: its digest is right, for every clone."""
+    del unhurried
+    target = target_of(*make_clones(base, tmp_path, 1))
+    with OpenMachine(target, layers._reader, Inspections(), Copies()) as machine:
+        (digest,) = machine.replay(machine.state("current"), [ProvenReads((), (), "")]).digests
+    lie = ReadSet((), (), digest)
+    assert layers.read(target, "current", candidates=lambda _base, _limit: [("lie", lie)]).how is How.READ
+    # Control: as far as the digest goes it would have counted.
+    own = layers.read(target, "current", CachedAnswer("lie", (), "", lie))
+    assert (own.how, own.inventory_digest) == (How.PROVEN, "lie")
 
 
 def test_a_byte_that_an_answer_rests_on_is_seen_also_when_the_files_times_are_set_back(

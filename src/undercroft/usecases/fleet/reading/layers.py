@@ -203,7 +203,8 @@ class LayeredMachine:
             for inventory, reads in candidates(base, MAX_CANDIDATES) if candidates else ():
                 if len(tried) >= allowed:
                     return
-                if inventory not in tried:
+                # A set without a read proves nothing of a sibling: every clone fits it, whatever it holds.
+                if inventory not in tried and reads.reads:
                     tried.add(inventory)
                     yield inventory, reads
 
