@@ -441,6 +441,29 @@ def test_a_libvirtd_that_hangs_is_lost_and_comes_back(mortal: Host, monkeypatch:
     assert lost.detail == "libvirt answers no keepalive: it hangs"
 
 
+def test_what_a_network_reserves_is_its_interfaces_as_libvirt_itself_takes_it(host: Host) -> None:
+    network = host.connection.networkDefineXML(
+        "<network><name>lab</name><bridge name='virbr77'/><ip address='192.0.2.1' netmask='255.255.255.0'>"
+        "<dhcp><host mac='52:54:00:AA:00:01' name='web' ip='192.0.2.7'/></dhcp></ip>"
+        "<ip family='ipv6' address='2001:db8::1' prefix='64'><dhcp>"
+        "<host id='0:3:0:1:52:54:0:aa:0:1' ip='2001:db8::7'/><host name='web' ip='2001:db8::8'/>"
+        "</dhcp></ip></network>"
+    )
+    domain = host.connection.defineXML(
+        "<domain type='qemu'><name>lab01</name><memory>65536</memory><os><type>hvm</type></os><devices>"
+        "<interface type='network'><mac address='52:54:00:aa:00:01'/><source network='lab'/></interface>"
+        "</devices></domain>"
+    )
+    (found,) = host.seen("lab01").interfaces
+    expected = ("192.0.2.7", "2001:db8::7")
+    assert (found.bridge, found.addresses) == ("virbr77", expected)
+    assert host.fleet.domain(domain.UUIDString()).interfaces == (found,)
+    network.undefine()
+    (found,) = host.fleet.domain(domain.UUIDString()).interfaces
+    assert (found.bridge, found.addresses) == ("", ())
+    domain.undefine()
+
+
 def test_missing_daemons_for_storage_and_networks_are_problems_and_no_failure() -> None:
     import libvirt  # noqa: PLC0415 - only where it is installed
 
