@@ -144,6 +144,7 @@ def _port(device: Device, master: Device | None, uppers: Iterable[str], addresse
         device.name,
         master.name if master else "",
         kind,
+        device.up,
         hairpin=_is_on(port, _PORT_HAIRPIN),
         learning=_is_on(port, _PORT_LEARNING) if _PORT_LEARNING in port else True,
         proxy=any(_is_on(port, number) for number in answering),

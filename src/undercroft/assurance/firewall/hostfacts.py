@@ -68,6 +68,7 @@ class PortFacts:
     Attributes:
         device: its name.
         bridge: the bridge that it is on, "" for none.
+        up: it takes and sends frames; one that is down and on no bridge is closed.
         bridge_kind: "bridge", "openvswitch", ... as the link's kind has it.
         hairpin: frames may leave where they came in.
         learning: the bridge learns addresses behind it.
@@ -85,6 +86,7 @@ class PortFacts:
     device: str
     bridge: str
     bridge_kind: str = "bridge"
+    up: bool = True
     hairpin: bool = False
     learning: bool = True
     proxy: bool = False

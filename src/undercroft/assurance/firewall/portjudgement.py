@@ -19,6 +19,8 @@ SHIELD = 0xFFFD
 def of_port(port: PortFacts, bridge: BridgeFacts | None) -> Iterator[Finding]:
     """Yield what of a port, and of the bridge that it is on, defeats the filter."""
     name = f"port {port.device}"
+    if not port.bridge and not port.up:
+        return  # It is closed: nothing comes in or goes out.
     if not port.bridge or port.bridge_kind != "bridge":
         found = f"it is on {f'a {port.bridge_kind}' if port.bridge else 'no bridge'}, which has no such hooks"
         yield Finding(Danger.BYPASS, name, found, "put it on a bridge of the kernel's, or stop the machine")

@@ -155,6 +155,12 @@ def test_a_group_that_port_or_bridge_forwards_comes_to_the_table_and_is_no_findi
     assert judge(replace(CLEAN, ports=(port,), bridges=(bridge,))) == ()
 
 
+def test_a_port_that_is_closed_is_no_finding_and_one_that_is_only_off_its_bridge_is() -> None:
+    off = replace(PORT, bridge="", protocol_free=False)
+    assert judge(replace(CLEAN, ports=(replace(off, up=False),))) == ()
+    assert judge(replace(CLEAN, ports=(off,)))[0].danger is Danger.BYPASS
+
+
 def test_a_bridge_that_speaks_the_spanning_tree_needs_a_port_that_forwards_its_group() -> None:
     talking = BridgeFacts("virbr0", stp=True, group_forward_mask=0x4000)
     assert judge(replace(CLEAN, bridges=(talking,))) == ()
