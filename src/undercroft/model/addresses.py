@@ -1,6 +1,7 @@
 """Addresses that one machine can have as its own, from texts that people, libvirt or the record give."""
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from undercroft.errors import InputError
@@ -9,6 +10,9 @@ Address = IPv4Address | IPv6Address
 
 MAX_ADDRESS_CHARACTERS = 45
 """Of the longest way to write an IPv6 address."""
+
+MAX_REMEMBERED = 1 << 16
+"""Addresses of machines: all of them are read at every look at the fleet."""
 
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _NOBODYS = (
@@ -24,6 +28,7 @@ _NOBODYS = (
 its MAC and not by anybody's word. Source: RFC 6890."""
 
 
+@lru_cache(MAX_REMEMBERED)
 def own_address(untrusted_text: str) -> Address:
     """Return an address that a machine can have.
 
