@@ -209,6 +209,7 @@ def test_a_machines_labels_change_under_traffic_without_one_frame_lost_or_leaked
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_labels_whose_class_goes_at_once_leak_nothing_though_a_frame_on_its_way_may_be_lost() -> None:
     told = relabelled(SOAK_REPLACEMENTS, at_once=True)
     print(told)  # noqa: T201

@@ -8,41 +8,17 @@ forbidden and lets the rest by.
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
-from firewallworld import ANY, FLEET, LABELS, OUTSIDE_MAC, PING, ip_packet, ruleset, tcp, udp
+from firewallworld import FLEET, ruleset
 from netns import call_in_own_network
-from spoofs import (
-    B4,
-    B6,
-    ENCAPSULATIONS,
-    HONEST,
-    SPOOFS,
-    TCP,
-    V4,
-    V6,
-    WORLD4,
-    WORLD6,
-    A,
-    B,
-    V,
-    ethernet,
-    wrapped,
-)
-from wire import BRIDGE_MAC, Wire
+from spoofmatrix import OPEN, cells, leaking, open_flows
+from spoofs import HONEST, A, B
+from wire import Wire
 
 from undercroft.adapters.nftables import Nftables
-from undercroft.firewall.policy import FirewallPolicy, Flow, Ports
 
-OPEN = FirewallPolicy(
-    labels=LABELS,
-    flows=(Flow(ANY, ANY, (tcp(443), udp(53), udp(67, 68), udp(546, 547), PING), place="p:1"),),
-    ports=Ports(uplinks=("eth0",)),
-)
 PORTS = (*(port.tap for port in FLEET.ports), "eth0")
-TARGET_MACS = (B.mac, V.mac, OUTSIDE_MAC, BRIDGE_MAC, b"\xff" * 6, bytes.fromhex("333300000001"))
-
 DENY_LIST = f"""
 table bridge control {{
   chain machine {{
@@ -62,36 +38,6 @@ table bridge control {{
   }}
 }}
 """
-
-
-def cells() -> Iterator[tuple[str, str, list[bytes]]]:
-    """Yield encapsulation, spoof, and the frames of that cell, to every target that a frame can have."""
-    for encapsulation in ENCAPSULATIONS:
-        for spoof, frames in SPOOFS.items():
-            made = [wrapped(encapsulation, target + frame[6:]) for frame in frames for target in TARGET_MACS]
-            possible = [frame for frame in made if frame is not None]
-            if possible:
-                yield encapsulation, spoof, possible
-
-
-def leaking(wire: Wire) -> list[tuple[str, str]]:
-    """Return the cells of which a frame came out anywhere."""
-    found = []
-    for encapsulation, spoof, frames in cells():
-        came_out = [wire.put(A.tap, frame) for frame in frames]
-        if any(came_out):
-            found.append((encapsulation, spoof))
-    return found
-
-
-def open_flows(wire: Wire) -> None:
-    """Let B open flows to V and to the world, of which forged errors tell."""
-    for version, own, others in ((4, B4, (V4, WORLD4)), (6, B6, (V6, WORLD6))):
-        for other in others:
-            mac = V.mac if other in {V4, V6} else OUTSIDE_MAC
-            packet = ip_packet(version, own, other, 6, TCP)
-            kind = 0x0800 if version == 4 else 0x86DD
-            assert wire.put(B.tap, ethernet(packet, kind, B.mac, mac))
 
 
 def test_no_forged_frame_gets_anywhere_in_any_encapsulation() -> None:

@@ -300,3 +300,31 @@ def _shortest(frame: bytes) -> int:
         if outer == b"\x81\0":
             return start + 4
     return max(start + 8 if outer == b"\x88\x64" else 14, 20 if start == 18 else 14)
+
+
+def checked(frame: bytes) -> bytes:
+    """Return a plain IP frame with the checksums that conntrack looks at; a fragment with its header's."""
+    changed = bytearray(frame)
+    version = frame[14] >> 4
+    if version == 4:
+        changed[24:26] = bytes(2)
+        changed[24:26] = _checksum(changed[14:34])
+    start, protocol, ends = (34, frame[23], frame[26:34]) if version == 4 else (54, frame[20], frame[22:54])
+    place = {6: 16, 17: 6, 1: 2, 58: 2}.get(protocol)
+    in_pieces = version == 4 and int.from_bytes(frame[20:22], "big") & 0x3FFF
+    if place is None or in_pieces:
+        return bytes(changed)
+    body = bytes(changed[start:])
+    pseudo = b"" if protocol == 1 else ends + struct.pack(">II", len(body), protocol)
+    at = slice(start + place, start + place + 2)
+    changed[at] = bytes(2)
+    changed[at] = _checksum(pseudo + bytes(changed[start:]))
+    return bytes(changed)
+
+
+def _checksum(data: bytes) -> bytes:
+    padded = data + bytes(len(data) % 2)
+    total = sum(struct.unpack(f">{len(padded) // 2}H", padded))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack(">H", ~total & 0xFFFF)

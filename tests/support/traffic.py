@@ -29,8 +29,8 @@ stop = []
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 frames = [(int(tap), bytes.fromhex(frame)) for tap, frame in (word.split(":") for word in sys.argv[1:])]
 print("sending", flush=True)
-sent = 0
-while not stop:
+sent, parent = 0, os.getppid()
+while not stop and os.getppid() == parent:
     for tap, frame in frames:
         os.write(tap, frame)
     sent += len(frames)

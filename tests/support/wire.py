@@ -39,7 +39,12 @@ class Wire:
         self.order = tuple(reversed(ports))
         self._closing = contextlib.ExitStack()
         self.taps = {name: self._tap(name) for name in ports}
-        _make_bridge(ports)
+        # br_netfilter, where it is loaded, looks at nothing.
+        unseen = [
+            f"sysctl -q -e -w net.bridge.bridge-nf-call-{what}tables=0" for what in ("ip", "ip6", "arp")
+        ]
+        for command in (*bridge_commands(ports), *unseen):
+            subprocess.run(command.split(), check=True)
         self._host = self._closing.enter_context(_packet_socket())
         self._host.setsockopt(_SOL_PACKET, _AUXDATA, 1)
         self._host.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
@@ -93,8 +98,9 @@ class Wire:
         return descriptor
 
 
-def _make_bridge(ports: Sequence[str]) -> None:
-    # Nothing in the namespace says anything by itself; br_netfilter, where it is loaded, looks at nothing.
+def bridge_commands(ports: Sequence[str]) -> list[str]:
+    """Return the commands that put devices on a bridge which floods and never learns."""
+    # Nothing in the namespace says anything by itself.
     commands = [
         "sysctl -q -w net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.all.disable_ipv6=1",
         f"ip link add {BRIDGE} address {BRIDGE_MAC.hex(':')} type bridge mcast_snooping 0 forward_delay 0",
@@ -105,11 +111,9 @@ def _make_bridge(ports: Sequence[str]) -> None:
             f"ip link set {name} type bridge_slave learning off flood on",
             f"ip link set {name} up",
         ]
-    commands += [f"sysctl -q -e -w net.bridge.bridge-nf-call-{what}tables=0" for what in ("ip", "ip6", "arp")]
     # Promiscuous: the host's stack gets whatever the input hook lets by, too.
     commands += [f"ip link set {BRIDGE} promisc on", f"ip link set {BRIDGE} up"]
-    for command in commands:
-        subprocess.run(command.split(), check=True)
+    return commands
 
 
 @contextlib.contextmanager
