@@ -7,8 +7,8 @@ For this the zones are cut by the networks of the `never` rules too. Written fro
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from undercroft.assurance.firewall.places import Kind, Place, means, places
-from undercroft.firewall.policy import FirewallPolicy, Flow, Never, Peer, Service
+from undercroft.assurance.firewall.places import Kind, Meant, Place, places
+from undercroft.firewall.policy import FirewallPolicy, Flow, Never, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,32 +35,30 @@ class _Reach:
 
 def breaches(policy: FirewallPolicy, numbers: Mapping[frozenset[str], int]) -> Iterator[Breach]:
     """Yield for each `never` rule that the policy breaks a shortest way."""
+    if not policy.nevers:
+        return
     every = places(policy, numbers, nevers=True)
+    allows = Meant(every, policy.quarantine_labels, flow=True)
+    forbids = Meant(every, policy.quarantine_labels, flow=False)
     reach = [
-        _Reach(
-            flow,
-            _of(flow.source, every, policy, flow=True),
-            _of(flow.target, every, policy, flow=True),
-        )
+        _Reach(flow, frozenset(allows.by(flow.source)), frozenset(allows.by(flow.target)))
         for flow in policy.flows
     ]
     for never in policy.nevers:
-        breach = _broken(never, policy, every, reach)
+        breach = _broken(never, forbids, every, reach)
         if breach is not None:
             yield breach
 
 
-def _broken(
-    never: Never, policy: FirewallPolicy, every: Sequence[Place], reach: Sequence[_Reach]
-) -> Breach | None:
+def _broken(never: Never, forbids: Meant, every: Sequence[Place], reach: Sequence[_Reach]) -> Breach | None:
     """Search breadth first from every source over at most `hops` flows; the last one's service counts.
 
     A way leads on through machines and the host; what the world does is no flow of this policy.
     """
     none: frozenset[int] = frozenset()
-    excepted = none.union(*(_of(peer, every, policy, flow=False) for peer in never.exceptions))
-    sources = _of(never.source, every, policy, flow=False) - excepted
-    targets = _of(never.target, every, policy, flow=False) - excepted
+    excepted = none.union(*map(forbids.by, never.exceptions))
+    sources = frozenset(forbids.by(never.source)) - excepted
+    targets = frozenset(forbids.by(never.target)) - excepted
     ways: dict[int, tuple[int, ...]] = {source: (source,) for source in sources}
     for _ in range(never.hops):
         onward: dict[int, tuple[int, ...]] = {}
@@ -84,13 +82,6 @@ def _pairs(
         for target in sorted(step.opened):
             if Kind.MACHINES in {every[source].kind, every[target].kind}:
                 yield source, target
-
-
-def _of(peer: Peer, every: Sequence[Place], policy: FirewallPolicy, *, flow: bool) -> frozenset[int]:
-    quarantine = policy.quarantine_labels
-    return frozenset(
-        number for number, place in enumerate(every) if means(peer, place, quarantine, flow=flow)
-    )
 
 
 def _service(offered: Sequence[Service], forbidden: Sequence[Service]) -> str:

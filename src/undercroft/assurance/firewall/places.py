@@ -5,7 +5,7 @@ which side, and what a side's chains and sets are called. A number that two side
 `expected` gives each side's elements by it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -115,6 +115,35 @@ def means(peer: Peer, place: Place, quarantine: frozenset[str], *, flow: bool) -
             return True
         case _:
             return not place.nowhere and not (machines and place.labels & quarantine)
+
+
+class Meant:
+    """Which sides peers mean, found by their labels: with many classes most peers mean few of them."""
+
+    def __init__(self, every: Sequence[Place], quarantine: frozenset[str], *, flow: bool) -> None:
+        """Take all sides, and whether peers are of flows or of `never` rules."""
+        self._every = every
+        self._quarantine = quarantine
+        self._flow = flow
+        self._others = [number for number, place in enumerate(every) if place.kind is not Kind.MACHINES]
+        self._labelled: dict[str, list[int]] = {}
+        self._known: dict[Peer, tuple[int, ...]] = {}
+        for number, place in enumerate(every):
+            for label in place.labels:
+                self._labelled.setdefault(label, []).append(number)
+
+    def by(self, peer: Peer) -> tuple[int, ...]:
+        """Return the places of the sides that a peer means, in order."""
+        if peer not in self._known:
+            some: Iterable[int] = range(len(self._every))
+            if peer.kind in {PeerKind.LABEL, PeerKind.NETWORK}:
+                some = [*self._labelled.get(peer.label, ()), *self._others]
+            self._known[peer] = tuple(
+                number
+                for number in sorted(some)
+                if means(peer, self._every[number], self._quarantine, flow=self._flow)
+            )
+        return self._known[peer]
 
 
 def within(inner: Network, outer: Network) -> bool:

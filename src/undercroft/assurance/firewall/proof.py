@@ -82,6 +82,16 @@ class _Wanted:
         return {**contents, **expected.of_fleet(fleet, self.numbers)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What was shown of a table's rules; it holds for whatever its sets contain."""
+
+    wanted: _Wanted
+    table: Table
+    bytecode_digest: str
+    theorems: tuple[Theorem, ...]
+
+
 @dataclass(slots=True)
 class Prover:
     """Proves, and remembers what it has proven. Not for several threads at once.
@@ -92,7 +102,7 @@ class Prover:
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _wanted: _Wanted | None = None
-    _shown: tuple[_Wanted, str, tuple[Theorem, ...]] | None = None
+    _shown: _Shown | None = None
     _last: Certificate | None = None
     _machines: FleetDigest | None = None
 
@@ -122,20 +132,20 @@ class Prover:
             )
         contents = known.contents(fleet)
         try:
-            theorems = self._proven(ruleset, known, contents)
+            shown = self._proven(ruleset, known, contents)
         except UnsupportedError as error:
             return Counterexample("what the table says", str(error))
-        if isinstance(theorems, Counterexample):
-            return theorems
+        if isinstance(shown, Counterexample):
+            return shown
         self._machines = FleetDigest(fleet)
         self._last = Certificate(
             ruleset.table.name,
             ruleset.generation,
             known.digest,
             self._machines.hexdigest(),
-            self._shown[1] if self._shown else "",
+            shown.bytecode_digest,
             sum(map(len, contents.values())),
-            theorems,
+            shown.theorems,
             ASSUMPTIONS,
             NOT_COVERED,
             self.now(),
@@ -186,26 +196,27 @@ class Prover:
 
     def _proven(
         self, ruleset: Ruleset, wanted: _Wanted, contents: expected.Contents
-    ) -> tuple[Theorem, ...] | Counterexample:
+    ) -> _Shown | Counterexample:
         """Take steps 2 to 4."""
-        table = ruleset.table
-        check_shape(table, contents.keys())
+        table, shown = ruleset.table, self._shown
+        same = shown is not None and shown.wanted is wanted and shown.table == table
+        if not same:
+            check_shape(table, contents.keys())
         differing = differing_keys(ruleset.elements, contents)
-        skeleton = _skeleton(table, wanted)
         if differing:
-            return by_contents(skeleton, ruleset, contents, differing)
-        digest = bytecode_digest(table)
-        if self._shown is None or self._shown[0] is not wanted or self._shown[1] != digest:
+            return by_contents(_skeleton(table, wanted), ruleset, contents, differing)
+        if shown is None or not same:
+            skeleton = _skeleton(table, wanted)
             failed = skeleton.unshown()
             if failed:
                 # A packet settles it; without one it may be another way to write the same.
                 example = by_rules(skeleton, ruleset, contents, failed)
                 if example.packet is not None or skeleton.unequal():
                     return example
-            self._shown = wanted, digest, _theorems(wanted)
-        checked = sum(map(len, contents.values()))
+            self._shown = shown = _Shown(wanted, table, bytecode_digest(table), _theorems(wanted))
         told = "each set holds what policy and fleet say, no more and no less"
-        return (*self._shown[2], Theorem(CONTENTS, told, checked))
+        checked = sum(map(len, contents.values()))
+        return replace(shown, theorems=(*shown.theorems, Theorem(CONTENTS, told, checked)))
 
 
 def keys_of(before: Port | None, after: Port | None) -> dict[str, set[bytes]]:

@@ -46,9 +46,8 @@ def check_shape(table: Table, static: Collection[str]) -> None:
         raise UnsupportedError(f"table {table.name}: two chains or two sets have one name: read it again")
     for definition in table.sets:
         _check_set(definition, static)
-    for name in static:
-        if name not in {definition.name for definition in table.sets}:
-            raise UnsupportedError(f"set {name}: it is not in the table: {_CURE}")
+    for name in sorted(frozenset(static) - {definition.name for definition in table.sets}):
+        raise UnsupportedError(f"set {name}: it is not in the table: {_CURE}")
     for chain in table.chains:
         _check_chain(chain)
 
