@@ -14,12 +14,15 @@ from pathlib import Path
 import hookhost
 import jsonschema
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hookhost import HookHost
+from memoryfilter import MemoryFilter
+from netns import call_in_own_network
 
 from undercroft.adapters import hookfiles
 from undercroft.adapters.libvirt.fleet import LibvirtFleet
 from undercroft.adapters.libvirt.version import daemon_version
+from undercroft.assurance.firewall.hostfacts import Surroundings
 from undercroft.cli import doctor as cli
 from undercroft.errors import InputError
 from undercroft.model.finding import FeedStatus
@@ -30,6 +33,7 @@ from undercroft.store.fleet.records import open_records
 from undercroft.usecases.fleet.audit.audit import sign_head
 from undercroft.usecases.fleet.doctor.check import examine
 from undercroft.usecases.fleet.doctor.checkup import Check, Health, Host
+from undercroft.usecases.fleet.doctor.filter import FilterHost
 from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.session import start_reader
 
@@ -79,7 +83,22 @@ def host(daemon: HookHost) -> Iterator[Host]:
             feeds=lambda: (feed(),),
             reader=lambda: closing(start_reader()),
             clock=lambda: datetime.now(UTC),
+            filter=unfiltered(),
         )
+
+
+def unfiltered() -> FilterHost:
+    """No policy is in force. `test_doctor_filter` has what is told where one is."""
+    kernel = MemoryFilter()
+    return FilterHost(
+        "host1",
+        kernel.features,
+        kernel.tables,
+        taps=lambda prefixes: (),
+        gather=lambda table, taps, priorities: Surroundings(table),
+        bridge_ports=lambda: (),
+        applied=lambda: (None, None),
+    )
 
 
 def survey(daemon: HookHost):  # type: ignore[no-untyped-def]
@@ -101,6 +120,7 @@ def test_nothing_fails_on_a_host_that_can_enforce(host: Host) -> None:
     assert {check.name for check in checks} == {
         *("libvirt", "hook", "hook's settings", "agent", "state", "spool", "bridge", "clock"),
         *("sandbox", "policy", "record", "signed heads", "advisories", "networks", "genid"),
+        *("packet filter", "firewall"),
     }
     found = by_name(host)
     assert found["libvirt"].found.startswith("libvirt ")
@@ -256,12 +276,21 @@ def test_the_exit_code_puts_a_failure_before_what_is_unknown() -> None:
     assert cli.exit_code([unknown, fail]) == 1
 
 
+def invoke(arguments: list[str]) -> Result:
+    """Run the command, where it can be in a network of its own: it looks at the packet filter, too."""
+
+    def run() -> Result:
+        return CliRunner().invoke(cli.command, arguments)
+
+    return call_in_own_network(run) if os.geteuid() == 0 else run()
+
+
 def test_the_command_says_what_is_missing_where_nothing_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNDERCROFT_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("UNDERCROFT_RUN", str(tmp_path / "run"))
-    result = CliRunner().invoke(cli.command, ["-c", f"qemu+unix:///system?socket={tmp_path}/none"])
+    result = invoke(["-c", f"qemu+unix:///system?socket={tmp_path}/none"])
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert "fail     agent" in result.output
     assert "-> systemctl start undercroft" in result.output
@@ -271,7 +300,7 @@ def test_what_it_finds_is_documented_for_programs(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("UNDERCROFT_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("UNDERCROFT_RUN", str(tmp_path / "run"))
     arguments = ["-f", "json", "-c", f"qemu+unix:///system?socket={tmp_path}/none"]
-    document = json.loads(CliRunner().invoke(cli.command, arguments).output)
+    document = json.loads(invoke(arguments).output)
     schema = json.loads((Path(__file__).parents[2] / "docs/schema/doctor-v1.json").read_text())
     jsonschema.validate(document, schema)
     assert document["able"] is False

@@ -110,6 +110,38 @@ def test_a_scan_still_loads_no_database(database: Path) -> None:
     assert shown.stdout.splitlines()[-1] == "[]"
 
 
+PROVELESS = (
+    *("--help", "scan --help", "fleet", "fleet --help", "machine web01", "lineage", "audit verify"),
+    *("policy check missing.yaml", "doctor --help", "doctor -c qemu+unix:///system?socket=/missing"),
+    *("watch --help", "firewall --help", "firewall prove --help", "firewall status", "up --help"),
+)
+
+
+def test_only_what_proves_loads_the_prover(database: Path) -> None:
+    """Z3 takes time and memory that nothing but a proof needs."""
+    code = (
+        "import sys; from undercroft.cli.program import run; "
+        "print([line for line in sys.argv[1:] if run(line.split()) is None or 'z3' in sys.modules])"
+    )
+    variables = {
+        **dict.fromkeys(("UNDERCROFT_STATE", "UNDERCROFT_RUN", "UNDERCROFT_ETC"), str(database.parent)),
+        "UNDERCROFT_FLEET_DATABASE": str(database),
+        "PATH": os.environ["PATH"],
+    }
+    # A network of its own: `doctor` looks at the packet filter.
+    apart = ["unshare", "-n"] if os.geteuid() == 0 else []
+    command = [*apart, str(PROGRAM.with_name("python")), "-c", code, *PROVELESS]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env=variables)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_control_the_prover_is_seen_where_it_is_loaded() -> None:
+    code = "import sys, undercroft.usecases.firewall.proving; print('z3' in sys.modules)"
+    python = str(PROGRAM.with_name("python"))
+    shown = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "True\n"
+
+
 @pytest.mark.libvirt
 @pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run")
 @pytest.mark.skipif(shutil.which("virsh") is None, reason="needs virsh")

@@ -1,6 +1,7 @@
 """`undercroft doctor`: can this host enforce, and what is to be done where it cannot?"""
 
 import os
+import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,11 @@ from undercroft.cli.render.escape import harmless
 from undercroft.cli.render.page import Page, span
 from undercroft.cli.render.terminal import Style
 from undercroft.model.domain import Survey
+from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.model.finding import FeedStatus
 from undercroft.usecases.fleet.doctor.check import examine
 from undercroft.usecases.fleet.doctor.checkup import Check, Health, Host
+from undercroft.usecases.fleet.doctor.filter import FilterHost
 from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.fleet.verdicts.policyfile import read_policy
 from undercroft.usecases.fleet.views.existing import existing_records
@@ -85,7 +88,23 @@ def _host(connect: str, database: str) -> Host:
         feeds=lambda: _feeds(clock()),
         reader=lambda: closing(start_reader()),
         clock=clock,
+        filter=_filter(database),
     )
+
+
+def _filter(database: str) -> FilterHost:
+    from undercroft.adapters.bridgeports import bridge_ports  # noqa: PLC0415 - not for --help
+    from undercroft.adapters.nftables import Nftables  # noqa: PLC0415
+    from undercroft.adapters.surroundings import gather, machine_taps  # noqa: PLC0415
+
+    host, kernel = socket.gethostname(), Nftables()
+
+    def applied() -> tuple[AppliedPolicy | None, FilterState | None]:
+        with existing_records(database) as records, records.reading() as record:
+            states = (state for state in record.filter_states() if state.host == host)
+            return record.applied_policy(), next(states, None)
+
+    return FilterHost(host, kernel.features, kernel.tables, machine_taps, gather, bridge_ports, applied)
 
 
 def _survey(connect: str) -> Survey:

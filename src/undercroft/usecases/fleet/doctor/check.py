@@ -6,7 +6,8 @@
 Nothing is changed here, and nothing is taken for granted: what could not be looked at is `UNKNOWN`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from undercroft.errors import NotFoundError, UndercroftError
 from undercroft.model.domain import Domain
@@ -16,16 +17,17 @@ from undercroft.model.verdict import Action
 from undercroft.steady.policy import Settings, Unenforceable
 from undercroft.usecases.fleet.audit.headfile import read_heads
 from undercroft.usecases.fleet.doctor.checkup import Check, Health, Host, Look
+from undercroft.usecases.fleet.doctor.filter import FILTER_LOOKS
 from undercroft.usecases.fleet.doctor.host import HOST_LOOKS
 from undercroft.usecases.fleet.verdicts.facts import domain_target, unholdable
 
 _MAX_NAMES = 12
 
 
-def looked(host: Host, name: str, look: Look, cure: str = "") -> tuple[Check, ...]:
+def looked(name: str, look: Callable[[], Iterable[Check]], cure: str = "") -> tuple[Check, ...]:
     """Return what a look found; one that fails is told as such, with the error's own words."""
     try:
-        return tuple(look(host))
+        return tuple(look())
     except UndercroftError as error:
         return (Check(name, Health.UNKNOWN, str(error), cure),)
     except OSError as error:
@@ -35,9 +37,11 @@ def looked(host: Host, name: str, look: Look, cure: str = "") -> tuple[Check, ..
 
 def examine(host: Host) -> tuple[Check, ...]:
     """Return all checks, those first that others rest on."""
-    return tuple(
-        check for name, look, cure in (*HOST_LOOKS, *_FLEET_LOOKS) for check in looked(host, name, look, cure)
-    )
+    looks: list[tuple[str, Callable[[], Iterable[Check]], str]] = [
+        *((name, partial(look, host), cure) for name, look, cure in (*HOST_LOOKS, *_FLEET_LOOKS)),
+        *((name, partial(look, host.filter), cure) for name, look, cure in FILTER_LOOKS),
+    ]
+    return tuple(check for name, look, cure in looks for check in looked(name, look, cure))
 
 
 def _sandbox(host: Host) -> Iterable[Check]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from undercroft.model.domain import Survey
 from undercroft.model.finding import FeedStatus
@@ -13,6 +14,9 @@ from undercroft.ports.reader import Reader
 from undercroft.ports.records import Records
 from undercroft.steady.policy import Policy
 from undercroft.usecases.fleet.places import Places
+
+if TYPE_CHECKING:
+    from undercroft.usecases.fleet.doctor.filter import FilterHost
 
 
 class Health(StrEnum):
@@ -56,6 +60,7 @@ class Host:
         feeds: the advisories' sources.
         reader: starts a sandbox.
         clock: now.
+        filter: the packet filter.
     """
 
     places: Places
@@ -68,6 +73,7 @@ class Host:
     feeds: Callable[[], Sequence[FeedStatus]]
     reader: Callable[[], AbstractContextManager[Reader]]
     clock: Callable[[], datetime]
+    filter: "FilterHost"
 
 
 Look = Callable[[Host], Iterable[Check]]
