@@ -144,32 +144,52 @@ def test_whoever_reads_while_it_is_replaced_sees_the_old_policy_or_the_new() -> 
     assert set(seen) <= {"old", "new"}
 
 
-@in_own_network
-def test_reading_gives_up_where_another_program_never_stops() -> None:
-    stop = threading.Event()
-    started = threading.Event()
-    with Nftables() as nftables, Nftables() as other:
-        table = Table("other", (NAMES,), ())
-        nftables.replace(policy("old", machines=4000))
-        other.replace(Ruleset(table))
-        other.generation()
+@contextmanager
+def changing(name: str) -> Iterator[None]:
+    """Another program that changes an element of this table all the time."""
+    stop, started = threading.Event(), threading.Event()
+    table = Table(name, (NAMES,), ())
 
-        def change() -> None:
+    def change() -> None:
+        with Nftables() as other:
             while not stop.is_set():
-                other.change(table, {"names": {port(1): DROP}}, {})
+                other.change(table, {"names": {port(99_999): DROP}}, {})
                 started.set()
-                other.change(table, {}, {"names": [port(1)]})
+                other.change(table, {}, {"names": [port(99_999)]})
 
-        thread = threading.Thread(target=change)
-        thread.start()
-        started.wait()
-        try:
-            with pytest.raises(OperationError, match="another program changes the tables all the time"):
-                nftables.read("undercroft")
-        finally:
-            stop.set()
-            thread.join()
+    thread = threading.Thread(target=change)
+    thread.start()
+    started.wait()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@in_own_network
+def test_reading_gives_up_where_another_program_never_stops_to_change_our_table() -> None:
+    with Nftables() as nftables:
+        nftables.replace(policy("old", machines=4000))
+        with changing("undercroft"), pytest.raises(OperationError, match="changes it all the time"):
+            nftables.read("undercroft")
         assert len(nftables.read("undercroft").elements["names"]) == 4000
+
+
+@in_own_network
+def test_a_program_that_never_stops_to_change_another_table_is_in_nobodys_way() -> None:
+    with Nftables() as nftables:
+        nftables.replace(Ruleset(Table("other", (NAMES,), ())))
+        with changing("other"):
+            nftables.replace(policy("new", machines=4000))
+            for name in ("old", "new"):
+                generation = nftables.replace(policy(name, machines=1000))
+                found = nftables.read("undercroft")
+                wanted = policy(name, machines=1000)
+                assert (found.table, found.elements) == (wanted.table, wanted.elements)
+                assert found.generation > generation
+            with pytest.raises(NotFoundError):
+                nftables.read("nowhere")
 
 
 @in_own_network

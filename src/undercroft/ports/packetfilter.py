@@ -96,7 +96,7 @@ class PacketFilter(Protocol):
 
         Raises:
             NotFoundError: there is no such table.
-            OperationError: others change the tables faster than they can be read.
+            OperationError: others change it faster than it can be read.
         """
         ...
 

@@ -5,10 +5,11 @@ Sockets are kept for the next question, as many as there were questions at once.
 
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 from undercroft.adapters.nftables import codec, events, reading
+from undercroft.adapters.nftables.bystander import Bystander
 from undercroft.adapters.nftables.difference import (
     elements_changed,
     elements_remembered,
@@ -34,6 +35,9 @@ from undercroft.ports.packetfilter import (
 ATTEMPTS = 20
 FREE_ATTEMPTS = 3
 """How often is read while this process goes on changing; after these its changes wait for the reading."""
+
+COMMIT_ATTEMPTS = 500
+"""To find a moment between the changes that others make of their own tables."""
 
 _OWNED = 2
 _T = TypeVar("_T")
@@ -76,7 +80,18 @@ class Nftables:
 
     def read(self, table: str, sets: Collection[str] | None = None) -> Ruleset:
         """See `PacketFilter.read`."""
-        return self._read(lambda channel: reading.read_ruleset(channel, table, sets))
+        for _ in range(FREE_ATTEMPTS):
+            with self._channel() as channel, suppress(InterruptedDumpError):
+                return reading.read_ruleset(channel, table, sets)
+        for _ in range(ATTEMPTS):
+            with self._changing, Bystander(table) as bystander, self._channel() as channel:
+                try:
+                    return reading.read_among_others(channel, table, sets, bystander)
+                except InterruptedDumpError as error:
+                    interrupted = error
+        raise OperationError(
+            f"{interrupted}, {ATTEMPTS} times: another program changes it all the time; stop it"
+        )
 
     def find(self, table: Table, keys: Keys) -> Elements:
         """See `PacketFilter.find`."""
@@ -93,7 +108,7 @@ class Nftables:
             raise InputError(
                 f"table {ruleset.table.name!r} is owned: it would end with this process; clear flag {_OWNED}"
             )
-        for _ in range(ATTEMPTS):
+        for _ in range(FREE_ATTEMPTS):
             transactions, made_for = self._difference(ruleset)
             if generation and made_for not in {0, generation}:
                 raise StaleError
@@ -112,6 +127,9 @@ class Nftables:
                 return self._commit(recreated(ruleset), made or generation)
             else:
                 return made
+        for _ in range(ATTEMPTS):
+            with suppress(InterruptedDumpError, NotFoundError):
+                return self._replaced_among_others(ruleset)
         raise OperationError(
             f"table {ruleset.table.name!r}: others change the tables all the time; try again"
         )
@@ -146,6 +164,27 @@ class Nftables:
         except UnknownShapeError:
             return [recreated(ruleset)], 0
         return stages(held, ruleset), held.generation
+
+    def _replaced_among_others(self, ruleset: Ruleset) -> int:
+        """Replace a table while others change theirs all the time; return the last generation, or 0.
+
+        Raises InterruptedDumpError where it was ours that somebody changed.
+        """
+        name, made = ruleset.table.name, 0
+        with self._changing, Bystander(name) as bystander, self._channel() as channel:
+            held = reading.read_among_others(channel, name, None, bystander)
+            generation = held.generation
+            for requests in stages(held, ruleset):
+                for _ in range(COMMIT_ATTEMPTS):
+                    with suppress(StaleError):
+                        made = generation = channel.commit(requests, generation) or generation
+                        break
+                    generation = reading.read_generation(channel)
+                    if not bystander.calm(channel):
+                        raise InterruptedDumpError(f"nftables: table {name!r} changed while it was replaced")
+                else:
+                    raise InterruptedDumpError("nftables: there was no moment between others' changes")
+        return made
 
     def _commit(self, requests: list[Request], generation: int) -> int:
         if not requests:

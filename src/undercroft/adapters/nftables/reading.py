@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from undercroft.adapters.netlinkcodec import attributes
 from undercroft.adapters.nftables import codec, fields, numbers
+from undercroft.adapters.nftables.bystander import Bystander
 from undercroft.adapters.nftables.elements import Data, decode_elements, key_lists
 from undercroft.adapters.nftables.fields import Fields
 from undercroft.adapters.nftables.sets import decode_set
@@ -36,6 +37,38 @@ def read_tables(channel: Channel) -> tuple[TableName, ...]:
     return tuple(sorted(names, key=lambda table: (table.family, table.name)))
 
 
+def read_among_others(
+    channel: Channel, name: str, sets: Collection[str] | None, bystander: Bystander
+) -> Ruleset:
+    """Return the same as `read_ruleset`, however often others change their own tables meanwhile.
+
+    Args:
+        channel: to ask with.
+        name: of the table.
+        sets: whose elements to read; all where it is None.
+        bystander: of this table, from before.
+
+    Raises:
+        NotFoundError: there is no such table.
+        InterruptedDumpError: somebody changed it, or chains or tables came or went.
+        DeniedError, OperationError: see `Channel`.
+    """
+    channel.forgiving = True
+    try:
+        found = _read(channel, name, sets)
+        # What happens after this is another generation's, and what came before is in what was read.
+        generation = read_generation(channel)
+    except NotFoundError:
+        if bystander.calm(channel):
+            raise
+        raise _changed(name) from None
+    finally:
+        channel.forgiving = False
+    if not bystander.calm(channel):
+        raise _changed(name)
+    return replace(found, generation=generation)
+
+
 def read_ruleset(channel: Channel, name: str, sets: Collection[str] | None) -> Ruleset:
     """Return a table with the elements of these sets, of all where it is None.
 
@@ -46,21 +79,14 @@ def read_ruleset(channel: Channel, name: str, sets: Collection[str] | None) -> R
     """
     generation = read_generation(channel)
     try:
-        flags = _flags(channel, name)
-        chains = _chains(channel, name)
-        definitions = _sets(channel, name)
-        elements: dict[str, Mapping[bytes, Data]] = {}
-        for index, definition in enumerate(definitions):
-            if sets is None or definition.name in sets:
-                elements[definition.name], unknown = _elements(channel, name, definition)
-                definitions[index] = replace(definition, unknown=definition.unknown + unknown)
+        found = _read(channel, name, sets)
     except NotFoundError:
         if read_generation(channel) == generation:
             raise
-        raise InterruptedDumpError(f"nftables: table {name!r} changed while it was read") from None
+        raise _changed(name) from None
     if read_generation(channel) != generation:
-        raise InterruptedDumpError(f"nftables: table {name!r} changed while it was read")
-    return Ruleset(Table(name, tuple(definitions), chains, flags), elements, generation)
+        raise _changed(name)
+    return replace(found, generation=generation)
 
 
 def find_elements(
@@ -86,6 +112,22 @@ def find_elements(
         body = fields.text(numbers.SET_TABLE, table) + fields.text(numbers.SET_NAME, definition.name)
         channel.ask(Request(numbers.GET_SET, 0, body, what))
     return found
+
+
+def _read(channel: Channel, name: str, sets: Collection[str] | None) -> Ruleset:
+    flags = _flags(channel, name)
+    chains = _chains(channel, name)
+    definitions = _sets(channel, name)
+    elements: dict[str, Mapping[bytes, Data]] = {}
+    for index, definition in enumerate(definitions):
+        if sets is None or definition.name in sets:
+            elements[definition.name], unknown = _elements(channel, name, definition)
+            definitions[index] = replace(definition, unknown=definition.unknown + unknown)
+    return Ruleset(Table(name, tuple(definitions), chains, flags), elements)
+
+
+def _changed(name: str) -> InterruptedDumpError:
+    return InterruptedDumpError(f"nftables: table {name!r} changed while it was read")
 
 
 def _flags(channel: Channel, name: str) -> int:

@@ -77,6 +77,8 @@ class Channel:
         self._sequence = 0
         self._send_bytes = 0
         self._unread = False
+        self.forgiving = False
+        """Take dumps of several generations; who asks knows by other means what they are worth."""
         try:
             self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
         except OSError as error:
@@ -129,7 +131,7 @@ class Channel:
             if answer.kind == DONE:
                 self._unread = False
                 self._raise_for(answer, request, b"")
-                if any(part.flags & DUMP_INTERRUPTED for part in found):
+                if not self.forgiving and any(part.flags & DUMP_INTERRUPTED for part in found):
                     raise InterruptedDumpError(f"nftables: {request.what} changed while it was read")
                 return found[:-1]
         raise OperationError(f"nftables: {request.what}: the kernel's answer has no end")
@@ -172,6 +174,14 @@ class Channel:
         raise OperationError(
             "nftables: the kernel did not say whether it took the change; read the table again"
         )
+
+    def settle(self) -> None:
+        """Wait until every change that can be seen has been told of too.
+
+        A batch with nothing in it waits for whoever is changing something, and changes nothing.
+        Raises DeniedError, OperationError.
+        """
+        self._send(self._boundary(numbers.BATCH_BEGIN, 0, 0) + self._boundary(numbers.BATCH_END, 0, 0))
 
     def rehearse(self, requests: Sequence[Request]) -> dict[int, UndercroftError]:
         """Return why the kernel would refuse requests, by their index, and do none of them.
