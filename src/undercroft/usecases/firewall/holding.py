@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from undercroft.errors import NotFoundError, OperationError, StateError
-from undercroft.firewall.classes import Classes
+from undercroft.firewall.classes import Classes, Labels
 from undercroft.firewall.compiler import TABLE_NAME, compile_ruleset
 from undercroft.firewall.elements import Elements
 from undercroft.firewall.fleet import Fleet
@@ -142,13 +142,13 @@ class Holding:
             try:
                 made = self._filter.change(held.table, adds, removes, self.seen)
             except _REFUSED:
-                return self._whole(policy, standing)
+                return self._whole(policy, standing, held.standing.labels())
             if not made and self._filter.generation() != self.seen:
-                return self._whole(policy, standing)
+                return self._whole(policy, standing, held.standing.labels())
             held.policy, held.standing, held.elements = policy, standing, _copied(wanted)
             self.know(made or self.seen)
             return Enforced(self.seen, False, _count(adds), _count(removes))
-        return self._whole(policy, standing)
+        return self._whole(policy, standing, held.standing.labels() if held else set())
 
     def exchange(self, change: Change) -> Enforced:
         """Make one machine's change. See `Enforcer.admit`."""
@@ -175,9 +175,10 @@ class Holding:
         return Enforced(made or self.seen, False, _count(adds), _count(removes))
 
     def _exchanged_whole(self, held: Held, change: Change) -> Enforced:
+        leaving = {one.labels for one in (*change.gone, *change.gone_elsewhere)}
         held.standing.take(change)
         try:
-            return self._whole(held.policy, held.standing)
+            return self._whole(held.policy, held.standing, leaving)
         except BaseException:
             held.standing.take(change.undone)
             raise
@@ -214,14 +215,22 @@ class Holding:
                 continue
         return None
 
-    def _whole(self, policy: FirewallPolicy, standing: Standing) -> Enforced:
+    def _whole(self, policy: FirewallPolicy, standing: Standing, leaving: set[Labels]) -> Enforced:
+        """Replace the table.
+
+        Args:
+            policy: wanted.
+            standing: the machines.
+            leaving: labels whose class stays for this time, whether or not anybody has it still: packets on
+                their way bear its number, and are let through or denied as they were.
+        """
         check_features(self._features or self.probe(), policy)
         before = self._filter.generation()
         if before != self.seen or not self.held:
             # Somebody may have put another table there, with numbers of its own.
             self.recall()
         now = self._clock()
-        memory = numbering.numbered(self._memory, policy.digest, standing.labels(), now)
+        memory = numbering.numbered(self._memory, policy.digest, standing.labels() | leaving, now)
         wanted = memory.numberings[-1]
         ruleset = compile_ruleset(policy, standing.fleet, wanted.classes, self.state)
         table = _in_order(numbering.noted(ruleset.table, wanted))
