@@ -258,16 +258,23 @@ class FleetHost:
         seen = self.packets(name)
         self.wait(lambda: self.packets(name) > seen, f"packets of {name} arrive")
 
-    def closed(self, name: str) -> bool:
+    def closed(self, name: str, mac: str = "") -> bool:
         """Tell whether each tap of a machine is off its bridge and down, as ip(8) tells it."""
+        links = self._links(name, mac)
+        return all("master" not in link and "UP" not in link["flags"] for link in links) and bool(links)
+
+    def on_bridge(self, name: str, mac: str = "") -> bool:
+        """Tell whether each tap of a machine is on its bridge and up, as ip(8) tells it."""
+        links = self._links(name, mac)
+        return all("master" in link and "UP" in link["flags"] for link in links) and bool(links)
+
+    def _links(self, name: str, mac: str) -> list[dict[str, Any]]:
+        """Return the taps of a machine with that address, its own where none is given."""
         listed = self.virsh("domiflist", name).stdout.splitlines()
-        taps_there = {line.split()[0] for line in listed if mac_of(name) in line} - {"-"}
+        taps_there = {line.split()[0] for line in listed if (mac or mac_of(name)) in line} - {"-"}
         command = [*self.daemon.inside_network, "ip", "-j", "link"]
         shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        links = {link["ifname"]: link for link in shown}
-        return bool(taps_there) and all(
-            "master" not in links[tap] and "UP" not in links[tap]["flags"] for tap in taps_there
-        )
+        return [link for link in shown if link["ifname"] in taps_there]
 
     def forget(self, name: str) -> None:
         """Stop a machine, if it runs, and forget it."""

@@ -45,7 +45,7 @@ PROVE_EVERY_S = 300.0
 STATE_EVERY_S = 10.0
 """How often, at most, a state goes on record that differs from the last by the age of its proof only."""
 ALARM_EVERY_S = 10.0
-"""How often, at most, the same kind of alarm goes into the log: whoever changes tables may do so for ever."""
+"""How often, at most, an alarm of one kind goes into the log: whoever changes tables may do so for ever."""
 AGAIN_S = 2.0
 MAX_TOLD_CHARS = 4000
 
@@ -107,6 +107,7 @@ class Filters:
         self._written: FilterState | None = None
         self._written_at = 0.0
         self._alarmed_at: dict[str, float] = {}
+        self._untold: dict[str, tuple[str, int]] = {}
         self._mark: tuple[int, int] | None = None
         self._took_s = 0.0
         self._moves = Moves(host, firewall.labels, firewall.enforcer)
@@ -186,6 +187,8 @@ class Filters:
             except TimeoutError:
                 pass
             try:
+                if self._untold:
+                    await self._host.work(self._tell_alarms)
                 mark = await self._host.work(self._read_mark)
                 due = loop.time() >= anew_at and (self._labels.required or bool(self._failure))
                 if not (self._changed.is_set() or mark != self._mark or due):
@@ -295,11 +298,21 @@ class Filters:
             await self._host.work(self._put_state)
 
     def _alarm(self, kind: str, reason: str) -> None:
-        """Tell of a difference, in the log and the journal; the same kind not more often than it may."""
-        last = self._alarmed_at.get(kind)
-        if last is not None and time.monotonic() - last < ALARM_EVERY_S:
-            return
-        self._alarmed_at[kind] = time.monotonic()
+        """Tell of a difference, in the log and the journal: at once, or with others of its kind later."""
+        _, count = self._untold.get(kind, ("", 0))
+        self._untold[kind] = reason, count + 1
+        self._tell_alarms()
+
+    def _tell_alarms(self) -> None:
+        for kind, (reason, count) in list(self._untold.items()):
+            last = self._alarmed_at.get(kind)
+            if last is None or time.monotonic() - last >= ALARM_EVERY_S:
+                more = f" (and {count - 1} times more since the last alarm)" if count > 1 else ""
+                self._tell_alarm(kind, reason + more)
+                self._alarmed_at[kind] = time.monotonic()
+                del self._untold[kind]
+
+    def _tell_alarm(self, kind: str, reason: str) -> None:
         body: dict[str, Json] = {"alarm": kind, "executions": [], "reason": reason}
         with self._host.records.transaction() as record:
             record.log("alarm", self._host.name, body, now())

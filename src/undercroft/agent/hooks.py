@@ -102,7 +102,7 @@ class HookHandler:
             match event.operation, event.sub:
                 case "start", "begin":
                     hold = held_by_hook(host.means, record, event)
-                    if host.means.filter.required and not event.alone:
+                    if host.means.filter.required:
                         answer = _labelled(host, record, event, hold)
                 case "release", "end":
                     let_go(record, event.uuid, event.eid, moment(event.at_ns))
@@ -113,9 +113,9 @@ class HookHandler:
 
 def _labelled(host: Host, record: Record, event: HookEvent, hold: Hold | None) -> Answer:
     """Give the taps of a machine that is about to run their labels; where that fails they are to be held."""
+    domain = _put_machine(host, record, event)  # with its taps, which it had not at `prepare`
     if hold is not None and not hold.by_filter:
         return Answer(Action.ALLOW, True, "its taps are held")
-    domain = _put_machine(host, record, event)
     taps = [item.tap for item in domain.interfaces if item.holdable] if domain else []
     try:
         host.means.filter.label(record, event.uuid, taps)

@@ -1,130 +1,34 @@
 """The firewall in the agent: what policies, starts, quarantines and others do to the kernel's table."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agentlab import BRIDGE, HOST, NAME, QUICK, TAP, UUID, Lab
+from agentlab import BRIDGE, HOST, NAME, QUICK, TAP, UUID
 from comebackdata import UNPATCHED
+from filterlab import NO_QUARANTINE, POLICY, FilterLab, without_snapshots
 from memoryfilter import MemoryFilter
-from memoryrecords import MemoryRecords
 
 from undercroft.agent.host import now
 from undercroft.errors import OperationError
 from undercroft.firewall.compiler import TABLE_NAME
-from undercroft.firewall.elements import device
 from undercroft.firewall.policy import (
     Drift,
     FirewallPolicy,
-    Flow,
-    LabelRule,
-    NamedAddresses,
-    Peer,
-    PeerKind,
-    Protocol,
-    Service,
 )
-from undercroft.firewall.stored import to_text
 from undercroft.model.domain import Interface
 from undercroft.model.filter import FilterState
-from undercroft.model.fleet import Hold
 from undercroft.model.report import CURRENT
-from undercroft.model.verdict import Verdict
 from undercroft.ports.fleet import Happening
-from undercroft.steady.policy import Match
-
-HTTPS = (Service(Protocol.TCP, 443, 443),)
-POLICY = FirewallPolicy(
-    labels=(
-        LabelRule("web", Match(names=("web*",))),
-        LabelRule("quarantine", Match(), (Verdict.QUARANTINED,)),
-    ),
-    flows=(
-        Flow(Peer(PeerKind.WORLD), Peer(PeerKind.LABEL, "web"), HTTPS),
-        Flow(
-            Peer(PeerKind.LABEL, "quarantine"),
-            Peer(PeerKind.NETWORK, networks=(ip_network("192.0.2.1/32"),)),
-            HTTPS,
-        ),
-    ),
-    addresses=(NamedAddresses(NAME, (ip_network("192.0.2.7/32"),)),),
-)
-NO_QUARANTINE = replace(POLICY, labels=POLICY.labels[:1], flows=POLICY.flows[:1])
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in QUICK:
         monkeypatch.setattr(module, name, value)
-
-
-class FilterLab(Lab):
-    """A lab with a policy of the firewall."""
-
-    packet_filter: MemoryFilter
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, MemoryRecords())
-        self.seen: list[tuple[bool, frozenset[str] | None]] = []
-
-    def apply(self, policy: FirewallPolicy | None = POLICY) -> None:
-        """Apply a policy, as the command does; None withdraws."""
-        with self.records.transaction() as record:
-            body, digest = (to_text(policy), policy.digest) if policy else ("", "")
-            record.put_applied_policy(body, digest, "alice", "", now())
-
-    def labels(self, tap: str = TAP) -> frozenset[str] | None:
-        """Return the labels that a tap has in the kernel, None for none."""
-        if not self.has_table():
-            return None
-        found = self.packet_filter.read(TABLE_NAME).elements["classes"]
-        if device(tap) not in found:
-            return None
-        fleet = self.firewall.enforcer.fleet
-        assert fleet is not None
-        (labels,) = (port.labels for port in fleet.ports if port.tap == tap)
-        return labels
-
-    def has_table(self) -> bool:
-        try:
-            return TABLE_NAME in {table.name for table in self.packet_filter.tables()}
-        except OperationError:
-            return False
-
-    def on_run(self) -> None:
-        """Note whether the tap is on its bridge, and its labels, when QEMU begins."""
-        self.seen.append((self.taps.bridges[TAP] == BRIDGE, self.labels()))
-
-    def state(self) -> FilterState | None:
-        states = self._read(lambda record: record.filter_states())
-        return states[0] if states else None
-
-    def problem(self) -> str:
-        state = self.state()
-        return state.problem if state else ""
-
-    def holds(self) -> tuple[Hold, ...]:
-        found: tuple[Hold, ...] = self._read(lambda record: record.holds())
-        return found
-
-    def alarms(self) -> list[str]:
-        entries = self._read(lambda record: record.log_entries(0, 10_000))
-        return [json.loads(entry.body)["reason"] for entry in entries if entry.kind == "alarm"]
-
-    def is_proven(self) -> bool:
-        state = self.state()
-        return state is not None and state.proven_at is not None and not state.problem
-
-    async def known(self, *, unpatched: bool = False) -> None:
-        """Wait until its machine is judged."""
-        await self.until(self.is_known, "it is known")
-        if unpatched:
-            self.disks[CURRENT] = UNPATCHED
 
 
 def play(lab: FilterLab, scene: Callable[[], Awaitable[None]]) -> None:
@@ -140,11 +44,6 @@ def play(lab: FilterLab, scene: Callable[[], Awaitable[None]]) -> None:
 @pytest.fixture
 def lab(tmp_path: Path) -> FilterLab:
     return FilterLab(tmp_path)
-
-
-def without_snapshots(lab: FilterLab) -> None:
-    """Let its starts be no possible reverts, so that nothing is held for a confirmation."""
-    lab.fleet._put(replace(lab.fleet.domain(UUID), snapshots=()))
 
 
 def test_without_a_policy_nothing_is_asked_of_the_kernel_and_starts_are_as_ever(lab: FilterLab) -> None:

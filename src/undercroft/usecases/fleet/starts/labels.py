@@ -23,6 +23,7 @@ from undercroft.errors import OperationError, UndercroftError
 from undercroft.firewall.fleet import Elsewhere, Fleet, Port
 from undercroft.firewall.policy import Address, FirewallPolicy
 from undercroft.firewall.stored import from_text
+from undercroft.model.execution import Origin
 from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.ports.records import Record, Records
 from undercroft.usecases.firewall.enforcing import Enforced, Enforcer
@@ -305,5 +306,13 @@ class Labels:
         return tuple(port for port in found.fleet.ports if port.machine == machine), found.problems
 
     def _gathered(self, record: Record, policy: FirewallPolicy) -> Gathered:
-        arriving = frozenset(self._arriving)
+        arriving = self._arriving | _on_their_way(record, self._host)
         return gathered(record, policy, self._host, self._host_addresses(), arriving)
+
+
+def _on_their_way(record: Record, host: str) -> frozenset[str]:
+    """Return the machines that are being migrated to a host, and still run on another one."""
+    live = record.live_origins()
+    elsewhere = {item.machine for item in live if item.host != host}
+    come = {item.machine for item in live if item.host == host and item.origin is Origin.MIGRATE}
+    return frozenset(come & elsewhere)

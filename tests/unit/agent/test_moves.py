@@ -1,0 +1,122 @@
+"""Machines that migrate between two agents of one record: what is filtered when, and flows that go along."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from agentlab import HOST, NAME, QUICK, UUID
+from filterlab import FilterLab, without_snapshots
+
+from undercroft.agent.host import now
+from undercroft.firewall.compiler import TABLE_NAME
+from undercroft.firewall.elements import key_of
+from undercroft.model.execution import Execution, Origin
+from undercroft.model.filter import MovedFlows
+from undercroft.ports.fleet import Happening
+
+MINE, OTHER = ip_address("192.0.2.7").packed, ip_address("192.0.2.1").packed
+FLOW = key_of(OTHER, MINE, b"\x06", (443).to_bytes(2, "big"), (50_000).to_bytes(2, "big"))
+FOREIGN = key_of(OTHER, OTHER, b"\x06", (443).to_bytes(2, "big"), (50_000).to_bytes(2, "big"))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in QUICK:
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> FilterLab:
+    lab = FilterLab(tmp_path)
+    lab.apply()
+    without_snapshots(lab)
+    return lab
+
+
+def play(lab: FilterLab, scene: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with lab.running():
+            await lab.until(lab.action, "it is known")
+            assert await lab.start()
+            await lab.until(lab.is_proven, "it runs and is proven")
+            await scene()
+
+    asyncio.run(run())
+
+
+def is_arriving(lab: FilterLab) -> bool:
+    (port,) = lab.firewall.labels.ports(UUID)
+    return port.arriving
+
+
+def flows(lab: FilterLab) -> set[bytes]:
+    return set(lab.packet_filter.read(TABLE_NAME).elements["flows4"])
+
+
+def remember(lab: FilterLab, key: bytes) -> None:
+    """Be a packet that the kernel remembers."""
+    table = lab.packet_filter.read(TABLE_NAME).table
+    lab.packet_filter.change(table, {"flows4": {key: None}}, {})
+
+
+def moved(lab: FilterLab) -> MovedFlows | None:
+    with lab.records.reading() as record:
+        return record.moved_flows(UUID)
+
+
+def test_flows_of_a_machine_that_leaves_are_on_record_before_it_goes_on_elsewhere(lab: FilterLab) -> None:
+    async def scene() -> None:
+        remember(lab, FLOW)
+        lab.fleet.emit(Happening.SUSPENDED, "migrated", lab.fleet.domain(UUID))
+        await lab.until(lambda: moved(lab) is not None, "they are on record")
+
+    play(lab, scene)
+    found = moved(lab)
+    assert found is not None
+    assert (found.host, dict(found.elements)) == (HOST, {"flows4": (FLOW,)})
+
+
+def test_a_machine_that_comes_is_filtered_as_arriving_until_it_runs_here_and_gets_its_flows(
+    lab: FilterLab,
+) -> None:
+    begun = Execution("e9" * 16, UUID, NAME, "host2", Origin.START, "", "", now())
+
+    async def scene() -> None:
+        await lab.stop()
+        await lab.until(lab.is_over, "it is off")
+        with lab.records.transaction() as record:
+            record.put_execution(begun)
+            elements = {"flows4": (FLOW, FOREIGN)}
+            record.put_moved_flows(MovedFlows(UUID, "host2", now(), elements))
+        domain = lab.fleet.domain(UUID)
+        await asyncio.to_thread(lab._tell, domain, "migrate", "")
+        assert await lab.start()
+        assert lab.seen[-1] == (True, frozenset({"web", NAME}))
+        assert is_arriving(lab)
+        lab.filters.changed()
+        await asyncio.sleep(0.1)
+        assert is_arriving(lab), "whoever looks at all machines sees it too"
+        lab.fleet.emit(Happening.RESUMED, "migrated", domain)
+        await lab.until(lambda: not is_arriving(lab), "it runs here")
+        await lab.until(lambda: FLOW in flows(lab), "it has its flows")
+        await lab.until(lambda: moved(lab) is None, "they are taken")
+
+    play(lab, scene)
+    assert FOREIGN not in flows(lab), "what another host says counts for the machine that came only"
+
+
+def test_an_agent_that_comes_back_amid_a_migration_knows_that_it_is_one(lab: FilterLab) -> None:
+    begun = Execution("e9" * 16, UUID, NAME, "host2", Origin.START, "", "", now())
+
+    async def scene() -> None:
+        with lab.records.transaction() as record:
+            (own,) = [one for one in record.own_executions(UUID) if one.live]
+            record.put_execution(replace(own, origin=Origin.MIGRATE))
+            record.put_execution(begun)
+        lab.filters.changed()
+        await lab.until(lambda: is_arriving(lab), "it is arriving")
+
+    play(lab, scene)
