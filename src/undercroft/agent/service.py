@@ -21,6 +21,7 @@ from undercroft.adapters.libvirt import LibvirtHypervisor
 from undercroft.adapters.libvirt.fleet import LibvirtFleet
 from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY
 from undercroft.adapters.nftables import Nftables
+from undercroft.adapters.surroundings.shielding import shield
 from undercroft.agent.admissionserver import AdmissionServer
 from undercroft.agent.events import Events
 from undercroft.agent.filters import Filters, Firewall
@@ -288,6 +289,7 @@ def _host(options: Options, report: Callable[[str], None]) -> Iterator[tuple[Hos
         name = socket.gethostname()
         packet_filter = stack.enter_context(closing(Nftables()))
         firewall = Firewall.of(packet_filter, records, name, places.state, hostnetwork.host_addresses)
+        firewall.labels.shield = shield
         host = Host(
             places,
             name,

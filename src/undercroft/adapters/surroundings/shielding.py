@@ -10,7 +10,7 @@ import socket
 import struct
 from pathlib import Path
 
-from undercroft.adapters.netlink import MAX_NAME_BYTES
+from undercroft.adapters.netlink import MAX_NAME_BYTES, master_of
 from undercroft.adapters.netlinkcodec import attribute, nested
 from undercroft.adapters.surroundings.rtnetlink import connected
 from undercroft.assurance.firewall.portjudgement import SHIELD
@@ -23,7 +23,7 @@ _SETTINGS = Path("/proc/sys/net/ipv6/conf")
 
 
 def shield(tap: str) -> None:
-    """Shield a port. It has to be on its bridge: what is set goes when it leaves it.
+    """Shield a port, now: what is set goes when it leaves its bridge. One that is on none is left as it is.
 
     Args:
         tap: the device's name.
@@ -32,11 +32,13 @@ def shield(tap: str) -> None:
         InputError: no device can have this name.
         NotFoundError: there is no such device.
         DeniedError: no right to.
-        OperationError: it is on no bridge, or the kernel refuses.
+        OperationError: what it is on is no bridge, or the kernel refuses.
     """
     name = os.fsencode(tap)
     if not 0 < len(name) <= MAX_NAME_BYTES or "/" in tap:
         raise InputError(f"{tap!r} is no name of a network device: 1 to {MAX_NAME_BYTES} bytes, without '/'")
+    if not master_of(tap):
+        return
     groups = attribute(_GROUPS, struct.pack("=H", SHIELD))
     info = nested(_INFO, attribute(_SLAVE_KIND, b"bridge"), nested(_SLAVE_DATA, groups))
     with connected() as kernel:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from undercroft.errors import OperationError, UndercroftError
+from undercroft.errors import NotFoundError, OperationError, UndercroftError
 from undercroft.firewall.fleet import Elsewhere, Fleet, Port
 from undercroft.firewall.policy import Address, FirewallPolicy
 from undercroft.firewall.stored import from_text
@@ -78,6 +78,8 @@ class Labels:
         self._host = host
         self._host_addresses = host_addresses
         self.stale = stale
+        self.shield: Callable[[str], None] = lambda _: None
+        """Keeps a tap's frames from passing the table by: `adapters.surroundings.shielding.shield`."""
         self._lock = threading.RLock()
         self._claims: dict[str, _Claim] = {}
         self._arriving: set[str] = set()
@@ -256,7 +258,19 @@ class Labels:
             done = self._enforcer.enforce(policy, self._with_claims(found.fleet))
             self._required, self._applied = True, applied
             self._may_quarantine = True
-        return Followed(applied, done, found.problems)
+        return Followed(applied, done, (*found.problems, *self._shielded(found.fleet.ports)))
+
+    def _shielded(self, ports: Sequence[Port]) -> tuple[str, ...]:
+        """Shield ports; return why some are not, which the next `follow` tells."""
+        problems = []
+        for port in ports:
+            try:
+                self.shield(port.tap)
+            except NotFoundError:
+                continue  # it is gone
+            except UndercroftError as error:
+                problems.append(f"{port.tap} is not shielded: {error}")
+        return tuple(problems)
 
     def _with_claims(self, fleet: Fleet) -> Fleet:
         """Return the fleet with what transactions that have not ended have told of theirs."""
@@ -290,12 +304,15 @@ class Labels:
                     ports, _ = self._ports(record, policy, machine)
                 if set(ports) != set(self.ports(machine)):
                     self._tell(machine, ports)
+                else:
+                    self._shielded(ports)  # a tap that was opened has lost what kept it so
         except UndercroftError as error:
             self.stale(f"the labels of machine {machine}: {error}")
 
     def _tell(self, machine: str, ports: tuple[Port, ...]) -> None:
         if ports:
             self._enforcer.admit(ports)
+            self._shielded(ports)
         else:
             self._enforcer.dismiss(machine)
 

@@ -1,0 +1,86 @@
+"""Taps are shielded before QEMU runs, again when they were opened, and all of them with a new policy."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from agentlab import QUICK, TAP
+from filterlab import FilterLab, without_snapshots
+
+from undercroft.errors import OperationError
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in QUICK:
+        monkeypatch.setattr(module, name, value)
+
+
+class ShieldLab(FilterLab):
+    """A host of which is kept what was shielded, and whether the tap was on its bridge then."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.shielded: list[tuple[str, bool]] = []
+        self.failure = ""
+
+    def _wired(self):  # type: ignore[no-untyped-def]
+        server = super()._wired()
+        self.firewall.labels.shield = self._shield
+        return server
+
+    def _shield(self, tap: str) -> None:
+        if self.failure:
+            raise OperationError(self.failure)
+        self.shielded.append((tap, not self.taps.is_held(tap)))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> ShieldLab:
+    return ShieldLab(tmp_path)
+
+
+def test_a_tap_is_shielded_before_qemu_runs(lab: ShieldLab) -> None:
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        async with lab.running():
+            await lab.until(lab.action, "it is known")
+            lab.shielded.clear()
+            assert await lab.start()
+            assert (TAP, True) in lab.shielded
+
+    asyncio.run(scene())
+
+
+def test_a_tap_that_was_off_its_bridge_is_shielded_once_it_is_on_it_again(lab: ShieldLab) -> None:
+    lab.apply()
+
+    async def scene() -> None:
+        async with lab.running():
+            await lab.known()
+            assert await lab.start()
+            assert (TAP, True) not in lab.shielded
+            await lab.until(lab.is_open, "it began as it was judged")
+            await lab.until(lambda: (TAP, True) in lab.shielded, "it is shielded")
+
+    asyncio.run(scene())
+
+
+def test_a_tap_that_cannot_be_shielded_is_a_problem_of_the_host(lab: ShieldLab) -> None:
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        async with lab.running():
+            await lab.until(lab.action, "it is known")
+            assert await lab.start()
+            await lab.until(lab.is_open, "it runs")
+            lab.failure = "the kernel refuses"
+            lab.apply()
+            await lab.until(lambda: lab.state() is not None and lab.state().problem, "it is told")  # type: ignore[union-attr]
+            state = lab.state()
+            assert state is not None
+            assert f"{TAP} is not shielded: the kernel refuses" in state.problem
+
+    asyncio.run(scene())
