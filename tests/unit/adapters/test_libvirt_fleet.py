@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from xml.sax.saxutils import escape
 
 import pytest
 
 from undercroft.adapters.libvirt import domain_xml
 from undercroft.adapters.libvirt.fleet import LibvirtFleet
+from undercroft.adapters.libvirt.survey import Surveyor
 from undercroft.errors import InputError, NotFoundError, OperationError
 from undercroft.model.domain import Domain, Interface, Ownership, Power
 
@@ -118,15 +119,18 @@ def test_a_stopped_machines_bridge_is_that_of_its_network(
     domain.undefine()
 
 
+LAB = (
+    "<network><name>lab</name><bridge name='virbr7'/><ip address='192.0.2.1' netmask='255.255.255.0'>"
+    "<dhcp><host mac='52:54:00:00:00:01' name='web' ip='192.0.2.7'/></dhcp></ip>"
+    "<ip family='ipv6' address='2001:db8::1' prefix='64'><dhcp>"
+    "<host id='0:3:0:1:52:54:0:0:0:1' ip='2001:db8::7'/></dhcp></ip></network>"
+)
+
+
 def test_what_a_network_reserves_for_a_mac_is_its_interfaces(
     fleet: LibvirtFleet, driver: "libvirt.virConnect"
 ) -> None:
-    network = driver.networkCreateXML(
-        "<network><name>lab</name><bridge name='virbr7'/><ip address='192.0.2.1' netmask='255.255.255.0'>"
-        "<dhcp><host mac='52:54:00:00:00:01' name='web' ip='192.0.2.7'/></dhcp></ip>"
-        "<ip family='ipv6' address='2001:db8::1' prefix='64'><dhcp>"
-        "<host id='0:3:0:1:52:54:0:0:0:1' ip='2001:db8::7'/></dhcp></ip></network>"
-    )
+    network = driver.networkCreateXML(LAB)
     interfaces = "".join(
         f"<interface type='network'><mac address='52:54:00:00:00:0{number}'/><source network='{name}'/>"
         "</interface>"
@@ -143,6 +147,38 @@ def test_what_a_network_reserves_for_a_mac_is_its_interfaces(
     domain.destroy()
     domain.undefine()
     network.destroy()
+
+
+def test_a_network_that_cannot_be_read_for_a_moment_takes_no_addresses_away(
+    fleet: LibvirtFleet, driver: "libvirt.virConnect"
+) -> None:
+    import libvirt  # noqa: PLC0415 - only where it is installed
+
+    class Deaf:
+        """The connection while nobody answers for networks."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(driver, name)
+
+        def networkLookupByName(self, name: str) -> object:  # noqa: N802 - libvirt's own name
+            raise libvirt.libvirtError(f"virtnetworkd is away, {name} cannot be asked for")
+
+    nic = "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='lab'/></interface>"
+    domain = driver.defineXML(xml("lab01", f"<devices>{nic}</devices>"))
+    network = driver.networkCreateXML(LAB)
+    (read,) = named(fleet, "lab01").interfaces
+    deaf, binding = cast("Any", Deaf()), cast("Any", libvirt)
+    survey = Surveyor(binding, deaf, Path("/save"), fleet._networks).survey(URI)
+    (found,) = [known for known in survey.domains if known.name == "lab01"]
+    assert found.interfaces == (read,)
+    assert read.addresses == ("192.0.2.7", "2001:db8::7")
+    assert any("may be others than when they were read last" in problem for problem in survey.problems)
+    # Control: without that memory they would be gone. And those of a network that is gone are.
+    forgetful = Surveyor(binding, deaf, Path("/save")).survey(URI)
+    assert [one.interfaces[0].addresses for one in forgetful.domains if one.name == "lab01"] == [()]
+    network.destroy()
+    assert named(fleet, "lab01").interfaces[0].addresses == ()
+    domain.undefine()
 
 
 def test_snapshots_are_a_tree_with_one_current(fleet: LibvirtFleet, defined: "libvirt.virDomain") -> None:

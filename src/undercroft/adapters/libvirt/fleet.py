@@ -12,6 +12,7 @@ from undercroft.adapters.libvirt.bindings import Connection, Libvirt, Snapshot, 
 from undercroft.adapters.libvirt.bindings import Domain as Handle
 from undercroft.adapters.libvirt.connections import Connections, raise_when_dead
 from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY, default_uri, require_local
+from undercroft.adapters.libvirt.network_xml import NetworkDefinition
 from undercroft.adapters.libvirt.survey import Surveyor
 from undercroft.errors import BusyError, NotFoundError, OperationError
 from undercroft.model.domain import Domain, Survey
@@ -46,6 +47,7 @@ class LibvirtFleet:
         self._libvirt: Libvirt = load()
         self._save_directory = save_directory or _save_directory(self.uri)
         self._connections = Connections(self._libvirt, self.uri)
+        self._networks: dict[str, NetworkDefinition] = {}
 
     def __enter__(self) -> "LibvirtFleet":
         return self
@@ -60,13 +62,13 @@ class LibvirtFleet:
     def survey(self) -> Survey:
         """Return everything. See `FleetHypervisor.survey`."""
         with self._connections.reading() as connection:
-            return Surveyor(self._libvirt, connection, self._save_directory).survey(self.uri)
+            return self._surveyor(connection).survey(self.uri)
 
     def domain(self, uuid: str) -> Domain:
         """Return one machine. See `FleetHypervisor.domain`."""
         with self._connections.reading() as connection:
             handle = self._handle(connection, uuid)
-            found = Surveyor(self._libvirt, connection, self._save_directory).domain(handle)
+            found = self._surveyor(connection).domain(handle)
         if found is None:
             raise NotFoundError(self._not_found(uuid))
         return found
@@ -187,6 +189,9 @@ class LibvirtFleet:
         except self._libvirt.libvirtError as error:
             raise_when_dead(self._libvirt, connection, error)
             raise NotFoundError(self._not_found(uuid)) from error
+
+    def _surveyor(self, connection: Connection) -> Surveyor:
+        return Surveyor(self._libvirt, connection, self._save_directory, self._networks)
 
     def _snapshot(self, handle: Handle, name: str) -> Snapshot:
         try:

@@ -5,7 +5,7 @@ checkpoints only where there are any: what else is asked about all machines come
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,13 +74,22 @@ class Surveyor:
         libvirt: the loaded binding.
         connection: may be read-only.
         save_directory: where managed save images lie.
+        networks: what networks said when they were read last, by name; kept up to date. A network that
+            cannot be read for a moment takes no machine's addresses away.
     """
 
-    def __init__(self, libvirt: Libvirt, connection: Connection, save_directory: Path) -> None:
+    def __init__(
+        self,
+        libvirt: Libvirt,
+        connection: Connection,
+        save_directory: Path,
+        networks: MutableMapping[str, NetworkDefinition] | None = None,
+    ) -> None:
         self._libvirt = libvirt
         self._connection = connection
         self._save_directory = save_directory
         self._networks: dict[str, NetworkDefinition] = {}
+        self._remembered = {} if networks is None else networks
         self._problems: list[str] = []
 
     def survey(self, uri: str) -> Survey:
@@ -230,10 +239,13 @@ class Surveyor:
             found = parse_network(self._connection.networkLookupByName(name).XMLDesc())
         except (self._libvirt.libvirtError, InputError, UnicodeDecodeError) as error:
             raise_when_dead(self._libvirt, self._connection, error)
-            self._problems.append(
-                f"network {name!r}: its bridge and reservations are not known ({message(error)})"
-            )
-            return NetworkDefinition()
+            if code(error) == self._libvirt.VIR_ERR_NO_NETWORK:
+                self._remembered.pop(name, None)
+            known = self._remembered.get(name)
+            what = "are not known" if known is None else "may be others than when they were read last"
+            self._problems.append(f"network {name!r}: its bridge and reservations {what} ({message(error)})")
+            return known or NetworkDefinition()
+        self._remembered[name] = found
         self._problems += [f"network {name!r}: {problem}" for problem in found.problems]
         return found
 

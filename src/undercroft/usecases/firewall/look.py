@@ -4,7 +4,7 @@ Bulk reads only: a look at 10,000 machines is a matter of tenths of a second.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from undercroft.firewall.classes import Labels, labels_of
@@ -60,10 +60,15 @@ class Standing:
     def one_each(self) -> list[NetworkedMachine]:
         """Return each machine once: as it is here where it is, else where it runs or was seen last."""
         found: dict[str, NetworkedMachine] = {}
+        several: dict[str, list[NetworkedMachine]] = {}
         for machine in self._look.machines:
             other = found.get(machine.uuid)
+            if other is not None:
+                several.setdefault(machine.uuid, [other]).append(machine)
             if other is None or self._rank(machine) > self._rank(other):
                 found[machine.uuid] = machine
+        for uuid, records in several.items():
+            found[uuid] = _moved(found[uuid], [one for one in records if one is not found[uuid]])
         return list(found.values())
 
     def is_here(self, machine: NetworkedMachine) -> bool:
@@ -103,3 +108,22 @@ class Standing:
 def tapped(interface: Interface) -> bool:
     """Tell whether a tap on a bridge carries an interface's packets."""
     return interface.holdable and bool(interface.tap)
+
+
+def _moved(machine: NetworkedMachine, others: Sequence[NetworkedMachine]) -> NetworkedMachine:
+    """Return a machine that is on record on several hosts with what the others know of it.
+
+    A hook has no reservations, and libvirt of the host that a machine comes to has not been asked yet: until
+    then it has those that it had, and has them as long.
+    """
+    reserved = {item.mac: item.addresses for other in others for item in other.interfaces if item.addresses}
+    since = dict(machine.since)
+    for other in others:
+        for claim, at in other.since.items():
+            since[claim] = min(at, since.get(claim, at))
+    if any(item.addresses for item in machine.interfaces):
+        reserved = {}
+    interfaces = tuple(
+        replace(item, addresses=item.addresses or reserved.get(item.mac, ())) for item in machine.interfaces
+    )
+    return replace(machine, interfaces=interfaces, since=since)

@@ -384,6 +384,25 @@ def test_a_machine_that_arrives_is_a_port_here_and_one_there_until_it_has_left(
     assert look(records, host=OTHER).fleet.elsewhere[0].host == HOST
 
 
+def test_a_machine_that_comes_has_what_its_network_reserved_where_it_was_until_libvirt_is_asked_here(
+    records: MemoryRecords,
+) -> None:
+    """The hook's XML has no reservations: without those of the source it would arrive without addresses."""
+    here = machine(1, nic(1))
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.1")), host=OTHER)
+        put(record, machine(2, addresses=["192.0.2.1"]), at=later(1))  # a thief who waits for the moment
+        record.put_domain(HOST, uuid(1), here, later(2))
+    arriving = frozenset({uuid(1)})
+    assert ports(look(records, arriving=arriving)) == {"vnet10": ("192.0.2.1",), "vnet20": ()}
+    with records.transaction() as record:
+        record.put_execution(execution(9, uuid(1), started_at=later(3)))
+    assert ports(look(records)) == {"vnet10": ("192.0.2.1",), "vnet20": ()}
+    with records.transaction() as record:
+        record.put_domain(HOST, uuid(1), machine(1, nic(1, "192.0.2.9")), later(4))
+    assert ports(look(records))["vnet10"] == ("192.0.2.9",)
+
+
 # Labels
 
 
