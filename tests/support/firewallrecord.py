@@ -71,10 +71,10 @@ def policy(text: str = POLICY) -> FirewallPolicy:
     return load_firewall([("policy.yaml", text.encode())])
 
 
-def fill(records: Records) -> None:
-    """Put the fleet on record."""
+def fill(records: Records, here: str = "host1") -> None:
+    """Put the fleet on record; `here` is the name of the host that is host1."""
     with records.transaction() as record:
-        for host, domains in (("host1", HOST1), ("host2", HOST2)):
+        for host, domains in ((here, HOST1), ("host2", HOST2)):
             record.put_survey(values.survey(*domains, host=host))
             for domain in domains:
                 for subject in domain_subjects(host, domain):

@@ -1,24 +1,14 @@
-"""Which devices of this host are ports of which bridge, as sysfs has it."""
+"""Which devices are ports of which bridge, as the kernel has it, in the network namespace of the thread."""
 
-from pathlib import Path
-
-from undercroft.errors import OperationError
-
-SYSFS = Path("/sys/class/net")
+from undercroft.adapters.surroundings import links
+from undercroft.adapters.surroundings.rtnetlink import connected
 
 
-def bridge_ports(root: Path = SYSFS) -> tuple[tuple[str, str], ...]:
-    """Return (device, bridge) for each port of a bridge in this network namespace, sorted.
-
-    Args:
-        root: where the kernel lists devices.
-
-    Raises:
-        OperationError: they cannot be listed.
-    """
-    try:
-        # A device may go while it is looked at: it is then no port any more.
-        links = ((device.name, device / "brport" / "bridge") for device in root.iterdir())
-        return tuple(sorted((name, link.resolve().name) for name, link in links if link.exists()))
-    except OSError as error:
-        raise OperationError(f"{root}: {error.strerror}; is sysfs mounted?") from error
+def bridge_ports() -> tuple[tuple[str, str], ...]:
+    """Return (device, bridge) for each port of a bridge, sorted. Raises OperationError."""
+    with connected() as kernel:
+        devices = links.read_devices(kernel)
+    bridges = {device.index: device.name for device in devices if device.kind == "bridge"}
+    return tuple(
+        sorted((device.name, bridges[device.master]) for device in devices if device.master in bridges)
+    )

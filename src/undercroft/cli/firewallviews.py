@@ -91,7 +91,12 @@ def trace_command(
     here = socket.gethostname()
     table = kernel_table(here) if number and here in everyone.fleets else ""
     found = tracing(
-        question, everyone, policy, number=number, read={} if isinstance(table, str) else {here: table}
+        question,
+        everyone,
+        policy,
+        number=number,
+        read={} if isinstance(table, str) else {here: table},
+        unread=(table,) if isinstance(table, str) and table else (),
     )
     if output_format == "table":
         from undercroft.cli.render.firewallshow import render_trace  # noqa: PLC0415

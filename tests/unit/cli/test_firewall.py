@@ -1,12 +1,12 @@
 """`undercroft firewall` over a real record: what it prints, and its exit codes."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
 
 import firewallrecord as fleet
 import pytest
-import recordvalues as values
 
 from undercroft.cli.program import run
 from undercroft.model.filter import FilterState
@@ -31,10 +31,9 @@ def policy(tmp_path: Path) -> str:
 
 def tell(database: str, host: str, number: int, problem: str = "") -> None:
     records = open_records(database)
+    now = datetime.now(UTC) + timedelta(seconds=30)
     with records.transaction() as record:
-        record.put_filter_state(
-            FilterState(host, number, "d", 42, 2, None if problem else values.NOW, problem, values.NOW)
-        )
+        record.put_filter_state(FilterState(host, number, "d", 42, 2, None if problem else now, problem, now))
     records.close()
 
 
@@ -46,7 +45,7 @@ def test_a_plan_changes_nothing(database: str, policy: str, capsys: pytest.Captu
     assert run(["firewall", "plan", "--policy", policy, "--record", database]) == 0
     shown = capsys.readouterr().out
     assert "nothing is filtered now" in shown
-    assert "STAYS OPEN" in shown
+    assert "OPEN THEN" in shown
     assert "lost01: no label fits it" in shown
     records = open_records(database)
     with records.reading() as record:

@@ -49,6 +49,7 @@ _HOSTS = (
 )
 _HOLDING = {
     Holding.PROVEN: ("proven", Style.GOOD),
+    Holding.QUALIFIED: ("proven, with problems", Style.WARNING),
     Holding.HELD: ("held, not proven", Style.WARNING),
     Holding.PROBLEM: ("problem", Style.WORST),
     Holding.BEHIND: ("not yet", Style.WARNING),
@@ -110,8 +111,8 @@ def cure_of(host: HostHolding) -> str:
             had = f"policy {held}" if held else "no policy"
             return f"its agent told last of {had}; if it does not answer: undercroft doctor, undercroft up"
         case Holding.HELD:
-            return "its kernel has not been read and proven yet; undercroft firewall prove, on that host"
-        case Holding.PROBLEM:
+            return "not proven since; if that stays so, on that host: undercroft firewall prove"
+        case Holding.PROBLEM | Holding.QUALIFIED:
             return harmless(host.state.problem) if host.state else ""
 
 
@@ -120,6 +121,8 @@ def _headline(plan: Plan) -> list[Span]:
     if not plan.digest:
         return [span("Withdrawing the firewall", Style.HEADING), span(f" {over}: everything opens")]
     policy = span(f"Policy {plan.digest[:12]}", Style.HEADING)
+    if not plan.filtered and plan.applied and not plan.applied.withdrawn:
+        return [policy, span(f" {over}; what is in force cannot be read: listed is all that is open then")]
     if not plan.filtered:
         return [policy, span(f" {over}; nothing is filtered now, and all but what is listed closes")]
     if not plan.changes:
@@ -131,7 +134,7 @@ def _headline(plan: Plan) -> list[Span]:
 def _flows(page: Page, plan: Plan) -> None:
     if not plan.flows:
         return
-    page.heading(span("FLOWS" if plan.filtered else "STAYS OPEN", Style.HEADING))
+    page.heading(span("FLOWS" if plan.filtered else "OPEN THEN", Style.HEADING))
     rows: list[Spans] = []
     for sources, targets, change in gathered_changes(plan.flows):
         rows.append(

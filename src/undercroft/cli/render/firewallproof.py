@@ -27,6 +27,8 @@ _DANGERS = {
 }
 _KEY_BYTES = 48
 """Of an element's key that are shown."""
+_FRAME_BYTES = 128
+"""Of a frame that are shown; zeros at its end are left out."""
 
 
 def render_proven(proven: Proven, terminal: Terminal, *, verbose: bool = False) -> str:
@@ -103,9 +105,9 @@ def _counterexample(page: Page, found: Counterexample) -> None:
 def _packet(page: Page, found: Counterexample, packet: Example) -> None:
     page.heading(
         span("A PACKET", Style.HEADING),
-        span(f"  {escape(packet.input_name or 'the host')} "),
+        span(f"  {harmless(packet.input_name) or 'the host'} "),
         span(page.terminal.arrow),
-        span(f" {escape(packet.output_name or 'the host')}: the kernel "),
+        span(f" {harmless(packet.output_name) or 'the host'}: the kernel "),
         span(_word(found.kernel_passes), Style.BAD),
         span(" it, the policy "),
         span(_word(found.policy_passes), Style.GOOD),
@@ -116,7 +118,9 @@ def _packet(page: Page, found: Counterexample, packet: Example) -> None:
     if packet.remembered:
         names = ", ".join(sorted({name for name, _ in packet.remembered}))
         page.paragraph(span(f"while there is an entry for it in {escape(names)}", Style.DIM), indent=2)
-    page.paragraph(span(packet.frame.hex(), Style.DIM), indent=2, hang=2)
+    rest = packet.frame.rstrip(b"\0")[:_FRAME_BYTES]
+    more = "" if len(rest) == len(packet.frame) else " ...; -f json has all of it"
+    page.paragraph(span(rest.hex() + more, Style.DIM), indent=2, hang=2)
 
 
 def _findings(page: Page, findings: Sequence[Finding]) -> None:

@@ -97,7 +97,8 @@ def wait_until_held(
 
 
 def _settled(hosts: Iterable[HostHolding]) -> bool:
-    return all(host.holding in {Holding.PROVEN, Holding.PROBLEM} for host in hosts)
+    settled = {Holding.PROVEN, Holding.QUALIFIED, Holding.PROBLEM}
+    return all(host.holding in settled for host in hosts)
 
 
 def _holding(applied: AppliedPolicy | None, state: FilterState | None) -> Holding:
@@ -105,8 +106,11 @@ def _holding(applied: AppliedPolicy | None, state: FilterState | None) -> Holdin
         return Holding.SILENT
     if applied and state.number != applied.number:
         return Holding.BEHIND
+    if applied is None or not applied.body:
+        # Nothing has to be proven where no table has to be.
+        return Holding.PROBLEM if state.problem else Holding.PROVEN
+    # A proof that is older is of the policy before.
+    proven = state.proven_at is not None and state.proven_at >= applied.at
     if state.problem:
-        return Holding.PROBLEM
-    # Nothing has to be proven where no table has to be.
-    proven = state.proven_at is not None or not (applied and applied.body)
+        return Holding.QUALIFIED if proven else Holding.PROBLEM
     return Holding.PROVEN if proven else Holding.HELD

@@ -6,7 +6,7 @@ The rule is what the policy's meaning says (`firewall.permission`); the way is w
 first packet and its answer (`firewall.simulate`), through the table of each host that is concerned.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from undercroft.errors import InputError
@@ -27,7 +27,7 @@ from undercroft.usecases.firewall.members import Members
 from undercroft.usecases.firewall.parties import Party, Question, ends_of
 from undercroft.usecases.firewall.services import includes
 from undercroft.usecases.firewall.values import Trace, Way
-from undercroft.usecases.firewall.ways import Tables, ways_of
+from undercroft.usecases.firewall.ways import ANSWER, Tables, ways_of
 
 NEAREST = 4
 
@@ -40,6 +40,7 @@ def tracing(
     number: int = 0,
     read: Mapping[str, Ruleset] | None = None,
     state: StateKind = StateKind.TUPLES,
+    unread: Sequence[str] = (),
 ) -> Trace:
     """Return the answer.
 
@@ -50,6 +51,7 @@ def tracing(
         number: of the applied policy, 0 for another one.
         read: the kernel's tables that could be read, by host.
         state: how hosts without a table here know answers.
+        unread: why no table was read, in words; told among the notes.
 
     Raises:
         InputError: neither side is a machine; the filter is not asked then.
@@ -61,7 +63,7 @@ def tracing(
             f"{source.name} to {target.name}: neither is a machine on record, and the filter is for machines"
         )
     flow = _decides(question, policy)
-    notes: list[str] = []
+    notes = list(unread)
     ways: tuple[Way, ...] = ()
     ends = ends_of(question, everyone, notes)
     if ends is not None:
@@ -77,6 +79,8 @@ def tracing(
         )
     elif not flow and passes:
         reason += ", but the table lets it pass; undercroft firewall prove, on that host"
+    elif not flow and ways and ways[-1].packet == ANSWER:
+        reason += ", but the table lets its first packet pass; undercroft firewall prove, on that host"
     return Trace(
         source=source.shown,
         target=target.shown,

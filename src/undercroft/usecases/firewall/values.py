@@ -109,11 +109,13 @@ class Plan:
 class Holding(StrEnum):
     """What a host's agent says of the policy in force.
 
-    PROVEN: its kernel holds it, and that was proven. HELD: it holds it, not proven. PROBLEM: it says why
-    not. BEHIND: it holds an earlier one. SILENT: nothing was ever heard from it.
+    PROVEN: its kernel holds it, and that was proven since it was applied. QUALIFIED: the same, and something
+    of a machine, or of the table since, is wrong: it says what. HELD: it holds it, not proven since. PROBLEM:
+    it says why it may not hold it. BEHIND: it told last of an earlier one. SILENT: nothing was ever heard.
     """
 
     PROVEN = "proven"
+    QUALIFIED = "qualified"
     HELD = "held"
     PROBLEM = "problem"
     BEHIND = "behind"

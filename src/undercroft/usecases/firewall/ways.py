@@ -21,6 +21,8 @@ from undercroft.usecases.firewall import frames
 from undercroft.usecases.firewall.parties import Party, Question, port_of
 from undercroft.usecases.firewall.values import Step, Way
 
+FIRST, ANSWER = "the first packet", "its answer"
+
 
 @dataclass(slots=True)
 class Tables:
@@ -76,8 +78,8 @@ def ways_of(
     back = _hops(question.target, question.source, ends.turned, policy, [])
     memories: dict[str, Memory] = {}
     for packet, frame, hops in (
-        ("the first packet", frames.opening(ends, question.service), forth),
-        ("its answer", frames.answer(ends, question.service), back),
+        (FIRST, frames.opening(ends, question.service), forth),
+        (ANSWER, frames.answer(ends, question.service), back),
     ):
         mark = 0
         for hop in hops:
@@ -85,7 +87,7 @@ def ways_of(
             memory = memories.setdefault(hop.host, Memory())
             if table_uses_conntrack(table):
                 # A new connection when it opens; an established one when it answers.
-                memory.connection_bits = 8 if packet == "the first packet" else 2
+                memory.connection_bits = 8 if packet == FIRST else 2
             outcome = _followed(table, frame, hop, memory, mark if hop.routed else 0)
             mark = outcome.mark
             yield Way(hop.host, name, packet, _path(hop), outcome.accept, tuple(_steps(table, outcome)))

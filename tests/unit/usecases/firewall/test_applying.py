@@ -100,11 +100,33 @@ def test_each_host_with_machines_is_waited_for_until_it_has_told(records: Memory
 
 def test_a_host_that_says_why_not_is_not_waited_for_any_longer(records: MemoryRecords) -> None:
     apply(records, fleet.policy())
-    tell(records, "host1", 1, problem="the kernel refuses")
+    tell(records, "host1", 1, problem="the kernel refuses", proven=False)
     tell(records, "host2", 1)
     found, naps = wait(records)
     assert holdings(found) == {"host1": Holding.PROBLEM, "host2": Holding.PROVEN}
     assert naps == 0
+
+
+def test_a_host_that_holds_it_and_has_trouble_with_one_machine_is_told_from_one_that_does_not(
+    records: MemoryRecords,
+) -> None:
+    apply(records, fleet.policy())
+    tell(records, "host1", 1, problem="web30: address 10.0.0.1 is web01's")
+    tell(records, "host2", 1, problem="the kernel refuses", proven=False)
+    found, _ = wait(records)
+    assert holdings(found) == {"host1": Holding.QUALIFIED, "host2": Holding.PROBLEM}
+
+
+def test_a_proof_of_the_policy_before_is_none_of_this_one(records: MemoryRecords) -> None:
+    fleet.apply(records)
+    later = ApplyOrder(fleet.policy(fleet.POLICY.replace("5432", "5439")), "a", "", values.later(1))
+    with records.reading() as record:
+        plan = planned(record, later.policy, {})
+    with records.transaction() as record:
+        put_into_force(record, plan, later)
+    tell(records, "host1", 2)
+    with records.reading() as record:
+        assert holdings(status(record))["host1"] is Holding.HELD
 
 
 def test_what_a_host_said_of_an_earlier_policy_is_no_answer(records: MemoryRecords) -> None:
