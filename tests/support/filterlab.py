@@ -103,6 +103,13 @@ class FilterLab(Lab):
         entries = self._read(lambda record: record.log_entries(0, 10_000))
         return [json.loads(entry.body)["reason"] for entry in entries if entry.kind == "alarm"]
 
+    def is_in_quarantine(self) -> bool:
+        """Tell whether it runs on its bridge, in quarantine on record and by its labels."""
+        seen = self.host.domain(UUID)
+        runs = seen is not None and seen.power.has_process
+        by_filter = [hold.by_filter for hold in self.holds()] == [True]
+        return runs and by_filter and self.taps.bridges.get(TAP) == BRIDGE and self.labels() == {"quarantine"}
+
     def is_proven(self) -> bool:
         state = self.state()
         return state is not None and state.proven_at is not None and not state.problem

@@ -44,7 +44,7 @@ PROVE_AFTER_S = 0.5
 PROVE_EVERY_S = 300.0
 STATE_EVERY_S = 10.0
 """How often, at most, a state goes on record that differs from the last by the age of its proof only."""
-ALARM_EVERY_S = 10.0
+ALARM_EVERY_S = 5.0
 """How often, at most, an alarm of one kind goes into the log: whoever changes tables may do so for ever."""
 AGAIN_S = 2.0
 MAX_TOLD_CHARS = 4000

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentlab import BRIDGE, HOST, NAME, QUICK, TAP, UUID
-from comebackdata import UNPATCHED
+from agentlab import BRIDGE, HOST, NAME, QUICK, TAP, UUID, FailingRecords, Fault
+from comebackdata import PATCHED, UNPATCHED
 from filterlab import NO_QUARANTINE, POLICY, FilterLab, without_snapshots
 from memoryfilter import MemoryFilter
 
 from undercroft.agent.host import now
+from undercroft.agent.scans import Wish
 from undercroft.errors import OperationError
 from undercroft.firewall.compiler import TABLE_NAME
 from undercroft.firewall.policy import (
@@ -324,3 +325,60 @@ def test_an_interface_that_is_plugged_in_gets_its_labels(lab: FilterLab) -> None
         assert lab.labels(TAP) == {"web"}
 
     play(lab, scene)
+
+
+async def begun(lab: FilterLab) -> None:
+    """Start it, again where a hook got no answer to its `prepare`."""
+    while not await lab.start():
+        assert "the agent is away" in lab.refused[-1]
+
+
+async def life(lab: FilterLab) -> None:
+    """Known, started, stopped, started in quarantine, in order again, stopped."""
+    await lab.until(lab.action, "it is known")
+    await lab.until(lambda: lab.firewall.labels.required, "a policy is in force")
+    await begun(lab)
+    await lab.until(lambda: lab.is_open() and lab.labels() == {"web", NAME}, "it runs")
+    await lab.stop()
+    await lab.until(lambda: lab.is_over() and lab.labels() is None, "its end is on record")
+    lab.disks[CURRENT] = UNPATCHED
+    await begun(lab)
+    await lab.until(lab.is_in_quarantine, "it is in quarantine")
+    lab.disks[CURRENT] = PATCHED
+    lab.scans.add(UUID, Wish(settle=True))
+    await lab.until(lambda: lab.is_open() and lab.labels() == {"web", NAME}, "it is out")
+    await lab.stop()
+    await lab.until(lambda: lab.is_over() and lab.labels() is None, "its last end is on record")
+
+
+def lived(folder: Path, fault: Fault) -> dict[str, Any]:
+    """Return the story of a life; whenever QEMU begins, its tap has its labels or is off its bridge."""
+    folder.mkdir()
+    lab = FilterLab(folder)
+    lab.apply()
+    without_snapshots(lab)
+    lab.records = FailingRecords(lab.records, fault)  # type: ignore[assignment]
+
+    async def run() -> None:
+        async with lab.running():
+            await life(lab)
+
+    asyncio.run(run())
+    steady, quarantined = frozenset({"web", NAME}), frozenset({"quarantine"})
+    first, *later = lab.seen
+    assert first in {(True, steady), (False, None), (False, steady)}
+    assert all(on_run[1] in {quarantined, None} or not on_run[0] for on_run in later), lab.seen
+    return lab.story()
+
+
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.soak)])
+def test_the_record_fails_at_any_point_and_no_tap_is_open_without_its_labels(
+    tmp_path: Path, step: int
+) -> None:
+    """Also between the kernel and the record: what was admitted, and is not on record, comes again."""
+    counting = Fault()
+    whole = lived(tmp_path / "0", counting)
+    for number in range(1, counting.count + 1, step):
+        story = lived(tmp_path / str(number), Fault(number))
+        assert story["holds"] == whole["holds"] == [], number
+        assert story["taps"] == whole["taps"] == {}, number
