@@ -86,7 +86,7 @@ def with_workload(boot: BootFiles, script: str, folder: Path) -> BootFiles:
     """Return boot files whose guest runs `script`: the kernel unpacks the second archive over the first."""
     (folder / "workload").write_text(script)
     initrd = folder / "initrd"
-    initrd.write_bytes(boot.initrd.read_bytes() + _archive(folder, ["workload"]))
+    initrd.write_bytes(boot.initrd.read_bytes() + archive(folder, ["workload"]))
     # The cache may lie where libvirt's QEMU user cannot look, such as below /root.
     kernel = shutil.copy(boot.kernel, folder / "vmlinuz")
     return BootFiles(Path(kernel), initrd)
@@ -165,7 +165,7 @@ def _make(files: BootFiles, modules: Sequence[str]) -> None:
     for mount_point in ("proc", "sys", "dev", "mnt", "tmp"):
         (work / "root" / mount_point).mkdir()
     names = sorted(str(path.relative_to(work / "root")) for path in (work / "root").rglob("*"))
-    files.initrd.write_bytes(_archive(work / "root", names))
+    files.initrd.write_bytes(archive(work / "root", names))
     shutil.copy(package / "boot" / f"vmlinuz-{version}", files.kernel)
     shutil.rmtree(work)
 
@@ -195,7 +195,7 @@ def _modules(package: Path, version: str, modules: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def _archive(folder: Path, names: list[str]) -> bytes:
+def archive(folder: Path, names: list[str]) -> bytes:
     command = ["cpio", "--create", "--format=newc", "--owner=0:0", "--quiet"]
     archive = subprocess.run(
         command, cwd=folder, input="\n".join(names).encode(), capture_output=True, check=True
