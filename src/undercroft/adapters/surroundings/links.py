@@ -93,6 +93,12 @@ def read_devices(kernel: Routing) -> tuple[Device, ...]:
     return tuple(decode_device(answer) for answer in kernel.dump(_GET_LINK, body, "the network devices"))
 
 
+def read_device(kernel: Routing, name: str) -> Device:
+    """Return one device. Raises NotFoundError, DeniedError, OperationError."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + attribute(_NAME, os.fsencode(name) + b"\0")
+    return decode_device(kernel.ask(_GET_LINK, body + attribute(_EXT_MASK, _host(_SKIP_STATISTICS)), name))
+
+
 def read_addressed(kernel: Routing) -> frozenset[int]:
     """Return the indices of the devices that have an address. Raises DeniedError, OperationError."""
     answers = kernel.dump(_GET_ADDRESS, _ADDRESS.pack(0, 0, 0, 0, 0), "the addresses")
@@ -153,9 +159,14 @@ def _port(device: Device, master: Device | None, uppers: Iterable[str], addresse
         xdp=device.xdp,
         promiscuity=device.promiscuity,
         uppers=tuple(sorted(uppers)),
-        group_forward_mask=_number(port.get(_PORT_GROUPS, b"")),
+        group_forward_mask=forwarded_groups(device),
         protocol_free=not addressed,
     )
+
+
+def forwarded_groups(device: Device) -> int:
+    """Return the mask of the reserved groups that a bridge's port forwards."""
+    return _number(device.port.get(_PORT_GROUPS, b""))
 
 
 def bridge_facts(device: Device) -> BridgeFacts:

@@ -63,6 +63,14 @@ class Routing:
                 interrupted = error
         raise interrupted
 
+    def ask(self, kind: int, body: bytes, what: str) -> bytes:
+        """Return what follows the header of the one answer. Raises as `dump` does."""
+        self._send(kind, REQUEST, body)
+        for answer in self._answers(what):
+            _raise_for(answer, what)
+            return answer.body
+        raise OperationError(f"netlink: {what}: no answer")
+
     def change(self, kind: int, body: bytes, what: str) -> None:
         """Ask for a change, and see that it was taken. Raises as `dump` does."""
         self._send(kind, REQUEST | ACK, body)

@@ -10,15 +10,16 @@ import socket
 import struct
 from pathlib import Path
 
-from undercroft.adapters.netlink import MAX_NAME_BYTES, master_of
+from undercroft.adapters.netlink import MAX_NAME_BYTES
 from undercroft.adapters.netlinkcodec import attribute, nested
+from undercroft.adapters.surroundings import links
 from undercroft.adapters.surroundings.rtnetlink import connected
 from undercroft.assurance.firewall.portjudgement import SHIELD
 from undercroft.errors import DeniedError, InputError, OperationError
 
 _NEW_LINK = 16
 _LINK = struct.Struct("=BxHiII")
-_NAME, _INFO, _SLAVE_KIND, _SLAVE_DATA, _GROUPS = 3, 18, 4, 5, 31
+_INFO, _SLAVE_KIND, _SLAVE_DATA, _GROUPS = 18, 4, 5, 31
 _SETTINGS = Path("/proc/sys/net/ipv6/conf")
 
 
@@ -35,18 +36,27 @@ def shield(tap: str) -> None:
         OperationError: what it is on is no bridge, or the kernel refuses.
     """
     name = os.fsencode(tap)
-    if not 0 < len(name) <= MAX_NAME_BYTES or "/" in tap:
-        raise InputError(f"{tap!r} is no name of a network device: 1 to {MAX_NAME_BYTES} bytes, without '/'")
-    if not master_of(tap):
-        return
-    groups = attribute(_GROUPS, struct.pack("=H", SHIELD))
-    info = nested(_INFO, attribute(_SLAVE_KIND, b"bridge"), nested(_SLAVE_DATA, groups))
+    # A setting of "all" or "default" is every device's.
+    if not 0 < len(name) <= MAX_NAME_BYTES or "/" in tap or tap in {"all", "default"}:
+        raise InputError(f"{tap!r} is no name of a network device: 1 to {MAX_NAME_BYTES} bytes expected")
     with connected() as kernel:
-        body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_NAME, name + b"\0") + info
-        kernel.change(_NEW_LINK, body, f"port {tap}")
+        device = links.read_device(kernel, tap)
+        if not device.master:
+            return
+        # Each change waits for all others of the host's devices, and most taps are as they should be.
+        if links.forwarded_groups(device) != SHIELD:
+            groups = attribute(_GROUPS, struct.pack("=H", SHIELD))
+            info = nested(_INFO, attribute(_SLAVE_KIND, b"bridge"), nested(_SLAVE_DATA, groups))
+            body = _LINK.pack(socket.AF_UNSPEC, 0, device.index, 0, 0) + info
+            kernel.change(_NEW_LINK, body, f"port {tap}")
+    _without_ipv6(tap)
+
+
+def _without_ipv6(tap: str) -> None:
     setting = _SETTINGS / tap / "disable_ipv6"
     try:
-        setting.write_text("1")
+        if setting.read_text().strip() != "1":
+            setting.write_text("1")
     except FileNotFoundError:
         return  # A kernel without IPv6.
     except PermissionError as error:
