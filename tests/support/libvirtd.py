@@ -145,7 +145,8 @@ def running(
     for name in ("images", *_PRIVATE):
         (root / name).mkdir(mode=0o755)
     host = uuid.uuid4()
-    for daemon in DAEMONS:
+    daemons = [daemon for daemon in DAEMONS if daemon not in {f"virt{driver}d" for driver in without}]
+    for daemon in daemons:
         (root / "etc" / f"{daemon}.conf").write_text(_DAEMON_CONF.format(host_uuid=host, daemon=daemon))
     (root / "etc" / "qemu.conf").write_text(_QEMU_CONF)
     prepare(root)
@@ -163,7 +164,7 @@ def running(
         [
             "mkdir -p " + " ".join(_PRIVATE.values()),
             *mounts,
-            f"exec {sys.executable} -c '{_REAPER}' {' '.join(DAEMONS)}",
+            f"exec {sys.executable} -c '{_REAPER}' {' '.join(daemons)}",
         ]
     )
     command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
@@ -176,11 +177,12 @@ def running(
         start_new_session=True,
     )
     try:
-        for path in _sockets(root):
+        sockets = _sockets(root, daemons)
+        for path in sockets:
             _wait_for(path, process, root)
         (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         inside = ("nsenter", "--target", first, "--mount", "--pid")
-        yield Libvirtd(root, f"qemu+unix:///system?socket={path}", images, inside)
+        yield Libvirtd(root, f"qemu+unix:///system?socket={sockets[0]}", images, inside)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -224,11 +226,11 @@ def _wait_for(path: Path, process: subprocess.Popen[bytes], root: Path) -> None:
         time.sleep(0.02)
 
 
-def _sockets(root: Path) -> list[Path]:
-    """Return where the daemons listen, libvirtd's own socket last."""
+def _sockets(root: Path, daemons: Sequence[str] = DAEMONS) -> list[Path]:
+    """Return where these daemons listen, libvirtd's own socket last."""
     folder = root / "run" / "libvirt"
     return [
-        *(folder / f"{daemon}-sock" for daemon in DAEMONS if daemon in MODULAR[:-1]),
+        *(folder / f"{daemon}-sock" for daemon in daemons if daemon in MODULAR[:-1]),
         folder / "libvirt-sock",
     ]
 

@@ -84,9 +84,12 @@ class Connections:
 
 
 def is_alive(libvirt: Libvirt, connection: Connection) -> bool:
-    """Tell whether the connection still stands, without a word to the other side."""
+    """Tell whether the connection still stands, and whoever runs the machines is behind it.
+
+    Where virtproxyd is between, the connection to it outlives the one that it has.
+    """
     try:
-        return connection.isAlive() == 1
+        return connection.isAlive() == 1 and connection.getLibVersion() > 0
     except libvirt.libvirtError:
         return False
 
