@@ -1,6 +1,8 @@
 """Frames of rare forms in the kernel: each comes out where the policy says, and nowhere else."""
 
-from firewallworld import FLEET, POLICY, ruleset
+import struct
+
+from firewallworld import FLEET, OPEN_PORTS, OUTSIDE_MAC, POLICY, VLAN_POLICY, ip_packet, ruleset
 from netns import in_own_network
 from wire import HOST, Wire
 
@@ -34,3 +36,66 @@ def test_an_announcement_leaves_by_the_uplink_alone_and_only_in_its_exact_form()
             assert wire.put(WEB.tap, frame) == {}
         from_outside = announcement(bytes.fromhex("020000000001"))
         assert wire.put("eth0", from_outside) == {"veth9": [from_outside], HOST: [from_outside]}
+
+
+IP = ip_packet(4, WEB.ipv4[0].packed, DB.ipv4[0].packed, 6, struct.pack(">HH", 40000, 5432) + bytes(16))
+FORGED = ip_packet(
+    4, FLEET.ports[2].ipv4[0].packed, DB.ipv4[0].packed, 6, struct.pack(">HH", 40000, 5432) + bytes(16)
+)
+VLAN_5, VLAN_6 = b"\x81\0\0\x05", b"\x81\0\0\x06"
+SNAP = b"\0\x38\xaa\xaa\x03\0\0\0"
+NEVER_GRANTED = (
+    VLAN_6,
+    b"\x81\0\0\0",
+    b"\x88\xa8\0\x05",
+    VLAN_5 + VLAN_5,
+    b"\x88\xa8\0\x05" + VLAN_5,
+    VLAN_5 + SNAP,
+    SNAP + VLAN_5,
+)
+
+
+def tagged(tags: bytes, packet: bytes = IP, source: bytes = WEB.mac, target: bytes = DB.mac) -> bytes:
+    return target + source + tags + b"\x08\0" + packet
+
+
+@in_own_network
+def test_a_granted_vlan_leads_to_who_has_it_and_out_and_no_other_tag_leads_anywhere() -> None:
+    with Nftables() as kernel, Wire(PORTS) as wire:
+        for policy, service, outside in (
+            (VLAN_POLICY, 5432, {"eth0"}),
+            (OPEN_PORTS, 443, {"eth0", "veth9"}),
+        ):
+            kernel.replace(ruleset(policy))
+            packet = IP[:22] + service.to_bytes(2, "big") + IP[24:]
+            # The bridge knows nobody here and floods; a machine may be behind an uplink or the host, too.
+            assert wire.put(WEB.tap, tagged(b"", packet)).keys() == {DB.tap, HOST, *outside}
+            assert wire.put(WEB.tap, tagged(VLAN_5, packet)).keys() == {DB.tap, *outside}
+            assert all(wire.put(WEB.tap, tagged(tags, packet)) == {} for tags in NEVER_GRANTED)
+            assert wire.put(WEB.tap, tagged(VLAN_5, FORGED)) == {}
+            outward = ip_packet(
+                4, WEB.ipv4[0].packed, bytes((8, 8, 8, 8)), 6, struct.pack(">HH", 40000, 443) + bytes(16)
+            )
+            out = tagged(VLAN_5, outward, target=OUTSIDE_MAC)
+            assert wire.put(WEB.tap, out) == {port: [out] for port in outside}
+
+
+@in_own_network
+def test_a_vlan_from_outside_leads_to_who_has_it_and_the_host_sends_none() -> None:
+    https = ip_packet(
+        4, bytes((203, 0, 113, 9)), WEB.ipv4[0].packed, 6, struct.pack(">HH", 40000, 443) + bytes(16)
+    )
+    with Nftables() as kernel, Wire(PORTS) as wire:
+        kernel.replace(ruleset(VLAN_POLICY))
+        for tags, reaches in ((b"", True), (VLAN_5, True), (VLAN_6, False), (VLAN_5 + VLAN_5, False)):
+            frame = tagged(tags, https, source=OUTSIDE_MAC, target=WEB.mac)
+            assert (WEB.tap in wire.put("eth0", frame)) is reaches, tags.hex()
+        from_host = tagged(VLAN_5, https, source=OUTSIDE_MAC, target=WEB.mac)
+        assert WEB.tap not in wire.put(HOST, from_host)
+
+
+@in_own_network
+def test_control_without_the_filter_every_tag_arrives() -> None:
+    with Wire(PORTS) as wire:
+        for tags in (VLAN_5, *NEVER_GRANTED):
+            assert wire.put(WEB.tap, tagged(tags, FORGED))[DB.tap] == [tagged(tags, FORGED)]

@@ -2,7 +2,7 @@
 
 import random
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from undercroft.firewall.classes import Classes, assigned
@@ -23,6 +23,7 @@ from undercroft.firewall.policy import (
     Ports,
     Protocol,
     Service,
+    VlanGrant,
 )
 from undercroft.firewall.simulate import Memory
 from undercroft.firewall.tracking import StateKind
@@ -78,7 +79,9 @@ OPEN_PORTS = FirewallPolicy(
         Flow(networks("0.0.0.0/0", "::/0"), label("db"), (tcp(22),), place="p:2"),
     ),
     ports=Ports(machines=("vnet", "tap"), uplinks=("eth0",), others=OtherPorts.OUTSIDE),
+    vlans=(VlanGrant("web", (5,)), VlanGrant("db", (6, 5)), VlanGrant("quarantine", (7,))),
 )
+VLAN_POLICY = replace(POLICY, vlans=OPEN_PORTS.vlans)
 NOTHING = FirewallPolicy(ports=Ports(uplinks=("eth0",)))
 POLICIES = (POLICY, OPEN_PORTS, NOTHING)
 
@@ -485,6 +488,9 @@ class Frames:
             (
                 b"\x81\x00\x00\x00",
                 b"\x81\x00\x00\x05",
+                b"\x81\x00\x00\x05",
+                b"\x81\x00\x00\x06",
+                b"\x81\x00\xe0\x05",
                 b"\x88\xa8\x00\x05\x81\x00\x00\x05",
                 b"\x81\x00\x00\x00\x81\x00\x00\x05",
                 b"\x91\x00\x00\x05",

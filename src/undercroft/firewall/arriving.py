@@ -11,6 +11,7 @@ from undercroft.firewall.expressions import (
     IN,
     PROTOCOL,
     RETURN,
+    TYPE,
     Expressions,
     Field,
     equal,
@@ -27,31 +28,31 @@ from undercroft.firewall.expressions import (
 from undercroft.firewall.kernel import Chain, Rule
 from undercroft.firewall.policy import FirewallPolicy, OtherPorts
 from undercroft.firewall.senders import DENY
+from undercroft.firewall.vlans import granted_to_target, if_granted, inside
 from undercroft.firewall.zones import Zone, zones
 
 
 def arriving_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
     """Return the chains for packets from uplinks and from the host's own stack."""
-    found_zones = zones(policy)
     from_uplink = (
         *(
             (rule(found("uplinks", IN, inverted=True), DENY),)
             if policy.ports.others is OtherPorts.DENIED
             else ()
         ),
-        rule(mark_as(marks.FORGED), jump("whose")),
+        rule(mark_as(marks.FORGED), jump("whose-outside")),
         rule(marked(0xFFFF_FFFF, marks.HOST), DENY),
         rule(goto("arrived")),
     )
     from_host = (
-        rule(marked(marks.KIND_MASK, marks.PREFIX | marks.MACHINE), goto("reach")),
+        rule(marked(marks.KIND_MASK, marks.PREFIX | marks.MACHINE), goto("routed")),
         rule(mark_as(marks.FORGED), jump("whose")),
         rule(goto("arrived")),
     )
     return (
         Chain("from-uplink", from_uplink),
         Chain("from-host", from_host),
-        *_whose(found_zones),
+        *_whose(policy),
         *_arrived(),
     )
 
@@ -69,14 +70,15 @@ def in_network(field: Field, zone: Zone) -> Expressions:
     return masked(field, network.netmask.packed, value)
 
 
-def _whose(found_zones: tuple[Zone, ...]) -> tuple[Chain, ...]:
+def _whose(policy: FirewallPolicy) -> tuple[Chain, ...]:
     """Return chains that are jumped to, with the mark of a forged packet, to find whose it really is."""
-    whose = (
+    found_zones = zones(policy)
+    plain = (
         rule(equal(h.ETHER_TYPE, h.IPV4), goto("source4")),
         rule(equal(h.ETHER_TYPE, h.IPV6), goto("source6")),
         rule(equal(h.ETHER_TYPE, h.ARP), goto("source-arp")),
-        rule(DENY),
     )
+    tagged = if_granted(policy, granted_to_target(), "whose-inside")
     source4 = (
         rule(unequal(h.IPV4_FIRST, h.IPV4_PLAIN), DENY),
         *_sources(4, h.IPV4_SOURCE, found_zones),
@@ -92,7 +94,9 @@ def _whose(found_zones: tuple[Zone, ...]) -> tuple[Chain, ...]:
         rule(mark_as(marks.WORLD)),
     )
     return (
-        Chain("whose", whose),
+        Chain("whose", (*plain, rule(DENY))),
+        Chain("whose-outside", (*plain, *tagged, rule(DENY))),
+        *((inside("whose-inside", "source4", "source6", "source-arp"),) if tagged else ()),
         Chain("source4", source4),
         Chain("source6", source6),
         Chain("source-arp", source_arp),
@@ -119,26 +123,26 @@ def _arrived() -> tuple[Chain, ...]:
     they say is for the link alone, or for who has just asked: nobody far away gets in as a DHCP server.
     """
     neighbours = (
-        *equal(h.ETHER_TYPE, h.IPV6),
+        *equal(TYPE, h.IPV6),
         *equal(PROTOCOL, h.ICMPV6),
         *equal(h.IPV6_NEXT_AND_HOPS, h.ND_NEXT_AND_HOPS),
     )
     arrived = (
         rule(marked(0xFFFF_FFFF, marks.FORGED), DENY),
-        rule(equal(h.ETHER_TYPE, h.ARP), ACCEPT),
+        rule(equal(TYPE, h.ARP), ACCEPT),
         rule(neighbours, equal(h.TYPE_AND_CODE, h.SOLICITATION), ACCEPT),
         rule(neighbours, equal(h.TYPE_AND_CODE, h.ADVERTISEMENT), ACCEPT),
         rule(marked(marks.KIND_MASK, marks.PREFIX), jump("infrastructure")),
         rule(goto("reach")),
     )
     dhcp = (
-        *equal(h.ETHER_TYPE, h.IPV4),
+        *equal(TYPE, h.IPV4),
         *masked(h.IPV4_FRAGMENT, h.ANY_FRAGMENT, bytes(2)),
         *equal(PROTOCOL, h.UDP),
         *equal(h.PORTS, h.DHCP_REPLY),
     )
     of_the_link = (
-        *equal(h.ETHER_TYPE, h.IPV6),
+        *equal(TYPE, h.IPV6),
         *masked(h.IPV6_SOURCE_START, h.LINK_LOCAL_MASK, h.LINK_LOCAL),
     )
     dhcp6 = (

@@ -21,6 +21,7 @@ from undercroft.firewall.reaching import base_chains, reaching_chains, side_chai
 from undercroft.firewall.senders import sender_chains
 from undercroft.firewall.sets import fixed_sets, side_sets
 from undercroft.firewall.tracking import StateKind, tracking_chains
+from undercroft.firewall.vlans import vlan_sets
 
 TABLE_NAME = "undercroft"
 
@@ -48,7 +49,7 @@ def compile_table(
         *sender_chains(policy),
         *base_chains(policy),
     )
-    sets = (*fixed_sets(state), *_side_sets(kept, found))
+    sets = (*fixed_sets(state), *vlan_sets(policy, classes), *_side_sets(kept, found))
     return Table(TABLE_NAME, sets, _leaves_first(chains))
 
 

@@ -10,6 +10,7 @@ from undercroft.firewall.fleet import Elsewhere, Fleet, Port, link_local_bytes
 from undercroft.firewall.grants import Grants, grants_of
 from undercroft.firewall.kernel import FIELD_BYTES, REGISTER_BYTES, Code, Verdict
 from undercroft.firewall.policy import Address, FirewallPolicy
+from undercroft.firewall.vlans import vlan_elements
 
 Data = bytes | Verdict | None
 Elements = dict[str, dict[bytes, Data]]
@@ -55,6 +56,8 @@ def policy_elements(
         "errors4": {bytes([number]): None for number in h.ERRORS4},
         "errors6": {bytes([number]): None for number in h.ERRORS6},
     }
+    if policy.vlans:
+        elements["vlans"] = dict(vlan_elements(policy, classes))
     for side in grants.sides:
         grant = grants.found[side.mark]
         if side.zone and side.zone.exact:

@@ -28,7 +28,14 @@ from undercroft.firewall.marks import data
 
 Expressions = tuple[Expression, ...]
 
-_META_BYTES = {Key.INPUT_NAME: 16, Key.OUTPUT_NAME: 16, Key.MARK: 4, Key.TRANSPORT_PROTOCOL: 1, Key.LENGTH: 4}
+_META_BYTES = {
+    Key.INPUT_NAME: 16,
+    Key.OUTPUT_NAME: 16,
+    Key.MARK: 4,
+    Key.TRANSPORT_PROTOCOL: 1,
+    Key.LENGTH: 4,
+    Key.PROTOCOL: 2,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,8 @@ OUT = Field(meta=Key.OUTPUT_NAME)
 MARK = Field(meta=Key.MARK)
 PROTOCOL = Field(meta=Key.TRANSPORT_PROTOCOL)
 LENGTH = Field(meta=Key.LENGTH)
+TYPE = Field(meta=Key.PROTOCOL)
+"""Of what is in the frame, behind a tag that the kernel has taken off."""
 
 ACCEPT = Immediate(Verdict(Code.ACCEPT))
 DROP = Immediate(Verdict(Code.DROP))

@@ -17,7 +17,7 @@ def is_genuine(port: Port, packet: Packet) -> bool:
         port: where the frame comes from.
         packet: what it sent.
     """
-    match packet.outer_type:
+    match packet.ether_type:
         case 0x0800:
             return _ipv4(port, packet)
         case 0x86DD:
@@ -38,7 +38,7 @@ def own_addresses(port: Port) -> frozenset[bytes]:
 
 def neighbour_message(packet: Packet) -> bytes | None:
     """Return type and code of a solicitation or advertisement that no router has passed on, else None."""
-    if packet.outer_type != IPV6 or packet.protocol != _ICMPV6 or packet.network(6, 2) != b"\x3a\xff":
+    if packet.ether_type != IPV6 or packet.protocol != _ICMPV6 or packet.network(6, 2) != b"\x3a\xff":
         return None
     kind = packet.transport(0, 2)
     return kind if kind in {_SOLICITATION, _ADVERTISEMENT, _ROUTER_SOLICITATION} else None

@@ -17,9 +17,13 @@ from undercroft.firewall.kernel import Operator
 from undercroft.firewall.marks import data
 
 ETHER_TYPE = link(12, 2)
+"""As sent: of the tag, where there is one. Base chains ask for it, so that no tag gets further ungranted."""
 ETHER_TARGET = link(0, 6)
 ETHER_SOURCE = link(6, 6)
 IPV4, IPV6, ARP, RARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06", b"\x80\x35"
+VLAN_TAG = b"\x81\x00"
+TAG_CONTROL, VLAN_ID = link(14, 2), b"\x0f\xff"
+"""What follows the type of a tag: priority and id. The kernel takes one tag off, and shows it here."""
 BROADCAST_MAC = b"\xff" * 6
 
 IPV4_FIRST = network(0, 1)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from undercroft.firewall.decisions import Decision, Path, PathKind, Remembered
 from undercroft.firewall.fleet import Fleet, Port
 from undercroft.firewall.genuine import is_genuine, neighbour_message, own_addresses, plain_headers6
-from undercroft.firewall.packets import ARP, IPV4, IPV6, RARP, Packet
+from undercroft.firewall.packets import ARP, IPV4, IPV6, RARP, TAGS, Packet
 from undercroft.firewall.passage import Passage
 from undercroft.firewall.permission import End, Permission
 from undercroft.firewall.policy import FirewallPolicy, OtherPorts
@@ -53,6 +53,8 @@ class Meaning:
                 return Decision(False, f"{name} is no machine's that the filter knows")
         if source is None and target is None:
             return Decision(True, "concerns no machine")
+        if packet.outer_type in TAGS and not self._may_use_vlan(packet, path, source, target):
+            return Decision(False, "a tag that is not granted")
         sender = self._sender(packet, path, source, remembered)
         if isinstance(sender, Decision):
             return sender
@@ -60,7 +62,7 @@ class Meaning:
             return self._to_machine(packet, sender, target, remembered)
         if path.kind is PathKind.FORWARD and not self._may_be_outside(path.target):
             return Decision(False, f"{path.target} is no uplink")
-        if packet.outer_type == RARP:
+        if packet.ether_type == RARP:
             return Decision(path.kind is PathKind.FORWARD, "says where it is, for switches to know")
         return self._to_outside(packet, sender, remembered)
 
@@ -82,6 +84,11 @@ class Meaning:
         service = _infrastructure(packet, sender, remembered)
         return Decision(True, service) if service else sender
 
+    def _may_use_vlan(self, packet: Packet, path: Path, *ends: Port | None) -> bool:
+        """Tell whether a frame bears the tag of a VLAN that the machines at both ends may use."""
+        allowed = (self._policy.vlans_of(port.labels) for port in ends if port)
+        return path.kind is PathKind.FORWARD and all(packet.vlan in ids for ids in allowed)
+
     def _looks_like_a_machine(self, name: str) -> bool:
         return any(name.startswith(prefix) for prefix in self._policy.ports.machines)
 
@@ -90,7 +97,7 @@ class Meaning:
 
     def _outside_sender(self, packet: Packet, *, from_host: bool) -> End | None:
         """Return whose a packet is that no machine's port has sent, None where that cannot be."""
-        match packet.outer_type:
+        match packet.ether_type:
             case 0x0800:
                 address = packet.network(12, 4)
                 well_formed = packet.network(0, 1) == b"\x45"
@@ -121,28 +128,28 @@ class Meaning:
         return Passage(self._permission, packet, sender, target, remembered).decision()
 
     def _to_outside(self, packet: Packet, sender: End, remembered: Remembered) -> Decision:
-        if packet.outer_type == ARP or neighbour_message(packet):
+        if packet.ether_type == ARP or neighbour_message(packet):
             return Decision(True, "looks for a neighbour outside")
         address = _target(packet)
         if address is None:
             return Decision(False, "no plain IP")
         if _asks_for_an_address(packet):
             mac = packet.link(6, 6)
-            remember = (("asked", mac),) if packet.outer_type == IPV4 else ()
+            remember = (("asked", mac),) if packet.ether_type == IPV4 else ()
             return Decision(True, "asks for an address", remember=remember)
         target = self._permission.beyond(address)
         return Passage(self._permission, packet, sender, target, remembered).decision()
 
 
 def _target(packet: Packet) -> bytes | None:
-    if packet.outer_type == IPV4:
+    if packet.ether_type == IPV4:
         return packet.network(16, 4)
-    return packet.network(24, 16) if packet.outer_type == IPV6 else None
+    return packet.network(24, 16) if packet.ether_type == IPV6 else None
 
 
 def _looked_for(packet: Packet) -> bytes | None:
     """Return the address whose owner a neighbour's message is for, None for no such message."""
-    if packet.outer_type == ARP:
+    if packet.ether_type == ARP:
         return packet.network(24, 4) or b""
     kind = neighbour_message(packet)
     if kind == b"\x87\x00":
@@ -160,30 +167,30 @@ def _ports(packet: Packet) -> tuple[int, int] | None:
 def _asks_for_an_address(packet: Packet) -> bool:
     if packet.protocol != _UDP or not _whole(packet):
         return False
-    if packet.outer_type == IPV4:
+    if packet.ether_type == IPV4:
         return _target(packet) == _BROADCAST.packed and _ports(packet) == (_DHCP_CLIENT, _DHCP_SERVER)
     return _target(packet) == _DHCP6_SERVERS.packed and _ports(packet) == (_DHCP6_CLIENT, _DHCP6_SERVER)
 
 
 def _whole(packet: Packet) -> bool:
     """Tell whether a packet is no fragment at all."""
-    if packet.outer_type == IPV4:
+    if packet.ether_type == IPV4:
         return int.from_bytes(packet.network(6, 2) or b"", "big") & 0x3FFF == 0
     return packet.network(6, 1) == b"\x11"
 
 
 def _infrastructure(packet: Packet, sender: End, remembered: Remembered) -> str:
     """Return what service of the network a packet from outside is, "" for none."""
-    if packet.outer_type == ARP:
+    if packet.ether_type == ARP:
         return "a neighbour outside"
     of_discovery = packet.network(6, 2) == b"\x3a\xff" and packet.protocol == _ICMPV6
-    kind = packet.transport(0, 2) if packet.outer_type == IPV6 and of_discovery else None
+    kind = packet.transport(0, 2) if packet.ether_type == IPV6 and of_discovery else None
     if kind in {b"\x87\x00", b"\x88\x00"}:
         return "a neighbour outside"
     if sender.is_machine:
         return ""
     of_dhcp = packet.protocol == _UDP and _whole(packet)
-    if packet.outer_type == IPV6:
+    if packet.ether_type == IPV6:
         start = packet.network(8, 2)
         of_the_link = start is not None and int.from_bytes(start, "big") & 0xFFC0 == 0xFE80
         if of_the_link and kind == b"\x86\x00":

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 ETHER_BYTES = 14
 TAG_BYTES = 4
-TAGS = frozenset({0x8100, 0x88A8})
+VLAN = 0x8100
+TAGS = frozenset({VLAN, 0x88A8})
 IPV4, IPV6, ARP, RARP = 0x0800, 0x86DD, 0x0806, 0x8035
 
 _HOP_OPTIONS, _ROUTING, _FRAGMENT, _AUTHENTICATION, _NONE, _TARGET_OPTIONS = 0, 43, 44, 51, 59, 60
@@ -41,6 +42,11 @@ class Packet:
     def outer_type(self) -> int:
         """The type field of the Ethernet header as sent: a tag's, where there is one."""
         return int.from_bytes(self.frame[12:14], "big")
+
+    @property
+    def vlan(self) -> int | None:
+        """The id in its 802.1Q tag, None without one; the outermost, where there are several."""
+        return int.from_bytes(self.frame[14:16], "big") & 0x0FFF if self.outer_type == VLAN else None
 
     def link(self, offset: int, length: int) -> bytes | None:
         """Return bytes from the Ethernet header on, None where the frame is too short."""

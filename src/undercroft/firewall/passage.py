@@ -25,7 +25,7 @@ class Passage:
     ) -> None:
         self._permission, self._packet = permission, packet
         self._source, self._target, self._remembered = source, target, remembered
-        self._version = 4 if packet.outer_type == IPV4 else 6
+        self._version = 4 if packet.ether_type == IPV4 else 6
         start, width = (12, 4) if self._version == 4 else (8, 16)
         self._from = packet.network(start, width) or b""
         self._to = packet.network(start + width, width) or b""

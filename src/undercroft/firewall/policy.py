@@ -27,6 +27,8 @@ Network = IPv4Network | IPv6Network
 
 MAX_PORTS_PER_SERVICE = 1024
 MAX_HOPS = 8
+MAX_VLAN = 4094
+"""802.1Q: 0 is for a priority without a VLAN, 4095 is reserved."""
 
 
 class Protocol(StrEnum):
@@ -203,6 +205,19 @@ class NamedAddresses:
 
 
 @dataclass(frozen=True, slots=True)
+class VlanGrant:
+    """Machines of a label may send and get frames with one 802.1Q tag of these ids, from 1 to 4094.
+
+    What is in such a frame is filtered as any other: a VLAN opens no flow. The frame reaches uplinks, and
+    machines with a grant of the same id.
+    """
+
+    label: str
+    ids: tuple[int, ...]
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FirewallPolicy:
     """The whole of it. The empty one denies everything to and from machines.
 
@@ -211,6 +226,7 @@ class FirewallPolicy:
         flows, nevers: in order, which has no meaning.
         addresses: by name, each name once.
         ports: which bridge ports are what.
+        vlans: which labels may use which; no other tag ever passes from or to a machine.
         log: the rate of what is told.
         tcp_state_s, other_state_s: how long an idle flow's replies pass, for kernels without conntrack.
         drift: what happens to a foreign change of the table.
@@ -225,6 +241,11 @@ class FirewallPolicy:
     tcp_state_s: int = 3600
     other_state_s: int = 120
     drift: Drift = Drift.REPAIR
+    vlans: tuple[VlanGrant, ...] = ()
+
+    def vlans_of(self, labels: frozenset[str]) -> frozenset[int]:
+        """Return the ids of the VLANs that machines with these labels may use."""
+        return frozenset(one for grant in self.vlans if grant.label in labels for one in grant.ids)
 
     @property
     def quarantine_labels(self) -> frozenset[str]:

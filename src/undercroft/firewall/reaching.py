@@ -15,6 +15,7 @@ from undercroft.firewall.expressions import (
     MARK,
     OUT,
     PROTOCOL,
+    TYPE,
     Expressions,
     decided,
     equal,
@@ -30,6 +31,7 @@ from undercroft.firewall.grants import Granted, Side
 from undercroft.firewall.kernel import Chain, Code, Hook, Key, Limit, Log, Operator, Rule
 from undercroft.firewall.policy import FirewallPolicy, LogRate, OtherPorts
 from undercroft.firewall.senders import DENY, PRIORITY, closed_taps
+from undercroft.firewall.vlans import granted_to_target, inside
 from undercroft.firewall.zones import Zone, zones
 
 DHCP_TIMEOUT_MS = 60_000
@@ -70,7 +72,7 @@ def reaching_chains(policy: FirewallPolicy, granted_zones: frozenset[int]) -> tu
     """
     found_zones = zones(policy)
     return (
-        _reach(),
+        *_reach(policy),
         *_machines(policy),
         *_enter(),
         _target(4, found_zones, granted_zones),
@@ -89,8 +91,8 @@ def side_chains(side: Side, granted: Granted, log: LogRate) -> tuple[Chain, ...]
     if granted.logged and log.packets:
         told = (rule(found(f"logged-{name}", MARK, PROTOCOL, h.TARGET_PORT), _told(log, "allowed ")),)
     rules = (
-        rule(equal(h.ETHER_TYPE, h.IPV4), h.later4(), goto(f"later-{name}")),
-        rule(equal(h.ETHER_TYPE, h.IPV6), h.later6(), goto(f"later-{name}")),
+        rule(equal(TYPE, h.IPV4), h.later4(), goto(f"later-{name}")),
+        rule(equal(TYPE, h.IPV6), h.later6(), goto(f"later-{name}")),
         *told,
         rule(found(f"to-{name}", MARK, PROTOCOL, h.TARGET_PORT), goto("opened")),
         rule(found(f"back-{name}", MARK, PROTOCOL, h.SOURCE_PORT), goto("answered")),
@@ -106,37 +108,55 @@ def side_chains(side: Side, granted: Granted, log: LogRate) -> tuple[Chain, ...]
     return *chains, Chain(f"near-{name}", (rule(found(f"near-{name}", MARK), ACCEPT), rule(DENY)))
 
 
-def _reach() -> Chain:
-    rules = (
+def _reach(policy: FirewallPolicy) -> tuple[Chain, ...]:
+    """Return the chains of what machines send over the bridge, and of what the host has routed for them.
+
+    A tag goes where the target may use the VLAN, and out; none comes from the host.
+    """
+    plain = (
         rule(equal(h.ETHER_TYPE, h.IPV4), goto("reach4")),
         rule(equal(h.ETHER_TYPE, h.IPV6), goto("reach6")),
         rule(equal(h.ETHER_TYPE, h.ARP), goto("reach-arp")),
         rule(equal(h.ETHER_TYPE, h.RARP), goto("leave")),
-        rule(DENY),
     )
-    return Chain("reach", rules)
+    routed = Chain("routed", (*plain, rule(DENY)))
+    if not policy.vlans:
+        return Chain("reach", routed.rules), routed
+    tagged = rule(equal(h.ETHER_TYPE, h.VLAN_TAG), goto("reach-tagged"))
+    within = goto("reach-inside")
+    return (
+        Chain("reach", (*plain, tagged, rule(DENY))),
+        routed,
+        Chain("reach-tagged", (rule(granted_to_target(), within), *_inside(policy), rule(within))),
+        inside("reach-inside", "reach4", "reach6", "reach-arp"),
+    )
+
+
+def _inside(policy: FirewallPolicy) -> tuple[Rule, ...]:
+    """Return rules that keep on the bridge what may leave by an uplink only."""
+    if policy.ports.others is OtherPorts.DENIED:
+        return (rule(found("uplinks", OUT, inverted=True), DENY),)
+    closed = (rule(tap, DENY) for tap in closed_taps(policy, Key.OUTPUT_NAME))
+    return (rule(found("taps", OUT), DENY), *closed)
 
 
 def _machines(policy: FirewallPolicy) -> tuple[Chain, ...]:
     """Return chains that find a machine behind the port, and else leave the bridge by an uplink only."""
-    inside: tuple[Rule, ...] = (rule(found("uplinks", OUT, inverted=True), DENY),)
-    if policy.ports.others is OtherPorts.OUTSIDE:
-        closed = (rule(tap, DENY) for tap in closed_taps(policy, Key.OUTPUT_NAME))
-        inside = (rule(found("taps", OUT), DENY), *closed)
-    reach4 = (rule(decided("targets4", OUT, h.ETHER_TARGET, h.IPV4_TARGET)), *inside, rule(goto("target4")))
+    kept = _inside(policy)
+    reach4 = (rule(decided("targets4", OUT, h.ETHER_TARGET, h.IPV4_TARGET)), *kept, rule(goto("target4")))
     reach6 = (
         *(rule(_neighbours(kind), goto(chain)) for kind, chain in _ND_CHAINS),
         rule(decided("targets6", OUT, h.ETHER_TARGET, h.IPV6_TARGET)),
-        *inside,
+        *kept,
         rule(goto("target6")),
     )
     return (
         Chain("reach4", reach4),
         Chain("reach6", reach6),
-        Chain("reach-arp", (rule(decided("near4", OUT, h.ARP_TARGET)), *inside, rule(ACCEPT))),
-        Chain("reach-ns", (rule(decided("near6", OUT, h.ND_TARGET)), *inside, rule(ACCEPT))),
-        Chain("reach-na", (rule(decided("near6", OUT, h.IPV6_TARGET)), *inside, rule(ACCEPT))),
-        Chain("leave", (*inside, rule(ACCEPT))),
+        Chain("reach-arp", (rule(decided("near4", OUT, h.ARP_TARGET)), *kept, rule(ACCEPT))),
+        Chain("reach-ns", (rule(decided("near6", OUT, h.ND_TARGET)), *kept, rule(ACCEPT))),
+        Chain("reach-na", (rule(decided("near6", OUT, h.IPV6_TARGET)), *kept, rule(ACCEPT))),
+        Chain("leave", (*kept, rule(ACCEPT))),
     )
 
 

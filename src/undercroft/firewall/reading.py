@@ -6,6 +6,7 @@
     firewall:  [{from: web, to: db, allow: [postgres, icmp], log: true}]
     never:     [{from: quarantine, to: "*", except: patch-mirror, hops: 3}]
     ports:     {machines: [vnet], uplinks: [eth0], others: denied}
+    vlans:     {router: [10, 20]}
     firewall_log: {packets: 10, per: second, burst: 20, group: 5}
     firewall_drift: repair
 
@@ -34,6 +35,7 @@ from undercroft.firewall.policy import (
 )
 from undercroft.firewall.settings import Settings
 from undercroft.firewall.shapes import name, networks
+from undercroft.firewall.vlanreading import VlanReader
 from undercroft.steady import nodes
 from undercroft.steady.nodes import Node, Place, Problem, UnreadableError, read
 from undercroft.steady.shapes import Checker, possible
@@ -109,6 +111,7 @@ class _Reader:
         self._flows: list[_Rule] = []
         self._nevers: list[_Rule] = []
         self._settings = Settings(self.checker)
+        self._vlans = VlanReader(self.checker)
 
     def file(self, node: nodes.Mapping) -> None:
         """Read one file."""
@@ -118,6 +121,7 @@ class _Reader:
             "addresses": self._read_addresses,
             "firewall": partial(self._read_rules, self._flows, "firewall"),
             "never": partial(self._read_rules, self._nevers, "never"),
+            "vlans": self._vlans.read,
             **self._settings.handlers,
         }
         for key, value in node.pairs:
@@ -139,6 +143,7 @@ class _Reader:
             ports=self._settings.ports,
             log=self._settings.log,
             drift=self._settings.drift,
+            vlans=self._vlans.grants({*names.labels, *names.addresses}),
         )
 
     def _each(self, rules: list[_Rule], made: Callable[[_Rule], list[_Made]]) -> tuple[_Made, ...]:

@@ -2,8 +2,9 @@
 
 A machine sends plain IPv4, IPv6 and ARP from its own MAC and addresses, asks for an address by DHCP, and
 takes part in neighbour discovery for its own addresses. Its hypervisor announces by RARP where its MAC is
-now, in one form that has room for nothing else. All else is denied: every tag and encapsulation, IP options
-and extension headers but for fragments, router advertisements, redirects, DHCP answers.
+now, in one form that has room for nothing else. The same may be in one VLAN tag that is granted. All else is
+denied: every other tag and encapsulation, IP options and extension headers but for fragments, router
+advertisements, redirects, DHCP answers.
 """
 
 from undercroft.firewall import headers as h
@@ -26,6 +27,7 @@ from undercroft.firewall.expressions import (
 )
 from undercroft.firewall.kernel import Chain, Code, Compare, Hook, Key, Meta, Operator
 from undercroft.firewall.policy import FirewallPolicy
+from undercroft.firewall.vlans import granted_to_source, if_granted, inside
 
 PRIORITY = -450
 """Before all that libvirt, ebtables, br_netfilter and conntrack do on a bridge."""
@@ -51,11 +53,14 @@ def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
         rule(equal(h.ETHER_TYPE, h.IPV6), goto("sender6")),
         rule(equal(h.ETHER_TYPE, h.ARP), goto("sender-arp")),
         rule(equal(h.ETHER_TYPE, h.RARP), goto("sender-rarp")),
+        *if_granted(policy, granted_to_source(), "managed-tagged"),
         rule(DENY),
     )
+    tagged = inside("managed-tagged", "sender4", "sender6", "sender-arp")
     return (
         Chain("from-port", from_port, Hook.PREROUTING, PRIORITY, Code.DROP),
         Chain("managed", managed),
+        *((tagged,) if policy.vlans else ()),
         _sender4(),
         Chain("sender-later4", (rule(_own4(h.IPV4_SOURCE), ACCEPT), rule(DENY))),
         _sender_arp(),

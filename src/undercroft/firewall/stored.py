@@ -13,6 +13,7 @@ from undercroft.errors import InputError, StateError
 from undercroft.firewall.policy import (
     MAX_HOPS,
     MAX_PORTS_PER_SERVICE,
+    MAX_VLAN,
     PORT_PROTOCOLS,
     FirewallPolicy,
     Peer,
@@ -86,6 +87,9 @@ def _wrong(policy: FirewallPolicy) -> Iterator[str]:
             yield f"addresses {named.name[:64]!r}: no name, or twice"
         seen.add(named.name)
     yield from _wrong_rules(policy)
+    for grant in policy.vlans:
+        if not is_name(grant.label) or not all(1 <= one <= MAX_VLAN for one in grant.ids):
+            yield f"VLANs of label {grant.label[:64]!r} are none"
     for device in (*policy.ports.machines, *policy.ports.uplinks):
         if not is_device(device):
             yield f"device {device[:64]!r} is none"

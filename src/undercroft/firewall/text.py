@@ -55,6 +55,8 @@ _STATES = {1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracke
 _UNITS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 
 Load_ = Payload | Meta
+Operand = Load_ | None
+"""What is in a register: a field as it was loaded, None for what was made of one."""
 Raw = frozenset[tuple[str, int]]
 """Fields of sets, by set and position, that some rule looks up by bytes without a name."""
 
@@ -110,7 +112,7 @@ def _usage(table: Table) -> tuple[Raw, Mapping[tuple[str, int], Load_]]:
             if isinstance(load, Payload) and _named(load, sets[name].key[position]) is None:
                 raw.add((name, position))
                 samples[name, position] = load
-            else:
+            elif load:
                 samples.setdefault((name, position), load)
     return frozenset(raw), samples
 
@@ -122,29 +124,36 @@ def _typed(rules: list[Rule], sets: Mapping[str, SetDefinition]) -> Raw:
         for rule in rules
         for name, position, load in _lookups(rule, sets)
         if isinstance(load, Meta)
-        or (load.base is Base.TRANSPORT and _named(load, sets[name].key[position]) is not None)
+        or (load and load.base is Base.TRANSPORT and _named(load, sets[name].key[position]) is not None)
     )
 
 
 def _unspeakable(rule: Rule, sets: Mapping[str, SetDefinition], typed: Raw) -> bool:
-    """Tell whether nft has no syntax for a rule: it looks raw bytes up in a field with a type."""
+    """Tell whether nft has no syntax for a rule: it looks up raw bytes by a type, or no field."""
     return any(
-        (name, position) in typed
-        and isinstance(load, Payload)
-        and _named(load, sets[name].key[position]) is None
+        load is None
+        or (
+            (name, position) in typed
+            and isinstance(load, Payload)
+            and _named(load, sets[name].key[position]) is None
+        )
         for name, position, load in _lookups(rule, sets)
     )
 
 
-def _lookups(rule: Rule, sets: Mapping[str, SetDefinition]) -> Iterator[tuple[str, int, Load_]]:
-    loaded: dict[int, Load_] = {}
+def _lookups(rule: Rule, sets: Mapping[str, SetDefinition]) -> Iterator[tuple[str, int, Operand]]:
+    loaded: dict[int, Operand] = {}
     for expression in rule.expressions:
         match expression:
             case Payload(register=register) | Meta(register=register):
                 loaded[register] = expression
+            case Bitwise(target=register):
+                loaded[register] = None
             case Lookup(set_name=name, register=register) | Update(set_name=name, register=register):
                 for position, place in enumerate(_registers(sets[name], register)):
                     yield name, position, loaded[place]
+                if isinstance(expression, Lookup) and expression.target is not None:
+                    loaded[expression.target] = None
             case _:
                 pass
 
@@ -220,7 +229,11 @@ class _Writer:
         return f"{key} {'!= ' if expression.inverted else ''}@{name}"
 
     def _operand(self, register: int, set_name: str, position: int) -> str:
+        if register in self._values:
+            return f"({self._values[register]})"
         load = self._loaded[register]
+        if register in self._masks:
+            return f"({self._left(load, register)})"
         if isinstance(load, Meta):
             return _meta(load)
         if (set_name, position) in self._raw:

@@ -1,5 +1,6 @@
 """The firewall's keys of a policy: what they come to, and that every mistake has its line and its cure."""
 
+from dataclasses import replace
 from datetime import date
 from ipaddress import ip_network
 
@@ -234,3 +235,38 @@ def test_a_class_keeps_its_number_and_a_freed_number_waits():
 def test_any_text_is_read_or_has_its_mistakes(text):
     found = check([("p.yaml", f"labels: {{web: {{machines: w}}}}\nfirewall: {text}\n".encode())])
     assert (found.policy is None) is bool(found.problems)
+
+
+LABELS = 'labels: {web: {machines: "web*"}, db: {machines: "db*"}, quarantine: {verdict: quarantined}}\n'
+
+
+def test_vlans_are_granted_to_labels_by_their_ids():
+    text = LABELS + "vlans: {web: [20, 10, 20], db: 5}\naddresses: {gate: 10.0.0.9}\n"
+    policy = load_firewall([("p.yaml", text.encode()), ("q.yaml", b"vlans: {gate: [1, 4094]}\n")])
+    grants = [(grant.label, grant.ids, grant.place) for grant in policy.vlans]
+    assert grants[:2] == [("web", (10, 20), "p.yaml:2"), ("db", (5,), "p.yaml:2")]
+    assert grants[2] == ("gate", (1, 4094), "q.yaml:1")
+    assert policy.vlans_of(frozenset({"web", "gate", "other"})) == {1, 10, 20, 4094}
+    assert policy.vlans_of(frozenset({"quarantine"})) == frozenset()
+    without = load_firewall([("p.yaml", LABELS.encode())])
+    assert without.digest != replace(without, vlans=policy.vlans).digest
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("vlans: {wbe: 5}", "did you mean 'web'? possible: db, quarantine, web, a label"),
+        ("vlans: {web: 0}", "found 0, which is no VLAN; 1 to 4094 are possible"),
+        ("vlans: {web: [5, 0]}", "found 0, which is no VLAN"),
+        ("vlans: {web: 4095}", "a whole number from 0 to 4094 is possible"),
+        ("vlans: {web: []}", "found an empty list; leave the label out"),
+        ("vlans: {web: [5], web: [6]}", "web stands already at p.yaml:2:"),
+        ("vlans: [web]", "vlans: found a list"),
+        ("vlans: {web: {ids: 5}}", "vlans.web: found a mapping"),
+        ("vlans: {host: 5}", "a name is letters"),
+    ],
+)
+def test_a_vlan_that_cannot_be_is_a_mistake_with_its_line_and_its_cure(line, said):
+    (problem, *_) = problems(LABELS + line + "\n")
+    assert problem.startswith("p.yaml:2:")
+    assert said in problem

@@ -5,7 +5,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from firewallworld import CLASSES, FLEET, OUTSIDE_MAC, POLICY, ip_packet, ruleset
+from firewallworld import CLASSES, FLEET, OUTSIDE_MAC, POLICY, VLAN_POLICY, ip_packet, ruleset
 
 from undercroft.firewall.compiler import compile_ruleset
 from undercroft.firewall.decisions import Path, PathKind, Remembered
@@ -133,6 +133,85 @@ def test_what_is_not_the_ports_own_is_dropped_on_every_way(frame):
     for path in (TO_DB, TO_WORLD, Path(PathKind.TO_HOST, WEB.tap)):
         assert not accepted(frame, path)
         assert not decide(POLICY, FLEET, packet, path, Remembered()).accept
+
+
+VLAN_RULES = ruleset(VLAN_POLICY)
+TAG_5 = b"\x81\0\0\x05"
+
+
+def tagged(frame, tag=TAG_5):
+    return frame[:12] + tag + frame[12:]
+
+
+def judged(frame, path):
+    """Tell what becomes of a frame where VLANs are granted; rules and meaning are of one opinion."""
+    packet = parse(frame)
+    passes = follow(VLAN_RULES, packet, path, Memory()).accept
+    assert decide(VLAN_POLICY, FLEET, packet, path, Remembered()).accept is passes
+    return passes
+
+
+@pytest.mark.parametrize("inner", [ethernet(IP), ethernet(ip_packet(6, A6, B6, 6, TCP), 0x86DD)])
+def test_a_granted_tag_passes_between_machines_that_have_it_and_out(inner):
+    outward = ethernet(ip_packet(4, A4, ip_address("8.8.8.8").packed, 6, HTTPS), target=OUTSIDE_MAC)
+    for tag in (TAG_5, b"\x81\0\xe0\x05"):
+        assert judged(tagged(inner, tag), TO_DB)
+        assert judged(tagged(outward, tag), TO_WORLD)
+    assert not accepted(tagged(inner))
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        b"\x81\0\0\0",
+        b"\x81\0\0\x06",
+        b"\x81\0\x0f\xff",
+        b"\x81\0\x50\x00",
+        b"\x88\xa8\0\x05",
+        b"\x91\0\0\x05",
+        TAG_5 + TAG_5,
+        TAG_5 + b"\x81\0\0\0",
+        b"\x88\xa8\0\x05" + TAG_5,
+        TAG_5 + b"\0\x30" + SNAP,
+        b"\0\x30" + SNAP + TAG_5,
+    ],
+)
+def test_no_other_tag_and_no_stack_of_tags_passes_where_one_is_granted(tag):
+    for path in (TO_DB, TO_WORLD):
+        assert not judged(tagged(ethernet(IP), tag), path)
+
+
+def test_a_granted_tag_hides_no_forgery_and_opens_no_flow():
+    sick, other = FLEET.ports[4], FLEET.ports[3]
+    for inner in (
+        ethernet(FORGED),
+        ethernet(IP, source=DB.mac),
+        ethernet(ip_packet(4, A4, B4, 6, HTTPS)),
+        ethernet(ip_packet(4, A4, B4, 17, struct.pack(">HH", 67, 68) + bytes(250))),
+        announcement(),
+    ):
+        assert not judged(tagged(inner), TO_DB)
+        assert not judged(tagged(inner), TO_WORLD)
+    for port in (sick, other):
+        to_it = ethernet(ip_packet(4, A4, port.ipv4[0].packed, 6, TCP), target=port.mac)
+        assert not judged(tagged(to_it), Path(PathKind.FORWARD, WEB.tap, port.tap))
+        asked = arp(1, WEB.mac, A4, port.ipv4[0].packed)
+        assert not judged(tagged(asked), Path(PathKind.FORWARD, WEB.tap, port.tap))
+
+
+def test_what_comes_in_by_a_vlan_reaches_machines_that_have_it_and_never_the_host():
+    https = ip_packet(4, ip_address("203.0.113.9").packed, A4, 6, struct.pack(">HH", 9, 443) + bytes(16))
+    incoming = ethernet(https, source=OUTSIDE_MAC, target=WEB.mac)
+    assert judged(tagged(incoming), Path(PathKind.FORWARD, "eth0", WEB.tap))
+    assert not judged(tagged(incoming, b"\x81\0\0\x06"), Path(PathKind.FORWARD, "eth0", WEB.tap))
+    assert not judged(tagged(incoming), Path(PathKind.FORWARD, "veth9", WEB.tap))
+    assert not judged(tagged(incoming), Path(PathKind.FROM_HOST, "", WEB.tap))
+    forged = ethernet(ip_packet(4, B4, A4, 6, TCP), source=OUTSIDE_MAC, target=WEB.mac)
+    assert not judged(tagged(forged), Path(PathKind.FORWARD, "eth0", WEB.tap))
+    asked = arp(1, DB.mac, B4, A4)
+    assert not judged(tagged(asked), Path(PathKind.TO_HOST, DB.tap))
+    to_host = ethernet(ip_packet(4, B4, ip_address("10.1.0.254").packed, 17, struct.pack(">HH", 9, 53)))
+    assert not judged(tagged(to_host), Path(PathKind.TO_HOST, DB.tap))
 
 
 def test_a_frame_for_another_mac_is_not_shown_to_a_port():

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from firewallworld import POLICIES, POLICY, ruleset
+from firewallworld import POLICIES, POLICY, VLAN_POLICY, ruleset
 
 from undercroft.firewall.text import render, render_chain
 from undercroft.firewall.tracking import StateKind
@@ -49,13 +49,32 @@ def test_only_rules_about_ports_inside_errors_have_no_text():
     assert all("@flows" in line and "accept" in line for line in unsaid)
 
 
+def test_rules_about_granted_vlans_read_as_what_they_look_up():
+    table = ruleset(VLAN_POLICY).table
+    chains = {chain.name: render_chain(chain, table) for chain in table.chains}
+    assert chains["managed"][5:] == [
+        "\t\t# bytecode only: @ll,96,16 == 0x8100 meta mark . (@ll,112,16 & 0xfff) @vlans "
+        "goto managed-tagged",
+        "\t\tgoto deny",
+        "\t}",
+    ]
+    assert chains["reach-tagged"][1:] == [
+        "\t\t# bytecode only: (oifname map @classes) . (@ll,112,16 & 0xfff) @vlans goto reach-inside",
+        "\t\toifname != @uplinks goto deny",
+        "\t\tgoto reach-inside",
+        "\t}",
+    ]
+    assert chains["reach-inside"][1] == "\t\tmeta protocol 0x800 goto reach4"
+    assert not any("vlans" in line for line in render(ruleset()).splitlines())
+
+
 def test_a_targets_chain_reads_as_the_policy_does():
     table = ruleset().table
     chain = next(chain for chain in table.chains if chain.name == "to-host")
     assert render_chain(chain, table) == [
         "\tchain to-host {",
-        "\t\t@ll,96,16 == 0x800 @nh,48,16 & 0x1fff != 0x0 goto later-host",
-        "\t\t@ll,96,16 == 0x86dd ip6 nexthdr 44 @nh,336,16 & 0xfff8 != 0x0 goto later-host",
+        "\t\tmeta protocol 0x800 @nh,48,16 & 0x1fff != 0x0 goto later-host",
+        "\t\tmeta protocol 0x86dd ip6 nexthdr 44 @nh,336,16 & 0xfff8 != 0x0 goto later-host",
         "\t\tmeta mark . meta l4proto . th dport @to-host goto opened",
         "\t\tmeta mark . meta l4proto . th sport @back-host goto answered",
         "\t\tmeta mark @ping-host jump pinged",

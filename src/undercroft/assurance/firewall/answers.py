@@ -46,7 +46,7 @@ class _Version:
 
     @property
     def plain(self) -> Truth:
-        return self.reading.is_plain(IPV4 if self.number == 4 else IPV6)
+        return self.reading.holds(IPV4 if self.number == 4 else IPV6)
 
     @property
     def source(self) -> Field:

@@ -12,8 +12,8 @@ from undercroft.assurance.firewall.places import (
     MACHINE,
     OURS,
     Kind,
+    Meant,
     Place,
-    means,
     places,
 )
 from undercroft.assurance.firewall.running import host_order
@@ -66,6 +66,14 @@ def sides(policy: FirewallPolicy, numbers: Mapping[frozenset[str], int]) -> Side
         "errors4": {bytes([number]): None for number in ERRORS4},
         "errors6": {bytes([number]): None for number in ERRORS6},
     }
+    if policy.vlans:
+        contents["vlans"] = {
+            host_order(place.mark) + one.to_bytes(2, "big") + b"\0\0": None
+            for place in every
+            for grant in policy.vlans
+            if place.kind is Kind.MACHINES and grant.label in place.labels
+            for one in grant.ids
+        }
     for version in (4, 6):
         single = [place for place in every if _is_single(place, version)]
         contents[f"named-sources{version}"] = {_packed(place): host_order(place.mark) for place in single}
@@ -160,10 +168,10 @@ def _grants(policy: FirewallPolicy, every: list[Place]) -> Contents:
     """Fill each side's sets: who may open what there, whose answers it gets, and who may look for it."""
     kinds = ("to", "back", "ping", "pong", "near", "logged")
     contents: Contents = {f"{kind}-{place.name}": {} for place in every for kind in kinds}
-    quarantine = policy.quarantine_labels
+    meant = Meant(every, policy.quarantine_labels, flow=True)
     for flow in policy.flows:
-        sources = [place for place in every if means(flow.source, place, quarantine, flow=True)]
-        targets = [place for place in every if means(flow.target, place, quarantine, flow=True)]
+        sources = [every[number] for number in meant.by(flow.source)]
+        targets = [every[number] for number in meant.by(flow.target)]
         ports = tuple(_ports(flow.services))
         echo = any(service.protocol is Protocol.ICMP for service in flow.services)
         for source in sources:

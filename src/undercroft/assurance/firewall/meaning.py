@@ -125,7 +125,7 @@ class Meaning:
         foreign = chosen(_ours(mark), constant(bytes(4)), mark.data)
         accepted = either(
             [
-                both(managed, may_send(reading)),
+                both(managed, self._untagged_or(self._in_vlan(Field(own))), may_send(reading)),
                 both(negated(managed), negated(self._closed(reading.input_name))),
             ]
         )
@@ -143,8 +143,22 @@ class Meaning:
         nobodys = both(negated(sent), negated(arrives), negated(self._closed(reading.output_name)))
         self._accepted.append(nobodys)
         self._mark = Field(chosen(both(negated(sent), arrives), after.data, mark.data))
-        self._reach(either([sent, self._arrives(from_outside, after)]))
+        to_port = self._in_vlan(Field(reading.sets.data("classes", reading.output_name.data)))
+        to_port = both(reading.in_set("classes", reading.output_name), to_port)
+        going = both(sent, self._untagged_or(either([to_port, both(self._is_vlan(), self._leaves())])))
+        coming = both(from_outside, self._untagged_or(to_port))
+        self._reach(either([going, self._arrives(coming, after)]))
         return self._mark
+
+    def _untagged_or(self, granted: Truth) -> Truth:
+        return either([negated(self.reading.packet.tagged), granted])
+
+    def _in_vlan(self, mark: Field) -> Truth:
+        return self.reading.in_vlan(mark) if self.policy.vlans else FALSE
+
+    def _is_vlan(self) -> Truth:
+        packet = self.reading.packet
+        return both(packet.tagged, equal(packet.tag[:2], b"\x81\x00")) if self.policy.vlans else FALSE
 
     def _to_host(self, mark: Field) -> Field:
         reading = self.reading
@@ -164,6 +178,7 @@ class Meaning:
         reading = self.reading
         arrives = reading.in_set("taps", reading.output_name)
         self._accepted.append(both(negated(arrives), negated(self._closed(reading.output_name))))
+        arrives = both(arrives, negated(reading.packet.tagged))
         routed = equal_mark(mark, KIND_MASK, OURS | (KIND_MASK & ~OURS_MASK))
         source_known, after = self._whose(mark)
         own = both(arrives, negated(routed))
@@ -179,13 +194,13 @@ class Meaning:
         """Whose a packet from outside is: whether it may be anybody's, and that one's mark."""
         reading = self.reading
         source4, source6, sender = reading.network(12, 4), reading.network(8, 16), reading.network(14, 4)
-        form4 = both(reading.is_plain(IPV4), negated(self._has_options()))
-        form6 = both(reading.is_plain(IPV6), negated(self._bad_header6()))
+        form4 = both(reading.holds(IPV4), negated(self._has_options()))
+        form6 = both(reading.holds(IPV6), negated(self._bad_header6()))
         known4, mark4 = self._by_address(4, source4, zones=True)
         known6, mark6 = self._by_address(6, source6, zones=True)
         known_arp, mark_arp = self._by_address(4, sender, zones=False)
-        after = chosen(form4, mark4, chosen(form6, mark6, chosen(reading.is_plain(ARP), mark_arp, mark.data)))
-        known = either([both(form4, known4), both(form6, known6), both(reading.is_plain(ARP), known_arp)])
+        after = chosen(form4, mark4, chosen(form6, mark6, chosen(reading.holds(ARP), mark_arp, mark.data)))
+        known = either([both(form4, known4), both(form6, known6), both(reading.holds(ARP), known_arp)])
         return known, Field(after)
 
     def _has_options(self) -> Truth:
@@ -225,16 +240,16 @@ class Meaning:
     def _arrives(self, allowed: Truth, mark: Field) -> Truth:
         """Let in what the link itself says; return what else comes from outside."""
         reading = self.reading
-        plain6 = reading.is_plain(IPV6)
+        plain6 = reading.holds(IPV6)
         looks = both(plain6, either([self._neighbours(SOLICITATION), self._neighbours(ADVERTISEMENT)]))
-        near = either([reading.is_plain(ARP), looks])
+        near = either([reading.holds(ARP), looks])
         outside = equal_mark(mark, KIND_MASK, OURS)
         of_link = both(plain6, self._is_link_local(reading.network(8, 2)))
         says = either(
             [
                 both(of_link, self._neighbours(ROUTER_ADVERTISEMENT)),
                 both(of_link, self._dhcp(6, DHCP_ANSWERS[6])),
-                both(reading.is_plain(IPV4), self._dhcp(4, DHCP_ANSWERS[4]), self._is_asked()),
+                both(reading.holds(IPV4), self._dhcp(4, DHCP_ANSWERS[4]), self._is_asked()),
             ]
         )
         told = either([near, both(outside, says)])
@@ -269,13 +284,10 @@ class Meaning:
         """Find the target on the bridge: a machine by its port, MAC and address, else what is outside."""
         reading = self.reading
         out = reading.output_name
-        if self.policy.ports.others is OtherPorts.DENIED:
-            leaves = reading.in_set("uplinks", out)
-        else:
-            leaves = negated(either([reading.in_set("taps", out), self._closed(out)]))
-        self._look_for("near4", both(sent, reading.is_plain(ARP)), reading.network(24, 4), leaves)
+        leaves = self._leaves()
+        self._look_for("near4", both(sent, reading.holds(ARP)), reading.network(24, 4), leaves)
         self._accepted.append(both(sent, reading.is_plain(RARP), leaves))
-        plain6 = both(sent, reading.is_plain(IPV6))
+        plain6 = both(sent, reading.holds(IPV6))
         asks, tells, routers = (
             self._neighbours(kind) for kind in (SOLICITATION, ADVERTISEMENT, ROUTER_SOLICITATION)
         )
@@ -284,13 +296,20 @@ class Meaning:
         self._accepted.append(both(plain6, routers, leaves))
         rest6 = both(plain6, negated(either([asks, tells, routers])))
         for version, going, address in (
-            (4, both(sent, reading.is_plain(IPV4)), reading.network(16, 4)),
+            (4, both(sent, reading.holds(IPV4)), reading.network(16, 4)),
             (6, rest6, reading.network(24, 16)),
         ):
             found = (out, reading.target_mac, address)
             self._by_map(f"targets{version}", both(going, *(item.there for item in found)), *found)
             known = reading.in_set(f"targets{version}", *found)
             self._outside(version, both(going, negated(known), leaves))
+
+    def _leaves(self) -> Truth:
+        """By a port that leads to the world."""
+        out = self.reading.output_name
+        if self.policy.ports.others is OtherPorts.DENIED:
+            return self.reading.in_set("uplinks", out)
+        return negated(either([self.reading.in_set("taps", out), self._closed(out)]))
 
     def _look_for(self, name: str, going: Truth, address: Field, leaves: Truth) -> None:
         """ARP or neighbour discovery: for a machine, from those that it has flows with; outside, always."""

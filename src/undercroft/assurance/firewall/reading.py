@@ -64,6 +64,16 @@ class Reading:
         """Return whether the frame bears no tag and is of this Ethernet type."""
         return both(negated(self.packet.tagged), equal(self.packet.kind, kind))
 
+    def holds(self, kind: bytes) -> Truth:
+        """Return whether what is in the frame, behind its tag if it has one, is of this Ethernet type."""
+        return equal(self.packet.kind, kind)
+
+    def in_vlan(self, mark: Field) -> Truth:
+        """Return whether the frame bears an 802.1Q tag whose id is granted to the class of this mark."""
+        kind, (high, low) = self.packet.tag[:2], self.packet.tag[2:]
+        granted = self.in_set("vlans", mark, Field((high & 0x0F, low)))
+        return both(self.packet.tagged, equal(kind, b"\x81\x00"), granted)
+
     @property
     def input_name(self) -> Field:
         """The port where it comes in."""

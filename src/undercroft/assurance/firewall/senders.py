@@ -53,7 +53,7 @@ def _ipv4(reading: Reading) -> Truth:
         _own_mac(reading),
     )
     honest = either([_own(reading, reading.network(12, 4)), asks])
-    return both(reading.is_plain(IPV4), without_options, negated(as_server), honest)
+    return both(reading.holds(IPV4), without_options, negated(as_server), honest)
 
 
 def _arp(reading: Reading) -> Truth:
@@ -70,7 +70,7 @@ def _arp(reading: Reading) -> Truth:
         _own(reading, target),
         _own(reading, target, sender_mac),
     )
-    return both(reading.is_plain(ARP), form, either([speaks, probes]))
+    return both(reading.holds(ARP), form, either([speaks, probes]))
 
 
 def _announces(reading: Reading) -> Truth:
@@ -95,7 +95,7 @@ def _ipv6(reading: Reading) -> Truth:
     honest = either(
         [both(icmp, _icmpv6(reading)), both(negated(icmp), _own(reading, reading.network(8, 16)))]
     )
-    return both(reading.is_plain(IPV6), known, negated(as_server), honest)
+    return both(reading.holds(IPV6), known, negated(as_server), honest)
 
 
 def _icmpv6(reading: Reading) -> Truth:
