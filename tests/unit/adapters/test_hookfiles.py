@@ -5,6 +5,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,6 +140,8 @@ def test_the_daemon_is_found_by_its_file_and_by_what_it_is(tmp_path: Path) -> No
     program = shutil.copy(str(shutil.which("sleep")), tmp_path / "virtqemud")
     with subprocess.Popen([program, "60"]) as daemon:
         (tmp_path / "virtqemud.pid").write_text(f"{daemon.pid}\n")
+        while Path(f"/proc/{daemon.pid}/comm").read_text() != "virtqemud\n":
+            time.sleep(0.001)  # the kernel names it a moment after it has closed what tells us of the exec
         assert hookfiles.daemon_pid(tmp_path) == daemon.pid
         hookfiles.reload_daemon(tmp_path)
         assert daemon.wait() == -signal.SIGHUP
