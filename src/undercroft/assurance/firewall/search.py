@@ -17,7 +17,7 @@ from undercroft.assurance.firewall.reading import Reading
 from undercroft.assurance.firewall.running import Passage, room
 from undercroft.assurance.firewall.skeleton import Skeleton, kept_headers
 from undercroft.assurance.firewall.symbolic import Executor
-from undercroft.assurance.firewall.terms import Bytes, Truth, both, constant, joined
+from undercroft.assurance.firewall.terms import Bytes, Truth, bit_solver, both, constant, joined
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.firewall.kernel import Hook, Ruleset
 from undercroft.firewall.packets import parse
@@ -86,8 +86,7 @@ class Search:
             mine, theirs = self._passages(way, packet, mark, kernel, policy)
         except UnsupportedError:
             return None
-        solver = z3.Solver()
-        solver.set("timeout", TIMEOUT_MS)
+        solver = bit_solver(TIMEOUT_MS)
         dynamic = [item.name for item in self.skeleton.table.sets if item.dynamic]
         solver.add(
             packet.possible(),
