@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from enforced import as_wanted, make, now, plain, reached
+from enforced import NUMBERS, as_wanted, make, now, plain, reached
 from enforcedruns import ALLOWED, COMING, DENIED, PORTS, enforce, fleet, policy, program
 from netns import call_in_own_network
 from traffic import Told, Traffic
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(shutil.which("nft") is None, reason="needs nft: 
 
 RANDOM_KILLS = 5
 SOAK_KILLS = 300
+FORGOTTEN = 4
 
 
 def held(packet_filter: PacketFilter, file: Path) -> str:
@@ -61,7 +62,7 @@ def killed(folder: Path, kills: list[tuple[str, int]]) -> tuple[list[str], Told]
         with program(folder) as run, Traffic(wire, ALLOWED, DENIED) as traffic:
             for order, number in kills:
                 was_killed = run(order, number)
-                seen.append(held(kernel, folder / "numbers"))
+                seen.append(held(kernel, folder / NUMBERS))
                 again = make(kernel, folder)
                 assert again.recall() == ""
                 enforce(again, "old")
@@ -95,6 +96,30 @@ def test_killed_at_any_moment_the_kernel_has_the_old_policy_or_the_new(tmp_path:
     print(seen, told)  # noqa: T201
     assert set(seen) <= {"old", "new"}
     assert (told.lost, told.leaked) == (0, 0)
+
+
+def test_without_its_memory_all_is_replaced_and_no_denied_frame_passes(tmp_path: Path) -> None:
+    def forgetful() -> Told:
+        with Wire(PORTS) as wire, Nftables() as kernel:
+            enforce(make(kernel, tmp_path), "old")
+            for port, _, frame in ALLOWED:
+                wire.put(port, frame)
+            with Traffic(wire, ALLOWED, DENIED) as traffic:
+                for number in range(FORGOTTEN):
+                    (tmp_path / NUMBERS).unlink()
+                    which = ("new", "old")[number % 2]
+                    again = make(kernel, tmp_path)
+                    assert "all classes get new numbers" in again.recall()
+                    enforce(again, which)
+                    as_wanted(again, kernel, policy(which), fleet(which))
+            return traffic.told
+
+    told = call_in_own_network(forgetful)
+    print(told)  # noqa: T201
+    assert told.leaked == 0
+    # A frame that bears a number of which nobody knows any more whose it was is denied.
+    assert told.lost <= 4 * FORGOTTEN
+    assert told.denied > 1_000
 
 
 @pytest.mark.soak
