@@ -47,7 +47,12 @@ class Look:
 
 
 class Standing:
-    """Where machines are, and what is thought of them."""
+    """Where machines are, and what is thought of them.
+
+    Attributes:
+        here: by UUID, as they are on record with this host, those whose packets come from its taps, or are
+            about to.
+    """
 
     def __init__(self, look: Look, host: str, arriving: frozenset[str]) -> None:
         """Take a look from `host`, to which the machines with these UUIDs are being migrated."""
@@ -56,9 +61,10 @@ class Standing:
         self._arriving = arriving
         self._live = {(item.machine, item.host): item for item in look.live}
         self._last = {item.machine: item for item in look.live}
+        self.here = {machine.uuid: machine for machine in look.machines if self._is_here(machine)}
 
     def one_each(self) -> list[NetworkedMachine]:
-        """Return each machine once: as it is here where it is, else where it runs or was seen last."""
+        """Return each machine once, as it is where it runs or was seen last: the same to all hosts."""
         found: dict[str, NetworkedMachine] = {}
         several: dict[str, list[NetworkedMachine]] = {}
         for machine in self._look.machines:
@@ -71,8 +77,7 @@ class Standing:
             found[uuid] = _moved(found[uuid], [one for one in records if one is not found[uuid]])
         return list(found.values())
 
-    def is_here(self, machine: NetworkedMachine) -> bool:
-        """Tell whether a machine's packets come from its taps on this host, or are about to."""
+    def _is_here(self, machine: NetworkedMachine) -> bool:
         if machine.host != self._host or not any(tapped(item) for item in machine.interfaces):
             return False
         return (machine.uuid, self._host) in self._live or machine.uuid in self._arriving
@@ -95,9 +100,8 @@ class Standing:
             verdict = Verdict.DRIFTING
         return labels_of(policy, domain_target(domain, machine.host), verdict, live.origin if live else None)
 
-    def _rank(self, machine: NetworkedMachine) -> tuple[bool, bool, datetime, datetime, str]:
+    def _rank(self, machine: NetworkedMachine) -> tuple[bool, datetime, datetime, str]:
         return (
-            self.is_here(machine),
             (machine.uuid, machine.host) in self._live,
             self.began(machine),
             machine.last_seen,

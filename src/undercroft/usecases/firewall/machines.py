@@ -123,19 +123,28 @@ def gather(
             )
         else:
             kept[claim.machine.uuid][address] = claim.addresses[address]
-    labels = {machine.uuid: standing.labels(policy, machine) for machine in machines}
+    labels = {
+        machine.uuid: standing.labels(policy, standing.here.get(machine.uuid, machine))
+        for machine in machines
+    }
     ports: list[Port] = []
     elsewhere: list[Elsewhere] = []
-    here = [claim for claim in claims if standing.is_here(claim.machine)]
+    here = [_as_here(claim, standing) for claim in claims if claim.machine.uuid in standing.here]
     for claim, interface in _open(here, standing, own, problems):
         ports.append(_port(claim.machine, interface, kept, labels, host, arriving))
     problems += _unplaced(here, kept)
     for claim in claims:
         machine = claim.machine
-        if kept[machine.uuid] and not standing.is_here(machine):
+        if kept[machine.uuid] and machine.uuid not in standing.here:
             found = tuple(sorted(kept[machine.uuid], key=_order))
             elsewhere.append(Elsewhere(machine.uuid, machine.name, found, labels[machine.uuid], machine.host))
     return Gathered(Fleet(host, own, tuple(ports), tuple(elsewhere)), tuple(problems), labels)
+
+
+def _as_here(claim: Claims, standing: Standing) -> Claims:
+    """Return a machine's claims, which are the same to all hosts, with its interfaces on this one."""
+    here = standing.here[claim.machine.uuid]
+    return replace(claim, machine=replace(claim.machine, host=here.host, interfaces=here.interfaces))
 
 
 def _open(

@@ -403,6 +403,20 @@ def test_a_machine_that_comes_has_what_its_network_reserved_where_it_was_until_l
     assert ports(look(records))["vnet10"] == ("192.0.2.9",)
 
 
+def test_a_machine_that_is_on_record_otherwise_with_two_hosts_has_the_same_addresses_to_all(
+    records: MemoryRecords,
+) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.1")), host=HOST)
+        put(record, machine(2, addresses=["192.0.2.1"]), host=HOST)
+        put(record, machine(1, nic(1, "192.0.2.7")), host=OTHER, at=later(5))
+    for host in (HOST, OTHER, "third"):
+        found = look(records, host=host, arriving=frozenset({uuid(1)} if host == HOST else ()))
+        owners = {one.machine: tuple(map(str, one.ipv4)) for one in found.fleet.ports}
+        owners |= {one.machine: tuple(map(str, one.addresses)) for one in found.fleet.elsewhere}
+        assert owners == {uuid(1): ("192.0.2.7",), uuid(2): ("192.0.2.1",)}
+
+
 # Labels
 
 
