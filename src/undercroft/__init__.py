@@ -1,7 +1,7 @@
 """Undercroft: the security layer beneath virtual machines.
 
-`scan`, `packages`, `diff`, `assess`, `open`, `fleet` and `machine` are in `undercroft.api`; they are loaded
-when first used, so that importing a part of the package stays quick.
+`scan`, `packages`, `diff`, `assess`, `open`, `fleet`, `machine` and `firewall_...` are in `undercroft.api`;
+they are loaded when first used, so that importing a part of the package stays quick.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from undercroft.api import (
         assess,
         diff,
+        firewall_map,
+        firewall_status,
+        firewall_trace,
         fleet,
         machine,
         open,  # noqa: A004 - undercroft.open
@@ -19,7 +22,19 @@ if TYPE_CHECKING:
         scan,
     )
 
-__all__ = ["VERSION", "assess", "diff", "fleet", "machine", "open", "packages", "scan"]
+__all__ = [
+    "VERSION",
+    "assess",
+    "diff",
+    "firewall_map",
+    "firewall_status",
+    "firewall_trace",
+    "fleet",
+    "machine",
+    "open",
+    "packages",
+    "scan",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@
     for row in undercroft.fleet().rows:                     # what `undercroft up` has on record
         print(row.name, row.verdict, row.why)
     undercroft.machine("web01").executions
+    undercroft.firewall_trace("web01", "db01", "tcp/5432").allowed
 
 Every function raises the errors of `undercroft.errors`; what could not be read is in the result's
 problems, never missing from it.
@@ -31,6 +32,7 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT, ScanReport
 from undercroft.usecases.assess import assessor
 from undercroft.usecases.diff import diff_states
+from undercroft.usecases.firewall.values import FlowMap, Status, Trace
 from undercroft.usecases.fleet.views.existing import existing_records
 from undercroft.usecases.fleet.views.fleet import fleet_view
 from undercroft.usecases.fleet.views.machine import machine_view
@@ -183,3 +185,57 @@ def machine(name: str, database: str = "") -> MachineView:
     """
     with existing_records(database) as records, records.reading() as record:
         return machine_view(record, name, datetime.now(UTC))
+
+
+def firewall_status(database: str = "") -> Status:
+    """Return which firewall policy is in force, and what each host's agent says that its kernel holds.
+
+    Args:
+        database: see `fleet`.
+
+    Raises what `fleet` raises.
+    """
+    from undercroft.usecases.firewall.applying import status  # noqa: PLC0415 - only when asked
+
+    with existing_records(database) as records, records.reading() as record:
+        return status(record)
+
+
+def firewall_map(database: str = "") -> FlowMap:
+    """Return who may talk to whom by the firewall policy in force.
+
+    Args:
+        database: see `fleet`.
+
+    Raises what `fleet` raises, and NotFoundError where no policy is in force.
+    """
+    from undercroft.usecases.firewall import inforce, mapping, members  # noqa: PLC0415 - only when asked
+
+    with existing_records(database) as records, records.reading() as record:
+        number, policy = inforce.policy_in_force(record)
+        return mapping.flow_map(policy, number, members.counts(members.members(record, policy, {})))
+
+
+def firewall_trace(source: str, target: str, service: str, database: str = "") -> Trace:
+    """Return whether one side may open a service of another, by which rule, and the way through the tables.
+
+    The tables are those that the policy in force makes of the record; the kernel is not asked.
+
+    Args:
+        source: a machine's name or UUID, an address, "world" or "host".
+        target: the same.
+        service: "tcp/5432", "icmp".
+        database: see `fleet`.
+
+    Raises what `fleet` raises, NotFoundError for nobody and where no policy is in force, and InputError for
+    what is no question.
+    """
+    from undercroft.usecases.firewall import inforce, members, parties  # noqa: PLC0415 - only when asked
+    from undercroft.usecases.firewall.tracing import tracing  # noqa: PLC0415
+
+    asked = parties.service_of(service)
+    with existing_records(database) as records, records.reading() as record:
+        number, policy = inforce.policy_in_force(record)
+        everyone = members.members(record, policy, {})
+    ends = parties.party_of(source, everyone), parties.party_of(target, everyone)
+    return tracing(parties.Question(*ends, asked), everyone, policy, number=number)

@@ -44,6 +44,9 @@ ports: {uplinks: [eth0]}
 """
 
 
+TODAY = values.NOW.date()
+
+
 def mac(number: int) -> str:
     return f"52:54:00:00:00:{number:02x}"
 

@@ -82,8 +82,8 @@ def _all_fit(names: list[str]) -> bool:
 
 
 def _title(found: FlowMap) -> str:
-    policy = f"policy {found.policy}" if found.policy else "a policy that is not applied"
-    return f"from each row to each column; {policy}, {found.digest[:12]}"
+    policy = f"policy {found.policy}" if found.policy else f"policy {found.digest[:12]}, not applied"
+    return f"from each row to each column; {policy}"
 
 
 def _heads(names: list[str], left: int, top: int, cell_px: int, *, slanted: bool) -> Iterator[str]:

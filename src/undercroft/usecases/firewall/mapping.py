@@ -4,6 +4,7 @@ A cell is what some rule says of two names. A machine may have several labels, a
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 
 from undercroft.firewall.policy import FirewallPolicy, Flow, Network, Never, Peer, PeerKind, Service
@@ -43,18 +44,12 @@ def flow_map(policy: FirewallPolicy, number: int = 0, machines: Mapping[str, int
 
 
 def _peers(policy: FirewallPolicy) -> list[Peer]:
-    """Return labels in the policy's order, then networks, the host and the world, each once."""
+    """Return labels in the policy's order, then networks that rules name, the host, the world, each once."""
     found = [Peer(PeerKind.LABEL, rule.name) for rule in policy.labels]
     said = [peer for flow in policy.flows for peer in (flow.source, flow.target)]
     for never in policy.nevers:
         said += [never.source, never.target, *never.exceptions]
     found += [peer for peer in said if peer.kind is not PeerKind.ANY]
-    labels = {rule.name for rule in policy.labels}
-    found += [
-        Peer(PeerKind.NETWORK, named.name, named.networks)
-        for named in policy.addresses
-        if named.name not in labels
-    ]
     by_name = {str(peer): peer for peer in reversed(found)}
     ordered = dict.fromkeys(str(peer) for peer in found)
     return sorted((by_name[name] for name in ordered), key=lambda peer: _ORDER[peer.kind])
@@ -63,9 +58,10 @@ def _peers(policy: FirewallPolicy) -> list[Peer]:
 def _flows(policy: FirewallPolicy, peers: list[Peer], are_machines: set[Peer]) -> Iterable[MapFlow]:
     services: dict[tuple[str, str], list[Service]] = {}
     places: dict[tuple[str, str], dict[str, None]] = {}
+    meaning = partial(_meant, peers=peers, are_machines=are_machines, quarantine=policy.quarantine_labels)
     for flow in policy.flows:
-        for source in _meant(flow.source, peers, policy.quarantine_labels):
-            for target in _meant(flow.target, peers, policy.quarantine_labels):
+        for source in meaning(flow.source):
+            for target in meaning(flow.target):
                 if not _is_filtered(flow, (source, target), are_machines):
                     continue
                 pair = str(source), str(target)
@@ -76,10 +72,11 @@ def _flows(policy: FirewallPolicy, peers: list[Peer], are_machines: set[Peer]) -
 
 
 def _nevers(policy: FirewallPolicy, peers: list[Peer], are_machines: set[Peer]) -> Iterable[MapNever]:
+    meaning = partial(_meant, peers=peers, are_machines=are_machines, quarantine=None)
     for never in policy.nevers:
-        excepted = {peer for item in never.exceptions for peer in _meant(item, peers, None)}
-        for source in _meant(never.source, peers, None):
-            for target in _meant(never.target, peers, None):
+        excepted = {peer for item in never.exceptions for peer in meaning(item)}
+        for source in meaning(never.source):
+            for target in meaning(never.target):
                 if {source, target} & excepted or _is_itself(never, source, target):
                     continue
                 if _is_filtered(never, (source, target), are_machines):
@@ -106,22 +103,26 @@ def _is_filtered(rule: Flow | Never, pair: tuple[Peer, Peer], are_machines: set[
     )
 
 
-def _meant(peer: Peer, peers: list[Peer], quarantine: frozenset[str] | None) -> list[Peer]:
+def _meant(
+    peer: Peer, peers: list[Peer], are_machines: set[Peer], quarantine: frozenset[str] | None
+) -> list[Peer]:
     """Return the names that a peer stands for; networks lie in larger ones, and in the world.
 
     `quarantine`: labels that `*` does not mean; None where it means everything, as in a `Never`.
     """
-    return [item for item in peers if _stands_for(peer, item, quarantine)]
+    return [
+        item
+        for item in peers
+        if str(peer) == str(item) or _stands_for(peer, item, quarantine, is_machine=item in are_machines)
+    ]
 
 
-def _stands_for(peer: Peer, item: Peer, quarantine: frozenset[str] | None) -> bool:
-    if str(peer) == str(item):
-        return True
+def _stands_for(peer: Peer, item: Peer, quarantine: frozenset[str] | None, *, is_machine: bool) -> bool:
     if peer.kind is PeerKind.ANY:
         if quarantine is None:
             return True
-        return item.label not in quarantine and not _is_special(item)
-    if item.kind is not PeerKind.NETWORK:
+        return item.label not in quarantine and (is_machine or not _is_special(item))
+    if item.kind is not PeerKind.NETWORK or is_machine:
         return False
     if peer.kind is PeerKind.WORLD:
         return not _is_special(item)
