@@ -286,5 +286,27 @@ def _element(ruleset: Ruleset, random: Random) -> tuple[str, Ruleset]:
     return f"{name}: element {key.hex()} {what}", replace(ruleset, elements={**ruleset.elements, name: held})
 
 
+def _definition(ruleset: Ruleset, random: Random) -> tuple[str, Ruleset]:
+    """Change what a set says of itself, as somebody who made it anew might have."""
+    old = random.choice(ruleset.table.sets)
+    new = random.choice(
+        (
+            replace(old, dynamic=not old.dynamic),
+            replace(old, timeout_ms=0 if old.timeout_ms else 60_000),
+            replace(old, size=0),
+            replace(old, key=("ether_type", *old.key[1:])),
+            replace(old, data="" if old.data else "mark"),
+            replace(old, unknown=("elements with expressions",)),
+        )
+    )
+    sets = tuple(new if item is old else item for item in ruleset.table.sets)
+    told = "; ".join(
+        f"{name} {getattr(new, name)}"
+        for name in ("key", "data", "size", "dynamic", "timeout_ms", "unknown")
+        if getattr(new, name) != getattr(old, name)
+    )
+    return f"set {old.name}: {told}", replace(ruleset, table=replace(ruleset.table, sets=sets))
+
+
 CHANGES = (_drop_rule, _swap_rules, _insert_rule, _drop_expression, _expression, _expression, _expression,
-           _base_chain, _element, _element)  # fmt: skip
+           _base_chain, _element, _element, _definition)  # fmt: skip
