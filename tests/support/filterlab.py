@@ -74,8 +74,7 @@ class FilterLab(Lab):
             return None
         fleet = self.firewall.enforcer.fleet
         assert fleet is not None
-        (labels,) = (port.labels for port in fleet.ports if port.tap == tap)
-        return labels
+        return next((port.labels for port in fleet.ports if port.tap == tap), None)
 
     def has_table(self) -> bool:
         try:

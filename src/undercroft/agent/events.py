@@ -128,7 +128,7 @@ class Events:
                 self._host.problem("libvirt's events could not be recorded; a survey makes up for it", error)
                 self._surveys.soon(missed=True)
                 return
-        self._filters.taken(event.uuid for event in events)
+        self._filters.changed()
         self._judge([key for one in taken for key in _keys(self._host.name, one.domain)])
         for one in taken:
             self._after(one)

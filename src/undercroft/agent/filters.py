@@ -13,7 +13,7 @@ Without an applied policy nothing is asked of the kernel, and nothing is changed
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -138,11 +138,6 @@ class Filters:
         elif event.happening is Happening.RESUMED:
             self._begin(self._moves.arrived(event.uuid))
 
-    def taken(self, machines: Iterable[str]) -> None:
-        """Take note that the record has something new of these machines: interfaces, names, executions."""
-        if self._labels.required:
-            self._begin(self._refresh(tuple(dict.fromkeys(machines))))
-
     def arrives(self, machine: str) -> None:
         """Take note that a machine is about to be migrated to this host."""
         self._labels.arrive(machine)
@@ -153,11 +148,6 @@ class Filters:
             if migrated:
                 self._moves.left(machine)
             self._labels.dismiss(machine)
-
-    async def _refresh(self, machines: tuple[str, ...]) -> None:
-        for machine in machines:
-            await self._host.work(self._labels.refresh, machine)
-        self._changed.set()
 
     def _begin(self, what: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(what)

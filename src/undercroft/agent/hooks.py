@@ -91,34 +91,38 @@ class HookHandler:
 
     def _record(self, event: HookEvent) -> Answer | None:
         """Put an event on record; return what a `start` is answered, None for any other."""
-        host, answer = self._host, None
-        if (event.operation, event.sub) == ("migrate", "begin"):
+        host, step = self._host, (event.operation, event.sub)
+        labels = step == ("start", "begin") and host.means.filter.required
+        domain, hold = None, None
+        if step == ("migrate", "begin"):
             self._filters.arrives(event.uuid)
-        with host.means.filter.changing(host.records, event.uuid) as record:
+        with host.records.transaction() as record:
             if event.alone and event.decided:
                 _decided_alone(record, event)
                 _put_machine(host, record, event)
             history.hook_event(record, event, host.name)
-            match event.operation, event.sub:
+            match step:
                 case "start", "begin":
                     hold = held_by_hook(host.means, record, event)
-                    if host.means.filter.required:
-                        answer = _labelled(host, record, event, hold)
                 case "release", "end":
                     let_go(record, event.uuid, event.eid, moment(event.at_ns))
-        if (event.operation, event.sub) == ("release", "end"):
+            if labels:
+                domain = _put_machine(host, record, event)  # with its taps, which it had not at `prepare`
+        if step == ("release", "end"):
             self._filters.gone(event.uuid, migrated=event.extra == "migrated")
-        return answer
+        return _labelled(host, event, domain, hold) if labels else None
 
 
-def _labelled(host: Host, record: Record, event: HookEvent, hold: Hold | None) -> Answer:
-    """Give the taps of a machine that is about to run their labels; where that fails they are to be held."""
-    domain = _put_machine(host, record, event)  # with its taps, which it had not at `prepare`
+def _labelled(host: Host, event: HookEvent, domain: Domain | None, hold: Hold | None) -> Answer:
+    """Give the taps of a machine that is about to run their labels; where that fails they are to be held.
+
+    What is on record of it counts, which QEMU has not begun by yet.
+    """
     if hold is not None and not hold.by_filter:
         return Answer(Action.ALLOW, True, "its taps are held")
     taps = [item.tap for item in domain.interfaces if item.holdable] if domain else []
     try:
-        host.means.filter.label(record, event.uuid, taps)
+        host.means.filter.admit(event.uuid, taps)
     except UndercroftError as error:
         host.problem(f"{event.name}: its taps stay closed", error)
         return Answer(Action.ALLOW, True, str(error))

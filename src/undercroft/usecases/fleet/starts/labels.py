@@ -104,6 +104,7 @@ class Labels:
     def changing(self, records: Records, machine: str) -> Iterator[Record]:
         """Begin a transaction that may change a machine's labels. See `network.Filter.changing`."""
         mine: _Claim | None = None
+        whole = False
         try:
             with records.transaction() as record:
                 try:
@@ -111,8 +112,12 @@ class Labels:
                 finally:
                     # Transactions come one after the other: what is claimed now is of this one.
                     mine = self._claims.get(machine)
+            whole = True
         finally:
-            self._settle(machine, mine)
+            if whole and mine is not None:
+                self._release(machine, mine)  # the kernel has what is on record by now
+            else:
+                self._settle(machine, mine)
 
     def label(self, record: Record, machine: str, taps: Sequence[str]) -> None:
         """Give a machine's ports the labels that it has in this transaction, before it ends.
@@ -120,22 +125,21 @@ class Labels:
         Raises OperationError: one of `taps` has none, or the kernel refuses; it may have the old ones then.
         """
         with self._lock:
-            policy = self._enforcer.policy
-            if policy is None:
-                if self._required:
-                    raise OperationError("the firewall's policy is not in force: undercroft doctor says why")
+            ports = self._labelled(record, machine, taps)
+            if ports is None:
                 return
-            ports, problems = self._ports(record, policy, machine)
-            missing = sorted(set(taps) - {port.tap for port in ports})
-            if missing:
-                why = "; ".join(problems) or "not on record"
-                raise OperationError(f"{', '.join(missing)}: no labels: {why}")
             self._claims[machine] = _Claim(ports)
             try:
                 self._tell(machine, ports)
-            except UndercroftError as error:
+            except UndercroftError:
                 del self._claims[machine]
-                raise OperationError(f"the filter does not take the labels: {error}") from error
+                raise
+
+    def admit(self, machine: str, taps: Sequence[str]) -> None:
+        """Give a machine's ports the labels that are on record, before it runs. Raises as `label`."""
+        with self._lock, self._records.reading() as record:
+            if (ports := self._labelled(record, machine, taps)) is not None:
+                self._tell(machine, ports)
 
     def dismiss(self, machine: str) -> None:
         """Take the labels of a machine that is gone from its ports; what fails is done by `follow`."""
@@ -148,10 +152,6 @@ class Labels:
                 self._enforcer.dismiss(machine)
             except UndercroftError as error:
                 self.stale(f"the labels of machine {machine}, which is gone: {error}")
-
-    def refresh(self, machine: str) -> None:
-        """Give a machine's ports the labels that are on record; what fails is done by `follow`."""
-        self._settle(machine, None)
 
     # Migration
 
@@ -286,6 +286,12 @@ class Labels:
         elsewhere: list[Elsewhere] = [one for one in fleet.elsewhere if one.machine not in self._claims]
         return replace(fleet, ports=(*others, *claimed), elsewhere=tuple(elsewhere))
 
+    def _release(self, machine: str, mine: _Claim) -> None:
+        with self._lock:
+            if self._claims.get(machine) is mine:
+                del self._claims[machine]
+        self._shielded(mine.ports)  # a tap that was opened has lost what kept it so
+
     def _settle(self, machine: str, mine: _Claim | None) -> None:
         """Give a machine's ports what the record says, after a transaction of its own has ended.
 
@@ -296,8 +302,8 @@ class Labels:
             return
         try:
             with self._lock:
-                if mine is not None and self._claims.get(machine) is mine:
-                    del self._claims[machine]
+                if mine is not None:
+                    self._release(machine, mine)
                 if machine in self._claims:
                     return
                 with self._records.reading() as record:
@@ -309,21 +315,42 @@ class Labels:
         except UndercroftError as error:
             self.stale(f"the labels of machine {machine}: {error}")
 
+    def _labelled(self, record: Record, machine: str, taps: Sequence[str]) -> tuple[Port, ...] | None:
+        """Return a machine's ports, None where nothing is filtered. Raises OperationError as `label`."""
+        policy = self._enforcer.policy
+        if policy is None:
+            if self._required:
+                raise OperationError("the firewall's policy is not in force: undercroft doctor says why")
+            return None
+        ports, problems = self._ports(record, policy, machine)
+        missing = sorted(set(taps) - {port.tap for port in ports})
+        if missing:
+            why = "; ".join(problems) or "not on record"
+            raise OperationError(f"{', '.join(missing)}: no labels: {why}")
+        return ports
+
     def _tell(self, machine: str, ports: tuple[Port, ...]) -> None:
-        if ports:
-            self._enforcer.admit(ports)
-            self._shielded(ports)
-        else:
-            self._enforcer.dismiss(machine)
+        """Put a machine's ports into the kernel. Raises OperationError."""
+        try:
+            if ports:
+                self._enforcer.admit(ports)
+                self._shielded(ports)
+            else:
+                self._enforcer.dismiss(machine)
+        except UndercroftError as error:
+            raise OperationError(f"the filter does not take the labels: {error}") from error
 
     def _ports(
         self, record: Record, policy: FirewallPolicy, machine: str
     ) -> tuple[tuple[Port, ...], tuple[str, ...]]:
+        """Return a machine's ports, and what is wrong with it."""
         found = self._gathered(record, policy)
-        return tuple(port for port in found.fleet.ports if port.machine == machine), found.problems
+        ports = tuple(port for port in found.fleet.ports if port.machine == machine)
+        names = {one.domain.name for one in record.find_machines(machine)}
+        return ports, tuple(one for one in found.problems if one.partition(": ")[0] in names)
 
     def _gathered(self, record: Record, policy: FirewallPolicy) -> Gathered:
-        arriving = self._arriving | _on_their_way(record, self._host)
+        arriving = frozenset(self._arriving) | _on_their_way(record, self._host)
         return gathered(record, policy, self._host, self._host_addresses(), arriving)
 
 

@@ -51,6 +51,10 @@ class Filter(Protocol):
         """
         ...
 
+    def admit(self, machine: str, taps: Sequence[str]) -> None:
+        """Give the ports of a machine that is about to run what labels are on record. Raises as `label`."""
+        ...
+
     def dismiss(self, machine: str) -> None:
         """Take the labels of a machine that is gone from its ports; it raises nothing."""
         ...
@@ -70,6 +74,9 @@ class NoFilter:
             yield record
 
     def label(self, record: Record, machine: str, taps: Sequence[str]) -> None:
+        """Do nothing."""
+
+    def admit(self, machine: str, taps: Sequence[str]) -> None:
         """Do nothing."""
 
     def dismiss(self, machine: str) -> None:
