@@ -119,11 +119,12 @@ class MemoryRecord:
     def put_survey(self, survey: Survey) -> None:
         state = self._written
         present = {domain.uuid for domain in survey.domains}
+        now = self._now()
         for domain in survey.domains:
             key = survey.host, domain.uuid
             known = state.machines.get(key)
             first = survey.taken_at if known is None else known.first_seen
-            self._claim(survey.host, domain, survey.taken_at)
+            self._claim(survey.host, domain, now)
             state.machines[key] = MachineRecord(survey.host, domain, first, survey.taken_at)
         for key, known in state.machines.items():
             if key[0] == survey.host and key[1] not in present and known.gone_at is None:
@@ -135,18 +136,16 @@ class MemoryRecord:
         known = machines.get((host, uuid))
         if domain is not None:
             first = at if known is None else known.first_seen
-            self._claim(host, domain, at)
+            self._claim(host, domain, self._now())
             machines[host, uuid] = MachineRecord(host, domain, first, at)
         elif known is not None and known.gone_at is None:
             machines[host, uuid] = replace(known, gone_at=at)
 
     def _claim(self, host: str, domain: Domain, at: datetime) -> None:
-        """Note since when a machine has what it has, before its record changes."""
+        """Note since when a machine has what it has, before its record changes; what is new since `at`."""
         state, key = self._written, (host, domain.uuid)
         known = state.machines.get(key)
         before: dict[str, datetime] = {}
-        if known is not None and known.gone_at is not None:
-            at = max(at, known.gone_at)
         if known is not None and known.gone_at is None:
             before = state.claims[key]
         else:

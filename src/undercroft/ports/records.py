@@ -287,7 +287,10 @@ class Record(Protocol):
         ...
 
     def networked_machines(self) -> tuple[NetworkedMachine, ...]:
-        """Return all machines that are there, of all hosts, sorted by name and host."""
+        """Return all machines that are there, of all hosts, sorted by name and host.
+
+        Their `since` is by the record's clock: when a survey or a hook first put it on record.
+        """
         ...
 
     def live_origins(self) -> tuple[LiveOrigin, ...]:

@@ -105,11 +105,13 @@ class MachinePart(Session):
         """Put machines with their JSON; each goes on having what it had here, or on the host that it left."""
         came = [domain.uuid for domain, _, before in changed if before.gone_at is not None]
         elsewhere = self._claims_elsewhere(host, came)
+        # By the record's own clock: a hook dates a machine as it was seen last, which may be long ago.
+        now = micros(self._shared.now())
         rows: list[Fields] = []
         for domain, text, before in changed:
             is_new = before.gone_at is not None
             claims = elsewhere.get(key_text(domain.uuid), {}) if is_new else claims_in(before.network)
-            network = network_text(domain, claims, max(taken_at, before.gone_at or 0))
+            network = network_text(domain, claims, now)
             rows.append(_machine_row(host, domain, text, before.first_seen, taken_at, network))
         self._put(tables.machine, rows)
 
