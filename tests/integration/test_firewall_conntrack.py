@@ -25,7 +25,7 @@ from undercroft.firewall.tracking import StateKind
 
 pytestmark = pytest.mark.skipif(bool(filterguest.missing()), reason=filterguest.missing())
 
-SOAK_FRAMES = 20_000
+SOAK_FRAMES = 10_000
 CLOSED = ruleset(POLICY, StateKind.CONNTRACK)
 SYN, SYN_ACK, ACK = (2, 1000, 0), (18, 5000, 1001), (16, 1001, 5001)
 
@@ -206,7 +206,7 @@ def namespaces(guest: FilterGuest) -> None:
 def echoed(guest: FilterGuest, client: str, address: str, port: int) -> int:
     """Return how many of some bytes come back over TCP."""
     send = "head -c 300000 /dev/zero"
-    ask = f"ip netns exec {client} timeout 10 nc -w 3 {address} {port} 2>/dev/null"
+    ask = f"ip netns exec {client} timeout 10 nc -w 2 {address} {port} 2>/dev/null"
     return int(guest.run(f"{send} | {ask} | wc -c"))
 
 

@@ -47,10 +47,7 @@ def test_kernel_model_and_meaning_agree_on_120_000_frames() -> None:
     assert sum(figures.frames.values()) >= SOAK_FRAMES
 
 
-@pytest.mark.parametrize(
-    "chain",
-    ["managed", "sender4", "sender-arp", "sender-ns", "reach6", "source4", "target4", "deny", "other"],
-)
+@pytest.mark.parametrize("chain", ["managed", "sender-arp", "reach6", "source4", "other"])
 def test_control_the_same_frames_tell_of_one_rule_more_in_the_kernel(chain: str) -> None:
     def with_hole(rules: Ruleset) -> Ruleset:
         hole = Rule((Immediate(Verdict(Code.ACCEPT)),))

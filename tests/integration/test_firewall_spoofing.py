@@ -12,11 +12,12 @@ from collections import Counter
 import pytest
 from firewallworld import FLEET, ruleset
 from netns import call_in_own_network
-from spoofmatrix import OPEN, cells, leaking, open_flows
+from spoofmatrix import OPEN, OPEN_WITH_VLANS, cells, leaking, open_flows
 from spoofs import HONEST, A, B
 from wire import Wire
 
 from undercroft.adapters.nftables import Nftables
+from undercroft.firewall.policy import FirewallPolicy
 
 PORTS = (*(port.tap for port in FLEET.ports), "eth0")
 DENY_LIST = f"""
@@ -40,10 +41,11 @@ table bridge control {{
 """
 
 
-def test_no_forged_frame_gets_anywhere_in_any_encapsulation() -> None:
+@pytest.mark.parametrize("policy", [OPEN, OPEN_WITH_VLANS], ids=["no VLANs", "VLANs granted"])
+def test_no_forged_frame_gets_anywhere_in_any_encapsulation(policy: FirewallPolicy) -> None:
     def test() -> None:
         with Wire(PORTS) as wire, Nftables() as kernel:
-            kernel.replace(ruleset(OPEN))
+            kernel.replace(ruleset(policy))
             open_flows(wire)
             for frame in HONEST:
                 assert wire.put(A.tap, frame)[B.tap] == [frame]

@@ -107,7 +107,27 @@ static void listen_at(const char *bridge) {
   at.sll_ifindex = if_nametoindex(bridge);
   host = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   setsockopt(host, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one);
+  setsockopt(host, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one);
   if (bind(host, (struct sockaddr *)&at, sizeof at) < 0) failed();
+}
+
+/* Take a frame, with the tag that the kernel has taken off put back. */
+static ssize_t heard(void) {
+  char told[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
+  struct iovec to = {part, sizeof part - 4};
+  struct msghdr message = {.msg_iov = &to, .msg_iovlen = 1, .msg_control = told, .msg_controllen = sizeof told};
+  ssize_t got = recvmsg(host, &message, 0);
+  struct cmsghdr *head = got >= 12 ? CMSG_FIRSTHDR(&message) : NULL;
+  if (head && head->cmsg_type == PACKET_AUXDATA) {
+    struct tpacket_auxdata *data = (struct tpacket_auxdata *)CMSG_DATA(head);
+    if (data->tp_status & TP_STATUS_VLAN_VALID) {
+      uint16_t tag[] = {htons(data->tp_vlan_tpid), htons(data->tp_vlan_tci)};
+      memmove(part + 16, part + 12, got - 12);
+      memcpy(part + 12, tag, 4);
+      got += 4;
+    }
+  }
+  return got;
 }
 
 static void put(const char *data, uint32_t length) {
@@ -122,7 +142,7 @@ static void put(const char *data, uint32_t length) {
     char head = number;
     while ((got = read(taps[number], part, sizeof part)) > 0) record(&head, 1, part, got);
   }
-  while (host >= 0 && (got = recv(host, part, sizeof part, 0)) > 0) record("\xff", 1, part, got);
+  while (host >= 0 && (got = heard()) > 0) record("\xff", 1, part, got);
 }
 
 static void close_taps(void) {

@@ -95,7 +95,9 @@ class Crafted:
     def _tagged(self, frame: bytes) -> bytes:
         tags = b"".join(
             struct.pack(
-                ">HH", self.random.choice(TAG_PROTOCOLS), self.random.choice((0, 1, 5, 0xFFF, 0xE000, 0x1005))
+                ">HH",
+                self.random.choice(TAG_PROTOCOLS),
+                self.random.choice((0, 1, 5, 5, 6, 0xFFF, 0xE000, 0x1005)),
             )
             for _ in range(self.random.randrange(1, 4))
         )
@@ -268,7 +270,9 @@ class Crafted:
         return frame[:14] + ip_packet(4, frame[26:30], frame[30:34], frame[23], frame[34:], options=options)
 
 
-def reaches(ports: tuple[str, ...], own_macs: frozenset[bytes], path: Path, frame: bytes) -> tuple[str, ...]:
+def reaches(
+    ports: tuple[str, ...], own_macs: frozenset[bytes], path: Path, frame: bytes, *, br_netfilter: bool
+) -> tuple[str, ...]:
     """Return where a bridge that learns nothing and has no rules lets a frame out; "" is the host.
 
     Source: net/bridge/br_input.c, br_handle_frame; br_device.c, br_dev_xmit; net/core/skbuff.c,
@@ -279,11 +283,12 @@ def reaches(ports: tuple[str, ...], own_macs: frozenset[bytes], path: Path, fram
         own_macs: of the bridge and its ports.
         path: the way; where the frame comes in by is all that counts.
         frame: what is sent.
+        br_netfilter: the kernel has it loaded.
     """
     target, source = frame[:6], frame[6:12]
     if path.kind is PathKind.FROM_HOST:
         return () if target in own_macs else ports
-    if source[0] & 1 or source == bytes(6) or len(frame) < _shortest(frame):
+    if source[0] & 1 or source == bytes(6) or len(frame) < _shortest(frame, br_netfilter):
         return ()
     if target in own_macs:
         return ("",)
@@ -292,14 +297,13 @@ def reaches(ports: tuple[str, ...], own_macs: frozenset[bytes], path: Path, fram
     return (*(port for port in ports if port != path.source), "")
 
 
-def _shortest(frame: bytes) -> int:
+def _shortest(frame: bytes, br_netfilter: bool) -> int:
     """Return how long a frame must be to come in: a tag is read with two bytes more than it has."""
-    outer, start = frame[12:14], 14
+    outer, start, least = frame[12:14], 14, 14
     if outer in {b"\x81\0", b"\x88\xa8"}:
-        outer, start = frame[16:18], 18
-        if outer == b"\x81\0":
-            return start + 4
-    return max(start + 8 if outer == b"\x88\x64" else 14, 20 if start == 18 else 14)
+        outer, start, least = frame[16:18], 18, 20
+    behind = {b"\x81\0": 4 if start == 18 else 0, b"\x88\x64": 8}.get(outer, 0)
+    return max(least, start + behind) if br_netfilter else least
 
 
 def checked(frame: bytes) -> bytes:

@@ -4,13 +4,14 @@ leaking(wire)       # [("SNAP", "ARP sender"), ...]: the cells of which a frame 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from firewallworld import ANY, LABELS, OUTSIDE_MAC, PING, ip_packet, tcp, udp
 from spoofs import B4, B6, ENCAPSULATIONS, SPOOFS, TCP, V4, V6, WORLD4, WORLD6, A, B, V, ethernet, wrapped
 from wire import BRIDGE_MAC
 from wiremodel import Taps
 
-from undercroft.firewall.policy import FirewallPolicy, Flow, Ports
+from undercroft.firewall.policy import FirewallPolicy, Flow, Ports, VlanGrant
 
 OPEN = FirewallPolicy(
     labels=LABELS,
@@ -18,6 +19,8 @@ OPEN = FirewallPolicy(
     ports=Ports(uplinks=("eth0",)),
 )
 """Everybody may open the services that the frames use: nothing but their being forged keeps them."""
+OPEN_WITH_VLANS = replace(OPEN, vlans=(VlanGrant("web", (5, 6)), VlanGrant("db", (5, 6))))
+"""Some tags may be used, and hide nothing."""
 TARGET_MACS = (B.mac, V.mac, OUTSIDE_MAC, BRIDGE_MAC, b"\xff" * 6, bytes.fromhex("333300000001"))
 
 

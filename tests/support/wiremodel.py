@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from firewallworld import FLEET, POLICIES, Frames, memory_of, routed_mark, ruleset, with_entries
+from firewallworld import (
+    FLEET,
+    OUTSIDE_MAC,
+    POLICIES,
+    VLAN_POLICY,
+    Frames,
+    memory_of,
+    routed_mark,
+    ruleset,
+    with_entries,
+)
 from frames import Crafted, kind_of, reaches
 from wire import BRIDGE_MAC
 
@@ -36,6 +46,7 @@ class Taps(Protocol):
 PORTS = (*(port.tap for port in FLEET.ports), "eth0", "veth9", "vnet99")
 OWN_MACS = frozenset((BRIDGE_MAC, *(bytes.fromhex("fe5400ff00") + bytes([n]) for n in range(len(PORTS)))))
 
+TURNS = (POLICIES[0], VLAN_POLICY, POLICIES[1], POLICIES[0], POLICIES[1], VLAN_POLICY, POLICIES[2])
 EPISODE_FRAMES = 400
 EPISODE_S = 15
 """An episode ends before the shortest timeout of a set (30 s), which no model has."""
@@ -59,6 +70,7 @@ class Twin:
     policy: FirewallPolicy
     rules: Ruleset
     figures: Figures
+    br_netfilter: bool
     memory: Memory = field(default_factory=Memory)
     remembered: Remembered = field(default_factory=Remembered)
 
@@ -132,7 +144,9 @@ def compare(twin: Twin, drawn: Crafted, path: Path, frame: bytes, came_out: dict
     figures, packet = twin.figures, parse(frame)
     if packet is None and path.kind is PathKind.FROM_HOST:
         return  # Half a tag: an arriving frame is dropped, the host's own is not, and no model has these.
-    ways = reaches(PORTS[::-1], OWN_MACS, path, frame) if packet else ()
+    ways: tuple[str, ...] = ()
+    if packet:
+        ways = reaches(PORTS[::-1], OWN_MACS, path, frame, br_netfilter=twin.br_netfilter)
     figures.ways += len(ways)
     by_kernel = set(came_out)
     if any(found != [frame] for found in came_out.values()):
@@ -165,14 +179,15 @@ def campaign(
         altered: makes of a policy's table what the kernel gets.
     """
     figures, number = Figures(), 0
+    br_netfilter = not wire.put("eth0", OUTSIDE_MAC + OUTSIDE_MAC + b"\x88\x64")
     while sum(figures.frames.values()) < count and len(figures.differences) < 20:
-        policy = POLICIES[(0, 0, 1, 0, 1, 2)[number % 6]]
+        policy = TURNS[number % len(TURNS)]
         rules = ruleset(policy)
         if number:
             kernel.delete(rules.table.name)
         kernel.replace(altered(rules))
         chance = random.Random(f"{seed} {number}")
-        twin = Twin(policy, rules, figures)
+        twin = Twin(policy, rules, figures, br_netfilter)
         episode(wire, kernel, twin, Crafted(chance, Frames(chance)), EPISODE_FRAMES)
         number += 1
     return figures
