@@ -213,7 +213,7 @@ def firewall_map(database: str = "") -> FlowMap:
 
     with existing_records(database) as records, records.reading() as record:
         number, policy = inforce.policy_in_force(record)
-        return mapping.flow_map(policy, number, members.counts(members.members(record, policy, {})))
+        return mapping.flow_map(policy, number, members.counts(members.members(record, policy, {}, ())))
 
 
 def firewall_trace(source: str, target: str, service: str, database: str = "") -> Trace:
@@ -230,12 +230,10 @@ def firewall_trace(source: str, target: str, service: str, database: str = "") -
     Raises what `fleet` raises, NotFoundError for nobody and where no policy is in force, and InputError for
     what is no question.
     """
-    from undercroft.usecases.firewall import inforce, members, parties  # noqa: PLC0415 - only when asked
+    from undercroft.usecases.firewall import inforce, parties  # noqa: PLC0415 - only when asked
     from undercroft.usecases.firewall.tracing import tracing  # noqa: PLC0415
 
-    asked = parties.service_of(service)
     with existing_records(database) as records, records.reading() as record:
         number, policy = inforce.policy_in_force(record)
-        everyone = members.members(record, policy, {})
-    ends = parties.party_of(source, everyone), parties.party_of(target, everyone)
-    return tracing(parties.Question(*ends, asked), everyone, policy, number=number)
+        question, everyone = parties.question_of(record, policy, {}, (source, target), service)
+    return tracing(question, everyone, policy, number=number)

@@ -36,8 +36,9 @@ def show_command(name: str, path: Path | None, output_format: str, verbose: bool
 
     with existing_records(database) as records, records.reading() as record:
         number, policy = inforce.policy_asked(record, path, datetime.now(UTC).date())
-        everyone = members.members(record, policy, own_addresses())
-        member = everyone.of(find_machine(record, name))
+        machine = find_machine(record, name)
+        everyone = members.members(record, policy, own_addresses(), [machine.host])
+        member = everyone.of(machine)
         known = members.known_of(record, member.record)
     # A policy that is not in force is in no kernel.
     table = kernel_table(member.host) if number else ""
@@ -79,15 +80,13 @@ def trace_command(
     packet and its answer are followed through the rules of each host concerned: the kernel's own where
     root asks on that host, else those that policy and record make. Exit code 1: it is denied.
     """
-    from undercroft.usecases.firewall import inforce, members, parties  # noqa: PLC0415 - not for --help
+    from undercroft.usecases.firewall import inforce, parties  # noqa: PLC0415 - not for --help
     from undercroft.usecases.firewall.tracing import tracing  # noqa: PLC0415
     from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415
 
-    asked = parties.service_of(service)
     with existing_records(database) as records, records.reading() as record:
         number, policy = inforce.policy_asked(record, path, datetime.now(UTC).date())
-        everyone = members.members(record, policy, own_addresses())
-    question = parties.Question(parties.party_of(source, everyone), parties.party_of(target, everyone), asked)
+        question, everyone = parties.question_of(record, policy, own_addresses(), (source, target), service)
     here = socket.gethostname()
     table = kernel_table(here) if number and here in everyone.fleets else ""
     found = tracing(
@@ -139,7 +138,7 @@ def map_command(picture: str | None, path: Path | None, output_format: str, data
     else:
         with existing_records(database) as records, records.reading() as record:
             number, policy = inforce.policy_in_force(record)
-            counts = members.counts(members.members(record, policy, {}))
+            counts = members.counts(members.members(record, policy, {}, ()))
         found = flow_map(policy, number, counts)
     if picture:
         from undercroft.cli.render.firewallsvg import render_map_svg  # noqa: PLC0415 - one of three

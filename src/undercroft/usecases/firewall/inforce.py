@@ -83,7 +83,7 @@ def planned(
         except StateError as error:
             problem = str(error)
     after_members = members(record, policy or before or FirewallPolicy(), host_addresses)
-    before_members = members(record, before, host_addresses) if before else after_members
+    before_members = members(record, before, host_addresses, ()) if before else after_members
     return plan_of(
         applied,
         (before, before_members),

@@ -1,7 +1,7 @@
 """All machines as a policy sees them, on whichever host they are: labels, ports, addresses."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from undercroft.errors import NotFoundError
@@ -45,7 +45,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """All of them by UUID, each host's view of the fleet, and what is wrong with it, in words."""
+    """All of them by UUID, hosts' views of the fleet, and what is wrong with it, in words."""
 
     machines: Mapping[str, Member]
     fleets: Mapping[str, Fleet]
@@ -77,14 +77,19 @@ class Known:
 
 
 def members(
-    record: Record, policy: FirewallPolicy, host_addresses: Mapping[str, tuple[Address, ...]]
+    record: Record,
+    policy: FirewallPolicy,
+    host_addresses: Mapping[str, tuple[Address, ...]],
+    hosts: Collection[str] | None = None,
 ) -> Members:
-    """Return the machines on record under a policy.
+    """Return the machines on record under a policy, all of them with labels and addresses.
 
     Args:
         record: an open transaction.
         policy: any.
         host_addresses: by host, as far as they are known.
+        hosts: whose filters are looked at: machines of others have no ports, and their problems are not
+            told. None for all; each takes some time with thousands of machines.
     """
     look = Look.at(record)
     found = record.machines()
@@ -93,7 +98,8 @@ def members(
     labels: dict[str, Labels] = {}
     addresses: dict[str, dict[Address, None]] = {}
     ports: dict[str, list[Port]] = {}
-    for host in sorted({machine.host for machine in found}):
+    every = {machine.host for machine in found}
+    for host in sorted(every if hosts is None else every & set(hosts)) or sorted(every)[:1]:
         view = gather(look, policy, host, host_addresses.get(host, ()))
         fleets[host] = view.fleet
         problems |= dict.fromkeys(view.problems)

@@ -1,14 +1,16 @@
 """The two ends of what is asked about a service: machines, addresses, the world, the host."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from undercroft.errors import InputError, NotFoundError
 from undercroft.firewall.fleet import Port
-from undercroft.firewall.policy import Address, PeerKind, Service
+from undercroft.firewall.policy import Address, FirewallPolicy, PeerKind, Service
 from undercroft.firewall.shapes import service as read_service
+from undercroft.ports.records import Record
 from undercroft.usecases.firewall.frames import Ends
-from undercroft.usecases.firewall.members import Member, Members
+from undercroft.usecases.firewall.members import Member, Members, members
 from undercroft.usecases.firewall.reach import labels_text
 
 _WORLD4, _WORLD6 = ip_address("203.0.113.1"), ip_address("2001:db8:ffff::1")
@@ -56,6 +58,33 @@ def service_of(text: str) -> Service:
     if found.low != found.high:
         raise InputError(f"SERVICE: {text} are several ports; name one")
     return found
+
+
+def question_of(
+    record: Record,
+    policy: FirewallPolicy,
+    host_addresses: Mapping[str, tuple[Address, ...]],
+    ends: tuple[str, str],
+    service: str,
+) -> tuple[Question, Members]:
+    """Return what is asked, and the machines with the views of the hosts that are concerned.
+
+    Args:
+        record: an open transaction.
+        policy: that is asked.
+        host_addresses: by host, as far as they are known.
+        ends: who may open the service of whom.
+        service: one, as `service_of` takes it.
+
+    Raises:
+        NotFoundError, InputError: as `party_of` and `service_of`.
+    """
+    wanted = service_of(service)
+    known = members(record, policy, host_addresses, tuple(host_addresses))
+    parties = [party_of(end, known) for end in ends]
+    concerned = {party.member.host for party in parties if party.member}
+    everyone = members(record, policy, host_addresses, concerned)
+    return Question(party_of(ends[0], everyone), party_of(ends[1], everyone), wanted), everyone
 
 
 def party_of(text: str, everyone: Members) -> Party:
