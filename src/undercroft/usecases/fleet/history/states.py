@@ -94,8 +94,9 @@ def end_seen(
 ) -> RecordedState | None:
     """Record how the last execution left the disks; None, and nothing, where one lives or none ever ran.
 
-    None, too, where they are not what it left: libvirt stopped it to revert it, or they were read late and
-    are in another state that is on record. To be called after libvirt's event of the stop, where one comes.
+    None, too, where they are not what it left: libvirt stopped it to revert it, or they were read late, or
+    written after its end, and are in another state that is on record. To be called after libvirt's event of
+    the stop, where one comes.
 
     Args:
         record: a transaction.
@@ -119,7 +120,7 @@ def end_seen(
         if before.fingerprint != digest:
             return before
         state = replace(state, taken_at=before.taken_at)  # the files were touched: the disks are the same
-    elif last.ended_at and at > last.ended_at + PROMPT and digest and _put_back(record, state):
+    elif digest and _may_be_others(last, files, at) and _put_back(record, state):
         return None
     return _put(record, state)
 
@@ -160,8 +161,16 @@ def _reverted_away(execution: Execution) -> bool:
     return any(sentence.endswith(": stopped from-snapshot") for sentence in execution.evidence)
 
 
+def _may_be_others(last: Execution, files: Sequence[FileIdentity], at: datetime) -> bool:
+    """Whether somebody may have changed disks between an execution's end and their first read."""
+    if last.ended_at is None:
+        return False
+    ended_ns = int(last.ended_at.timestamp() * 1e6) * 1000
+    return at > last.ended_at + PROMPT or any(file.modified_ns > ended_ns for file in files)
+
+
 def _put_back(record: Record, state: RecordedState) -> bool:
-    """Whether disks that were first read late are in a state that is on record: put back in the meantime.
+    """Whether disks that may have been changed are in a state that is on record: put back in the meantime.
 
     They are then no end of the last execution, and the next start tells what they are.
     """
