@@ -42,9 +42,9 @@ _LABELS = (
 _HOSTS = (
     Column("HOST", flexible=True, vital=True),
     Column("HOLDS"),
-    Column("GENERATION", right=True),
+    Column("GENERATION", right=True, optional=True),
     Column("MACHINES", right=True),
-    Column("PROVEN"),
+    Column("PROVEN", optional=True),
     Column("HEARD"),
 )
 _HOLDING = {
