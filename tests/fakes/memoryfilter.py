@@ -39,6 +39,7 @@ class MemoryFilter:
         reads: how often a table was read.
         stages: replacing makes two generations, as the kernel's does for new chains.
         room: set name -> the most elements, where it is not the set's size.
+        blind: it never knows who has changed a table.
         lose_answers: so many changes are made and answered with an error.
     """
 
@@ -60,9 +61,11 @@ class MemoryFilter:
         self.stages = False
         self.room: dict[str, int] = {}
         self.lose_answers = 0
+        self.blind = False
         self._tables: dict[str, Table] = {}
         self._elements: dict[str, dict[str, dict[bytes, Data]]] = {}
         self._generation = 1
+        self._touched: dict[str, int] = {}
         self._failure: Exception | None = None
         self._lock = threading.RLock()
         self._listeners: list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[GenerationChange]]] = []
@@ -72,6 +75,11 @@ class MemoryFilter:
     def generation(self) -> int:
         with self._asked():
             return self._generation
+
+    def untouched(self, table: str, since: int) -> int:
+        with self._asked():
+            known = since and not self.blind and self._touched.get(table, 0) <= since
+            return self._generation if known else 0
 
     def tables(self) -> tuple[TableName, ...]:
         with self._asked():
@@ -192,7 +200,14 @@ class MemoryFilter:
             elements = {
                 definition.name: dict(ruleset.elements.get(definition.name, {})) for definition in table.sets
             }
-            self._store(table, elements)
+            self._touched[table.name] = self._store(table, elements)
+
+    def vanish(self, table: str) -> int:
+        """Be another program that deletes the table."""
+        with self._lock:
+            del self._tables[table], self._elements[table]
+            self._touched[table] = self._next()
+            return self._generation
 
     def forge(self, name: str, adds: Mapping[bytes, Data], removes: Collection[bytes] = ()) -> None:
         """Be another program that changes elements of a set of ours."""
@@ -201,7 +216,7 @@ class MemoryFilter:
             for key in removes:
                 del elements[name][key]
             elements[name].update(adds)
-            self._store(self._tables["undercroft"], elements)
+            self._touched["undercroft"] = self._store(self._tables["undercroft"], elements)
 
     def fail(self, error: Exception) -> None:
         """Let every call raise this, until `mend`."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from netns import in_own_network
 
-from undercroft.adapters.nftables import Nftables, codec
+from undercroft.adapters.nftables import Nftables, codec, reading
 from undercroft.adapters.nftables.difference import created
 from undercroft.adapters.nftables.wire import Channel
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError
@@ -168,12 +168,24 @@ def changing(name: str) -> Iterator[None]:
 
 
 @in_own_network
-def test_reading_gives_up_where_another_program_never_stops_to_change_our_table() -> None:
-    with Nftables() as nftables:
-        nftables.replace(policy("old", machines=4000))
-        with changing("undercroft"), pytest.raises(OperationError, match="changes it all the time"):
-            nftables.read("undercroft")
-        assert len(nftables.read("undercroft").elements["names"]) == 4000
+def test_reading_gives_up_where_another_program_never_stops_to_change_our_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Nftables() as nftables, Nftables() as other:
+        wanted = policy("old")
+        nftables.replace(wanted)
+        read_sets = reading._sets
+
+        def changed_meanwhile(channel: Channel, table: str) -> list[SetDefinition]:
+            other.change(wanted.table, {"names": {port(99_999): DROP}}, {})
+            other.change(wanted.table, {}, {"names": [port(99_999)]})
+            return read_sets(channel, table)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(reading, "_sets", changed_meanwhile)
+            with pytest.raises(OperationError, match="changes it all the time"):
+                nftables.read("undercroft")
+        assert len(nftables.read("undercroft").elements["names"]) == MACHINES
 
 
 @in_own_network
@@ -212,6 +224,40 @@ def test_the_changes_of_this_process_wait_for_a_reading_that_they_keep_from_endi
         finally:
             stop.set()
             thread.join()
+
+
+@in_own_network
+@pytest.mark.parametrize("change", ["elements", "flags", "gone", "chains", "lost"])
+def test_what_others_change_in_our_table_is_told_and_in_theirs_not(
+    change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = policy("old", machines=5)
+    with Nftables() as nftables, Nftables() as other:
+        monkeypatch.setattr("undercroft.adapters.nftables.bystander.EVENT_BYTES", 1 << 17)
+        made = nftables.replace(wanted)
+        assert nftables.untouched("undercroft", made) == made
+        other.replace(Ruleset(Table("other", (NAMES,), wanted.table.chains)))
+        own = nftables.change(wanted.table, {}, {"names": [port(1)]})
+        other.delete("other")
+        known = nftables.untouched("undercroft", made)
+        assert known == own + 1
+        if change == "elements":
+            other.change(wanted.table, {"names": {port(9): DROP}}, {})
+        elif change == "flags":
+            other.replace(replace(other.read("undercroft"), table=replace(wanted.table, flags=1)))
+        elif change == "gone":
+            other.delete("undercroft")
+        elif change == "chains":
+            chains = (*wanted.table.chains, Chain("more", ()))
+            other.replace(replace(other.read("undercroft"), table=replace(wanted.table, chains=chains)))
+        else:  # So many changes that some are lost: they may have been of ours.
+            pairs = {"pairs": policy("new", machines=5000).elements["pairs"]}
+            other.replace(Ruleset(Table("other", (PAIRS,), ()), pairs))
+        assert nftables.untouched("undercroft", known) == 0
+        # Whoever reads it then knows again.
+        if change != "gone":
+            read = nftables.read("undercroft").generation
+            assert nftables.untouched("undercroft", read) == read
 
 
 @in_own_network

@@ -216,6 +216,19 @@ def test_elements_are_remembered_for_a_time(make: Make) -> None:
 
 
 @in_own_network
+def test_who_has_changed_a_table_is_told_without_reading_it(make: Make) -> None:
+    packet_filter, wanted = make(), ruleset()
+    made = packet_filter.replace(wanted)
+    assert packet_filter.untouched("undercroft", made) == made
+    packet_filter.replace(replace(wanted, table=replace(wanted.table, name="another")))
+    own = packet_filter.change(wanted.table, {}, {"protocols": [b"\6"]})
+    assert packet_filter.untouched("undercroft", made) == own == made + 2
+    packet_filter.delete("undercroft")
+    assert packet_filter.untouched("undercroft", made) == packet_filter.generation()
+    assert packet_filter.untouched("undercroft", 0) == 0
+
+
+@in_own_network
 def test_single_elements_are_found(make: Make) -> None:
     packet_filter, wanted = make(), ruleset()
     packet_filter.replace(wanted)

@@ -30,12 +30,16 @@ _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: its type, flags, sequence number, and what follows its header."""
+    """One message: its type, flags, sequence number, what follows its header, and the port that it is for.
+
+    The port of an event is that of the socket whose request has made it, 0 for none.
+    """
 
     kind: int
     flags: int
     sequence: int
     body: bytes
+    port: int = 0
 
 
 def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
@@ -49,10 +53,10 @@ def messages(data: bytes) -> Iterator[Message]:
     while offset < end:
         if end - offset < HEADER.size:
             raise _malformed("a message", end - offset, end - offset)
-        size, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        size, kind, flags, sequence, port = HEADER.unpack_from(data, offset)
         if not HEADER.size <= size <= end - offset:
             raise _malformed("a message", size, end - offset)
-        yield Message(kind, flags, sequence, data[offset + HEADER.size : offset + size])
+        yield Message(kind, flags, sequence, data[offset + HEADER.size : offset + size], port)
         offset += (size + 3) & ~3
 
 

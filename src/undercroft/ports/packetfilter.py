@@ -79,6 +79,20 @@ class PacketFilter(Protocol):
         """Return the number of the present generation of all tables; every change of any gives a new one."""
         ...
 
+    def untouched(self, table: str, since: int) -> int:
+        """Tell whether nobody but this object has changed a table, without reading it.
+
+        Args:
+            table: its name; it may have come or gone.
+            since: a generation.
+
+        Returns:
+            The present generation, or a slightly older one, up to which that is so; 0 where somebody has
+            changed it, or where it is not known: the first answer about a table is 0 for every older
+            generation.
+        """
+        ...
+
     def tables(self) -> tuple[TableName, ...]:
         """Return all tables of all families, by family and name."""
         ...

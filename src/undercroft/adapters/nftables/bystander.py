@@ -8,6 +8,7 @@ Source: net/netfilter/nf_tables_api.c of Linux 6.18, nf_tables_commit, nf_tables
 """
 
 import errno
+from collections.abc import Collection
 from types import TracebackType
 
 from undercroft.adapters.netlinkcodec import attributes, messages
@@ -29,8 +30,18 @@ _LISTED = frozenset({numbers.NEW_TABLE, numbers.DELETE_TABLE, numbers.NEW_CHAIN,
 class Bystander:
     """Sees what happens to tables from the moment when it is made."""
 
-    def __init__(self, table: str) -> None:
-        """Listen. Raises DeniedError, OperationError."""
+    def __init__(self, table: str, own: Collection[int] | None = None) -> None:
+        """Listen.
+
+        Args:
+            table: that matters.
+            own: port numbers of the sockets whose changes of the table are known; others' chains and tables
+                then do not matter, as nothing is read. It may change. None where a table is read.
+
+        Raises:
+            DeniedError, OperationError: no events can be had.
+        """
+        self._own = own
         self._name = table.encode() + b"\0"
         self._disturbed = False
         self._events = Channel(_GROUPS, EVENT_BYTES)
@@ -38,6 +49,10 @@ class Bystander:
 
     def __enter__(self) -> "Bystander":
         return self
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._events.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -66,8 +81,10 @@ class Bystander:
             kind = event.kind & 0xFF
             if kind == numbers.NEW_GENERATION:
                 continue
-            if kind in _LISTED or len(event.body) < _FAMILY_BYTES:
+            if len(event.body) < _FAMILY_BYTES or (kind in _LISTED and self._own is None):
                 return True
+            if self._own is not None and event.port in self._own:
+                continue
             named = dict(attributes(event.body[_FAMILY_BYTES:])).get(_TABLE, self._name)
             if event.body[0] == numbers.BRIDGE and named == self._name:
                 return True

@@ -40,6 +40,7 @@ COMMIT_ATTEMPTS = 500
 """To find a moment between the changes that others make of their own tables."""
 
 _OWNED = 2
+_GENERATIONS = 1 << 32
 _T = TypeVar("_T")
 
 
@@ -50,6 +51,8 @@ class Nftables:
         self._idle: list[Channel] = []
         self._lock = threading.Lock()
         self._changing = threading.RLock()
+        self._ports: set[int] = set()
+        self._watched: dict[str, tuple[Bystander, int]] = {}
 
     def __enter__(self) -> "Nftables":
         return self
@@ -61,13 +64,30 @@ class Nftables:
         """Close the sockets; the next question opens one again. No rule depends on them."""
         with self._lock:
             idle, self._idle = self._idle, []
+            watched, self._watched = self._watched, {}
         for channel in idle:
-            channel.close()
+            self._closed(channel)
+        for bystander, _ in watched.values():
+            bystander.close()
 
     def generation(self) -> int:
         """See `PacketFilter.generation`."""
         with self._channel() as channel:
             return reading.read_generation(channel)
+
+    def untouched(self, table: str, since: int) -> int:
+        """See `PacketFilter.untouched`."""
+        with self._changing, self._channel() as channel:
+            if table in self._watched:
+                bystander, start = self._watched[table]
+                present = reading.read_generation(channel)
+                if bystander.calm(channel):
+                    return present if since and (since - start) % _GENERATIONS < _GENERATIONS // 2 else 0
+                bystander.close()
+            bystander = Bystander(table, self._ports)
+            present = reading.read_generation(channel)
+            self._watched[table] = bystander, present
+            return present if present == since else 0
 
     def tables(self) -> tuple[TableName, ...]:
         """See `PacketFilter.tables`."""
@@ -208,7 +228,7 @@ class Nftables:
     def _channel(self) -> Iterator[Channel]:
         with self._lock:
             channel = self._idle.pop() if self._idle else None
-        channel = channel or Channel()
+        channel = channel or self._opened()
         try:
             yield channel
         except (NotFoundError, StateError, InterruptedDumpError):
@@ -216,9 +236,18 @@ class Nftables:
             raise
         except BaseException:
             # It may hold answers that nobody took.
-            channel.close()
+            self._closed(channel)
             raise
         self._keep(channel)
+
+    def _opened(self) -> Channel:
+        channel = Channel()
+        self._ports.add(channel.port)
+        return channel
+
+    def _closed(self, channel: Channel) -> None:
+        self._ports.discard(channel.port)
+        channel.close()
 
     def _keep(self, channel: Channel) -> None:
         with self._lock:

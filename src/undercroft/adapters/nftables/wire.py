@@ -92,6 +92,11 @@ class Channel:
             self.socket.close()
             raise failure(error.errno or 0, "events of nftables") from error
 
+    @property
+    def port(self) -> int:
+        """The number by which the kernel knows the socket."""
+        return int(self.socket.getsockname()[0])
+
     def close(self) -> None:
         """Close it."""
         self.socket.close()

@@ -159,6 +159,7 @@ class Enforcer:
         """
         with self._proving:
             with self._lock:
+                self._holding.look()
                 answer = self._proofs.changed(self._holding.required(), self._holding.seen)
             if answer is None:
                 answer = self._proven(anyway=True)
@@ -166,7 +167,7 @@ class Enforcer:
             return answer
 
     def drifted(self, generation: int) -> Answer | None:
-        """Tell what a change of the tables means, by reading ours where it was not we who made it.
+        """Tell what a change of the tables means; ours is read where somebody else may have changed it.
 
         Args:
             generation: that the change made, as `PacketFilter.watch` tells it.
@@ -181,7 +182,7 @@ class Enforcer:
         """
         with self._proving:
             with self._lock:
-                if self._holding.held is None or self._holding.is_own(generation):
+                if self._holding.held is None or self._holding.is_own(generation) or self._holding.look():
                     return None
             return self._proven(anyway=False)
 

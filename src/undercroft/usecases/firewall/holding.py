@@ -103,6 +103,13 @@ class Holding:
             return True
         return self.seen != 0 and (self.seen - generation) % _GENERATIONS < _GENERATIONS // 2
 
+    def look(self) -> bool:
+        """Tell whether the table is as held, as far as that can be known without reading it."""
+        generation = self._filter.untouched(TABLE_NAME, self.seen) if self.held and self.seen else 0
+        if generation:
+            self.know(generation)
+        return generation != 0
+
     def know(self, generation: int) -> None:
         """Take that the table was as held in this generation."""
         self.seen = generation
@@ -135,6 +142,7 @@ class Holding:
     def enforce(self, policy: FirewallPolicy, fleet: Fleet) -> Enforced:
         """Make the kernel's table equal to policy and fleet, which the compiler checks. See `Enforcer`."""
         standing, held = Standing(fleet), self.held
+        self.look()
         known = held and self.seen and held.policy.digest == policy.digest
         if held and known and standing.labels() <= held.classes.numbers.keys():
             wanted = compile_ruleset(policy, fleet, held.classes, self.state)
@@ -175,7 +183,7 @@ class Holding:
         return Enforced(made or self.seen, False, _count(adds), _count(removes))
 
     def _exchanged_whole(self, held: Held, change: Change) -> Enforced:
-        leaving = {one.labels for one in (*change.gone, *change.gone_elsewhere)}
+        leaving = {port.labels for port in change.gone} | {one.labels for one in change.gone_elsewhere}
         held.standing.take(change)
         try:
             return self._whole(held.policy, held.standing, leaving)
