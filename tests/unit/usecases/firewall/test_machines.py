@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memoryrecords import MemoryRecords
 from recordvalues import NOW, domain, execution, judgement, later, subject, survey, uuid
+from sqlalchemy import event
 
 from undercroft.firewall.fleet import Elsewhere, Port, check_fleet
 from undercroft.firewall.policy import FirewallPolicy, LabelRule, NamedAddresses
@@ -21,7 +22,7 @@ from undercroft.model.fleet import Hold
 from undercroft.model.verdict import SubjectKind, Verdict
 from undercroft.ports.records import Record, Records
 from undercroft.steady.policy import Match
-from undercroft.store.fleet.records import open_records
+from undercroft.store.fleet.records import SqlRecords, open_records
 from undercroft.usecases.firewall.look import Look
 from undercroft.usecases.firewall.machines import Gathered, gather, gathered, ports_of
 
@@ -583,3 +584,20 @@ def test_the_database_gathers_what_the_fake_does(tmp_path: Path) -> None:
                 _judged(record, Verdict.DRIFTING)
         assert look(real) == look(fake)
         assert look(real, host="third") == look(fake, host="third")
+
+
+def test_the_record_is_asked_as_often_for_one_machine_as_for_hundreds(tmp_path: Path) -> None:
+    asked: list[int] = []
+    with closing(open_records(str(tmp_path / "fleet.db"))) as records:
+        assert isinstance(records, SqlRecords)
+        statements: list[str] = []
+        event.listen(records.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+        for count in (1, 300):
+            with records.transaction() as record:
+                record.put_survey(survey(*(machine(number, nic(number % 256)) for number in range(count))))
+                for number in range(count):
+                    record.put_execution(execution(number, uuid(number)))
+            statements.clear()
+            look(records)
+            asked.append(len(statements))
+    assert asked[0] == asked[1]
