@@ -16,7 +16,9 @@ from filterproofs import DB, PATIENT, WEB, classes, port, ruleset
 from netns import in_own_network
 from portlab import BRIDGE, OUTSIDE, TAPS, heard, nft, run, segment
 
-from undercroft.adapters.nftables import Nftables
+from undercroft.adapters.netlinkcodec import CREATE, attribute
+from undercroft.adapters.nftables import Nftables, numbers
+from undercroft.adapters.nftables.wire import Channel, Request
 from undercroft.adapters.surroundings import gather
 from undercroft.adapters.surroundings.shielding import shield
 from undercroft.assurance.firewall.surroundings import Danger, Finding, judge
@@ -340,6 +342,30 @@ def test_each_setting_that_the_proof_does_not_stand_is_found(
         assert told() == {(danger, thing)}
 
     changed()
+
+
+@in_own_network
+def test_a_chain_of_inet_at_a_port_s_ingress_is_found_like_one_of_netdev() -> None:
+    portlab.make_bridge()
+    for tap in TAPS:
+        shield(tap)
+    chain = f"type filter hook ingress device {FROM} priority 0"
+    nft(f"table inet t {{ chain c {{ {chain}; ip saddr set 10.0.0.1; }}; }}")
+    assert told() == {(Danger.REWRITE, "chain inet t c")}
+    nft("add table inet t { flags dormant; }")
+    assert findings() == ()
+
+
+@in_own_network
+def test_a_table_whose_name_cannot_be_read_leaves_the_tables_unread_and_never_clean() -> None:
+    portlab.make_bridge()
+    for tap in TAPS:
+        shield(tap)
+    name = attribute(numbers.TABLE_NAME, b"\xff\x1b[31m\0")
+    with contextlib.closing(Channel()) as channel:
+        channel.commit([Request(numbers.NEW_TABLE, CREATE, name, "a table")])
+    ((danger, thing),) = told()
+    assert (danger, thing) == (Danger.UNKNOWN, "surroundings")
 
 
 @in_own_network

@@ -2,14 +2,17 @@
 
 import contextlib
 import struct
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from undercroft.adapters.netlinkcodec import attribute, nested
-from undercroft.adapters.surroundings import legacy, links
+from undercroft.adapters.nftables.wire import Channel, Request
+from undercroft.adapters.surroundings import legacy, links, tables
 from undercroft.adapters.surroundings.effects import effects_of
+from undercroft.assurance.firewall.hostfacts import Flowtable
 from undercroft.errors import OperationError
 
 
@@ -94,6 +97,29 @@ def big(attribute_kind: int, value: int) -> bytes:
 def test_an_expression_that_is_not_known_to_be_harmless_has_an_effect(listed: bytes, effect: str) -> None:
     (found,) = effects_of(listed)
     assert found.name == effect
+
+
+class FlowtableDump:
+    """What a kernel with flow tables answers."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self._answers = answers
+
+    def dump_families(self, request: Request) -> list[tuple[int, bytes]]:
+        return [(1, answer) for answer in self._answers]
+
+
+def test_a_flow_table_has_its_devices_and_those_that_a_prefix_stands_for() -> None:
+    listed = nested(3, attribute(1, b"eth0\0"), attribute(2, b"vnet\0"))
+    answer = attribute(1, b"t\0") + attribute(2, b"f\0") + nested(3, big(1, 0), big(2, 0), listed)
+    without = attribute(1, b"t\0") + attribute(2, b"g\0") + nested(3, big(1, 0), big(2, 0))
+    names = {1: "eth0", 2: "vnet0", 3: "vnet1", 4: "eth1"}
+    dump = cast("Channel", FlowtableDump(answer, without))
+    assert list(tables._flowtables(dump, names, frozenset())) == [
+        Flowtable("inet", "t", "f", ("eth0", "vnet0", "vnet1")),
+        Flowtable("inet", "t", "g", ()),
+    ]
+    assert list(tables._flowtables(dump, names, {("inet", "t")})) == []
 
 
 @given(st.binary(max_size=200))
