@@ -24,6 +24,8 @@ def _named_facts(view: MachineView) -> Iterator[tuple[str, str]]:
         yield escape(disk.target), f"{escape(disk.path) or 'no file'} ({escape(disk.format) or '?'}){chain}"
     for one in view.interfaces:
         yield "interface", _interface(one)
+    if view.addresses:
+        yield "addresses", escape(", ".join(view.addresses))
     yield "ways in", _ways_in(view.credentials) if view.credentials else "not read yet"
     yield "patch floor", words.count(view.floor, "source package") if view.floor else "none yet"
     marks = [text for text, holds in _marks(view) if holds]
@@ -39,7 +41,8 @@ def _interface(one: InterfaceView) -> str:
     where = escape(" ".join(filter(None, (interface.kind, interface.source, interface.tap))))
     passing = "" if one.network is Network.NONE else f": {one.network.value}"
     loose = "" if interface.holdable else "; cannot be held off its network"
-    return f"{escape(interface.mac) or 'no MAC'} {where}{passing}{loose}"
+    reserved = f"; reserved: {escape(', '.join(interface.addresses))}" if interface.addresses else ""
+    return f"{escape(interface.mac) or 'no MAC'} {where}{passing}{loose}{reserved}"
 
 
 def _ways_in(ways: CredentialsView) -> str:

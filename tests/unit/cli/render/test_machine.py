@@ -263,6 +263,17 @@ def test_a_machine_that_is_gone_says_so_first(view: View) -> None:
     assert "gone since 2025-06-01 12:00" in render_machine(gone, Terminal(80)).splitlines()[1]
 
 
+def test_addresses_are_shown_with_who_says_them(view: View) -> None:
+    one = view("web01")
+    (nic,) = one.interfaces
+    reserved = replace(nic, interface=replace(nic.interface, addresses=("192.0.2.7",)))
+    text = render_machine(
+        replace(one, interfaces=(reserved,), addresses=("192.0.2.8", "2001:db8::8")), Terminal(140)
+    )
+    assert "vnet1: open; reserved: 192.0.2.7\n" in text
+    assert "addresses   192.0.2.8, 2001:db8::8\n" in text
+
+
 def test_an_origin_that_is_not_certain_is_marked(view: View) -> None:
     assert "revert?" in render_machine(view("db01"), Terminal(80))
 

@@ -95,6 +95,7 @@ def machine_view(record: Record, name: str, now: datetime, *, limit: int = 20) -
         autostart=domain.autostart,
         genid=domain.genid,
         tainted=domain.tainted,
+        addresses=domain.ownership.addresses,
         first_seen=machine.first_seen,
         last_seen=machine.last_seen,
         disks=_disks(domain),

@@ -206,6 +206,7 @@ class MachineView:
         floor: source packages in its patch floor.
         problems: why something about it is not known.
         mends: what to do.
+        addresses: what its metadata says are its own, as in `Ownership.addresses`.
     """
 
     taken_at: datetime
@@ -233,6 +234,7 @@ class MachineView:
     floor: int = 0
     problems: tuple[str, ...] = ()
     mends: tuple[Mend, ...] = ()
+    addresses: tuple[str, ...] = ()
 
     @property
     def current(self) -> FleetRow:
