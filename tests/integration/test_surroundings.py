@@ -7,39 +7,26 @@ import contextlib
 import platform
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import portlab
 import pytest
 from filterproofs import DB, PATIENT, WEB, classes, port, ruleset
 from netns import in_own_network
-from portlab import BRIDGE, OUTSIDE, TAPS, heard, nft, run, segment
+from portlab import BRIDGE, OUTSIDE, TAPS, findings, heard, nft, run, segment, told
 
-from undercroft.adapters.netlinkcodec import CREATE, attribute
-from undercroft.adapters.nftables import Nftables, numbers
-from undercroft.adapters.nftables.wire import Channel, Request
-from undercroft.adapters.surroundings import gather
+from undercroft.adapters.nftables import Nftables
 from undercroft.adapters.surroundings.shielding import shield
-from undercroft.assurance.firewall.surroundings import Danger, Finding, judge
+from undercroft.assurance.firewall.surroundings import Danger
 from undercroft.firewall import marks
 
 DATABASE, QUARANTINED, SHOP = port(1, DB), port(2, PATIENT), port(3, WEB)
 FORBIDDEN = segment(QUARANTINED, DATABASE, 5432)
 ALLOWED = segment(SHOP, DATABASE, 5432)
 FROM, TO = QUARANTINED.tap, DATABASE.tap
-PRIORITIES = (("prerouting", -450), ("input", -450), ("forward", -450), ("output", -450))
 NO_ADDRESS, EVERYBODY = bytes(4), b"\xff" * 4
 LLDP, SPANNING_TREE = bytes.fromhex("0180c200000e"), bytes.fromhex("0180c2000000")
 HOST = bytes((10, 1, 0, 254))
-
-
-def findings() -> tuple[Finding, ...]:
-    return judge(gather("undercroft", TAPS, PRIORITIES))
-
-
-def told() -> set[tuple[Danger, str]]:
-    return {(finding.danger, finding.thing) for finding in findings()}
 
 
 @contextlib.contextmanager
@@ -279,131 +266,3 @@ def test_a_bridge_that_answers_for_others_tells_what_the_table_denies_and_is_fou
         run(f"ip link set {FROM} type bridge_slave proxy_arp on")
         assert heard(question, FROM, FROM, within=answer)
         assert told() == {(Danger.ASSUMPTION, f"port {FROM}")}
-
-
-@pytest.mark.parametrize(
-    ("command", "danger", "thing"),
-    [
-        (f"bridge link set dev {FROM} hairpin on", Danger.ASSUMPTION, f"port {FROM}"),
-        (f"bridge link set dev {FROM} learning off", Danger.COPY, f"port {FROM}"),
-        (f"ip link set {FROM} promisc on", Danger.COPY, f"port {FROM}"),
-        (f"ip link set {FROM} nomaster", Danger.BYPASS, f"port {FROM}"),
-        (f"ip addr add 10.9.0.1/24 dev {FROM}", Danger.ASSUMPTION, f"port {FROM}"),
-        (f"ip link set {BRIDGE} type bridge vlan_filtering 1", Danger.ASSUMPTION, f"bridge {BRIDGE}"),
-        (f"ip link set {BRIDGE} type bridge nf_call_arptables 1", Danger.ASSUMPTION, BRIDGE),
-        (
-            "iptables-legacy -t mangle -A FORWARD -j MARK --set-mark 1",
-            Danger.ASSUMPTION,
-            "chain ip mangle (legacy)",
-        ),
-        ("iptables -t mangle -A FORWARD -j MARK --set-mark 1", Danger.ASSUMPTION, "chain ip mangle FORWARD"),
-        (f"ip link del {FROM}", Danger.UNKNOWN, "surroundings"),
-        (
-            f"nft add table netdev t && nft add chain netdev t c {{ type filter hook ingress device {BRIDGE} "
-            "priority 0 ; } && nft add rule netdev t c ip dscp set 1",
-            Danger.REWRITE,
-            "chain netdev t c",
-        ),
-        (
-            "nft add table ip6 t && nft add chain ip6 t c { type filter hook forward priority 0 ; } && "
-            "nft add rule ip6 t c ip6 nexthdr set 0",
-            Danger.ASSUMPTION,
-            "chain ip6 t c",
-        ),
-        (
-            f"sysctl -w net.ipv6.conf.{OUTSIDE}.disable_ipv6=0 && "
-            f"ip -6 route add 2001:db8::/48 encap seg6 mode inline segs 2001:db8::5 dev {OUTSIDE}",
-            Danger.ASSUMPTION,
-            "IPv6 routes",
-        ),
-        (
-            f"ip link add over0 type vxlan id 4 dstport 4789 dev {OUTSIDE} && ip link set over0 up",
-            Danger.UNKNOWN,
-            "tunnel over0 (vxlan)",
-        ),
-        (f"ip link add link {FROM} name tagged type vlan id 5", Danger.BYPASS, f"port {FROM}"),
-    ],
-)
-def test_each_setting_that_the_proof_does_not_stand_is_found(
-    command: str, danger: Danger, thing: str
-) -> None:
-    @in_own_network
-    def changed() -> None:
-        portlab.make_bridge()
-        for tap in TAPS:
-            shield(tap)
-        assert findings() == ()
-        try:
-            run(*command.split(" && "))
-        except subprocess.CalledProcessError as error:
-            if "vlan" not in command:
-                raise
-            pytest.skip(f"this kernel has no VLANs: {error}")
-        assert told() == {(danger, thing)}
-
-    changed()
-
-
-@in_own_network
-def test_a_chain_of_inet_at_a_port_s_ingress_is_found_like_one_of_netdev() -> None:
-    portlab.make_bridge()
-    for tap in TAPS:
-        shield(tap)
-    chain = f"type filter hook ingress device {FROM} priority 0"
-    nft(f"table inet t {{ chain c {{ {chain}; ip saddr set 10.0.0.1; }}; }}")
-    assert told() == {(Danger.REWRITE, "chain inet t c")}
-    nft("add table inet t { flags dormant; }")
-    assert findings() == ()
-
-
-@in_own_network
-def test_a_table_whose_name_cannot_be_read_leaves_the_tables_unread_and_never_clean() -> None:
-    portlab.make_bridge()
-    for tap in TAPS:
-        shield(tap)
-    name = attribute(numbers.TABLE_NAME, b"\xff\x1b[31m\0")
-    with contextlib.closing(Channel()) as channel:
-        channel.commit([Request(numbers.NEW_TABLE, CREATE, name, "a table")])
-    ((danger, thing),) = told()
-    assert (danger, thing) == (Danger.UNKNOWN, "surroundings")
-
-
-@in_own_network
-def test_what_libvirt_makes_for_its_own_network_is_no_finding() -> None:
-    portlab.make_bridge(stp=True)
-    for tap in TAPS:
-        shield(tap)
-    run(f"ip addr add 192.168.122.1/24 dev {BRIDGE}")
-    libvirt = (
-        "-t mangle -A POSTROUTING -o lab0 -p udp --dport 68 -j CHECKSUM --checksum-fill",
-        "-t nat -A POSTROUTING -s 192.168.122.0/24 -p tcp -j MASQUERADE --to-ports 1024-65535",
-        "-t nat -A POSTROUTING -s 192.168.122.0/24 ! -d 192.168.122.0/24 -j MASQUERADE",
-        "-A INPUT -i lab0 -p udp --dport 53 -j ACCEPT",
-        "-A FORWARD -d 192.168.122.0/24 -o lab0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-        "-A FORWARD -o lab0 -j REJECT --reject-with icmp-port-unreachable",
-    )
-    for program in ("iptables", "iptables-legacy"):
-        run(*(f"{program} {rule}" for rule in libvirt))
-    nft(
-        """table bridge nwfilter {
-        chain in { ether saddr != 52:54:00:00:00:01 drop; ip saddr 10.0.0.1 accept; return; }
-        chain pre { type filter hook prerouting priority -300; iifname vnet1 jump in; }
-        }"""
-    )
-    run(f"tc qdisc add dev {TO} root handle 1: htb default 1")
-    assert findings() == ()
-
-
-@in_own_network
-def test_who_may_not_look_is_told_of_everything_that_was_not_read_and_never_that_it_is_clean() -> None:
-    portlab.make_bridge()
-    script = """
-import os, sys
-from undercroft.adapters.surroundings import gather
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
-print(*gather("undercroft", sys.argv[1:]).unread, sep="\\n")
-"""
-    done = subprocess.run([sys.executable, "-c", script, *TAPS], capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    for part in ("nftables", "bpf", "ip_tables_names", "legacy ebtables"):
-        assert any(part in line for line in lines), (part, lines)

@@ -13,8 +13,11 @@ import time
 from collections.abc import Iterator
 
 from undercroft.adapters.netlinkcodec import attribute, nested
+from undercroft.adapters.surroundings import gather
 from undercroft.adapters.surroundings.rtnetlink import connected
+from undercroft.assurance.firewall.surroundings import Danger, Finding, judge
 from undercroft.firewall.fleet import Port
+from undercroft.firewall.senders import PRIORITY
 
 BRIDGE, UPLINK, OUTSIDE = "lab0", "eth0", "out0"
 TAPS = ("vnet1", "vnet2", "vnet3")
@@ -55,6 +58,17 @@ def make_bridge(*, stp: bool = False, ipv6: bool = False) -> None:
             f"ip link set {BRIDGE} type bridge stp_state 1",
         )
         wait_for_ports()
+
+
+def findings() -> tuple[Finding, ...]:
+    """Return what is found around a table of the filter's priorities."""
+    priorities = tuple((hook, PRIORITY) for hook in ("prerouting", "input", "forward", "output"))
+    return judge(gather("undercroft", TAPS, priorities))
+
+
+def told() -> set[tuple[Danger, str]]:
+    """Return dangers and things of what is found."""
+    return {(finding.danger, finding.thing) for finding in findings()}
 
 
 def wait_for_ports() -> None:
