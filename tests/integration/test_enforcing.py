@@ -142,7 +142,6 @@ def test_a_writer_of_another_table_that_never_stops_is_in_nobodys_way(
     [
         ("add", "element", "bridge", TABLE_NAME, "classes", '{ "vnet99" : 0x55438001 }'),
         ("add", "element", "bridge", TABLE_NAME, "targets4", "{ * : accept }"),
-        ("flush", "chain", "bridge", TABLE_NAME, "managed"),
         ("delete", "table", "bridge", TABLE_NAME),
         ("add", "table", "bridge", TABLE_NAME, "{ flags dormant; }"),
     ],

@@ -27,7 +27,7 @@ from undercroft.usecases.firewall.numbering import matched
 
 pytestmark = pytest.mark.skipif(shutil.which("nft") is None, reason="needs nft: apt-get install nftables")
 
-RANDOM_KILLS = 5
+RANDOM_KILLS = 3
 SOAK_KILLS = 300
 FORGOTTEN = 4
 

@@ -77,6 +77,8 @@ class Holding:
         self._memory = Memory()
         self._features: FilterFeatures | None = None
         self._own: set[int] = set()
+        # Nobody knows whether the kernel has taken our last table.
+        self._uncertain = False
         self.held: Held | None = None
         self.seen = 0
 
@@ -161,7 +163,7 @@ class Holding:
     def exchange(self, change: Change) -> Enforced:
         """Make one machine's change. See `Enforcer.admit`."""
         held = self.required()
-        if not self.seen or any(port.labels not in held.classes.numbers for port in change.come):
+        if self._uncertain or any(port.labels not in held.classes.numbers for port in change.come):
             return self._exchanged_whole(held, change)
         adds, removes = elements_delta(
             change.elements_before(held.classes), change.elements_after(held.classes)
@@ -245,7 +247,9 @@ class Holding:
         if memory.numberings != self._memory.numberings:
             files.store(self._path, memory)
         self.know(0)
+        self._uncertain = True
         made = self._filter.replace(replace(ruleset, table=table))
+        self._uncertain = False
         self._memory = numbering.settled(memory, wanted, now)
         elements = _copied(ruleset)
         adds, removes = elements_delta(self.held.elements if self.held else {}, elements)

@@ -234,13 +234,19 @@ def test_a_change_of_our_table_is_drift_until_it_is_enforced_again(
     enforcer: Enforcer, packet_filter: MemoryFilter
 ) -> None:
     enforcer.enforce(POLICY, FLEET)
-    packet_filter.forge("sources4", {device("vnet1") + WEB01.mac + bytes(2) + b"\x08\x08\x08\x08": None})
+    foreign = device("vnet1") + WEB01.mac + bytes(2) + b"\x08\x08\x08\x08"
+    packet_filter.forge("sources4", {foreign: None})
     drift = enforcer.drifted(packet_filter.generation())
     assert isinstance(drift, Counterexample)
     assert drift.packet is not None
     assert drift.kernel_passes
     assert not drift.policy_passes
     assert isinstance(enforcer.drifted(packet_filter.generation()), Counterexample)
+    # Where the policy says that it is only reported, a machine that starts is no reason to put it right.
+    for change in (enforcer.dismiss(DB02.machine), enforcer.admit([DB02])):
+        assert not change.whole
+        assert enforcer.drifted(change.generation) is None
+    assert foreign in packet_filter.read("undercroft").elements["sources4"]
     assert enforcer.enforce(POLICY, FLEET).whole
     as_wanted(enforcer, packet_filter, POLICY, FLEET)
     assert enforcer.drifted(packet_filter.generation()) is None
