@@ -34,10 +34,10 @@ from undercroft.firewall.kernel import (
     Update,
     Verdict,
 )
+from undercroft.firewall.registers import FILE_BYTES, key_bytes, padded
 
 MAX_DATA_BYTES = 16
 """Of constants in rules."""
-REGISTER_FILE_BYTES = 64
 PLAIN = (Code.ACCEPT, Code.DROP, Code.CONTINUE, Code.RETURN)
 NAMES = st.text(string.ascii_lowercase + string.digits + "-_", min_size=1, max_size=31)
 COMMENTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=31)
@@ -46,28 +46,23 @@ _ALL_LOADED = tuple(Load(register, bytes(16)) for register in (0, 4, 8, 12))
 """The kernel refuses to read a register that nothing wrote."""
 
 
-def key_bytes(definition: SetDefinition) -> int:
-    lengths = [FIELD_BYTES[name] for name in definition.key]
-    return lengths[0] if len(lengths) == 1 else sum(length + -length % 4 for length in lengths)
-
-
 def keys(definition: SetDefinition) -> st.SearchStrategy[bytes]:
     """Keys, with the padding that a lookup finds in registers."""
     fields = [st.binary(min_size=FIELD_BYTES[name], max_size=FIELD_BYTES[name]) for name in definition.key]
     if len(fields) == 1:
         return fields[0]
-    return st.tuples(*fields).map(lambda parts: b"".join(part + bytes(-len(part) % 4) for part in parts))
+    return st.tuples(*fields).map(lambda parts: b"".join(map(padded, parts)))
 
 
 def registers(length: int) -> st.SearchStrategy[int]:
-    return st.integers(0, (REGISTER_FILE_BYTES - length) // 4)
+    return st.integers(0, (FILE_BYTES - length) // 4)
 
 
 @st.composite
 def definitions(draw: st.DrawFn) -> SetDefinition:
     dynamic = draw(st.booleans())
     fields = st.lists(st.sampled_from(sorted(FIELD_BYTES)), min_size=1, max_size=5)
-    key = draw(fields.filter(lambda names: key_bytes(SetDefinition("", tuple(names))) <= REGISTER_FILE_BYTES))
+    key = draw(fields.filter(lambda names: key_bytes(SetDefinition("", tuple(names))) <= FILE_BYTES))
     data = "" if dynamic else draw(st.sampled_from(["", "mark", "verdict"]))
     timeout_ms = draw(st.integers(1, 1000)) * 1000 if dynamic else 0
     size = draw(st.integers(64, 1 << 17))
@@ -89,7 +84,7 @@ def expressions(
     register, data = draw(constants())
     match kind:
         case "payload":
-            length = draw(st.integers(1, REGISTER_FILE_BYTES))
+            length = draw(st.integers(1, FILE_BYTES))
             base = draw(st.sampled_from(Base))
             return Payload(draw(registers(length)), base, draw(st.integers(0, 255)), length)
         case "meta":

@@ -8,8 +8,9 @@ from undercroft.firewall import marks
 from undercroft.firewall.classes import Classes
 from undercroft.firewall.fleet import Elsewhere, Fleet, Port, link_local_bytes
 from undercroft.firewall.grants import Grants, grants_of
-from undercroft.firewall.kernel import FIELD_BYTES, REGISTER_BYTES, Code, Verdict
+from undercroft.firewall.kernel import FIELD_BYTES, Code, Verdict
 from undercroft.firewall.policy import Address, FirewallPolicy
+from undercroft.firewall.registers import padded
 from undercroft.firewall.vlans import vlan_elements
 
 Data = bytes | Verdict | None
@@ -25,7 +26,7 @@ def key_of(*fields: bytes) -> bytes:
     """Return a key: one field as it is, several each padded with zeros to whole registers."""
     if len(fields) == 1:
         return fields[0]
-    return b"".join(field.ljust(-(-len(field) // REGISTER_BYTES) * REGISTER_BYTES, b"\0") for field in fields)
+    return b"".join(map(padded, fields))
 
 
 def device(name: str) -> bytes:

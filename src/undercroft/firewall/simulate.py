@@ -15,9 +15,6 @@ from dataclasses import dataclass, field
 from undercroft.errors import InputError
 from undercroft.firewall.decisions import Path, PathKind
 from undercroft.firewall.kernel import (
-    FIELD_BYTES,
-    REGISTER_BYTES,
-    REGISTERS,
     Base,
     Bitwise,
     Chain,
@@ -34,7 +31,6 @@ from undercroft.firewall.kernel import (
     Log,
     Lookup,
     Meta,
-    Operator,
     Payload,
     Range,
     Rule,
@@ -44,6 +40,7 @@ from undercroft.firewall.kernel import (
     Verdict,
 )
 from undercroft.firewall.packets import Packet
+from undercroft.firewall.registers import Registers, compares, key_bytes
 
 MAX_JUMPS = 16
 _BRIDGE_FAMILY = 7
@@ -141,8 +138,8 @@ class _Machine:
         self._memory = memory
         self._elements: Mapping[str, Mapping[bytes, bytes | Verdict | None]] = ruleset.elements
         self._chains = {chain.name: chain for chain in ruleset.table.chains}
-        self._lengths = {definition.name: _key_bytes(definition.key) for definition in ruleset.table.sets}
-        self._registers = bytearray(REGISTERS * REGISTER_BYTES)
+        self._lengths = {definition.name: key_bytes(definition) for definition in ruleset.table.sets}
+        self._registers = Registers()
         self._verdict = _CONTINUE
         self.mark = context.mark
         self.way: list[tuple[str, int]] = []
@@ -193,12 +190,14 @@ class _Machine:
             case Meta():
                 return self._meta(expression)
             case Compare(register=register, operator=operator, data=data):
-                return _compares(self._read(register, len(data)), operator, data)
+                return compares(self._registers.read(register, len(data)), operator, data)
             case Range(register=register, low=low, high=high, inverted=inverted):
-                return (low <= self._read(register, len(low)) <= high) is not inverted
+                return (low <= self._registers.read(register, len(low)) <= high) is not inverted
             case Bitwise(source=source, target=target, mask=mask, xor=xor):
-                value = self._read(source, len(mask))
-                self._write(target, bytes((a & b) ^ c for a, b, c in zip(value, mask, xor, strict=True)))
+                value = self._registers.read(source, len(mask))
+                self._registers.write(
+                    target, bytes((a & b) ^ c for a, b, c in zip(value, mask, xor, strict=True))
+                )
             case Lookup():
                 return self._lookup(expression)
             case Update(set_name=name, register=register):
@@ -212,11 +211,11 @@ class _Machine:
             case Immediate(verdict=verdict):
                 self._verdict = verdict
             case Load(register=register, data=data):
-                self._write(register, data)
+                self._registers.write(register, data)
             case SetMark(register=register):
-                self.mark = int.from_bytes(self._read(register, 4), sys.byteorder)
+                self.mark = int.from_bytes(self._registers.read(register, 4), sys.byteorder)
             case Conntrack(register=register):
-                self._write(register, self._memory.connection_bits.to_bytes(4, sys.byteorder))
+                self._registers.write(register, self._memory.connection_bits.to_bytes(4, sys.byteorder))
             case Log(prefix=prefix):
                 self.logged.append(prefix)
             case Limit() | Counter():
@@ -233,7 +232,7 @@ class _Machine:
         found = reads[load.base](load.offset, load.length)
         if found is None:
             return False
-        self._write(load.register, found)
+        self._registers.write(load.register, found)
         return True
 
     def _meta(self, load: Meta) -> bool:
@@ -257,7 +256,7 @@ class _Machine:
                 value = length.to_bytes(4, sys.byteorder)
             case _:
                 raise InputError(f"meta {load.key}: not known to this model")
-        self._write(load.register, value)
+        self._registers.write(load.register, value)
         return True
 
     def _lookup(self, lookup: Lookup) -> bool:
@@ -270,41 +269,10 @@ class _Machine:
         if lookup.verdicts and isinstance(value, Verdict):
             self._verdict = value
         elif lookup.target is not None and isinstance(value, bytes):
-            self._write(lookup.target, value)
+            self._registers.write(lookup.target, value)
         return True
 
     def _key(self, name: str, register: int) -> bytes:
         if name not in self._lengths:
             raise InputError(f"set {name}: the table has none of that name")
-        return self._read(register, self._lengths[name])
-
-    def _read(self, register: int, length: int) -> bytes:
-        start = register * REGISTER_BYTES
-        return bytes(self._registers[start : start + length])
-
-    def _write(self, register: int, data: bytes) -> None:
-        padded = data.ljust(-(-len(data) // REGISTER_BYTES) * REGISTER_BYTES, b"\0")
-        start = register * REGISTER_BYTES
-        self._registers[start : start + len(padded)] = padded
-
-
-def _key_bytes(key: tuple[str, ...]) -> int:
-    if len(key) == 1:
-        return FIELD_BYTES[key[0]]
-    return sum(-(-FIELD_BYTES[kind] // REGISTER_BYTES) * REGISTER_BYTES for kind in key)
-
-
-def _compares(value: bytes, operator: Operator, data: bytes) -> bool:
-    match operator:
-        case Operator.EQUAL:
-            return value == data
-        case Operator.UNEQUAL:
-            return value != data
-        case Operator.LESS:
-            return value < data
-        case Operator.LESS_OR_EQUAL:
-            return value <= data
-        case Operator.GREATER:
-            return value > data
-        case Operator.GREATER_OR_EQUAL:
-            return value >= data
+        return self._registers.read(register, self._lengths[name])

@@ -6,8 +6,8 @@ ip"), which our chains have tested before; fields without a name in nft are writ
 
 import sys
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 
+from undercroft.firewall import nftwords as words
 from undercroft.firewall.kernel import (
     FIELD_BYTES,
     REGISTER_BYTES,
@@ -16,12 +16,8 @@ from undercroft.firewall.kernel import (
     Chain,
     Compare,
     Conntrack,
-    Counter,
     Expression,
-    Immediate,
-    Limit,
     Load,
-    Log,
     Lookup,
     Meta,
     Payload,
@@ -31,32 +27,13 @@ from undercroft.firewall.kernel import (
     SetDefinition,
     SetMark,
     Table,
-    Unknown,
     Update,
     Verdict,
 )
 
-_NAMES = {
-    (Base.LINK, 0, 6): ("ether daddr", "ether_addr"),
-    (Base.LINK, 6, 6): ("ether saddr", "ether_addr"),
-    (Base.NETWORK, 12, 4): ("ip saddr", "ipv4_addr"),
-    (Base.NETWORK, 16, 4): ("ip daddr", "ipv4_addr"),
-    (Base.NETWORK, 8, 16): ("ip6 saddr", "ipv6_addr"),
-    (Base.NETWORK, 24, 16): ("ip6 daddr", "ipv6_addr"),
-    (Base.NETWORK, 14, 4): ("arp saddr ip", "ipv4_addr"),
-    (Base.NETWORK, 24, 4): ("arp daddr ip", "ipv4_addr"),
-    (Base.NETWORK, 8, 6): ("arp saddr ether", "ether_addr"),
-    (Base.NETWORK, 6, 1): ("ip6 nexthdr", "inet_proto"),
-    (Base.TRANSPORT, 0, 2): ("th sport", "inet_service"),
-    (Base.TRANSPORT, 2, 2): ("th dport", "inet_service"),
-}
-_BASES = {Base.LINK: "ll", Base.NETWORK: "nh", Base.TRANSPORT: "th"}
-_STATES = {1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}
-_UNITS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
-
-Load_ = Payload | Meta
-Operand = Load_ | None
+Operand = words.Field | None
 """What is in a register: a field as it was loaded, None for what was made of one."""
+
 Raw = frozenset[tuple[str, int]]
 """Fields of sets, by set and position, that some rule looks up by bytes without a name."""
 
@@ -98,18 +75,18 @@ def render_rule(rule: Rule, table: Table) -> str:
     return _Writer({definition.name: definition for definition in table.sets}, raw).rule(rule)
 
 
-def _usage(table: Table) -> tuple[Raw, Mapping[tuple[str, int], Load_]]:
+def _usage(table: Table) -> tuple[Raw, Mapping[tuple[str, int], words.Field]]:
     """Return which fields of sets are looked up by raw bytes, and what each field is looked up by."""
     sets = {definition.name: definition for definition in table.sets}
     rules = [rule for chain in table.chains for rule in chain.rules]
     typed = _typed(rules, sets)
     raw: set[tuple[str, int]] = set()
-    samples: dict[tuple[str, int], Load_] = {}
+    samples: dict[tuple[str, int], words.Field] = {}
     for rule in rules:
         if _unspeakable(rule, sets, typed):
             continue
         for name, position, load in _lookups(rule, sets):
-            if isinstance(load, Payload) and _named(load, sets[name].key[position]) is None:
+            if isinstance(load, Payload) and words.named(load, sets[name].key[position]) is None:
                 raw.add((name, position))
                 samples[name, position] = load
             elif load:
@@ -124,7 +101,7 @@ def _typed(rules: list[Rule], sets: Mapping[str, SetDefinition]) -> Raw:
         for rule in rules
         for name, position, load in _lookups(rule, sets)
         if isinstance(load, Meta)
-        or (load and load.base is Base.TRANSPORT and _named(load, sets[name].key[position]) is not None)
+        or (load and load.base is Base.TRANSPORT and words.named(load, sets[name].key[position]) is not None)
     )
 
 
@@ -135,7 +112,7 @@ def _unspeakable(rule: Rule, sets: Mapping[str, SetDefinition], typed: Raw) -> b
         or (
             (name, position) in typed
             and isinstance(load, Payload)
-            and _named(load, sets[name].key[position]) is None
+            and words.named(load, sets[name].key[position]) is None
         )
         for name, position, load in _lookups(rule, sets)
     )
@@ -164,29 +141,20 @@ def _registers(definition: SetDefinition, register: int) -> Iterator[int]:
         register += -(-FIELD_BYTES[kind] // REGISTER_BYTES)
 
 
-def _named(load: Payload, kind: str) -> str | None:
-    name, its_kind = _NAMES.get((load.base, load.offset, load.length), ("", ""))
-    return name if its_kind == kind else None
-
-
-def _raw(load: Payload) -> str:
-    return f"@{_BASES[load.base]},{load.offset * 8},{load.length * 8}"
-
-
 class _Writer:
     """Writes one rule: follows what is in the registers."""
 
     def __init__(self, sets: Mapping[str, SetDefinition], raw: Raw) -> None:
         self._sets = sets
         self._raw = raw
-        self._loaded: dict[int, Load_] = {}
+        self._loaded: dict[int, words.Field] = {}
         self._masks: dict[int, bytes] = {}
         self._values: dict[int, str] = {}
 
     def rule(self, rule: Rule) -> str:
         """Return the text."""
         text = " ".join(part for expression in rule.expressions if (part := self._part(expression)))
-        return f"{text} comment {_quoted(rule.comment)}" if rule.comment else text
+        return f"{text} comment {words.quoted(rule.comment)}" if rule.comment else text
 
     def _part(self, expression: Expression) -> str:
         match expression:
@@ -211,7 +179,7 @@ class _Writer:
             case Compare() | Range():
                 return self._compared(expression)
             case _:
-                return _statement(expression)
+                return words.statement(expression)
 
     def _with_set(self, expression: Lookup | Update) -> str:
         name = expression.set_name
@@ -235,30 +203,31 @@ class _Writer:
         if register in self._masks:
             return f"({self._left(load, register)})"
         if isinstance(load, Meta):
-            return _meta(load)
+            return words.meta(load)
         if (set_name, position) in self._raw:
-            return _raw(load)
-        return _named(load, self._sets[set_name].key[position]) or _raw(load)
+            return words.raw(load)
+        return words.named(load, self._sets[set_name].key[position]) or words.raw(load)
 
     def _compared(self, expression: Compare | Range) -> str:
         register = expression.register
         if self._values.get(register) == "ct state":
             bits = int.from_bytes(self._masks[register], sys.byteorder)
-            return "ct state " + ",".join(name for bit, name in _STATES.items() if bits & bit)
+            return "ct state " + ",".join(name for bit, name in words.STATES.items() if bits & bit)
         load = self._loaded[register]
         if isinstance(expression, Range):
             sign = "!= " if expression.inverted else ""
-            return f"{self._left(load, register)} {sign}{_number(expression.low)}-{_number(expression.high)}"
+            low, high = words.number(expression.low), words.number(expression.high)
+            return f"{self._left(load, register)} {sign}{low}-{high}"
         sign = "" if expression.operator.value == "==" else f"{expression.operator.value} "
         if isinstance(load, Meta):
-            return f"{self._left(load, register)} {sign or ''}{_meta_value(load, expression.data)}"
-        kind = _NAMES.get((load.base, load.offset, load.length), ("", ""))[1]
+            return f"{self._left(load, register)} {sign or ''}{words.meta_value(load, expression.data)}"
+        kind = words.kind(load)
         if register in self._masks or not kind:
-            return f"{self._left(load, register)} {sign or '== '}{_number(expression.data)}"
-        return f"{_named(load, kind)} {sign}{_value(kind, expression.data)}"
+            return f"{self._left(load, register)} {sign or '== '}{words.number(expression.data)}"
+        return f"{words.named(load, kind)} {sign}{words.value(kind, expression.data)}"
 
-    def _left(self, load: Load_, register: int) -> str:
-        text = _meta(load) if isinstance(load, Meta) else _raw(load)
+    def _left(self, load: words.Field, register: int) -> str:
+        text = words.meta(load) if isinstance(load, Meta) else words.raw(load)
         mask = self._masks.get(register)
         if mask is None:
             return text
@@ -266,41 +235,10 @@ class _Writer:
         return f"{text} & {int.from_bytes(mask, order):#x}"
 
 
-def _statement(expression: Expression) -> str:
-    match expression:
-        case Immediate(verdict=verdict):
-            return _verdict(verdict)
-        case Limit(rate=rate, per_s=per_s, burst=burst):
-            return f"limit rate {rate}/{_UNITS.get(per_s, 'second')} burst {burst} packets"
-        case Log(group=group, prefix=prefix, snap_bytes=snap_bytes):
-            snap = f" snaplen {snap_bytes}" if snap_bytes else ""
-            return f"log prefix {_quoted(prefix)} group {group}{snap}"
-        case Counter():
-            return "counter"
-        case Unknown(name=name):
-            return f"# {name}: not known"
-        case _:
-            return ""
-
-
-def _meta(load: Meta) -> str:
-    name = load.key.value
-    return name if name in {"iifname", "oifname", "iif", "oif"} else f"meta {name}"
-
-
-def _meta_value(load: Meta, data: bytes) -> str:
-    name = load.key.value
-    if name in {"iifname", "oifname"}:
-        star = "" if len(data) == FIELD_BYTES["ifname"] else "*"
-        return _quoted(data.rstrip(b"\0").decode() + star)
-    order = "big" if name == "protocol" else sys.byteorder
-    return f"{int.from_bytes(data, order):#x}"
-
-
 def _set(
     definition: SetDefinition,
     raw: Raw,
-    samples: Mapping[tuple[str, int], Load_],
+    samples: Mapping[tuple[str, int], words.Field],
     elements: Mapping[bytes, bytes | Verdict | None],
 ) -> list[str]:
     name, positions = definition.name, range(len(definition.key))
@@ -326,12 +264,12 @@ def _set(
     return [*lines, "\t}"]
 
 
-def _sample(load: Load_, definition: SetDefinition, position: int, raw: Raw) -> str:
+def _sample(load: words.Field, definition: SetDefinition, position: int, raw: Raw) -> str:
     if isinstance(load, Meta):
-        return _meta(load)
+        return words.meta(load)
     if (definition.name, position) in raw:
-        return _raw(load)
-    return _named(load, definition.key[position]) or _raw(load)
+        return words.raw(load)
+    return words.named(load, definition.key[position]) or words.raw(load)
 
 
 def _element(definition: SetDefinition, is_raw: list[bool], key: bytes, value: bytes | Verdict | None) -> str:
@@ -339,39 +277,13 @@ def _element(definition: SetDefinition, is_raw: list[bool], key: bytes, value: b
     for kind, plain in zip(definition.key, is_raw, strict=True):
         length = FIELD_BYTES[kind]
         field = key[offset : offset + length]
-        texts.append(_number(field) if plain else _value(kind, field))
+        texts.append(words.number(field) if plain else words.value(kind, field))
         offset += -(-length // REGISTER_BYTES) * REGISTER_BYTES
     text = " . ".join(texts)
     match value:
         case Verdict():
-            return f"{text} : {_verdict(value)}"
+            return f"{text} : {words.verdict(value)}"
         case bytes():
-            return f"{text} : {_value('mark', value)}"
+            return f"{text} : {words.value('mark', value)}"
         case None:
             return text
-
-
-def _value(kind: str, data: bytes) -> str:
-    match kind:
-        case "ifname":
-            return _quoted(data.rstrip(b"\0").decode())
-        case "ether_addr":
-            return data.hex(":")
-        case "ipv4_addr" | "ipv6_addr":
-            return str(ip_address(data))
-        case "mark":
-            return f"{int.from_bytes(data, sys.byteorder):#010x}"
-        case _:
-            return str(int.from_bytes(data, "big"))
-
-
-def _number(data: bytes) -> str:
-    return f"{int.from_bytes(data, 'big'):#x}"
-
-
-def _verdict(verdict: Verdict) -> str:
-    return f"{verdict.code} {verdict.chain}" if verdict.chain else verdict.code.value
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"'

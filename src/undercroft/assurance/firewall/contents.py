@@ -25,20 +25,12 @@ from undercroft.assurance.firewall.terms import (
     same,
     split,
 )
-from undercroft.firewall.kernel import FIELD_BYTES, REGISTER_BYTES, SetDefinition, Verdict
+from undercroft.firewall.kernel import Verdict
 
 MARK_BYTES = 4
 _VERDICT_BITS = 16
 
 Elements = Mapping[bytes, bytes | Verdict | None]
-
-
-def key_bytes(definition: SetDefinition) -> int:
-    """Return how many bytes of registers are a set's key: padded where it has several fields."""
-    lengths = [FIELD_BYTES[name] for name in definition.key]
-    if len(lengths) == 1:
-        return lengths[0]
-    return sum(length + -length % REGISTER_BYTES for length in lengths)
 
 
 class Sets(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import z3
 
-from undercroft.assurance.firewall.contents import Sets, key_bytes
+from undercroft.assurance.firewall.contents import Sets
 from undercroft.assurance.firewall.packet import SymbolicPacket
 from undercroft.assurance.firewall.running import Arrival, ChainRun, Cuts, RuleRun, Written, room
 from undercroft.assurance.firewall.terms import (
@@ -55,6 +55,7 @@ from undercroft.firewall.kernel import (
     Update,
     Verdict,
 )
+from undercroft.firewall.registers import key_bytes
 
 LIMIT = "limit"
 BRIDGE_FAMILY = 7

@@ -10,30 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from undercroft.assurance.firewall.answers import Passing, Timing, equal_mark
-from undercroft.assurance.firewall.places import (
-    FORGED,
-    HOST_MARK,
-    KIND_MASK,
-    OURS,
-    OURS_MASK,
-    WORLD_MARK,
-    Kind,
-    Place,
+from undercroft.assurance.firewall.links import (
+    asks_for_address,
+    looks_from_outside,
+    neighbours,
+    told_by_the_network,
 )
+from undercroft.assurance.firewall.places import HOST_MARK, KIND_MASK, OURS, OURS_MASK, Kind, Place
 from undercroft.assurance.firewall.reading import Field, Reading, key, starts_with
-from undercroft.assurance.firewall.running import Arrival, Passage, Written, host_order, room
+from undercroft.assurance.firewall.running import Arrival, Passage, Written, room
 from undercroft.assurance.firewall.senders import (
     ADVERTISEMENT,
     ARP,
-    HOP_LIMIT,
-    ICMPV6,
     IPV4,
     IPV6,
     RARP,
     ROUTER_SOLICITATION,
     SOLICITATION,
-    UDP,
-    hides_more6,
     may_send,
 )
 from undercroft.assurance.firewall.terms import (
@@ -46,18 +39,13 @@ from undercroft.assurance.firewall.terms import (
     constant,
     either,
     equal,
-    joined,
     negated,
 )
+from undercroft.assurance.firewall.whose import in_network, whose, wide_zones
 from undercroft.firewall.kernel import Code, Hook, Verdict
-from undercroft.firewall.policy import FirewallPolicy, Network, OtherPorts
+from undercroft.firewall.policy import FirewallPolicy, OtherPorts
 
-ROUTER_ADVERTISEMENT = b"\x86\x00"
-DHCP_ASKS = {4: bytes((0, 68, 0, 67)), 6: bytes((2, 34, 2, 35))}
-DHCP_ANSWERS = {4: bytes((0, 67, 0, 68)), 6: bytes((2, 35, 2, 34))}
-DHCP_GROUP = {4: b"\xff" * 4, 6: bytes.fromhex("ff02" + 11 * "00" + "010002")}
 DHCP_MS = 60_000
-LINK_LOCAL = 0xFE80
 
 
 @dataclass(slots=True)
@@ -134,7 +122,7 @@ class Meaning:
     def _forwarded(self, mark: Field) -> Field:
         reading = self.reading
         sent, arrives = _ours(mark), reading.in_set("taps", reading.output_name)
-        source_known, after = self._whose(mark)
+        source_known, after = whose(reading, self.places, mark)
         from_outside = both(
             negated(sent), arrives, source_known, negated(equal_mark(after, 2**32 - 1, HOST_MARK))
         )
@@ -167,7 +155,7 @@ class Meaning:
         sent = both(managed, _ours(mark))
         self._accepted.append(both(sent, reading.is_plain(ARP)))
         looks = either(
-            [self._neighbours(kind) for kind in (SOLICITATION, ADVERTISEMENT, ROUTER_SOLICITATION)]
+            [neighbours(reading, kind) for kind in (SOLICITATION, ADVERTISEMENT, ROUTER_SOLICITATION)]
         )
         self._accepted.append(both(sent, reading.is_plain(IPV6), looks))
         self._outside(4, both(sent, reading.is_plain(IPV4)))
@@ -180,7 +168,7 @@ class Meaning:
         self._accepted.append(both(negated(arrives), negated(self._closed(reading.output_name))))
         arrives = both(arrives, negated(reading.packet.tagged))
         routed = equal_mark(mark, KIND_MASK, OURS | (KIND_MASK & ~OURS_MASK))
-        source_known, after = self._whose(mark)
+        source_known, after = whose(reading, self.places, mark)
         own = both(arrives, negated(routed))
         self._mark = Field(chosen(own, after.data, mark.data))
         self._reach(either([both(arrives, routed), self._arrives(both(own, source_known), after)]))
@@ -190,95 +178,12 @@ class Meaning:
         """A device that is named as a machine's tap is, and is none that the filter knows."""
         return either([starts_with(name.data, prefix) for prefix in self.policy.ports.machines])
 
-    def _whose(self, mark: Field) -> tuple[Truth, Field]:
-        """Whose a packet from outside is: whether it may be anybody's, and that one's mark."""
-        reading = self.reading
-        source4, source6, sender = reading.network(12, 4), reading.network(8, 16), reading.network(14, 4)
-        form4 = both(reading.holds(IPV4), negated(self._has_options()))
-        form6 = both(reading.holds(IPV6), negated(self._bad_header6()))
-        known4, mark4 = self._by_address(4, source4, zones=True)
-        known6, mark6 = self._by_address(6, source6, zones=True)
-        known_arp, mark_arp = self._by_address(4, sender, zones=False)
-        after = chosen(form4, mark4, chosen(form6, mark6, chosen(reading.holds(ARP), mark_arp, mark.data)))
-        known = either([both(form4, known4), both(form6, known6), both(reading.holds(ARP), known_arp)])
-        return known, Field(after)
-
-    def _has_options(self) -> Truth:
-        first = self.reading.network(0, 1)
-        return both(first.there, negated(first.reads(b"\x45")))
-
-    def _bad_header6(self) -> Truth:
-        following = self.reading.network(6, 1)
-        unknown = both(following.there, negated(self.reading.in_set("headers6", following)))
-        return either([unknown, hides_more6(self.reading)])
-
-    def _by_address(self, version: int, address: Field, *, zones: bool) -> tuple[Truth, Bytes]:
-        """The mark of an address, and whether it comes from where it may."""
-        reading = self.reading
-        machine = reading.in_set(f"outside{version}", address)
-        told = reading.sets.data(f"outside{version}", address.data)
-        named = reading.in_set(f"named-sources{version}", address)
-        mark = constant(host_order(WORLD_MARK))
-        for place in reversed(self._zones(version)) if zones else ():
-            assert place.network is not None
-            inside = in_network(reading, 12 if version == 4 else 8, place.network)
-            mark = chosen(inside, constant(host_order(place.mark)), mark)
-        mark = chosen(named, reading.sets.data(f"named-sources{version}", address.data), mark)
-        mark = chosen(machine, told, mark)
-        return negated(equal(mark, host_order(FORGED))), mark
-
-    def _zones(self, version: int) -> list[Place]:
-        """Zones of more than one address, the smallest first; single ones are elements of sets."""
-        return [
-            place
-            for place in self.places
-            if place.network is not None
-            and place.network.version == version
-            and place.network.prefixlen < place.network.max_prefixlen
-        ]
-
     def _arrives(self, allowed: Truth, mark: Field) -> Truth:
         """Let in what the link itself says; return what else comes from outside."""
-        reading = self.reading
-        plain6 = reading.holds(IPV6)
-        looks = both(plain6, either([self._neighbours(SOLICITATION), self._neighbours(ADVERTISEMENT)]))
-        near = either([reading.holds(ARP), looks])
         outside = equal_mark(mark, KIND_MASK, OURS)
-        of_link = both(plain6, self._is_link_local(reading.network(8, 2)))
-        says = either(
-            [
-                both(of_link, self._neighbours(ROUTER_ADVERTISEMENT)),
-                both(of_link, self._dhcp(6, DHCP_ANSWERS[6])),
-                both(reading.holds(IPV4), self._dhcp(4, DHCP_ANSWERS[4]), self._is_asked()),
-            ]
-        )
-        told = either([near, both(outside, says)])
+        told = either([looks_from_outside(self.reading), both(outside, told_by_the_network(self.reading))])
         self._accepted.append(both(allowed, told))
         return both(allowed, negated(told))
-
-    def _is_asked(self) -> Truth:
-        reading = self.reading
-        return either(
-            [reading.in_set("asked", reading.target_mac), reading.network(16, 4).reads(DHCP_GROUP[4])]
-        )
-
-    def _is_link_local(self, start: Field) -> Truth:
-        return both(start.there, (joined(start.data) & 0xFFC0) == LINK_LOCAL)
-
-    def _dhcp(self, version: int, ports: bytes) -> Truth:
-        """UDP with these ports, in no fragment."""
-        fragment = self.reading.network(6, 2)
-        whole = both(fragment.there, negated(fragment.has_bits(0x3FFF)))
-        if version == 6:
-            whole = self.reading.network(6, 1).reads(UDP)
-        return both(whole, self.reading.protocol.reads(UDP), self.reading.transport(0, 4).reads(ports))
-
-    def _neighbours(self, message: bytes) -> Truth:
-        return both(
-            self.reading.protocol.reads(ICMPV6),
-            self.reading.network(6, 2).reads(ICMPV6 + HOP_LIMIT),
-            self.reading.transport(0, 2).reads(message),
-        )
 
     def _reach(self, sent: Truth) -> None:
         """Find the target on the bridge: a machine by its port, MAC and address, else what is outside."""
@@ -289,7 +194,7 @@ class Meaning:
         self._accepted.append(both(sent, reading.is_plain(RARP), leaves))
         plain6 = both(sent, reading.holds(IPV6))
         asks, tells, routers = (
-            self._neighbours(kind) for kind in (SOLICITATION, ADVERTISEMENT, ROUTER_SOLICITATION)
+            neighbours(reading, kind) for kind in (SOLICITATION, ADVERTISEMENT, ROUTER_SOLICITATION)
         )
         self._look_for("near6", both(plain6, asks), reading.transport(8, 16), leaves)
         self._look_for("near6", both(plain6, tells), reading.network(24, 16), leaves)
@@ -348,7 +253,7 @@ class Meaning:
         """Find the target by its address: a machine elsewhere, the host, a zone, the world."""
         reading = self.reading
         address = reading.network(16, 4) if version == 4 else reading.network(24, 16)
-        asks = both(address.reads(DHCP_GROUP[version]), self._dhcp(version, DHCP_ASKS[version]))
+        asks = asks_for_address(reading, version)
         if version == 4:
             mac = reading.source_mac
             asks = both(asks, either([reading.in_set("asked", mac), room("asked")]))
@@ -358,7 +263,7 @@ class Meaning:
         for name in (f"places{version}", f"named-targets{version}"):
             self._by_map(name, going, address)
             going = both(going, negated(reading.in_set(name, address)))
-        for place in self._zones(version):
+        for place in wide_zones(self.places, version):
             assert place.network is not None
             inside = in_network(reading, 16 if version == 4 else 24, place.network)
             if place.name in self.targets:
@@ -368,18 +273,6 @@ class Meaning:
 
     def _gives(self, name: str, chain: str, *fields: Field) -> Truth:
         return self.reading.sets.gives(name, key(*fields), Verdict(Code.GOTO, chain))
-
-
-def in_network(reading: Reading, offset: int, network: Network) -> Truth:
-    """Return whether the address at an offset lies in a network; the bytes that tell so have to be there."""
-    whole, rest = divmod(network.prefixlen, 8)
-    packed = network.network_address.packed
-    if rest:
-        address = reading.network(offset, len(packed))
-        mask = 0xFF00 >> rest & 0xFF
-        start = equal(address.data[:whole], packed[:whole]) if whole else TRUE
-        return both(address.there, start, equal((address.data[whole] & mask,), packed[whole : whole + 1]))
-    return reading.network(offset, whole).reads(packed[:whole]) if whole else TRUE
 
 
 def _ours(mark: Field) -> Truth:

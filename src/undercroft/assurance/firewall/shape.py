@@ -7,9 +7,9 @@ also where no rule leads to it: what is not known is not harmless.
 
 from collections.abc import Collection
 
-from undercroft.assurance.firewall.contents import key_bytes
 from undercroft.errors import UnsupportedError
 from undercroft.firewall.kernel import FIELD_BYTES, Chain, SetDefinition, Table, Unknown
+from undercroft.firewall.registers import key_bytes
 
 WRITTEN = {
     "asked": 6,
