@@ -27,7 +27,11 @@ FROM, TO = "vnet2", "vnet1"
         (f"ip link set {FROM} nomaster", Danger.BYPASS, f"port {FROM}"),
         (f"ip addr add 10.9.0.1/24 dev {FROM}", Danger.ASSUMPTION, f"port {FROM}"),
         (f"ip link set {BRIDGE} type bridge vlan_filtering 1", Danger.ASSUMPTION, f"bridge {BRIDGE}"),
-        (f"ip link set {BRIDGE} type bridge nf_call_arptables 1", Danger.ASSUMPTION, BRIDGE),
+        (
+            f"ip link set {BRIDGE} type bridge nf_call_iptables 1 && iptables -A FORWARD -j ACCEPT",
+            Danger.ASSUMPTION,
+            BRIDGE,
+        ),
         (
             "iptables-legacy -t mangle -A FORWARD -j MARK --set-mark 1",
             Danger.ASSUMPTION,

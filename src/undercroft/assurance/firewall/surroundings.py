@@ -55,6 +55,7 @@ HARMLESS = frozenset({"drop", "gact", "police", "csum", "simple", "gate", "flow 
 
 TC_MARKING = frozenset({"skbedit", "connmark", "ctinfo"})
 _KNOWN = MARKING | REDIRECTING | REWRITING | COPYING | HARMLESS | TC_MARKING
+_ROUTING = frozenset({"inet", "ip", "ip6", "arp"})
 _REMOVE = "remove the rule, or the table"
 
 
@@ -226,10 +227,11 @@ def _of_unknown(name: str, effects: Iterable[str], cure: str) -> Iterator[Findin
 
 def _of_bridge_calls(facts: Surroundings) -> Iterator[Finding]:
     bridges = [bridge.name for bridge in facts.bridges if bridge.call_iptables]
-    if not bridges and not (facts.bridge_calls and facts.bridges):
-        return
+    called = [chain for chain in facts.chains if chain.family in _ROUTING and not chain.device]
+    if not called or not (bridges or (facts.bridge_calls and facts.bridges)):
+        return  # Without a chain of theirs nothing is done to a packet, and nobody asks for whole ones.
     where = ", ".join((*facts.bridge_calls, *bridges))
-    rewriting = sorted(_rewriting(facts.chains))
+    rewriting = sorted(_rewriting(called))
     cure = f"sysctl {' '.join(f'net.bridge.{name}=0' for name in facts.bridge_calls)}"
     if not facts.bridge_calls:
         cure = (
@@ -246,7 +248,7 @@ def _of_bridge_calls(facts: Surroundings) -> Iterator[Finding]:
 
 def _rewriting(chains: Iterable[OtherChain]) -> Iterator[str]:
     for chain in chains:
-        if chain.family in {"inet", "ip", "ip6", "arp"} and frozenset(chain.effects) & (REWRITING | MARKING):
+        if frozenset(chain.effects) & (REWRITING | MARKING):
             yield f"{chain.family} {chain.table} {chain.chain}".rstrip()
 
 

@@ -136,8 +136,11 @@ def test_each_flag_of_a_bridge_that_defeats_the_filter_is_a_finding(
 
 def test_chains_of_ip_count_where_the_bridge_calls_them() -> None:
     nat = OtherChain("ip", "nat", "PREROUTING", "prerouting", -100, effects=("nat",))
+    plain = OtherChain("ip", "filter", "FORWARD", "forward", 0)
     called = replace(CLEAN, bridge_calls=("bridge-nf-call-iptables",))
-    assert [danger for danger, _ in dangers(called)] == [Danger.ASSUMPTION]
+    assert judge(called) == ()
+    assert judge(replace(CLEAN, chains=(plain, nat))) == ()
+    assert [danger for danger, _ in dangers(replace(called, chains=(plain,)))] == [Danger.ASSUMPTION]
     assert [danger for danger, _ in dangers(replace(called, chains=(nat,)))] == [Danger.REWRITE]
 
 
