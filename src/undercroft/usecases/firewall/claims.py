@@ -113,7 +113,8 @@ def _by_policy(machine: NetworkedMachine, named: NamedAddresses) -> Claims:
                 raise InputError(f"network {network}: a machine has single addresses")
             address = own_address(str(network.network_address))
         except InputError as error:
-            problems.append(f"{machine.name}: {named.place}: {error}; give {machine.name} its own there")
+            place = named.place or "the policy's addresses"
+            problems.append(f"{machine.name}: {place}: {error}; give {machine.name} its own there")
             continue
         addresses[address] = hints.get(address, _mac(first_interface(machine.interfaces)))
     return Claims(machine, True, addresses, tuple(problems))

@@ -200,6 +200,11 @@ def test_an_interface_that_no_tap_carries_has_no_addresses_of_the_others(records
             "web01: policy.yaml:3: network 192.0.2.0/24: a machine has single",
         ),
         (named("web01", "224.0.0.9"), [], "web01: policy.yaml:3: address 224.0.0.9: no machine can have it"),
+        (
+            replace(POLICY, addresses=(NamedAddresses("web01", (ip_network("192.0.2.0/31"),)),)),
+            [],
+            "web01: the policy's addresses: network 192.0.2.0/31",
+        ),
         (POLICY, ["192.0.2.1@52:54:00:00:00:99"], "none of its interfaces has MAC 52:54:00:00:00:99"),
         (POLICY, ["nonsense"], "web01: metadata: address 'nonsense'"),
     ],
