@@ -12,6 +12,7 @@ Without an applied policy nothing is asked of the kernel, and nothing is changed
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
@@ -108,6 +109,7 @@ class Filters:
         self._written_at = 0.0
         self._alarmed_at: dict[str, float] = {}
         self._untold: dict[str, tuple[str, int]] = {}
+        self._looking = threading.Lock()
         self._mark: tuple[int, int] | None = None
         self._took_s = 0.0
         self._moves = Moves(host, firewall.labels, firewall.enforcer)
@@ -202,10 +204,16 @@ class Filters:
             number = applied.number if applied else 0
             return number, record.log_head()[1] if number else 0
 
-    def _follow(self) -> None:
-        """Bring the kernel to the record, and say on record what came of it."""
+    def _follow(self, *, looked: bool = False) -> None:
+        """Bring the kernel to the record, and say on record what came of it.
+
+        Args:
+            looked: somebody else's change is known; any is looked for otherwise, which else were no alarm.
+        """
         began = time.monotonic()
         try:
+            if not looked:
+                self._look_for_drift()
             if self._is_left_alone():
                 return
             if self._labels.prepare_change():
@@ -267,25 +275,37 @@ class Filters:
             await asyncio.sleep(AGAIN_S)
 
     async def _take(self, change: GenerationChange) -> None:
-        try:
-            answer = await self._host.work(self._enforcer.drifted, change.generation)
-        except UndercroftError as error:
-            # What cannot be read is no policy that is in force.
-            answer = Counterexample("what the table says", str(error))
-        if answer is None:
+        if not await self._host.work(self._is_drift, change):
             return
-        if isinstance(answer, Certificate):
-            self._proven(answer)
-            return
-        self._drift = _words(answer, change)
-        await self._host.work(self._alarm, "filter", self._drift)
         policy = self._enforcer.policy
         if policy is None or policy.drift is Drift.REPAIR:
-            self._drift = ""
-            await self._host.work(self._follow)
+            await self._host.work(self._follow, looked=True)
             self._to_prove.set()
         else:
             await self._host.work(self._put_state)
+
+    def _look_for_drift(self) -> None:
+        if self._enforcer.policy is not None:
+            self._is_drift(GenerationChange(self._packet_filter.generation()))
+
+    def _is_drift(self, change: GenerationChange) -> bool:
+        """Tell whether somebody else has made another table of ours, which is an alarm then."""
+        with self._looking:
+            try:
+                answer = self._enforcer.drifted(change.generation)
+            except UndercroftError as error:
+                # What cannot be read is no policy that is in force.
+                answer = Counterexample("what the table says", str(error))
+            if isinstance(answer, Certificate):
+                self._proven(answer)
+            if not isinstance(answer, Counterexample):
+                return False
+            policy, words = self._enforcer.policy, _words(answer, change)
+            is_news = words != self._drift
+            self._drift = "" if policy is None or policy.drift is Drift.REPAIR else words
+        if is_news:
+            self._alarm("filter", words)
+        return True
 
     def _alarm(self, kind: str, reason: str) -> None:
         """Tell of a difference, in the log and the journal: at once, or with others of its kind later."""
