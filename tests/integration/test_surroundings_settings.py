@@ -1,6 +1,7 @@
 """Settings, tables and devices around the table on a real bridge: what is found, and what is not."""
 
 import contextlib
+import json
 import subprocess
 import sys
 
@@ -83,6 +84,42 @@ def test_each_setting_that_the_proof_does_not_stand_is_found(
         assert told() == {(danger, thing)}
 
     changed()
+
+
+@in_own_network
+def test_what_the_bridge_calls_joins_fragments_only_where_there_is_a_chain_and_is_found_then() -> None:
+    portlab.make_bridge()
+    for tap in TAPS:
+        shield(tap)
+    nft(
+        """table bridge seen {
+        counter pieces { }
+        chain c { type filter hook forward priority 0; ip frag-off & 0x3fff != 0 counter name pieces; }
+        }"""
+    )
+    run("sysctl -q -e -w net.bridge.bridge-nf-call-iptables=1")
+    assert pieces_between_the_hooks() > 0
+    assert findings() == ()
+    run("iptables -A FORWARD -m conntrack --ctstate NEW -j ACCEPT")
+    if not findings():
+        pytest.skip("this kernel has no br_netfilter")
+    assert pieces_between_the_hooks() == 0
+    assert told() == {(Danger.ASSUMPTION, "bridge-nf-call-iptables")}
+
+
+def pieces_between_the_hooks() -> int:
+    """Send two fragments of a packet; return how many the bridge's forward hook sees."""
+    packet = portlab.ipv4(bytes((10, 1, 0, 3)), bytes((10, 1, 0, 1)), 253, bytes(16))
+    run("nft reset counter bridge seen pieces")
+    with portlab.plugged(FROM) as mouth:
+        for place in (0x2000, 2):
+            ether = b"\xff" * 6 + bytes((0x52, 0x54, 0, 0, 0, 3)) + b"\x08\0"
+            mouth.send(ether + portlab.fragment(packet, place))
+    listed = subprocess.run(
+        ["nft", "-j", "list", "counter", "bridge", "seen", "pieces"], check=True, capture_output=True
+    )
+    (found,) = [entry["counter"] for entry in json.loads(listed.stdout)["nftables"] if "counter" in entry]
+    return int(found["packets"])
 
 
 @in_own_network

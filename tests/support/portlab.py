@@ -115,12 +115,23 @@ def datagram(target_mac: bytes, source: bytes, target: bytes) -> bytes:
 
 def ipv4(source: bytes, target: bytes, protocol: int, payload: bytes) -> bytes:
     """A packet with a checksum that is right."""
-    head = struct.pack(">BBHHHBB", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol)
-    words = struct.unpack(">9H", head + source + target)
-    total = sum(words)
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0)
+    return _summed(head + source + target) + payload
+
+
+def fragment(packet: bytes, place: int) -> bytes:
+    """The same packet as a fragment: `place` is the field of flags and offset."""
+    return (
+        _summed(packet[:6] + place.to_bytes(2, "big") + packet[8:10] + bytes(2) + packet[12:20]) + packet[20:]
+    )
+
+
+def _summed(head: bytes) -> bytes:
+    """A head of 20 bytes with its checksum, which is zero before."""
+    total = sum(struct.unpack(">10H", head))
     total = (total & 0xFFFF) + (total >> 16)
     checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-    return head + checksum.to_bytes(2, "big") + source + target + payload
+    return head[:10] + checksum.to_bytes(2, "big") + head[12:]
 
 
 def redirect_by_xdp(source: str, target: str) -> None:
