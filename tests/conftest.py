@@ -11,7 +11,9 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 sys.path.insert(0, str(Path(__file__).parent / "fakes"))
 
-# make soak: property tests with twenty times the examples.
+# A busy machine is no mistake: no example has a deadline. make soak: with twenty times the examples.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 settings.register_profile("soak", max_examples=2000, deadline=None)
 
 if TYPE_CHECKING:
