@@ -243,6 +243,7 @@ def test_sets_that_cannot_be_made_are_refused(definition: SetDefinition, message
 def _described(**changes: int) -> SetDefinition:
     values = {"flags": 0, "type": 19, "length": 4} | changes
     kinds = {"flags": 3, "type": 4, "length": 5, "data_type": 6, "data_length": 7}
+    kinds |= {"collection": 12, "handle": 16, "other": 99}
     parts = [attribute(kinds[name], struct.pack(">I", value)) for name, value in values.items()]
     return decode_set(attribute(2, b"s\0") + b"".join(parts))
 
@@ -256,6 +257,16 @@ def test_what_is_not_known_of_a_set_is_named() -> None:
     assert _described(length=8).unknown == ("a key of 8 bytes of mark",)
     assert _described(flags=numbers.MAP, data_type=41, data_length=16).unknown == ("data of type 41",)
     assert _described(flags=numbers.ANONYMOUS | numbers.CONSTANT).anonymous
+    assert _described(collection=1000).unknown == ("a time of its own for taking away what has ended",)
+    assert _described(other=1).unknown == ("attribute 99",)
+    assert _described(handle=1).unknown == ()
+
+
+def test_flags_of_a_chain_that_are_not_known_are_named() -> None:
+    body = attribute(numbers.CHAIN_TABLE, b"t\0") + attribute(numbers.CHAIN_NAME, b"c\0")
+    for flags, bound, unknown in ((0, False, ()), (4, True, ()), (2, False, ("flags 0x2",))):
+        given = body + attribute(numbers.CHAIN_FLAGS, struct.pack(">I", flags))
+        assert codec.decode_chain(given) == ("t", Chain("c", (), bound=bound, unknown=unknown))
 
 
 def test_what_is_not_known_of_elements_is_named() -> None:

@@ -25,6 +25,7 @@ from undercroft.firewall.policy import (
     Ports,
     Protocol,
     Service,
+    VlanGrant,
 )
 from undercroft.firewall.stored import from_text, to_text
 from undercroft.model.execution import Origin
@@ -120,6 +121,10 @@ POLICY_VALUES = st.builds(
     tcp_state_s=st.integers(1, 86_400),
     other_state_s=st.integers(1, 86_400),
     drift=st.sampled_from(Drift),
+    vlans=st.lists(
+        st.builds(VlanGrant, NAMES, st.lists(st.integers(1, 4094), min_size=1, max_size=2).map(tuple), TEXTS),
+        max_size=2,
+    ).map(tuple),
 )
 
 
@@ -170,6 +175,10 @@ SERVICE = ("policy", "flows", 0, "services", 0)
         (changed(("policy", "labels", 0, "name"), "no name"), "label 'no name' is no name"),
         (changed(("policy", "ports", "uplinks"), ["eth0\n"]), "device"),
         (changed(("policy", "log", "per_s"), 7), "log in 7 seconds"),
+        (
+            changed(("policy", "vlans"), [{"label": "web", "ids": [4095], "place": ""}]),
+            "VLANs of label 'web'",
+        ),
         (changed(("policy", "tcp_state_s"), 0), "idle flows kept for 0 seconds"),
     ],
 )
