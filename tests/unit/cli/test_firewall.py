@@ -6,11 +6,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import firewallrecord as fleet
+import jsonschema
 import pytest
 
 from undercroft.cli.program import run
 from undercroft.model.filter import FilterState
 from undercroft.store.fleet.records import open_records
+
+SCHEMAS = Path(__file__).parents[3] / "docs/schema"
 
 
 @pytest.fixture
@@ -177,6 +180,30 @@ def test_the_map_needs_no_record_for_a_file_and_goes_into_a_picture(
     capsys.readouterr()
     assert run(["firewall", "map", "--record", database, "-f", "json"]) == 0
     assert {"name": "web", "kind": "label", "machines": 2} in json.loads(capsys.readouterr().out)["places"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("plan",), "plan"),
+        (("plan", "--withdraw"), "plan"),
+        (("status",), "status"),
+        (("show", "web01"), "machine"),
+        (("show", "sick01"), "machine"),
+        (("trace", "web01", "db02", "tcp/5432"), "trace"),
+        (("map",), "map"),
+    ],
+)
+def test_what_programs_get_has_the_documented_shape(
+    arguments: tuple[str, ...], name: str, database: str, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    applied(database, policy)
+    tell(database, "host1", 1)
+    capsys.readouterr()
+    chosen = ("--policy", policy) if arguments == ("plan",) else ()
+    run(["firewall", *arguments, *chosen, "--record", database, "-f", "json"])
+    schema = json.loads((SCHEMAS / f"firewall-{name}-v1.json").read_text())
+    jsonschema.validate(json.loads(capsys.readouterr().out), schema)
 
 
 @pytest.mark.parametrize("command", ["plan", "apply", "status", "show", "trace", "map", "prove"])

@@ -185,9 +185,15 @@ def _unnamed(policy: FirewallPolicy, members: Members, bridge_ports: Sequence[Br
                 )
             elif item.mac and not item.holdable:
                 yield f"{item.mac} of {member.name} on {member.host}: {_beside(item)}"
+    uplinks = policy.ports.uplinks
+    if uplinks and bridge_ports and not any(port.device in uplinks for port in bridge_ports):
+        yield (
+            f"none of ports.uplinks ({', '.join(uplinks)}) is a port of a bridge of this host: its machines"
+            " reach others through the host alone"
+        )
     known = {item.tap for member in members.machines.values() for item in member.record.domain.interfaces}
     for port in bridge_ports:
-        if port.device in known or port.device in policy.ports.uplinks or port.device.startswith(prefixes):
+        if port.device in known or port.device in uplinks or port.device.startswith(prefixes):
             continue
         if policy.ports.others is OtherPorts.DENIED:
             yield (

@@ -157,6 +157,8 @@ def test_ports_that_the_policy_does_not_name_are_told_with_what_becomes_of_them(
     assert "eth0" not in told
     assert "vnet1 on" not in told
     assert "vnet99" not in told
+    assert "none of ports.uplinks" not in told
+    assert "none of ports.uplinks (eth0)" in plan(records, fleet.POLICY, BridgePort("eth1", "br0")).ports[-2]
 
 
 def test_an_applied_policy_that_cannot_be_read_is_a_problem_and_does_not_keep_a_new_one_out(
