@@ -33,19 +33,20 @@ class Proofs:
         self._certificates: list[Certificate] = []
         self._gone: list[Port] = []
         self._come: list[Port] = []
+        self._passing: list[Port] = []
 
     def forget(self) -> None:
         """Let nothing be proven any more: the whole has changed."""
         self._certificates = []
-        self._gone, self._come = [], []
+        self._gone, self._come, self._passing = [], [], []
 
     def note(self, change: Change) -> None:
         """Note one machine's change, which is to be proven."""
-        self._come = [port for port in self._come if port not in change.gone]
-        self._gone += change.gone
-        self._come += change.come
+        self._passing += [port for port in change.gone if port in self._come]
+        self._gone += [port for port in change.gone if port not in self._come]
+        self._come = [port for port in self._come if port not in change.gone] + list(change.come)
         machines = change.gone_elsewhere or change.come_elsewhere
-        if machines or len(self._gone) + len(self._come) > MOST_PORTS:
+        if machines or len(self._gone) + len(self._come) + len(self._passing) > MOST_PORTS:
             self.forget()
 
     def changed(self, held: Held, generation: int) -> Answer | None:
@@ -58,19 +59,32 @@ class Proofs:
         pairs = _paired(self._gone, self._come)
         if not self._certificates or pairs is None or generation != self._filter.generation():
             return None
-        for before, after in pairs:
-            try:
+        try:
+            if any(self._filter.find(held.table, self._left_behind()).values()):
+                return None
+            for before, after in pairs:
                 found = self._filter.find(held.table, keys_of(before, after))
-            except (NotFoundError, OperationError):
-                return None
-            answer = self._prover.prove_port(before, after, found, generation)
-            if isinstance(answer, Counterexample):
-                return None
-            self._certificates.append(answer)
+                answer = self._prover.prove_port(before, after, found, generation)
+                if isinstance(answer, Counterexample):
+                    return None
+                self._certificates = [answer]
+        except (NotFoundError, OperationError):
+            return None
         if generation != self._filter.generation():
             return None
-        self._gone, self._come = [], []
-        return self._certificates[-1]
+        self._gone, self._come, self._passing = [], [], []
+        return self._certificates[0]
+
+    def _left_behind(self) -> dict[str, set[bytes]]:
+        """Return the keys of ports that came and went since the last proof, which nobody is to have."""
+        keys: dict[str, set[bytes]] = {}
+        for port in self._passing:
+            for name, found in keys_of(port, None).items():
+                keys.setdefault(name, set()).update(found)
+        for port in self._come:
+            for name, found in keys_of(port, None).items():
+                keys.get(name, set()).difference_update(found)
+        return keys
 
     def begun(self, held: Held, ruleset: Ruleset) -> Callable[[], Answer]:
         """Return the proof of a table that was read, which needs nothing but the prover.

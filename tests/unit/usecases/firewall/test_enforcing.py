@@ -60,7 +60,19 @@ def test_what_is_enforced_is_proven_and_so_is_each_change_alone(
         assert isinstance(alone, Certificate)
         assert alone.generation == packet_filter.generation()
         assert alone is enforcer.prove()
+    for ports in ([FRESH], [replace(FRESH, tap="vnet41")], [DB02]):
+        enforcer.admit(ports)
+    enforcer.dismiss(FRESH.machine)
+    assert isinstance(enforcer.prove(), Certificate)
     assert packet_filter.reads == 0
+    alone = enforcer.prove()
+    packet_filter.blind = True
+    packet_filter.interfere(Ruleset(replace(packet_filter.read("undercroft").table, name="other")))
+    whole = enforcer.prove()
+    assert isinstance(alone, Certificate)
+    assert isinstance(whole, Certificate)
+    assert (whole.elements, whole.fleet_digest) == (alone.elements, alone.fleet_digest)
+    packet_filter.blind = False
     enforcer.admit(
         [replace(WEB01, tap=DB01.tap, mac=b"\x52\x54\0\0\0\x93"), replace(WEB01, ipv4=(), ipv6=())]
     )
@@ -77,6 +89,20 @@ def test_a_change_that_is_not_there_is_no_certificate(
     answer = enforcer.prove()
     assert isinstance(answer, Counterexample)
     assert answer.set_name == "sources4"
+
+
+def test_what_a_machine_that_came_and_went_has_left_is_found(
+    enforcer: Enforcer, packet_filter: MemoryFilter
+) -> None:
+    enforcer.enforce(POLICY, FLEET)
+    enforcer.prove()
+    enforcer.admit([FRESH])
+    left = packet_filter.read("undercroft").elements["taps"]
+    enforcer.dismiss(FRESH.machine)
+    packet_filter.sneak("taps", left)
+    answer = enforcer.prove()
+    assert isinstance(answer, Counterexample)
+    assert answer.set_name == "taps"
 
 
 def test_the_same_policy_and_classes_change_elements_alone(
