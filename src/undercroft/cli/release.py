@@ -53,5 +53,7 @@ def command(
             show(data.render_value("undercroft/standing/1", standing, output_format))
         order = Order(administrator(), datetime.now(UTC), reason, anyway)
         carry_out(scene.records, netlink, standing, order, state=scene.places.state)
-    click.echo(f"{harmless(standing.name)}: its network is open", err=True)
+    # What the filter has closed, the agent of its host opens, which reads the record every second.
+    what = "is open as soon as the agent has read the record" if standing.hold.by_filter else "is open"
+    click.echo(f"{harmless(standing.name)}: its network {what}", err=True)
     return ExitCode.CLEAN
