@@ -23,7 +23,10 @@ from undercroft.firewall.compiler import compile_ruleset
 from undercroft.firewall.kernel import Ruleset, Table
 from undercroft.firewall.tracking import StateKind
 
-pytestmark = pytest.mark.skipif(bool(filterguest.missing()), reason=filterguest.missing())
+pytestmark = [
+    pytest.mark.skipif(bool(filterguest.missing()), reason=filterguest.missing()),
+    pytest.mark.xdist_group("conntrack-guest"),
+]
 
 SOAK_FRAMES = 10_000
 CLOSED = ruleset(POLICY, StateKind.CONNTRACK)
