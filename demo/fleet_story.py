@@ -65,11 +65,11 @@ def first_day(host: OwnHost, folder: Path) -> None:
     host.wait_for("drifting", "undercroft", "fleet")
     run("undercroft", "fleet")
     run("virsh", "destroy", MACHINE)
-    _wait_until_read(host)
+    wait_until_read(host)
     run("virsh", "snapshot-create-as", MACHINE, SNAPSHOT)
 
 
-def _wait_until_read(host: OwnHost) -> None:
+def wait_until_read(host: OwnHost) -> None:
     """Let the agent read what the machine left on its disk before anything else happens to it."""
     host.wait_for("off ", "undercroft", "fleet")
     time.sleep(_READ_S)
@@ -96,7 +96,7 @@ def patched(host: OwnHost) -> None:
     run("undercroft", "fleet", "--snapshots")
     say("\nIt is switched off and on again, and goes on from where it was:")
     run("virsh", "destroy", MACHINE)
-    _wait_until_read(host)
+    wait_until_read(host)
     run("virsh", "start", MACHINE)
     host.wait_for("running ", "undercroft", "fleet")
     say("\nBack to before the upgrade? Undercroft looks first; the machine runs on:")

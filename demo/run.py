@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import firewall_story
 import fleet_story
 import own_host
 from debian_guest import (
@@ -93,6 +94,7 @@ def _show(mirror: HostMirror) -> None:
         outside("undercroft", "diff", f"{IMAGE.name}@{SNAPSHOT}", IMAGE.name, codes=(0, INCOMPLETE))
         fleet_story.patched(host)
         fleet_story.looking_back(host)
+        firewall_story.filtered(host, CACHE)
     say(
         f"\nThe host is gone; the guest stays, and the picture of its life, {CACHE / PICTURE}.\n"
         f"  cd {CACHE}\n  UNDERCROFT_DATABASE={DATABASE.name} {PROGRAM} scan -v {IMAGE.name}"

@@ -4,13 +4,14 @@ A network namespace of the test has the taps of the fleet in `firewallrecord`; t
 agent would do of itself, following the applied policy, is its own part of it, called by the test.
 """
 
+import io
 import json
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -24,6 +25,7 @@ from program import PROGRAM
 from undercroft.adapters.nftables import Nftables
 from undercroft.adapters.surroundings.shielding import shield
 from undercroft.agent.filters import Firewall
+from undercroft.cli.program import run as run_command
 from undercroft.firewall.elements import device, key_of
 from undercroft.firewall.marks import MAX_CLASS
 from undercroft.model.filter import FilterState
@@ -179,13 +181,10 @@ def test_what_a_trace_says_is_what_the_kernel_does_with_the_packet(tmp_path: Pat
         host.follow()
         found = {}
         for question in QUESTIONS:
-            done = subprocess.run(
-                [str(PROGRAM), "firewall", "trace", *question, "--record", host.database, "-f", "json"],
-                capture_output=True,
-                check=False,
-            )
-            trace = json.loads(done.stdout)
-            assert done.returncode == (0 if trace["allowed"] else 1)
+            with redirect_stdout(io.StringIO()) as shown:  # in this process, whose imports are paid for
+                code = run_command(["firewall", "trace", *question, "--record", host.database, "-f", "json"])
+            trace = json.loads(shown.getvalue())
+            assert code == (0 if trace["allowed"] else 1)
             assert trace["ways"][0]["table"] == (
                 "compiled" if question[0] in {"db02", "sick01"} else "kernel"
             )
