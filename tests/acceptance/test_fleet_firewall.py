@@ -82,7 +82,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetHost]:
 
 @pytest.fixture(scope="module")
 def world(host: FleetHost) -> Iterator[World]:
-    with outside.joined(host.daemon, fleethost.BRIDGE, "up0", [f"{GATE}/24", f"{MIRROR}/24"]) as world:
+    addresses = [f"{GATE}/24", f"{MIRROR}/24"]
+    with outside.joined([host.daemon], fleethost.BRIDGE, "up0", addresses) as world:
         yield world
 
 

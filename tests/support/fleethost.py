@@ -314,7 +314,7 @@ class FleetHost:
 
 
 @contextmanager
-def running(folder: Path, workload: str = WORKLOAD) -> Iterator[FleetHost]:
+def running(folder: Path, workload: str = WORKLOAD, hostname: str = "") -> Iterator[FleetHost]:
     """Run the libvirtd with the hook and a bridge; the agent is the test's to start."""
 
     def prepare(root: Path) -> None:
@@ -322,7 +322,7 @@ def running(folder: Path, workload: str = WORKLOAD) -> Iterator[FleetHost]:
         (root / "etc" / "hooks" / "qemu.d").mkdir(parents=True)
         hookfiles.install_hook(root / "etc" / "hooks", hookhost.settings_of(root))
 
-    with libvirtd.running(prepare) as daemon:
+    with libvirtd.running(prepare, hostname=hostname) as daemon:
         taps.make_bridge(daemon.inside_network, BRIDGE)
         boot = guests.with_workload(guests.boot_files(), workload, daemon.images)
         write_advisories(folder / "advisories.db")

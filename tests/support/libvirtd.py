@@ -132,12 +132,13 @@ def missing() -> str:
 
 @contextmanager
 def running(
-    prepare: Callable[[Path], object] = Path.exists, *, without: Sequence[str] = ()
+    prepare: Callable[[Path], object] = Path.exists, *, without: Sequence[str] = (), hostname: str = ""
 ) -> Iterator[Libvirtd]:
     """Run a libvirtd; it and all its QEMUs are gone when the block ends.
 
     `prepare` gets the root of its private folders before it starts: hooks that lie in etc/hooks are seen.
     `without` names drivers ("storage", "network") that it lacks, as where a modular daemon is not installed.
+    `hostname` is what the host calls itself, "" for the name of this one: machines migrate between two names.
     """
     root = Path(tempfile.mkdtemp(prefix="libvirtd-"))  # short: the sockets' paths have 107 bytes
     root.chmod(0o755)
@@ -160,14 +161,16 @@ def running(
         # Where it is there but of no use, libvirt takes its knowledge of QEMU for outdated at every call.
         (root / "no-kvm").touch()
         mounts += [f"mount --bind {root}/no-kvm /dev/kvm", "mount -o remount,bind,ro /dev/kvm"]
+    naming = [f"echo {hostname} >/proc/sys/kernel/hostname"] if hostname else []
     script = " && ".join(
         [
+            *naming,
             "mkdir -p " + " ".join(_PRIVATE.values()),
             *mounts,
             f"exec {sys.executable} -c '{_REAPER}' {' '.join(daemons)}",
         ]
     )
-    command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
+    command = ["unshare", "--mount", "--pid", "--net", "--uts", "--fork", "--kill-child", "--mount-proc"]
     log = (root / "out").open("wb")
     process = subprocess.Popen(
         [*command, "sh", "-c", script],
@@ -181,7 +184,7 @@ def running(
         for path in sockets:
             _wait_for(path, process, root)
         (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        inside = ("nsenter", "--target", first, "--mount", "--pid")
+        inside = ("nsenter", "--target", first, "--mount", "--pid", "--uts")
         yield Libvirtd(root, f"qemu+unix:///system?socket={sockets[0]}", images, inside)
     finally:
         process.send_signal(signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""What lies beyond a host's uplink: a network namespace at the other end of a port of its bridge.
+"""What lies beyond hosts' uplinks: a network namespace at the other end of a port of each one's bridge.
 
-with outside.joined(host.daemon, BRIDGE, "up0", ["192.0.2.1/24"]) as world:
+with outside.joined([host.daemon], BRIDGE, "up0", ["192.0.2.1/24"]) as world:
     with world.serving("192.0.2.1", 443): ...
     world.talks("192.0.2.21", 443)
 """
@@ -13,14 +13,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import libvirtd
 
 Result = TypeVar("Result")
 
-DEVICE = "eth0"
+DEVICE = "out0"
 TIMEOUT_S = 3.0
 _NEW_NETWORK = 0x40000000
 _WAIT = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
@@ -96,23 +95,29 @@ def echoes(connection: socket.socket, word: bytes = b"ask\n") -> bool:
 
 
 @contextmanager
-def joined(daemon: libvirtd.Libvirtd, bridge: str, uplink: str, addresses: Sequence[str]) -> Iterator[World]:
-    """Join a network to a bridge of a host by a port of that name, with these addresses in it."""
-    command = [*daemon.inside_network, "unshare", "--net", "python3", "-c", _WAIT]
+def joined(
+    daemons: Sequence[libvirtd.Libvirtd], bridge: str, uplink: str, addresses: Sequence[str]
+) -> Iterator[World]:
+    """Join a network to the bridges of hosts by a port of that name, with these addresses in it."""
+    command = ["unshare", "--net", "python3", "-c", _WAIT]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        inner = process.stdout.readline().strip()
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        world = World(int(children[0]))
-        for line in (
-            f"link add {uplink} type veth peer name {DEVICE} netns {inner}",
-            f"link set {uplink} master {bridge}",
-            f"link set {uplink} up",
-        ):
-            _run([*daemon.inside_network, "ip", *line.split()])
+        process.stdout.readline()
+        world = World(process.pid)
+        for number, daemon in enumerate(daemons):
+            namespace = ("nsenter", "--target", str(daemon.pid), "--net")
+            for line in (
+                f"link add {uplink} type veth peer name host{number} netns {process.pid}",
+                f"link set {uplink} master {bridge}",
+                f"link set {uplink} up",
+            ):
+                _run([*namespace, "ip", *line.split()])
         for line in (
             "link set lo up",
+            f"link add {DEVICE} type bridge",
+            *(f"link set host{number} master {DEVICE}" for number in range(len(daemons))),
+            *(f"link set host{number} up" for number in range(len(daemons))),
             *(f"address add {address} dev {DEVICE}" for address in addresses),
             f"link set {DEVICE} up",
         ):
