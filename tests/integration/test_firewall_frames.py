@@ -1,10 +1,11 @@
 """Frames of rare forms in the kernel: each comes out where the policy says, and nowhere else."""
 
+import socket
 import struct
 
 from firewallworld import FLEET, OPEN_PORTS, OUTSIDE_MAC, POLICY, VLAN_POLICY, ip_packet, ruleset
 from netns import in_own_network
-from wire import HOST, Wire
+from wire import BRIDGE, BRIDGE_MAC, HOST, Wire
 
 from undercroft.adapters.nftables import Nftables
 
@@ -99,3 +100,25 @@ def test_control_without_the_filter_every_tag_arrives() -> None:
     with Wire(PORTS) as wire:
         for tags in (VLAN_5, *NEVER_GRANTED):
             assert wire.put(WEB.tap, tagged(tags, FORGED))[DB.tap] == [tagged(tags, FORGED)]
+
+
+def from_host(service: int) -> bytes:
+    ports = struct.pack(">HH", 40000, service)
+    packet = ip_packet(4, bytes((10, 1, 0, 254)), WEB.ipv4[0].packed, 6, ports + bytes(16))
+    return tagged(b"", packet, source=BRIDGE_MAC, target=WEB.mac)
+
+
+@in_own_network
+def test_a_program_of_the_host_that_calls_its_frame_something_else_gets_no_further() -> None:
+    with (
+        Nftables() as kernel,
+        Wire(PORTS) as wire,
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw,
+    ):
+        for policy in (POLICY, VLAN_POLICY):
+            kernel.replace(ruleset(policy))
+            assert wire.put(HOST, from_host(22)).keys() >= {WEB.tap}
+            for service in (22, 443):
+                for said in (0x0806, 0x86DD, 0x8100, 0x8035, 4):
+                    raw.sendto(from_host(service), (BRIDGE, said))
+                    assert WEB.tap not in wire.taken(), hex(said)

@@ -8,10 +8,10 @@ from undercroft.firewall import headers as h
 from undercroft.firewall import marks
 from undercroft.firewall.expressions import (
     ACCEPT,
+    CONTENT,
     IN,
     PROTOCOL,
     RETURN,
-    TYPE,
     Expressions,
     Field,
     equal,
@@ -73,11 +73,9 @@ def in_network(field: Field, zone: Zone) -> Expressions:
 def _whose(policy: FirewallPolicy) -> tuple[Chain, ...]:
     """Return chains that are jumped to, with the mark of a forged packet, to find whose it really is."""
     found_zones = zones(policy)
-    plain = (
-        rule(equal(h.ETHER_TYPE, h.IPV4), goto("source4")),
-        rule(equal(h.ETHER_TYPE, h.IPV6), goto("source6")),
-        rule(equal(h.ETHER_TYPE, h.ARP), goto("source-arp")),
-    )
+    goes_to = ((h.IPV4, "source4"), (h.IPV6, "source6"), (h.ARP, "source-arp"))
+    of_host = (rule(h.of_type(kind), goto(chain)) for kind, chain in goes_to)
+    outside = (rule(equal(h.ETHER_TYPE, kind), goto(chain)) for kind, chain in goes_to)
     tagged = if_granted(policy, granted_to_target(), "whose-inside")
     source4 = (
         rule(unequal(h.IPV4_FIRST, h.IPV4_PLAIN), DENY),
@@ -94,8 +92,8 @@ def _whose(policy: FirewallPolicy) -> tuple[Chain, ...]:
         rule(mark_as(marks.WORLD)),
     )
     return (
-        Chain("whose", (*plain, rule(DENY))),
-        Chain("whose-outside", (*plain, *tagged, rule(DENY))),
+        Chain("whose", (*of_host, rule(DENY))),
+        Chain("whose-outside", (*outside, *tagged, rule(DENY))),
         *((inside("whose-inside", "source4", "source6", "source-arp"),) if tagged else ()),
         Chain("source4", source4),
         Chain("source6", source6),
@@ -123,26 +121,26 @@ def _arrived() -> tuple[Chain, ...]:
     they say is for the link alone, or for who has just asked: nobody far away gets in as a DHCP server.
     """
     neighbours = (
-        *equal(TYPE, h.IPV6),
+        *equal(CONTENT, h.IPV6),
         *equal(PROTOCOL, h.ICMPV6),
         *equal(h.IPV6_NEXT_AND_HOPS, h.ND_NEXT_AND_HOPS),
     )
     arrived = (
         rule(marked(0xFFFF_FFFF, marks.FORGED), DENY),
-        rule(equal(TYPE, h.ARP), ACCEPT),
+        rule(equal(CONTENT, h.ARP), ACCEPT),
         rule(neighbours, equal(h.TYPE_AND_CODE, h.SOLICITATION), ACCEPT),
         rule(neighbours, equal(h.TYPE_AND_CODE, h.ADVERTISEMENT), ACCEPT),
         rule(marked(marks.KIND_MASK, marks.PREFIX), jump("infrastructure")),
         rule(goto("reach")),
     )
     dhcp = (
-        *equal(TYPE, h.IPV4),
+        *equal(CONTENT, h.IPV4),
         *masked(h.IPV4_FRAGMENT, h.ANY_FRAGMENT, bytes(2)),
         *equal(PROTOCOL, h.UDP),
         *equal(h.PORTS, h.DHCP_REPLY),
     )
     of_the_link = (
-        *equal(TYPE, h.IPV6),
+        *equal(CONTENT, h.IPV6),
         *masked(h.IPV6_SOURCE_START, h.LINK_LOCAL_MASK, h.LINK_LOCAL),
     )
     dhcp6 = (

@@ -80,7 +80,7 @@ OUT = Field(meta=Key.OUTPUT_NAME)
 MARK = Field(meta=Key.MARK)
 PROTOCOL = Field(meta=Key.TRANSPORT_PROTOCOL)
 LENGTH = Field(meta=Key.LENGTH)
-TYPE = Field(meta=Key.PROTOCOL)
+CONTENT = Field(meta=Key.PROTOCOL)
 """Of what is in the frame, behind a tag that the kernel has taken off."""
 
 ACCEPT = Immediate(Verdict(Code.ACCEPT))

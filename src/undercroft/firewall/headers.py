@@ -4,6 +4,7 @@ Source: IEEE 802.3, RFC 791, 826, 903, 792, 8200, 4443, 4861, 2131, 8415.
 """
 
 from undercroft.firewall.expressions import (
+    CONTENT,
     LENGTH,
     Expressions,
     equal,
@@ -97,6 +98,15 @@ TRANSPORTS6 = (6, 17, 58, 132)
 ERRORS4 = (3, 11, 12)
 ERRORS6 = (1, 2, 3, 4)
 ECHOES6 = (128, 129)
+
+
+def of_type(kind: bytes) -> Expressions:
+    """Go on for frames of a type that are said to be of it, too.
+
+    A program of the host's may tell the kernel another type (`sll_protocol` of packet(7)) than its frame has;
+    of frames that have come in by a port the kernel has told it itself.
+    """
+    return (*equal(ETHER_TYPE, kind), *equal(CONTENT, kind))
 
 
 def of_length(length: int) -> Expressions:

@@ -10,12 +10,12 @@ from undercroft.firewall import marks
 from undercroft.firewall.arriving import in_network
 from undercroft.firewall.expressions import (
     ACCEPT,
+    CONTENT,
     DROP,
     IN,
     MARK,
     OUT,
     PROTOCOL,
-    TYPE,
     Expressions,
     decided,
     equal,
@@ -91,8 +91,8 @@ def side_chains(side: Side, granted: Granted, log: LogRate) -> tuple[Chain, ...]
     if granted.logged and log.packets:
         told = (rule(found(f"logged-{name}", MARK, PROTOCOL, h.TARGET_PORT), _told(log, "allowed ")),)
     rules = (
-        rule(equal(TYPE, h.IPV4), h.later4(), goto(f"later-{name}")),
-        rule(equal(TYPE, h.IPV6), h.later6(), goto(f"later-{name}")),
+        rule(equal(CONTENT, h.IPV4), h.later4(), goto(f"later-{name}")),
+        rule(equal(CONTENT, h.IPV6), h.later6(), goto(f"later-{name}")),
         *told,
         rule(found(f"to-{name}", MARK, PROTOCOL, h.TARGET_PORT), goto("opened")),
         rule(found(f"back-{name}", MARK, PROTOCOL, h.SOURCE_PORT), goto("answered")),
@@ -113,15 +113,11 @@ def _reach(policy: FirewallPolicy) -> tuple[Chain, ...]:
 
     A tag goes where the target may use the VLAN, and out; none comes from the host.
     """
-    plain = (
-        rule(equal(h.ETHER_TYPE, h.IPV4), goto("reach4")),
-        rule(equal(h.ETHER_TYPE, h.IPV6), goto("reach6")),
-        rule(equal(h.ETHER_TYPE, h.ARP), goto("reach-arp")),
-        rule(equal(h.ETHER_TYPE, h.RARP), goto("leave")),
-    )
-    routed = Chain("routed", (*plain, rule(DENY)))
+    goes_to = ((h.IPV4, "reach4"), (h.IPV6, "reach6"), (h.ARP, "reach-arp"), (h.RARP, "leave"))
+    plain = tuple(rule(equal(h.ETHER_TYPE, kind), goto(chain)) for kind, chain in goes_to)
+    routed = Chain("routed", (*(rule(h.of_type(kind), goto(chain)) for kind, chain in goes_to), rule(DENY)))
     if not policy.vlans:
-        return Chain("reach", routed.rules), routed
+        return Chain("reach", (*plain, rule(DENY))), routed
     tagged = rule(equal(h.ETHER_TYPE, h.VLAN_TAG), goto("reach-tagged"))
     within = goto("reach-inside")
     return (

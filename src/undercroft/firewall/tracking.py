@@ -17,8 +17,8 @@ from undercroft.firewall import headers as h
 from undercroft.firewall import marks
 from undercroft.firewall.expressions import (
     ACCEPT,
+    CONTENT,
     PROTOCOL,
-    TYPE,
     Expressions,
     Field,
     equal,
@@ -41,7 +41,7 @@ ESTABLISHED, RELATED = 2, 4
 FRAGMENT_TIMEOUT_MS = 30_000
 ECHO_TIMEOUT_MS = 30_000
 
-_IS4, _IS6 = equal(TYPE, h.IPV4), equal(TYPE, h.IPV6)
+_IS4, _IS6 = equal(CONTENT, h.IPV4), equal(CONTENT, h.IPV6)
 _PIECE4 = (h.IPV4_SOURCE, h.IPV4_TARGET, PROTOCOL, h.IPV4_ID)
 _PIECE6 = (h.IPV6_SOURCE, h.IPV6_TARGET, PROTOCOL, h.IPV6_FRAGMENT_ID)
 

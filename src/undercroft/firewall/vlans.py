@@ -1,7 +1,7 @@
 """Who may use which VLAN: chains that let a frame with one granted tag go where it would go without.
 
 A grant is a pair of a class and an id in one set. The source's class is the packet's mark; the target's is
-what its port has. All chains behind these look at what is in the frame (`TYPE`), not at the tag.
+what its port has. All chains behind these look at what is in the frame (`CONTENT`), not at the tag.
 
 No chain is there where nothing is granted. Only frames with a tag pay for the look-ups.
 """
@@ -9,7 +9,7 @@ No chain is there where nothing is granted. Only frames with a tag pay for the l
 from undercroft.firewall import headers as h
 from undercroft.firewall import marks
 from undercroft.firewall.classes import Classes
-from undercroft.firewall.expressions import MARK, OUT, TYPE, Expressions, equal, goto, rule
+from undercroft.firewall.expressions import CONTENT, MARK, OUT, Expressions, equal, goto, rule
 from undercroft.firewall.kernel import Bitwise, Chain, Lookup, Rule, SetDefinition
 from undercroft.firewall.policy import FirewallPolicy
 
@@ -55,9 +55,9 @@ def granted_to_target() -> Expressions:
 def inside(name: str, chain4: str, chain6: str, chain_arp: str) -> Chain:
     """Return a chain that goes by what is in a frame; a second tag, and all else, is denied."""
     rules = (
-        rule(equal(TYPE, h.IPV4), goto(chain4)),
-        rule(equal(TYPE, h.IPV6), goto(chain6)),
-        rule(equal(TYPE, h.ARP), goto(chain_arp)),
+        rule(equal(CONTENT, h.IPV4), goto(chain4)),
+        rule(equal(CONTENT, h.IPV6), goto(chain6)),
+        rule(equal(CONTENT, h.ARP), goto(chain_arp)),
         rule(_DENY),
     )
     return Chain(name, rules)

@@ -1,17 +1,21 @@
 """The compiler's output: rules that do not grow with machines, and small changes for small changes."""
 
+import struct
 from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
-from firewallworld import CLASSES, FLEET, POLICY, ruleset
+from firewallworld import CLASSES, FLEET, POLICY, VLAN_POLICY, ip_packet, ruleset
 
 from undercroft.errors import StateError
 from undercroft.firewall.classes import Classes, assigned
 from undercroft.firewall.compiler import compile_ruleset, compile_table
+from undercroft.firewall.decisions import Path, PathKind
 from undercroft.firewall.elements import port_elements
 from undercroft.firewall.fleet import Fleet, Port, link_local
 from undercroft.firewall.kernel import FIELD_BYTES, Code, Lookup, Verdict
+from undercroft.firewall.packets import parse
+from undercroft.firewall.simulate import Memory, follow
 from undercroft.firewall.tracking import StateKind
 
 
@@ -79,3 +83,29 @@ def test_a_machine_without_a_class_is_refused():
 
 def test_the_link_local_address_follows_from_the_mac():
     assert str(link_local(bytes.fromhex("525400123456"))) == "fe80::5054:ff:fe12:3456"
+
+
+class Counted(dict):
+    """Elements of sets that tell how often a rule has looked something up."""
+
+    count = 0
+
+    def get(self, name, default=None):
+        self.count += 1
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize("policy", [POLICY, VLAN_POLICY])
+def test_an_allowed_packet_costs_five_look_ups_with_its_log_line_and_its_answer_six(policy):
+    rules, memory = ruleset(policy), Memory()
+    web, db = FLEET.ports[0], FLEET.ports[1]
+    there = ip_packet(
+        4, web.ipv4[0].packed, db.ipv4[0].packed, 6, struct.pack(">HH", 40000, 5432) + bytes(16)
+    )
+    back = ip_packet(4, db.ipv4[0].packed, web.ipv4[0].packed, 6, struct.pack(">HH", 5432, 40000) + bytes(16))
+    for source, target, packet, look_ups in ((web, db, there, 5), (db, web, back, 6)):
+        elements = Counted(rules.elements)
+        frame = parse(target.mac + source.mac + b"\x08\0" + packet)
+        path = Path(PathKind.FORWARD, source.tap, target.tap)
+        assert follow(replace(rules, elements=elements), frame, path, memory).accept
+        assert elements.count == look_ups

@@ -54,6 +54,7 @@ def buildable(packet: SymbolicPacket) -> Truth:
     target, source = packet.link[:6], packet.link[6:]
     return z3.And(
         z3.Not(packet.large),
+        joined(packet.said) == joined(packet.kind),
         joined(target[:5]) != RESERVED_GROUP,  # a bridge keeps these for itself
         source[0] & 1 == 0,  # and drops frames from groups and from nobody
         joined(source) != 0,

@@ -140,7 +140,7 @@ class Evaluator:
             case Key.MARK:
                 data = run.mark
             case Key.PROTOCOL:
-                data = packet.ethernet_protocol()
+                data = packet.ethernet_protocol() if incoming else packet.said
             case Key.NETWORK_FAMILY:
                 data = constant(bytes([BRIDGE_FAMILY]))
             case Key.TRANSPORT_PROTOCOL:

@@ -166,7 +166,7 @@ class Meaning:
         reading = self.reading
         arrives = reading.in_set("taps", reading.output_name)
         self._accepted.append(both(negated(arrives), negated(self._closed(reading.output_name))))
-        arrives = both(arrives, negated(reading.packet.tagged))
+        arrives = both(arrives, negated(reading.packet.tagged), reading.is_said_rightly())
         routed = equal_mark(mark, KIND_MASK, OURS | (KIND_MASK & ~OURS_MASK))
         source_known, after = whose(reading, self.places, mark)
         own = both(arrives, negated(routed))

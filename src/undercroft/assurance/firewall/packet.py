@@ -51,6 +51,7 @@ class SymbolicPacket:
     Attributes:
         link: destination and source address, 12 bytes.
         kind: Ethernet type behind the outermost VLAN tag.
+        said: the Ethernet type that a program of the host's has told the kernel, right or wrong.
         tagged: there was a VLAN tag, which the kernel took off.
         tag: its protocol and control information.
         input_name: of the port where it came in, padded with zeros; 16 bytes.
@@ -70,6 +71,7 @@ class SymbolicPacket:
 
     link: Bytes = field(default_factory=lambda: _bytes("link", ETHERNET_ADDRESSES_BYTES))
     kind: Bytes = field(default_factory=lambda: _bytes("kind", 2))
+    said: Bytes = field(default_factory=lambda: _bytes("said", 2))
     tagged: Truth = field(default_factory=lambda: z3.Bool("tagged"))
     tag: Bytes = field(default_factory=lambda: _bytes("tag", VLAN_BYTES))
     input_name: Bytes = field(default_factory=lambda: _bytes("input", NAME_BYTES))

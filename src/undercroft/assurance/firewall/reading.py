@@ -11,7 +11,18 @@ import z3
 
 from undercroft.assurance.firewall.contents import Sets
 from undercroft.assurance.firewall.packet import SymbolicPacket
-from undercroft.assurance.firewall.terms import TRUE, ZERO, Bytes, Truth, both, either, equal, joined, negated
+from undercroft.assurance.firewall.terms import (
+    TRUE,
+    ZERO,
+    Bytes,
+    Truth,
+    both,
+    either,
+    equal,
+    joined,
+    negated,
+    same,
+)
 from undercroft.firewall.kernel import REGISTER_BYTES, Base
 
 
@@ -67,6 +78,10 @@ class Reading:
     def holds(self, kind: bytes) -> Truth:
         """Return whether what is in the frame, behind its tag if it has one, is of this Ethernet type."""
         return equal(self.packet.kind, kind)
+
+    def is_said_rightly(self) -> Truth:
+        """Return whether the host's stack knows a frame of its own by the type that stands in it."""
+        return same(joined(self.packet.said), joined(self.packet.kind))
 
     def in_vlan(self, mark: Field) -> Truth:
         """Return whether the frame bears an 802.1Q tag whose id is granted to the class of this mark."""

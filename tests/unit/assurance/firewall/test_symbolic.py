@@ -49,6 +49,7 @@ def bound(packet: SymbolicPacket, frame: bytes, names: tuple[str, str], mark: in
         equal(packet.link, frame[:12]),
         packet.tagged == tagged,
         equal(packet.kind, parsed.ether_type.to_bytes(2, "big")),
+        equal(packet.said, parsed.ether_type.to_bytes(2, "big")),
         packet.length == len(network),
         equal(packet.input_name, names[0].encode().ljust(16, b"\0")),
         equal(packet.output_name, names[1].encode().ljust(16, b"\0")),

@@ -8,7 +8,7 @@ from firewallworld import CLASSES, FLEET, VLAN_POLICY, ruleset
 
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample
 from undercroft.assurance.firewall.proof import Prover
-from undercroft.firewall.kernel import Bitwise, Lookup, Rule, Ruleset
+from undercroft.firewall.kernel import Bitwise, Key, Lookup, Meta, Rule, Ruleset
 from undercroft.firewall.marks import data, of_class
 from undercroft.firewall.packets import parse
 from undercroft.firewall.tracking import StateKind
@@ -73,3 +73,22 @@ def test_a_grant_too_many_is_found_with_a_frame_that_bears_its_tag() -> None:
     assert packet.vlan == 6
     assert passes(broken, answer.packet)
     assert not passes(honest, answer.packet)
+
+
+@pytest.mark.parametrize("chain", ["whose", "routed"])
+def test_a_frame_of_the_host_s_that_is_said_to_be_another_is_a_part_of_the_proof(chain: str) -> None:
+    honest = ruleset(VLAN_POLICY)
+    chains = tuple(
+        replace(item, rules=tuple(map(believing, item.rules))) if item.name == chain else item
+        for item in honest.table.chains
+    )
+    answer = prove(replace(honest, table=replace(honest.table, chains=chains)))
+    assert isinstance(answer, Counterexample)
+    assert "at output" in answer.theorem
+
+
+def believing(rule: Rule) -> Rule:
+    """Leave out what asks for the type that was said."""
+    said = [place for place, item in enumerate(rule.expressions) if item == Meta(0, Key.PROTOCOL)]
+    kept = [item for place, item in enumerate(rule.expressions) if not {place, place - 1} & set(said)]
+    return replace(rule, expressions=tuple(kept))
