@@ -11,9 +11,10 @@ from itertools import islice
 from undercroft.errors import InputError
 from undercroft.firewall.elements import Data
 from undercroft.firewall.fleet import Port
-from undercroft.firewall.kernel import FIELD_BYTES, REGISTER_BYTES, SetDefinition, Table
+from undercroft.firewall.kernel import FIELD_BYTES, SetDefinition, Table
 from undercroft.firewall.policy import FirewallPolicy
 from undercroft.firewall.reaching import DHCP_TIMEOUT_MS
+from undercroft.firewall.registers import key_bytes
 from undercroft.firewall.tracking import ECHO_TIMEOUT_MS, FRAGMENT_TIMEOUT_MS
 
 Keys = Mapping[str, tuple[bytes, ...]]
@@ -65,10 +66,10 @@ def taken_in(
     found: dict[str, dict[bytes, int]] = {}
     for definition in _dynamic(table):
         for key in untrusted.get(definition.name, ()):
-            if len(key) != _key_bytes(definition):
+            if len(key) != key_bytes(definition):
                 raise InputError(
                     f"flows of another host: set {definition.name}: a key of {len(key)} bytes; "
-                    f"{_key_bytes(definition)} are expected"
+                    f"{key_bytes(definition)} are expected"
                 )
             if mine & set(_parties(definition, key)):
                 found.setdefault(definition.name, {})[key] = _timeout_ms(definition, policy, key)
@@ -106,8 +107,3 @@ def _timeout_ms(definition: SetDefinition, policy: FirewallPolicy, key: bytes) -
         return (policy.tcp_state_s if tcp else policy.other_state_s) * 1000
     fixed = {"echoes": ECHO_TIMEOUT_MS, "pieces": FRAGMENT_TIMEOUT_MS, "asked": DHCP_TIMEOUT_MS}
     return fixed.get(kind, definition.timeout_ms)
-
-
-def _key_bytes(definition: SetDefinition) -> int:
-    lengths = [FIELD_BYTES[name] for name in definition.key]
-    return lengths[0] if len(lengths) == 1 else sum(size + -size % REGISTER_BYTES for size in lengths)
