@@ -1,6 +1,5 @@
 """A live migration between two hosts of one record: filtered all the way, and its open flow goes on."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -60,9 +59,11 @@ class Two:
     def migrate(self) -> None:
         """Migrate the machine with virsh; its RAM goes through a socket that both hosts see."""
         command = ["virsh", "-c", self.source.daemon.uri, "migrate", "--live", "--unsafe", NAME]
-        way = f"unix://{self.shared}/way/socket"
+        folder = self.source.daemon.images / "way"
+        folder.mkdir()
+        folder.chmod(0o777)  # QEMU's user makes the socket
         done = subprocess.run(
-            [*command, self.target.daemon.uri, "--migrateuri", way],
+            [*command, self.target.daemon.uri, "--migrateuri", f"unix://{folder}/socket"],
             capture_output=True,
             text=True,
             check=False,
@@ -75,8 +76,6 @@ class Two:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     shared = tmp_path_factory.mktemp("migration")
     filesystem(shared, "new", NEW)
-    (shared / "way").mkdir()
-    (shared / "way").chmod(0o777)  # QEMU's user makes a socket there
     with ExitStack() as stack:
         hosts = []
         for name in ("alpha", "beta"):
@@ -85,9 +84,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
             host.databases["fleet"] = str(shared / "fleet.db")
             host.policy(POLICY)
             hosts.append(host)
-        for folder in (shared, *shared.parents):
-            if os.access(folder, os.W_OK) and folder != Path("/tmp"):
-                folder.chmod(folder.stat().st_mode | 0o011)
         daemons = [host.daemon for host in hosts]
         world = stack.enter_context(outside.joined(daemons, fleethost.BRIDGE, "up0", [f"{GATE}/24"]))
         for host in hosts:
