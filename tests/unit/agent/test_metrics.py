@@ -6,6 +6,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
 
 import fleetdata
 import pytest
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from undercroft.agent import metrics
 from undercroft.errors import InputError, OperationError
+from undercroft.model.filter import FilterState
 from undercroft.model.verdict import SubjectKind, Verdict
 from undercroft.ports.records import Records
 
@@ -134,3 +136,22 @@ def test_what_changes_between_two_questions_counts_once() -> None:
 
 def test_a_record_that_is_away_is_told_and_ends_nothing() -> None:
     assert families(AwayRecords()) == {"undercroft_record_readable": {(): 0}}
+
+
+def test_without_a_firewall_policy_nothing_is_said_of_firewalls() -> None:
+    assert not [name for name in families(MemoryRecords()) if "firewall" in name]
+
+
+def test_each_host_s_firewall_has_its_numbers_and_a_proof_its_age() -> None:
+    records = MemoryRecords()
+    proven = NOW - timedelta(seconds=90)
+    with records.transaction() as record:
+        record.put_applied_policy("{}", "ab" * 32, "alice", "", NOW)
+        record.put_filter_state(FilterState("alpha", 1, "ab" * 32, 7, 12, proven, "", NOW))
+        record.put_filter_state(FilterState("beta", 0, "", 0, 0, None, "the kernel has no nf_tables", NOW))
+    found = families(records)
+    assert found["undercroft_firewall_applied_number"] == {(): 1}
+    assert found["undercroft_firewall_policy_number"] == {("alpha",): 1, ("beta",): 0}
+    assert found["undercroft_firewall_machines"] == {("alpha",): 12, ("beta",): 0}
+    assert found["undercroft_firewall_problem"] == {("alpha",): 0, ("beta",): 1}
+    assert found["undercroft_firewall_proof_age_seconds"] == {("alpha",): 90}
