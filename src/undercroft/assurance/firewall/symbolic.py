@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from undercroft.assurance.firewall.comparing import AnotherShapeError
 from undercroft.assurance.firewall.contents import Sets
 from undercroft.assurance.firewall.expressions import Evaluator
 from undercroft.assurance.firewall.packet import SymbolicPacket
@@ -115,7 +116,8 @@ class Executor(Evaluator):
         """Return what one chain does for packets that go to it for good, none of which it may send back.
 
         Raises:
-            UnsupportedError: as `hook`, and where the chain's end is no verdict.
+            UnsupportedError: as `hook`.
+            AnotherShapeError: the chain may end without a verdict; then what counts is who went to it.
         """
         self._hook = hook
         self._jumps.clear()
@@ -124,7 +126,7 @@ class Executor(Evaluator):
             raise UnsupportedError(f"chain {name}: it is not in the table")
         self._base(self._chains[name], TRUE, (), run)
         if any(condition is not FALSE for condition, _ in run.returned):
-            raise UnsupportedError(f"chain {name}: it may end without a verdict")
+            raise AnotherShapeError(f"chain {name} may end without a verdict")
         return Passage(either(run.accepted), run.mark, tuple(run.written), tuple(run.arrivals))
 
     def _base(self, chain: Chain, live: Truth, known: Writes, run: ChainRun) -> None:

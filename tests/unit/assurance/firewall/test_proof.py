@@ -110,6 +110,21 @@ def test_a_second_base_chain_that_drops_nothing_is_proven_to_change_nothing() ->
     assert isinstance(answer, Certificate), answer.text()
 
 
+def test_a_side_s_chain_that_has_lost_its_end_is_proven_as_the_base_chain_drops_the_rest() -> None:
+    honest = ruleset()
+    chains = tuple(
+        replace(item, rules=item.rules[:-1]) if item.name == "to-1" else item for item in honest.table.chains
+    )
+    assert isinstance(prove(replace(honest, table=replace(honest.table, chains=chains))), Certificate)
+    accepting = tuple(
+        replace(item, policy=Code.ACCEPT) if item.name == "forward" else item for item in chains
+    )
+    answer = prove(replace(honest, table=replace(honest.table, chains=accepting)))
+    assert isinstance(answer, Counterexample)
+    assert answer.packet is not None
+    assert answer.kernel_passes
+
+
 def test_a_policy_that_breaks_its_own_never_is_not_proven_and_the_way_is_named() -> None:
     policy = replace(POLICY, flows=(*POLICY.flows, flow(WORLD, label("db"), "tcp/5432")))
     answer = prove(ruleset(6, policy), policy)
