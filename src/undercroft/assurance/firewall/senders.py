@@ -112,12 +112,6 @@ def _icmpv6(reading: Reading) -> Truth:
     )
 
 
-def known_headers(reading: Reading) -> Truth:
-    """Return whether an IPv6 packet has known headers only; all that passes a first check has."""
-    known = both(reading.in_set("headers6", reading.network(6, 1)), negated(hides_more6(reading)))
-    return either([negated(reading.packet.is_ipv6()), known])
-
-
 def hides_more6(reading: Reading) -> Truth:
     """Return whether a fragment header is followed by something that is no known transport header."""
     following = reading.network(40, 1)
