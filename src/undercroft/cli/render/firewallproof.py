@@ -9,6 +9,7 @@ from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.frame import frame_lines
 from undercroft.cli.render.page import Page, span
 from undercroft.cli.render.terminal import Style, Terminal
+from undercroft.usecases.firewall.elementwords import element_words
 from undercroft.usecases.firewall.proving import Proven
 
 _STANDINGS = {
@@ -25,7 +26,7 @@ _DANGERS = {
     Danger.COPY: Style.WARNING,
     Danger.DISTURBANCE: Style.WARNING,
 }
-_KEY_BYTES = 48
+_KEY_CHARS = 200
 """Of an element's key that are shown."""
 _FRAME_BYTES = 128
 """Of a frame that are shown; zeros at its end are left out."""
@@ -88,10 +89,10 @@ def _counterexample(page: Page, found: Counterexample) -> None:
     page.paragraph(span("not proven", Style.WORST), span(f"  {harmless(found.theorem)}", Style.HEADING))
     page.paragraph(span(harmless(found.says)), indent=2, hang=2)
     if found.set_name:
-        key = found.key[:_KEY_BYTES].hex() + ("..." if len(found.key) > _KEY_BYTES else "")
         page.paragraph(
-            span(f"element {key} of "),
-            span(escape(found.set_name), Style.NAME),
+            span("element "),
+            span(harmless(element_words(found.set_name, found.key))[:_KEY_CHARS], Style.NAME),
+            span(f" of {escape(found.set_name)}"),
             span(f": the policy has {harmless(found.expected)}, the kernel {harmless(found.found)}"),
             indent=2,
             hang=2,

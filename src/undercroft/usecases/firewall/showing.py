@@ -15,6 +15,7 @@ from undercroft.model.domain import Interface
 from undercroft.model.fleet import MachineRecord
 from undercroft.model.verdict import Verdict
 from undercroft.ports.packetfilter import PacketFilter
+from undercroft.usecases.firewall.elementwords import element_words
 from undercroft.usecases.firewall.members import Known, Member, Members
 from undercroft.usecases.firewall.reach import (
     allowed,
@@ -205,12 +206,13 @@ def _differences(port: Port, table: Ruleset) -> Iterable[str]:
         lacks = wanted.get(name, {}).keys() - found.get(name, {}).keys()
         has = found.get(name, {}).keys() - wanted.get(name, {}).keys()
         for key in sorted(lacks):
-            yield f"{port.tap}: {name} lacks {key.hex()}"
+            yield f"{port.tap}: {name} lacks {element_words(name, key)}"
         for key in sorted(has):
-            yield f"{port.tap}: {name} has {key.hex()}, which is none of its own"
+            yield f"{port.tap}: {name} has {element_words(name, key)}, which is none of its own"
         for key in sorted(wanted.get(name, {}).keys() & found.get(name, {}).keys()):
             if wanted[name][key] != found[name][key]:
-                yield f"{port.tap}: {name} has other data for {key.hex()} than that of class {number}"
+                said = element_words(name, key)
+                yield f"{port.tap}: {name} has other data for {said} than that of class {number}"
 
 
 def class_of(mark: object) -> int | None:
