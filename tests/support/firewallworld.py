@@ -180,6 +180,12 @@ class Frames:
 
     def draw(self, remembered: Remembered) -> tuple[Path, bytes]:
         """Return a way and a frame: a flow of the policies, a sequel to what has passed, or anything."""
+        path, frame = self._drawn(remembered)
+        if self.random.random() < 0.12:
+            frame = frame[:12] + self.random.choice(_TAGS) + frame[12:]
+        return path, frame
+
+    def _drawn(self, remembered: Remembered) -> tuple[Path, bytes]:
         choice = self.random.random()
         if choice < 0.35:
             path, frame = self._wanted()
@@ -194,6 +200,8 @@ class Frames:
 
     def note(self, path: Path, frame: bytes) -> None:
         """Keep what has passed, for sequels."""
+        if frame[12:14] == b"\x81\0":
+            frame = frame[:12] + frame[16:]
         self.passed = [*self.passed[-40:], (path, frame)]
 
     def _wanted(self) -> tuple[Path, bytes]:
@@ -502,6 +510,7 @@ class Frames:
         return frame[:12] + tags + frame[12:]
 
 
+_TAGS = (*(b"\x81\0\0\x05",) * 4, b"\x81\0\xe0\x05", b"\x81\0\0\x06", b"\x81\0\0\x07", b"\x88\xa8\0\x05")
 DHCP6_SERVERS = ip_address("ff02::1:2").packed
 OUTSIDE4 = ip_address("203.0.113.9").packed
 OUTSIDE_MAC = b"\x02\0\0\0\0\x01"
