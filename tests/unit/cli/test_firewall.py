@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import firewallrecord as fleet
 import jsonschema
 import pytest
+import recordvalues as values
 
 from undercroft.cli.program import run
 from undercroft.model.filter import FilterState
@@ -210,3 +211,26 @@ def test_what_programs_get_has_the_documented_shape(
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["firewall", command, "--help"]) == 0
     assert f"undercroft firewall {command}" in capsys.readouterr().out.partition("Example:")[2]
+
+
+def test_what_stands_against_a_policy_or_is_wrong_with_the_fleet_has_an_exit_code_of_its_own(
+    database: str, policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    against = tmp_path / "against.yaml"
+    never = "never:\n  - {from: web, to: admin, services: [tcp/5432]}\n"
+    against.write_text(fleet.POLICY.replace("never:\n", never))
+    # Only a machine that has both labels makes it so.
+    assert run(["policy", "check", str(against)]) == 0
+    assert run(["firewall", "plan", "--policy", str(against), "--record", database]) == 1
+    assert "CANNOT BE APPLIED\n  never from web to admin" in capsys.readouterr().out
+    assert run(["firewall", "apply", "--policy", str(against), "--record", database]) == 1
+    assert "web to admin+db tcp/5432" in capsys.readouterr().err
+    twice = fleet.machine(30, "web30", "10.0.0.1")
+    records = open_records(database)
+    with records.transaction() as record:
+        record.put_survey(values.survey(twice, host="host3"))
+    records.close()
+    assert run(["firewall", "plan", "--policy", policy, "--record", database]) == 4
+    shown = capsys.readouterr().out
+    assert "PROBLEMS\n  web30: address 10.0.0.1 is web01's" in shown
+    assert run(["firewall", "apply", "--policy", policy, "--record", database, "--wait", "0"]) == 0

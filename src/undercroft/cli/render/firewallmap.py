@@ -9,13 +9,18 @@ from collections.abc import Sequence
 
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import cell_width, escape
-from undercroft.cli.render.page import Column, Page, Span, Spans, cut, span
+from undercroft.cli.render.page import GAP, Column, Page, Span, Spans, cut, span
 from undercroft.cli.render.terminal import Style, Terminal
-from undercroft.usecases.firewall.values import FlowMap, MapFlow, MapNever, Place
+from undercroft.usecases.firewall.values import FlowMap, MapNever, Place
 
 MAX_NAME_COLUMNS = 24
 _SERVICES = 6
 _TARGETS = 5
+_TOLD = frozenset({"OPENS", "CLOSES"})
+"""Headings that a sentence needs."""
+_Said = tuple[tuple[str, ...], tuple[str, ...]]
+"""Services, and the rules that allow them."""
+_PROTOCOLS = ("tcp", "udp", "sctp", "icmp")
 _COLUMNS = (
     Column("FROM", flexible=True),
     Column(""),
@@ -41,15 +46,31 @@ def render_map(found: FlowMap, terminal: Terminal) -> str:
 
 
 def shown_services(services: Sequence[str], limit: int = _SERVICES) -> str:
-    """Return services for a cell: those of one protocol together, "tcp/80,443 icmp"."""
+    """Return services for a cell: those of one protocol together, "tcp/80,443, icmp"."""
     by_protocol: dict[str, list[str]] = {}
     for service in services:
         protocol, _, ports = service.partition("/")
         by_protocol.setdefault(protocol, []).append(ports)
+    ordered = sorted(by_protocol.items(), key=lambda item: _PROTOCOLS.index(item[0]))
     return ", ".join(
         f"{protocol}/{words.listed(ports, limit).replace(', ', ',')}" if ports != [""] else protocol
-        for protocol, ports in by_protocol.items()
+        for protocol, ports in ordered
     )
+
+
+def listed(page: Page, columns: Sequence[Column], rows: Sequence[Spans]) -> None:
+    """Put rows as a grid where it fits, else each as a sentence: of a flow nothing is cut."""
+    widths = [max(cell_width(row[number].text) for row in rows) for number in range(len(columns))]
+    if page.terminal.width is None or 2 + sum(widths) + GAP * (len(widths) - 1) <= page.terminal.width:
+        page.grid(columns, rows, indent=2)
+        return
+    for row in rows:
+        told = [row[0]]
+        for column, cell in zip(columns[1:], row[1:], strict=True):
+            if cell.text and cell.text != "-":
+                heading = f"{column.heading.lower()} " if column.heading in _TOLD else ""
+                told += (span(f"  {heading}"), cell)
+        page.paragraph(*told, indent=2, hang=4)
 
 
 def shown_places(places: Sequence[str]) -> str:
@@ -107,22 +128,23 @@ def _flows(page: Page, found: FlowMap) -> None:
         return
     order = [place.name for place in found.places]
     places = {place.name: place for place in found.places}
-    groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[MapFlow]] = {}
+    by_source: dict[tuple[str, _Said], list[str]] = {}
     for flow in found.flows:
-        groups.setdefault((flow.source, flow.services, flow.places), []).append(flow)
+        by_source.setdefault((flow.source, (flow.services, flow.places)), []).append(flow.target)
+    alike: dict[tuple[tuple[str, ...], _Said], list[str]] = {}
+    for (source, what), targets in sorted(by_source.items(), key=lambda item: order.index(item[0][0])):
+        alike.setdefault((tuple(sorted(targets, key=order.index)), what), []).append(source)
     rows: list[Spans] = [
         [
-            _named([places[source]]),
+            _named([places[name] for name in sources]),
             span(page.terminal.arrow, Style.DIM),
-            _named([places[name] for name in order if name in {flow.target for flow in flows}]),
+            _named([places[name] for name in targets]),
             span(shown_services(services)),
             span(escape(shown_places(rules)), Style.DIM),
         ]
-        for (source, services, rules), flows in sorted(
-            groups.items(), key=lambda item: order.index(item[0][0])
-        )
+        for (targets, (services, rules)), sources in alike.items()
     ]
-    page.grid(_COLUMNS, rows, indent=2)
+    listed(page, _COLUMNS, rows)
 
 
 def _nevers(page: Page, found: FlowMap) -> None:

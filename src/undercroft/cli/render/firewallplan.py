@@ -5,7 +5,7 @@ from datetime import datetime
 
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape, harmless
-from undercroft.cli.render.firewallmap import shown_places, shown_services
+from undercroft.cli.render.firewallmap import listed, shown_places, shown_services
 from undercroft.cli.render.fleetcells import ago
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
 from undercroft.cli.render.terminal import Style, Terminal
@@ -148,9 +148,9 @@ def _flows(page: Page, plan: Plan) -> None:
             ]
         )
     if plan.filtered:
-        page.grid(_FLOWS, rows, indent=2)
+        listed(page, _FLOWS, rows)
     else:
-        page.grid(_STAYS, [[*row[:4], row[5]] for row in rows], indent=2)
+        listed(page, _STAYS, [[*row[:4], row[5]] for row in rows])
 
 
 def gathered_changes(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape, harmless
-from undercroft.cli.render.firewallmap import shown_places, shown_services
+from undercroft.cli.render.firewallmap import listed, shown_places, shown_services
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
 from undercroft.cli.render.terminal import Style, Terminal
 from undercroft.usecases.firewall.values import KernelHas, Reach, Showing, Trace, Way
@@ -126,7 +126,7 @@ def _reach(page: Page, heading: str, found: Sequence[Reach], *, verbose: bool) -
         ]
         for item in found
     ]
-    page.grid(_REACH, rows, indent=2)
+    listed(page, _REACH, rows)
 
 
 def _way(page: Page, way: Way) -> None:

@@ -243,7 +243,7 @@ def test_changes_that_say_the_same_are_one_line() -> None:
 
 
 def test_services_and_places_are_short() -> None:
-    assert shown_services(("icmp", "tcp/80", "tcp/443", "udp/1-9")) == "icmp, tcp/80,443, udp/1-9"
+    assert shown_services(("icmp", "tcp/80", "tcp/443", "udp/1-9")) == "tcp/80,443, udp/1-9, icmp"
     assert shown_places(("/etc/a/policy.yaml:3", "/etc/a/policy.yaml:9", "/x/b.yaml:1")) == (
         "policy.yaml:3,9, b.yaml:1"
     )
