@@ -8,7 +8,9 @@ server that was restarted costs nothing.
 """
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,8 +97,14 @@ def create_file(path: str, *, allowed: bool) -> None:
                 "UNDERCROFT_FLEET_DATABASE names another"
             )
         os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        os.close(os.open(path, flags, 0o600))
+        if stat.S_ISLNK(_mode(path)):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        # Never one that is there: closing it would take away the locks that this process has on it already.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, flags, 0o600))
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except PermissionError as error:
         raise DeniedError(
             f"{path}: {error.strerror}; the record is its owner's alone: run this as the agent's user"
@@ -105,6 +113,13 @@ def create_file(path: str, *, allowed: bool) -> None:
         raise OperationError(
             f"{path}: {error.strerror}; name another place with UNDERCROFT_FLEET_DATABASE"
         ) from error
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return 0
 
 
 @contextlib.contextmanager

@@ -3,7 +3,10 @@
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -212,3 +215,24 @@ def test_a_log_whose_head_was_taken_away_is_told(database: Database):
     with pytest.raises(OperationError, match="heads instead of one"), records.transaction() as record:
         record.log("agent", "host1", {}, NOW)
     records.close()
+
+
+def test_opening_it_once_more_takes_no_lock_from_the_same_process(tmp_path: Path):
+    # Whoever believes to be the last one with the file takes its log away, under all others.
+    path = tmp_path / "fleet.db"
+    other = (
+        "import sys; from undercroft.store.fleet.records import open_records\n"
+        "from datetime import datetime, UTC\n"
+        "records = open_records(sys.argv[1])\n"
+        "with records.transaction() as record: record.log('test', '', {}, datetime.now(UTC))\n"
+        "records.close()"
+    )
+    with closing(open_records(str(path))) as records:
+        with records.transaction() as record:
+            record.log("test", "", {}, NOW)
+        open_records(str(path)).close()
+        subprocess.run([sys.executable, "-c", other, str(path)], check=True)
+        assert path.with_name("fleet.db-wal").exists()
+        with records.transaction() as record:
+            record.log("test", "", {}, NOW)
+            assert len(record.log_entries()) == 3
