@@ -6,7 +6,8 @@ Guarantees:
 - a machine's change on record is in the kernel at once where this host made it, else within seconds;
 - who changes the table beside Undercroft is found by the kernel's word on every change: an alarm says with
   which packet it differs, and the policy whether it is put right;
-- before a policy goes that kept machines in quarantine, these are held off their bridges.
+- where the table keeps machines in quarantine no more, by a policy or a change that stands, they are held off
+  their bridges.
 
 Without an applied policy nothing is asked of the kernel, and nothing is changed in it.
 """
@@ -30,7 +31,7 @@ from undercroft.model.schema import Json
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.packetfilter import GenerationChange, PacketFilter
 from undercroft.ports.records import Record, Records
-from undercroft.usecases.firewall.enforcing import Enforcer
+from undercroft.usecases.firewall.enforcing import Enforcer, TouchedError
 from undercroft.usecases.fleet.starts.labels import Followed, Labels
 from undercroft.usecases.fleet.starts.network import close, is_of_host
 
@@ -115,6 +116,7 @@ class Filters:
         self._moves = Moves(host, firewall.labels, firewall.enforcer)
         self._background: set[asyncio.Task[None]] = set()
         self._labels.stale = self._stale
+        self._labels.touched = self._touched
 
     def begin(self) -> None:
         """Put the applied policy into force before anybody starts a machine. What fails is a problem."""
@@ -166,6 +168,8 @@ class Filters:
             group.create_task(self._follow_for_ever())
             group.create_task(self._watch_for_ever())
             group.create_task(self._prove_for_ever())
+            if self._labels.required:
+                group.create_task(self._moves.catch_up())
 
     # Policy and machines
 
@@ -220,6 +224,8 @@ class Filters:
                 self._hold_without_filter()
             self._followed = self._labels.follow()
             self._failure = ""
+        except TouchedError:
+            self.changed()  # once more: it is looked at first
         except UndercroftError as error:
             if str(error) != self._failure:
                 self._host.problem("the firewall's policy is not in force as it should be", error)
@@ -238,9 +244,9 @@ class Filters:
         return followed.applied is not None and self._read_mark()[0] == followed.applied.number
 
     def _hold_without_filter(self) -> None:
-        """Hold what the filter keeps in quarantine off its bridge: the next policy does not.
+        """Hold what the filter keeps in quarantine off its bridge.
 
-        Raises OperationError where that fails; the policy stays then.
+        Raises OperationError where that fails; a policy that was to go stays then.
         """
         host = self._host
         with host.records.transaction() as record:  # after all that knew of no change
@@ -282,7 +288,13 @@ class Filters:
             await self._host.work(self._follow, looked=True)
             self._to_prove.set()
         else:
-            await self._host.work(self._put_state)
+            await self._host.work(self._leave_alone)
+
+    def _leave_alone(self) -> None:
+        """Report a change that the policy does not want put right; a quarantine does not rest on it."""
+        self._labels.doubt()
+        self._hold_without_filter()
+        self._put_state()
 
     def _look_for_drift(self) -> None:
         if self._enforcer.policy is not None:
@@ -382,6 +394,13 @@ class Filters:
             written, at=state.at, generation=state.generation, proven_at=state.proven_at
         ) == state and (written.proven_at is None) == (state.proven_at is None)
         return same and time.monotonic() - self._written_at < STATE_EVERY_S
+
+    def _touched(self) -> None:
+        """Tell soon of what was undone before it could be looked at; a transaction may wait for this."""
+        reason = "somebody has changed the firewall's table in the kernel; a machine's change has undone it"
+        _, count = self._untold.get("filter", ("", 0))
+        self._untold["filter"] = reason, count + 1
+        self.changed()
 
     def _stale(self, reason: str) -> None:
         self._host.report(f"the firewall is behind the record: {reason}")

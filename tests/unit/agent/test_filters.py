@@ -254,7 +254,7 @@ def foreign(lab: FilterLab) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [foreign, lambda lab: lab.packet_filter.delete(TABLE_NAME)], ids=["emptied", "deleted"]
+    "change", [foreign, lambda lab: lab.packet_filter.vanish(TABLE_NAME)], ids=["emptied", "deleted"]
 )
 def test_a_foreign_change_is_an_alarm_and_put_right(
     lab: FilterLab, change: Callable[[FilterLab], None]
@@ -280,12 +280,48 @@ def test_a_policy_may_want_a_foreign_change_reported_only(lab: FilterLab) -> Non
     async def scene() -> None:
         await lab.known()
         await lab.until(lab.is_proven, "it is in force")
-        lab.packet_filter.delete(TABLE_NAME)
+        lab.packet_filter.vanish(TABLE_NAME)
         await lab.until(lambda: "nothing is filtered" in lab.problem(), "it is told")
         await asyncio.sleep(0.1)
 
     play(lab, scene)
     assert not lab.has_table()
+
+
+def test_where_a_foreign_change_stands_nobody_s_quarantine_rests_on_it(lab: FilterLab) -> None:
+    lab.apply(replace(POLICY, drift=Drift.REPORT))
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        lab.disks[CURRENT] = UNPATCHED
+        assert await lab.start()
+        await lab.until(lab.is_in_quarantine, "it is in quarantine")
+        lab.packet_filter.vanish(TABLE_NAME)
+        await lab.until(lambda: lab.taps.bridges[TAP] == "", "it is held off its bridge")
+
+    play(lab, scene)
+    assert [(hold.by_filter, len(hold.taps)) for hold in lab.holds()] == [(False, 1)]
+
+
+def test_a_policy_that_was_withdrawn_while_the_agent_was_away_opens_no_quarantine(lab: FilterLab) -> None:
+    lab.apply()
+    without_snapshots(lab)
+
+    async def begin() -> None:
+        await lab.until(lab.action, "it is known")
+        lab.disks[CURRENT] = UNPATCHED
+        assert await lab.start()
+        await lab.until(lab.is_in_quarantine, "it is in quarantine")
+
+    async def again() -> None:
+        await lab.until(lambda: (found := lab.state()) and found.number == 2, "it is withdrawn here too")
+
+    play(lab, begin)
+    lab.apply(None)
+    play(lab, again)
+    assert (lab.taps.bridges[TAP], lab.has_table()) == ("", False)
+    assert [hold.by_filter for hold in lab.holds()] == [False]
 
 
 def test_an_agent_that_comes_back_changes_nothing_for_a_machine_that_runs(lab: FilterLab) -> None:

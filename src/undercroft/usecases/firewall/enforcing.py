@@ -28,10 +28,10 @@ from undercroft.firewall.tracking import StateKind
 from undercroft.ports.packetfilter import PacketFilter
 from undercroft.usecases.firewall.delta import Change
 from undercroft.usecases.firewall.flows import flows_about, taken_in
-from undercroft.usecases.firewall.holding import Enforced, Holding
+from undercroft.usecases.firewall.holding import Enforced, Holding, TouchedError
 from undercroft.usecases.firewall.proofs import Proofs
 
-__all__ = ["Enforced", "Enforcer"]
+__all__ = ["Enforced", "Enforcer", "TouchedError"]
 
 
 class Enforcer:
@@ -87,19 +87,21 @@ class Enforcer:
             self._holding.probe()
             return self._holding.recall()
 
-    def enforce(self, policy: FirewallPolicy, fleet: Fleet) -> Enforced:
+    def enforce(self, policy: FirewallPolicy, fleet: Fleet, *, undoes: bool = True) -> Enforced:
         """Make the kernel's table equal to policy and fleet, by the least change.
 
         Args:
             policy: applied.
             fleet: all machines; one that was admitted and is missing here is closed.
+            undoes: whether somebody else's change that nobody has looked at (`drifted`) may be undone.
 
         Raises:
+            TouchedError: there is such a change, and it may not. Nothing has changed.
             StateError: two machines share a tap, a MAC or an address; there are more classes than numbers, or
                 more machines than the sets have room for. Nothing has changed.
         """
         with self._lock:
-            done = self._holding.enforce(policy, fleet)
+            done = self._holding.enforce(policy, fleet, undoes=undoes)
             self._proofs.forget()
             return done
 

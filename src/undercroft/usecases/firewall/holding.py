@@ -32,6 +32,10 @@ _GENERATIONS = 1 << 32
 _REFUSED = (NotFoundError, StateError, OperationError)
 
 
+class TouchedError(StateError):
+    """Somebody else has touched the table, and nobody has looked at what it is now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Enforced:
     """What a call has done to the kernel.
@@ -40,12 +44,15 @@ class Enforced:
         generation: of the kernel's tables, with what this made; 0 where there is no table.
         whole: chains and sets were looked at too, not elements alone.
         added, removed: elements, against what was known to be there; one whose data changes is in both.
+        touched: somebody else has touched the table since it was last known to be as held, which this has
+            undone without a look.
     """
 
     generation: int
     whole: bool
     added: int
     removed: int
+    touched: bool = False
 
 
 @dataclass(slots=True)
@@ -112,6 +119,16 @@ class Holding:
             self.know(generation)
         return generation != 0
 
+    def _touched(self, *, undoes: bool) -> bool:
+        """Tell whether somebody else has touched a table that was known to be as held until then.
+
+        Raises TouchedError where that is so, and it is not to be undone.
+        """
+        touched = self.held is not None and self.seen != 0 and not self.look()
+        if touched and not undoes:
+            raise TouchedError("somebody else has touched the firewall's table: look at it first")
+        return touched
+
     def know(self, generation: int) -> None:
         """Take that the table was as held in this generation."""
         self.seen = generation
@@ -141,10 +158,10 @@ class Holding:
         problem = problem or f"{self._path}: it does not fit to the kernel's table {TABLE_NAME!r}"
         return f"{problem}; all classes get new numbers when a policy is enforced next"
 
-    def enforce(self, policy: FirewallPolicy, fleet: Fleet) -> Enforced:
+    def enforce(self, policy: FirewallPolicy, fleet: Fleet, *, undoes: bool) -> Enforced:
         """Make the kernel's table equal to policy and fleet, which the compiler checks. See `Enforcer`."""
         standing, held = Standing(fleet), self.held
-        self.look()
+        touched = self._touched(undoes=undoes)
         known = held and self.seen and held.policy.digest == policy.digest
         if held and known and standing.labels() <= held.classes.numbers.keys():
             wanted = compile_ruleset(policy, fleet, held.classes, self.state)
@@ -152,13 +169,16 @@ class Holding:
             try:
                 made = self._filter.change(held.table, adds, removes, self.seen)
             except _REFUSED:
-                return self._whole(policy, standing, held.standing.labels())
+                touched = touched or self._touched(undoes=undoes)
+                return replace(self._whole(policy, standing, held.standing.labels()), touched=touched)
             if not made and self._filter.generation() != self.seen:
-                return self._whole(policy, standing, held.standing.labels())
+                touched = touched or self._touched(undoes=undoes)
+                return replace(self._whole(policy, standing, held.standing.labels()), touched=touched)
             held.policy, held.standing, held.elements = policy, standing, _copied(wanted)
             self.know(made or self.seen)
             return Enforced(self.seen, False, _count(adds), _count(removes))
-        return self._whole(policy, standing, held.standing.labels() if held else set())
+        leaving = held.standing.labels() if held else set()
+        return replace(self._whole(policy, standing, leaving), touched=touched)
 
     def exchange(self, change: Change) -> Enforced:
         """Make one machine's change. See `Enforcer.admit`."""
@@ -186,9 +206,10 @@ class Holding:
 
     def _exchanged_whole(self, held: Held, change: Change) -> Enforced:
         leaving = {port.labels for port in change.gone} | {one.labels for one in change.gone_elsewhere}
+        touched = self._touched(undoes=True)
         held.standing.take(change)
         try:
-            return self._whole(held.policy, held.standing, leaving)
+            return replace(self._whole(held.policy, held.standing, leaving), touched=touched)
         except BaseException:
             held.standing.take(change.undone)
             raise

@@ -26,7 +26,7 @@ from undercroft.firewall.stored import from_text
 from undercroft.model.execution import Origin
 from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.ports.records import Record, Records
-from undercroft.usecases.firewall.enforcing import Enforced, Enforcer
+from undercroft.usecases.firewall.enforcing import Enforced, Enforcer, TouchedError
 from undercroft.usecases.firewall.machines import Gathered, gathered
 
 _PROBLEMS_TOLD = 20
@@ -80,6 +80,8 @@ class Labels:
         self.stale = stale
         self.shield: Callable[[str], None] = lambda _: None
         """Keeps a tap's frames from passing the table by: `adapters.surroundings.shielding.shield`."""
+        self.touched: Callable[[], None] = lambda: None
+        """Called where somebody else's change of the table was undone before anybody looked at it."""
         self._lock = threading.RLock()
         self._claims: dict[str, _Claim] = {}
         self._arriving: set[str] = set()
@@ -191,6 +193,7 @@ class Labels:
         A policy that cannot be enforced leaves the one before in force, and is one of the problems.
 
         Raises:
+            TouchedError: somebody else's change of the table is to be looked at before.
             OperationError, StateError, DeniedError: record or kernel fail, or nothing can be enforced.
         """
         with self._records.reading() as record:
@@ -203,6 +206,8 @@ class Labels:
         try:
             policy = from_text(applied.body)
             return self._enforced(applied, policy)
+        except TouchedError:
+            raise
         except UndercroftError as error:
             old = self._enforcer.policy
             if old is None or before is None or before.number == applied.number:
@@ -218,13 +223,17 @@ class Labels:
         """
         with self._records.reading() as record:
             applied = record.applied_policy()
-        if applied is None or self._enforcer.policy is None:
+        if applied is None or not self._required:
             return False
         try:
             self._may_quarantine = bool(applied.body and from_text(applied.body).quarantine_labels)
         except UndercroftError:
             return False  # it stays as it is
         return not self._may_quarantine
+
+    def doubt(self) -> None:
+        """Let the filter quarantine nobody until it is enforced again: what it holds is not the policy."""
+        self._may_quarantine = False
 
     def state(
         self, followed: Followed | None, proven_at: datetime | None, problem: str, at: datetime
@@ -255,7 +264,7 @@ class Labels:
         with self._lock:
             with self._records.reading() as record:
                 found = self._gathered(record, policy)
-            done = self._enforcer.enforce(policy, self._with_claims(found.fleet))
+            done = self._enforcer.enforce(policy, self._with_claims(found.fleet), undoes=False)
             self._required, self._applied = True, applied
             self._may_quarantine = True
         return Followed(applied, done, (*found.problems, *self._shielded(found.fleet.ports)))
@@ -315,6 +324,10 @@ class Labels:
         except UndercroftError as error:
             self.stale(f"the labels of machine {machine}: {error}")
 
+    def _heed(self, done: Enforced) -> None:
+        if done.touched:
+            self.touched()
+
     def _labelled(self, record: Record, machine: str, taps: Sequence[str]) -> tuple[Port, ...] | None:
         """Return a machine's ports, None where nothing is filtered. Raises OperationError as `label`."""
         policy = self._enforcer.policy
@@ -333,10 +346,10 @@ class Labels:
         """Put a machine's ports into the kernel. Raises OperationError."""
         try:
             if ports:
-                self._enforcer.admit(ports)
+                self._heed(self._enforcer.admit(ports))
                 self._shielded(ports)
             else:
-                self._enforcer.dismiss(machine)
+                self._heed(self._enforcer.dismiss(machine))
         except UndercroftError as error:
             raise OperationError(f"the filter does not take the labels: {error}") from error
 
