@@ -1,7 +1,8 @@
 """Open flows of machines that migrate: the host that they leave puts them on record, the next takes them.
 
 The source tells them when the machine stands still there, before it goes on elsewhere, and once more at its
-end. The destination adds them when libvirt says that the machine runs here, and what comes later as well.
+end. The destination adds them when libvirt says that the machine runs here, and what comes later as well. An
+agent that comes back asks the record which machines have come meanwhile.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from datetime import timedelta
 
 from undercroft.agent.host import Host, now
 from undercroft.errors import UndercroftError
+from undercroft.model.execution import Origin
 from undercroft.model.filter import MovedFlows
 from undercroft.usecases.firewall.enforcing import Enforcer
 from undercroft.usecases.fleet.starts.labels import Labels
@@ -59,7 +61,7 @@ class Moves:
             ends, last = time.monotonic() + ADOPT_S, None
             while time.monotonic() < ends:
                 found = await self._host.work(self._flows, machine)
-                if found is not None and found != last:
+                if found is not None and found != last and self._labels.ports(machine):
                     await self._host.work(self._enforcer.adopt, found.elements, machine)
                     last = found
                 await asyncio.sleep(LOOK_EVERY_S)
@@ -67,6 +69,33 @@ class Moves:
                 await self._host.work(self._drop, last)
         except UndercroftError as error:
             self._host.problem(f"machine {machine}: its open flows did not come with it", error)
+
+    async def catch_up(self) -> None:
+        """Begin, after a start of the agent: take over flows of machines that have come while it was away."""
+        begun: set[str] = set()
+        ends = time.monotonic() + ADOPT_S  # hooks that nobody has heard come on record meanwhile
+        async with asyncio.TaskGroup() as group:
+            while time.monotonic() < ends:
+                for machine in await self._came() - begun:
+                    begun.add(machine)
+                    group.create_task(self.arrived(machine))
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _came(self) -> frozenset[str]:
+        try:
+            return await self._host.work(self._came_lately)
+        except UndercroftError as error:
+            self._host.problem("which machines have come meanwhile is not known for a moment", error)
+            return frozenset()
+
+    def _came_lately(self) -> frozenset[str]:
+        """Return the machines that were migrated here lately, and run here alone by the record."""
+        with self._host.records.reading() as record:
+            live = record.live_origins()
+        elsewhere = {one.machine for one in live if one.host != self._host.name}
+        mine = (one for one in live if one.host == self._host.name and one.origin is Origin.MIGRATE)
+        late = {one.machine for one in mine if abs(now() - one.started_at) <= FRESH}
+        return frozenset(late - elsewhere)
 
     def _flows(self, machine: str) -> MovedFlows | None:
         with self._host.records.reading() as record:

@@ -120,3 +120,23 @@ def test_an_agent_that_comes_back_amid_a_migration_knows_that_it_is_one(lab: Fil
         await lab.until(lambda: is_arriving(lab), "it is arriving")
 
     play(lab, scene)
+
+
+def test_an_agent_that_comes_back_takes_over_the_flows_of_a_machine_that_came_without_it(
+    lab: FilterLab,
+) -> None:
+    async def nothing() -> None:
+        return
+
+    async def again() -> None:
+        async with lab.running():
+            await lab.until(lambda: FLOW in flows(lab), "it has its flows")
+            await lab.until(lambda: moved(lab) is None, "they are taken")
+
+    play(lab, nothing)
+    with lab.records.transaction() as record:
+        (own,) = [one for one in record.own_executions(UUID) if one.live]
+        record.put_execution(replace(own, origin=Origin.MIGRATE, started_at=now()))
+        record.put_moved_flows(MovedFlows(UUID, "host2", now(), {"flows4": (FLOW, FOREIGN)}))
+    asyncio.run(again())
+    assert FOREIGN not in flows(lab)
