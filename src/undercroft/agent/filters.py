@@ -170,8 +170,6 @@ class Filters:
             group.create_task(self._prove_for_ever())
             if self._labels.required:
                 group.create_task(self._moves.catch_up())
-            if self._labels.required:
-                group.create_task(self._moves.catch_up())
 
     # Policy and machines
 
