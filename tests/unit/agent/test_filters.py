@@ -247,6 +247,15 @@ def test_a_host_whose_policy_cannot_be_enforced_any_more_keeps_what_starts_off_i
     play(lab, scene)
 
 
+async def calm(lab: FilterLab) -> None:
+    """Wait until the agent has done what it had to do."""
+    same, last = 0, 0
+    while same < 30:
+        await asyncio.sleep(0.01)
+        now_ = lab.packet_filter.generation()
+        same, last = (same + 1 if now_ == last and lab.is_quiet() else 0), now_
+
+
 def foreign(lab: FilterLab) -> None:
     """Be somebody who opens the table."""
     table = lab.packet_filter.read(TABLE_NAME)
@@ -266,6 +275,7 @@ def test_a_foreign_change_is_an_alarm_and_put_right(
         await lab.until(lab.action, "it is known")
         assert await lab.start()
         await lab.until(lab.is_proven, "it is in force")
+        await calm(lab)
         change(lab)
         await lab.until(lambda: bool(lab.alarms()), "it is seen")
         await lab.until(lambda: lab.labels() == {"web", NAME} and lab.is_proven(), "it is put right")
@@ -280,6 +290,7 @@ def test_a_policy_may_want_a_foreign_change_reported_only(lab: FilterLab) -> Non
     async def scene() -> None:
         await lab.known()
         await lab.until(lab.is_proven, "it is in force")
+        await calm(lab)
         lab.packet_filter.vanish(TABLE_NAME)
         await lab.until(lambda: "nothing is filtered" in lab.problem(), "it is told")
         await asyncio.sleep(0.1)
@@ -297,6 +308,7 @@ def test_where_a_foreign_change_stands_nobody_s_quarantine_rests_on_it(lab: Filt
         lab.disks[CURRENT] = UNPATCHED
         assert await lab.start()
         await lab.until(lab.is_in_quarantine, "it is in quarantine")
+        await calm(lab)
         lab.packet_filter.vanish(TABLE_NAME)
         await lab.until(lambda: lab.taps.bridges[TAP] == "", "it is held off its bridge")
 
