@@ -12,7 +12,7 @@ DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk util-linu
 	libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
 TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system busybox-static kmod cpio dpkg-dev gdisk gnupg iproute2 \
 	strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs f2fs-tools squashfs-tools postgresql nftables
-BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools
+BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools iptables
 
 .PHONY: demo test lint bench soak coverage clean
 
@@ -40,6 +40,7 @@ coverage: $(VENV)/dev.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/fleet.py
+	$(BIN)/python bench/firewall.py
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/pytest -m soak -q --timeout 7200
