@@ -41,7 +41,8 @@ def main():
     problem = peers.missing()
     if problem or os.geteuid():
         sys.exit(problem or "needs root, for network namespaces of its own")
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Linux {os.uname().release}, {_load()}\n", flush=True)
+    kernel = f"Linux {os.uname().release}"
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {kernel}, {_load()}\n", flush=True)
     for part in parts:
         PART[part]("quick" in words, "slow" in words)
 
