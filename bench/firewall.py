@@ -52,10 +52,10 @@ def main():
 
 def _packets(quick: bool, slow: bool):
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        bridges = []
+        bridges, program = [], built(Path(folder))
         try:
-            for row in _bridges(slow=slow):
-                bridges.append(Bridge(*row[:3], built(Path(folder)), *row[3:]))
+            for name, count, load, *traffics in _bridges(slow=slow):
+                bridges.append(Bridge(name, count, load, program, *traffics))
                 bridges[-1].warm()
             for traffic in Traffic:
                 _costs(traffic, [one for one in bridges if traffic in one.traffics], 9 if quick else ROUNDS)
@@ -66,7 +66,7 @@ def _packets(quick: bool, slow: bool):
 
 def _bridges(*, slow: bool):
     """Yield names, numbers of machines, rules, and what is moved where that is not everything."""
-    yield "no filter", 0, peers.nothing
+    yield "no filter", 100, peers.nothing
     for count in (100, 1000, COUNT):
         yield "Undercroft", count, peers.undercroft
     for count in (100, 1000):
@@ -87,7 +87,7 @@ def _costs(traffic: Traffic, bridges: Sequence[Bridge], rounds: int):
         ns = statistics.median(row[index] for row in costs)
         to_none = _interval([row[index] / row[0] for row in costs]) if index else "1"
         to_first = _interval([row[index] / row[first] for row in costs]) if index != first else ""
-        count = f"{bridge.count:,}" if bridge.count else ""
+        count = f"{bridge.count:,}" if index else ""
         print(f"| {bridge.name} | {count} | {ns:,.0f} | {to_none} | {to_first} |")
     print(f"\n({rounds} rounds; processor time, the kernel's work in it; {_load()})\n", flush=True)
 

@@ -23,9 +23,9 @@ import firewallfleet as machines
 from undercroft.adapters.nftables import Nftables
 from undercroft.assurance.firewall.certificate import Certificate
 from undercroft.firewall.compiler import TABLE_NAME
-from undercroft.model.domain import Domain, Interface, Power
+from undercroft.model.domain import Domain, Interface, Power, Survey
 from undercroft.model.execution import Execution, Origin
-from undercroft.model.verdict import Verdict
+from undercroft.model.verdict import Judgement, Verdict
 from undercroft.store.fleet.records import open_records
 from undercroft.usecases.firewall.enforcing import Enforcer
 from undercroft.usecases.firewall.machines import gathered
@@ -115,13 +115,13 @@ def gathering(count: int, rounds: int) -> dict[str, Times]:
     policy, now = machines.policy(), datetime.now(UTC)
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         records = open_records(f"{name}/record.db")
+        everything = [_on_record(number, now) for number in range(1, count + 1)]
         with records.transaction() as record:
-            for number in range(1, count + 1):
-                domain, execution = _on_record(number, now)
-                record.put_domain(machines.HOST, domain.uuid, domain, now)
+            domains = tuple(domain for domain, _, _ in everything)
+            record.put_survey(Survey(machines.HOST, "qemu:///system", now, domains))
+            record.put_judgements([judgement for _, _, judgement in everything])
+            for _, execution, _ in everything:
                 record.put_execution(execution)
-                verdict = Verdict.QUARANTINED if number % 100 == 99 else Verdict.STEADY
-                record.put_judgements([recordvalues.judgement(machine_key(domain.uuid), verdict=verdict)])
         found = []
         for _ in range(rounds):
             with records.reading() as record:
@@ -140,12 +140,14 @@ def gathering(count: int, rounds: int) -> dict[str, Times]:
     return took
 
 
-def _on_record(number: int, now: datetime) -> tuple[Domain, Execution]:
+def _on_record(number: int, now: datetime) -> tuple[Domain, Execution, Judgement]:
     port = machines.port(number)
     addresses = (str(port.ipv4[0]), str(port.ipv6[0]))
     nic = Interface(port.mac.hex(":"), "bridge", "br0", "br0", port.tap, addresses)
     domain = Domain(port.machine, port.name, Power.RUNNING, number, interfaces=(nic,))
-    return domain, Execution(f"{number:032x}", port.machine, port.name, port.host, Origin.START, "", "", now)
+    execution = Execution(f"{number:032x}", port.machine, port.name, port.host, Origin.START, "", "", now)
+    verdict = Verdict.QUARANTINED if number % 100 == 99 else Verdict.STEADY
+    return domain, execution, recordvalues.judgement(machine_key(port.machine), verdict=verdict)
 
 
 def proven(enforcer: Enforcer) -> None:
