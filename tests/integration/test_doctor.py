@@ -32,8 +32,9 @@ from undercroft.steady.policy import Policy, Setting, Settings
 from undercroft.store.fleet.records import open_records
 from undercroft.usecases.fleet.audit.audit import sign_head
 from undercroft.usecases.fleet.doctor.check import examine
-from undercroft.usecases.fleet.doctor.checkup import Check, Health, Host
+from undercroft.usecases.fleet.doctor.checkup import Host
 from undercroft.usecases.fleet.doctor.filter import FilterHost
+from undercroft.usecases.fleet.doctor.health import Check, Health
 from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.session import start_reader
 

@@ -20,8 +20,9 @@ from undercroft.model.domain import Survey
 from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.model.finding import FeedStatus
 from undercroft.usecases.fleet.doctor.check import examine
-from undercroft.usecases.fleet.doctor.checkup import Check, Health, Host
+from undercroft.usecases.fleet.doctor.checkup import Host
 from undercroft.usecases.fleet.doctor.filter import FilterHost
+from undercroft.usecases.fleet.doctor.health import Check, Health
 from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.fleet.verdicts.policyfile import read_policy
 from undercroft.usecases.fleet.views.existing import existing_records

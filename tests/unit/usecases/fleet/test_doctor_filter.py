@@ -15,8 +15,8 @@ from undercroft.firewall.policy import LogRate, OtherPorts, Ports
 from undercroft.firewall.stored import to_text
 from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.usecases.fleet.doctor.check import looked
-from undercroft.usecases.fleet.doctor.checkup import Check, Health
 from undercroft.usecases.fleet.doctor.filter import FILTER_LOOKS, FilterHost
+from undercroft.usecases.fleet.doctor.health import Check, Health
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 APPLIED = AppliedPolicy(3, POLICY.digest, to_text(POLICY), "root", "", AT)

@@ -16,8 +16,9 @@ from undercroft.model.schema import encode
 from undercroft.model.verdict import Action
 from undercroft.steady.policy import Settings, Unenforceable
 from undercroft.usecases.fleet.audit.headfile import read_heads
-from undercroft.usecases.fleet.doctor.checkup import Check, Health, Host, Look
+from undercroft.usecases.fleet.doctor.checkup import Host, Look
 from undercroft.usecases.fleet.doctor.filter import FILTER_LOOKS
+from undercroft.usecases.fleet.doctor.health import Check, Health
 from undercroft.usecases.fleet.doctor.host import HOST_LOOKS
 from undercroft.usecases.fleet.verdicts.facts import domain_target, unholdable
 

@@ -4,45 +4,16 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from undercroft.model.domain import Survey
 from undercroft.model.finding import FeedStatus
 from undercroft.ports.reader import Reader
 from undercroft.ports.records import Records
 from undercroft.steady.policy import Policy
+from undercroft.usecases.fleet.doctor.filter import FilterHost
+from undercroft.usecases.fleet.doctor.health import Check
 from undercroft.usecases.fleet.places import Places
-
-if TYPE_CHECKING:
-    from undercroft.usecases.fleet.doctor.filter import FilterHost
-
-
-class Health(StrEnum):
-    """What a check says. WARN: it works, with less than it could. UNKNOWN: it could not be looked at."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        name: what.
-        health: how it is.
-        found: what was found, one sentence.
-        cure: what to do, a command where there is one; "" where nothing is to be done.
-    """
-
-    name: str
-    health: Health
-    found: str
-    cure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +44,7 @@ class Host:
     feeds: Callable[[], Sequence[FeedStatus]]
     reader: Callable[[], AbstractContextManager[Reader]]
     clock: Callable[[], datetime]
-    filter: "FilterHost"
+    filter: FilterHost
 
 
 Look = Callable[[Host], Iterable[Check]]

@@ -14,7 +14,7 @@ from undercroft.firewall.stored import from_text
 from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.ports.packetfilter import FilterFeatures, TableName
 from undercroft.usecases.firewall.needs import check_features
-from undercroft.usecases.fleet.doctor.checkup import Check, Health
+from undercroft.usecases.fleet.doctor.health import Check, Health
 
 _LOGS = "journalctl -u undercroft"
 _MAX_NAMES = 8

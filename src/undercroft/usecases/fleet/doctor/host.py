@@ -10,7 +10,8 @@ from pathlib import Path
 
 from undercroft.adapters import hookfiles
 from undercroft.errors import InputError, NotFoundError, OperationError
-from undercroft.usecases.fleet.doctor.checkup import Check, Health, Host, Look
+from undercroft.usecases.fleet.doctor.checkup import Host, Look
+from undercroft.usecases.fleet.doctor.health import Check, Health
 
 FREE_BYTES_WANTED = 1 << 30
 FREE_BYTES_NEEDED = 64 << 20
