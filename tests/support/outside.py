@@ -20,7 +20,7 @@ import libvirtd
 Result = TypeVar("Result")
 
 DEVICE = "out0"
-TIMEOUT_S = 3.0
+TIMEOUT_S = 1.5
 _NEW_NETWORK = 0x40000000
 _WAIT = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
 

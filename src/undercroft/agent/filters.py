@@ -224,6 +224,8 @@ class Filters:
                 self._hold_without_filter()
             self._followed = self._labels.follow()
             self._failure = ""
+            if not self._labels.required:  # nothing is filtered: what was said of the table is over
+                self._drift, self._proven_at = "", None
         except TouchedError:
             self.changed()  # once more: it is looked at first
         except UndercroftError as error:

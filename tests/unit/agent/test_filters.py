@@ -299,6 +299,22 @@ def test_a_policy_may_want_a_foreign_change_reported_only(lab: FilterLab) -> Non
     assert not lab.has_table()
 
 
+def test_what_was_wrong_with_a_table_goes_with_it(lab: FilterLab) -> None:
+    lab.apply(replace(POLICY, drift=Drift.REPORT))
+
+    async def scene() -> None:
+        await lab.known()
+        await lab.until(lab.is_proven, "it is in force")
+        await calm(lab)
+        lab.packet_filter.vanish(TABLE_NAME)
+        await lab.until(lambda: "nothing is filtered" in lab.problem(), "it is told")
+        lab.apply(None)
+        await lab.until(lambda: (found := lab.state()) and not found.digest, "it is withdrawn")
+
+    play(lab, scene)
+    assert lab.problem() == ""
+
+
 def test_where_a_foreign_change_stands_nobody_s_quarantine_rests_on_it(lab: FilterLab) -> None:
     lab.apply(replace(POLICY, drift=Drift.REPORT))
     without_snapshots(lab)
