@@ -19,6 +19,7 @@ from undercroft.cli.render.terminal import Style
 from undercroft.model.domain import Survey
 from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.model.finding import FeedStatus
+from undercroft.ports.packetfilter import FilterFeatures, TableName
 from undercroft.usecases.fleet.doctor.check import examine
 from undercroft.usecases.fleet.doctor.checkup import Host
 from undercroft.usecases.fleet.doctor.filter import FilterHost
@@ -98,14 +99,22 @@ def _filter(database: str) -> FilterHost:
     from undercroft.adapters.nftables import Nftables  # noqa: PLC0415
     from undercroft.adapters.surroundings import gather, machine_taps  # noqa: PLC0415
 
-    host, kernel = socket.gethostname(), Nftables()
+    host = socket.gethostname()
+
+    def features() -> FilterFeatures:
+        with Nftables() as kernel:
+            return kernel.features()
+
+    def tables() -> tuple[TableName, ...]:
+        with Nftables() as kernel:
+            return kernel.tables()
 
     def applied() -> tuple[AppliedPolicy | None, FilterState | None]:
         with existing_records(database) as records, records.reading() as record:
             states = (state for state in record.filter_states() if state.host == host)
             return record.applied_policy(), next(states, None)
 
-    return FilterHost(host, kernel.features, kernel.tables, machine_taps, gather, bridge_ports, applied)
+    return FilterHost(host, features, tables, machine_taps, gather, bridge_ports, applied)
 
 
 def _survey(connect: str) -> Survey:
