@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "suppo
 import recordvalues
 
 import firewallfleet as machines
+from firewallpeers import sets_of_machines
 from undercroft.adapters.nftables import Nftables
 from undercroft.assurance.firewall.certificate import Certificate
 from undercroft.firewall.compiler import TABLE_NAME
@@ -65,10 +66,10 @@ def whole(count: int, rounds: int) -> dict[str, Times]:
     names = ("load", "nft", "same", "cold", "warm", "new policy")
     took = {name: Times() for name in names}
     policy, fleet = machines.policy(), machines.fleet(count)
+    text = sets_of_machines(count).encode()
     with tempfile.TemporaryDirectory() as name, engine(Path(name)) as (_, enforcer):
         for number in range(rounds):
             took["load"].of(lambda: enforcer.enforce(policy, fleet))
-            text = _sets_alone(_nft("list", "ruleset").decode())
             took["same"].of(lambda: enforcer.enforce(policy, fleet))
             if not number:
                 proven(enforcer)
@@ -80,8 +81,8 @@ def whole(count: int, rounds: int) -> dict[str, Times]:
             enforcer.enforce(machines.policy(f", tcp/{7000 + number}"), fleet)
             took["new policy"].of(lambda: proven(enforcer))
             enforcer.withdraw()
-            took["nft"].of(lambda text=text: _nft("-f", "-", given=text))
-            _nft("delete", "table", "bridge", TABLE_NAME)
+            took["nft"].of(lambda: _nft("-f", "-", given=text))
+            _nft("delete", "table", "bridge", "sets")
     return took
 
 
@@ -169,17 +170,6 @@ def _in_a_new_process(count: int, folder: Path) -> tuple[float, float]:
     command = [sys.executable, __file__, str(count), str(folder)]
     wall, cpu = subprocess.check_output(command, text=True).split()
     return float(wall), float(cpu)
-
-
-def _sets_alone(listed: str) -> bytes:
-    """Return the sets and maps of a table with their elements: nft cannot read the chains that it lists.
-
-    Maps of verdicts go without too, as what they name is chains.
-    """
-    first, _, rest = listed.partition("{\n")
-    blocks = [block.lstrip("\n") for block in rest.split("\n\t}\n")]
-    kept = [block for block in blocks if block.startswith(("\tset", "\tmap")) and ": verdict" not in block]
-    return f"{first}{{\n{''.join(block + chr(10) + '}' + chr(10) for block in kept)}}}".encode()
 
 
 def _nft(*words: str, given: bytes = b"") -> bytes:

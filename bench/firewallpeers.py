@@ -76,6 +76,30 @@ def nwfilter(count: int) -> None:
     _load(["ebtables-nft-restore"], [*lines, *jumps, *rules])
 
 
+def sets_of_machines(count: int) -> str:
+    """Return sets for `nft -f` as long as ours: of taps, of senders, and of who is behind which tap."""
+    elements: dict[str, list[str]] = {name: [] for name in _SETS}
+    for number in range(1, count + 1):
+        port = machines.port(number)
+        tap, mac = f'"{port.tap}"', port.mac.hex(":")
+        elements["taps"].append(tap)
+        elements["classes"].append(f"{tap} : {number % 3}")
+        elements["macs"].append(f"{tap} . {mac}")
+        for version, addresses in (("4", port.ipv4), ("6", port.all_ipv6)):
+            for address in addresses:
+                elements["sources" + version].append(f"{tap} . {mac} . {address}")
+                elements["targets" + version].append(f"{tap} . {mac} . {address} : {number % 3}")
+                elements["near" + version].append(f"{tap} . {address} : {number % 3}")
+                elements["outside" + version].append(f"{address} : 1")
+                if not address.is_link_local:
+                    elements["places" + version].append(f"{address} : {number % 3}")
+    blocks = (
+        f"{'map' if ':' in kind else 'set'} {name} {{ type {kind}; elements = {{ {', '.join(found)} }} }}"
+        for (name, kind), found in zip(_SETS.items(), elements.values(), strict=True)
+    )
+    return "\n".join(["table bridge sets {", *blocks, "}", ""])
+
+
 def missing() -> str:
     """Return why a peer cannot be had, "" where all can."""
     absent = [command for command in ("nft", "ebtables-nft-restore") if shutil.which(command) is None]
@@ -86,6 +110,15 @@ def _load(command: list[str], lines: list[str]) -> None:
     subprocess.run(command, input="\n".join([*lines, ""]).encode(), check=True, stdout=subprocess.DEVNULL)
 
 
+_FRAME = "ifname . ether_addr"
+_SETS = {"taps": "ifname", "classes": "ifname : mark", "macs": _FRAME}
+for _version in ("4", "6"):
+    _address = f"ipv{_version}_addr"
+    _SETS[f"sources{_version}"] = f"{_FRAME} . {_address}"
+    _SETS[f"targets{_version}"] = f"{_FRAME} . {_address} : mark"
+    _SETS[f"near{_version}"] = f"ifname . {_address} : mark"
+    _SETS[f"outside{_version}"] = f"{_address} : mark"
+    _SETS[f"places{_version}"] = f"{_address} : mark"
 _CHAINS = (
     *("I-{tap}-arp-ip", "I-{tap}-arp-mac", "I-{tap}-ipv4-ip", "I-{tap}-mac", "I-{tap}-rarp"),
     *("O-{tap}-ipv4", "O-{tap}-rarp", "libvirt-I-{tap}", "libvirt-O-{tap}"),
