@@ -122,6 +122,18 @@ def test_an_agent_that_comes_back_amid_a_migration_knows_that_it_is_one(lab: Fil
     play(lab, scene)
 
 
+def test_a_machine_that_came_and_goes_on_to_another_host_is_not_arriving_again(lab: FilterLab) -> None:
+    async def scene() -> None:
+        with lab.records.transaction() as record:
+            (own,) = [one for one in record.own_executions(UUID) if one.live]
+            record.put_execution(replace(own, origin=Origin.MIGRATE))
+            record.put_execution(Execution("e9" * 16, UUID, NAME, "host2", Origin.MIGRATE, "", "", now()))
+        await asyncio.to_thread(lab.firewall.labels.follow)
+        assert not is_arriving(lab), "until it has gone, its packets come from its port alone"
+
+    play(lab, scene)
+
+
 def test_an_agent_that_comes_back_takes_over_the_flows_of_a_machine_that_came_without_it(
     lab: FilterLab,
 ) -> None:

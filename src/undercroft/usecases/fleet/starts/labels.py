@@ -368,8 +368,17 @@ class Labels:
 
 
 def _on_their_way(record: Record, host: str) -> frozenset[str]:
-    """Return the machines that are being migrated to a host, and still run on another one."""
-    live = record.live_origins()
-    elsewhere = {item.machine for item in live if item.host != host}
-    come = {item.machine for item in live if item.host == host and item.origin is Origin.MIGRATE}
-    return frozenset(come & elsewhere)
+    """Return the machines that are being migrated to a host, and still run on another one.
+
+    One that came here before, and is on its way on, has begun on the other one since.
+    """
+    come: dict[str, datetime] = {}
+    elsewhere: dict[str, datetime] = {}
+    for item in record.live_origins():
+        if item.host != host:
+            elsewhere[item.machine] = max(item.started_at, elsewhere.get(item.machine, item.started_at))
+        elif item.origin is Origin.MIGRATE:
+            come[item.machine] = item.started_at
+    return frozenset(
+        machine for machine, began in come.items() if machine in elsewhere and elsewhere[machine] < began
+    )
