@@ -13,6 +13,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import outside
 import pytest
@@ -150,16 +151,27 @@ def is_believed(hosts: TwoHosts) -> bool:
 
 
 def send(hosts: TwoHosts, port: int) -> None:
+    """Send db01 a SYN in web01's name."""
     tcp = struct.pack(">HHIIBBHHH", port, 5432, 1, 0, 0x50, 2, 1024, 0, 0)
     packet = ip_packet(4, socket.inet_aton(WEB), socket.inet_aton(DB), 6, tcp)
-    frame = bytes.fromhex(MACS["db01"].replace(":", "")) + STRANGER + b"\x08\0" + packet
+    to_right(hosts, mac_of("db01") + STRANGER + b"\x08\0" + packet)
+
+
+def to_right(hosts: TwoHosts, *frames: bytes) -> None:
+    """Send frames from the wire to the right host, some hundred a second."""
 
     def put() -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
             wire.bind((twohosts.port_of(hosts.right), 0))
-            wire.send(checked(frame))
+            for frame in frames:
+                wire.send(checked(frame))
+                time.sleep(0.005)
 
     hosts.world.call(put)
+
+
+def mac_of(name: str) -> bytes:
+    return bytes.fromhex(MACS[name].replace(":", ""))
 
 
 def take(host: FleetHost, address: str) -> None:
@@ -300,6 +312,24 @@ def test_a_machine_that_comes_to_a_host_without_its_agent_is_closed_until_there_
         left.wait(lambda: world.reaches(WEB, 443), "it has its labels and is opened")
         assert pushed.goes_on(60), (left.log(), right.log())
     assert pings(ear, "web01") == []
+
+
+@pytest.mark.soak
+def test_a_stranger_s_frames_with_a_machine_s_mac_lead_astray_what_its_neighbours_send_it(
+    hosts: TwoHosts,
+) -> None:
+    """A limit that the threat model names: the bridge learns from what the table has no reason to deny."""
+    right = hosts.right
+    hosts.bring("web01", right)
+    right.wait(lambda: asks(right, "web01", DB, 5432), "it reaches its neighbour")
+    datagram = struct.pack(">HHHH", 5000, 5001, 12, 0) + b"none"
+    packet = ip_packet(4, socket.inet_aton(GATE), socket.inet_aton("192.0.2.77"), 17, datagram)
+    stolen = STRANGER + mac_of("db01") + b"\x08\0" + packet
+    with hosts.hearing(right) as ear, ThreadPoolExecutor() as beside:
+        sent = beside.submit(to_right, hosts, *[stolen] * 600)
+        while not sent.done():
+            asks(right, "web01", DB, 5432)
+    assert [frame for frame in frames(ear, "web01") if frame[30:34] == socket.inet_aton(DB)]
 
 
 def test_control_without_a_policy_the_same_packets_leave_both_hosts(hosts: TwoHosts) -> None:
