@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from undercroft.adapters.nftables import Nftables
-from undercroft.firewall.kernel import Chain, Code, Hook, Ruleset, SetDefinition, Table, Verdict
+from undercroft.firewall.kernel import Chain, Code, Hook, Ruleset, SetDefinition, Table
 
 MACHINES = 10_000
 ROUNDS = 7
@@ -29,7 +29,7 @@ SETS = (
     SetDefinition("classes", ("ifname",), "mark", _SIZE),
     SetDefinition("macs", ("ifname", "ether_addr"), "", _SIZE),
     SetDefinition("sources4", ("ifname", "ether_addr", "ipv4_addr"), "", _SIZE),
-    SetDefinition("targets4", ("ifname", "ether_addr", "ipv4_addr"), "verdict", _SIZE),
+    SetDefinition("targets4", ("ifname", "ether_addr", "ipv4_addr"), "mark", _SIZE),
     SetDefinition("sources6", ("ifname", "ether_addr", "ipv6_addr"), "", _SIZE),
     SetDefinition("outside6", ("ipv6_addr",), "mark", _SIZE),
 )
@@ -110,7 +110,7 @@ def of_machine(number: int):
         "classes": {name: mark},
         "macs": {name + mac: None},
         "sources4": {name + mac + ipv4: None},
-        "targets4": {name + mac + ipv4: Verdict(Code.GOTO, f"to-{number % CLASSES}")},
+        "targets4": {name + mac + ipv4: mark},
         "sources6": {name + mac + ipv6: None},
         "outside6": {ipv6: mark},
     }

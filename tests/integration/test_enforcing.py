@@ -141,7 +141,7 @@ def test_a_writer_of_another_table_that_never_stops_is_in_nobodys_way(
     "words",
     [
         ("add", "element", "bridge", TABLE_NAME, "classes", '{ "vnet99" : 0x55438001 }'),
-        ("add", "element", "bridge", TABLE_NAME, "targets4", "{ * : accept }"),
+        ("add", "element", "bridge", TABLE_NAME, "class-targets", "{ * : accept }"),
         ("delete", "table", "bridge", TABLE_NAME),
         ("add", "table", "bridge", TABLE_NAME, "{ flags dormant; }"),
     ],

@@ -18,7 +18,11 @@ from undercroft.firewall.kernel import (
     Verdict,
 )
 
-_OPPOSITE = {Operator.EQUAL: Operator.UNEQUAL, Operator.UNEQUAL: Operator.EQUAL}
+_OPPOSITE = {
+    Operator.EQUAL: Operator.UNEQUAL,
+    Operator.UNEQUAL: Operator.EQUAL,
+    Operator.GREATER_OR_EQUAL: Operator.LESS,
+}
 
 
 def rule_mutants(ruleset: Ruleset) -> Iterator[tuple[str, Ruleset]]:

@@ -75,6 +75,12 @@ def policy_elements(
             elements[f"{name}-{side.name}"] = {marks.data(mark): None for mark in found}
     for address in host_addresses:
         _name(elements, address, marks.HOST, "host")
+    for name, chain in (("class-targets", "to"), ("class-near", "near")):
+        elements[name] = {
+            marks.data(side.mark): Verdict(Code.GOTO, f"{chain}-{side.name}")
+            for side in grants.sides
+            if side.is_machine
+        }
     return elements
 
 
@@ -92,7 +98,7 @@ def port_elements(port: Port, classes: Classes) -> Elements:
 def _add_port(elements: Elements, port: Port, number: int) -> None:
     tap = device(port.tap)
     tap_mac = tap + port.mac + _MAC_PADDING
-    mark, reached, looked_for = _of_class(number)
+    mark = _of_class(number)
     into = elements.setdefault
     into("classes", {})[tap] = mark
     into("taps", {})[tap] = None
@@ -102,17 +108,16 @@ def _add_port(elements: Elements, port: Port, number: int) -> None:
     for version, addresses in (("4", [address.packed for address in port.ipv4]), ("6", list(own6))):
         for address in addresses:
             into("sources" + version, {})[tap_mac + address] = None
-            into("targets" + version, {})[tap_mac + address] = reached
-            into("near" + version, {})[tap + address] = looked_for
+            into("targets" + version, {})[tap_mac + address] = mark
+            into("near" + version, {})[tap + address] = mark
             into("outside" + version, {})[address] = from_outside
             if not _is_link_local(address):
-                into("places" + version, {})[address] = reached
+                into("places" + version, {})[address] = mark
 
 
 @lru_cache(maxsize=4096)
-def _of_class(number: int) -> tuple[bytes, Verdict, Verdict]:
-    mark = marks.data(marks.of_class(number))
-    return mark, Verdict(Code.GOTO, f"to-{number}"), Verdict(Code.GOTO, f"near-{number}")
+def _of_class(number: int) -> bytes:
+    return marks.data(marks.of_class(number))
 
 
 def _is_link_local(address: bytes) -> bool:
@@ -134,12 +139,12 @@ def elsewhere_elements(machine: Elsewhere, classes: Classes) -> Elements:
 
 
 def _add_elsewhere(elements: Elements, machine: Elsewhere, number: int) -> None:
-    mark, reached, _ = _of_class(number)
+    mark = _of_class(number)
     for address in machine.addresses:
         version, packed = address.version, address.packed
         elements.setdefault(f"outside{version}", {})[packed] = mark
         if not _is_link_local(packed):
-            elements.setdefault(f"places{version}", {})[packed] = reached
+            elements.setdefault(f"places{version}", {})[packed] = mark
 
 
 def fleet_elements(fleet: Fleet, classes: Classes) -> Elements:

@@ -139,6 +139,41 @@ def decided(map_name: str, *fields: Field) -> Expressions:
     return (*_key(fields, 0), Lookup(map_name, 0, verdicts=True))
 
 
+def mapped(map_name: str, *fields: Field) -> Expressions:
+    """Go on where the map has the fields, whatever it gives for them; `found` is for sets without data.
+
+    The comparison, which holds always, is for nft: without a use of the data it lists no condition at all.
+    """
+    target = sum(field.registers for field in fields)
+    anything = Compare(target, Operator.GREATER_OR_EQUAL, bytes(REGISTER_BYTES))
+    return (*_key(fields, 0), Lookup(map_name, 0, target=target), anything)
+
+
+def looked_up(map_name: str, *fields: Field) -> tuple[Expressions, int]:
+    """Return what gets the map's data for the fields, and the register that a look-up may take them from.
+
+    nft aborts where it lists a look-up by what a map gave (1.0.6, `netlink_parse_concat_expr`), and so do all
+    programs with its library, whatever they ask of the kernel. So the data are copied together with the
+    register before them, over a constant: nft, which does not follow that, lists the constant.
+    """
+    start = sum(field.registers for field in fields)
+    data, copy = start + 1, start + 3
+    nothing = bytes(REGISTER_BYTES)
+    return (
+        *_key(fields, 0),
+        Load(start, nothing),
+        Lookup(map_name, 0, target=data),
+        Load(copy, nothing),
+        Bitwise(start, copy - 1, nothing + b"\xff" * REGISTER_BYTES, bytes(2 * REGISTER_BYTES)),
+    ), copy
+
+
+def decided_by(map_name: str, verdicts: str, *fields: Field) -> Expressions:
+    """Take the verdict that `verdicts` has for the map's data; go on where either has none."""
+    expressions, register = looked_up(map_name, *fields)
+    return (*expressions, Lookup(verdicts, register, verdicts=True))
+
+
 def mark_from(map_name: str, *fields: Field) -> Expressions:
     """Set the mark to what the map has for the fields."""
     target = sum(field.registers for field in fields)

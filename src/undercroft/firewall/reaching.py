@@ -17,11 +17,14 @@ from undercroft.firewall.expressions import (
     OUT,
     PROTOCOL,
     Expressions,
+    Field,
     decided,
+    decided_by,
     equal,
     found,
     goto,
     jump,
+    mapped,
     marked,
     masked,
     remembered,
@@ -139,21 +142,34 @@ def _inside(policy: FirewallPolicy) -> tuple[Rule, ...]:
 def _machines(policy: FirewallPolicy) -> tuple[Chain, ...]:
     """Return chains that find a machine behind the port, and else leave the bridge by an uplink only."""
     kept = _inside(policy)
-    reach4 = (rule(decided("targets4", OUT, h.ETHER_TARGET, h.IPV4_TARGET)), *kept, rule(goto("target4")))
+    reach4 = (*_by_class("targets4", OUT, h.ETHER_TARGET, h.IPV4_TARGET), *kept, rule(goto("target4")))
     reach6 = (
         *(rule(_neighbours(kind), goto(chain)) for kind, chain in _ND_CHAINS),
-        rule(decided("targets6", OUT, h.ETHER_TARGET, h.IPV6_TARGET)),
+        *_by_class("targets6", OUT, h.ETHER_TARGET, h.IPV6_TARGET),
         *kept,
         rule(goto("target6")),
     )
     return (
         Chain("reach4", reach4),
         Chain("reach6", reach6),
-        Chain("reach-arp", (rule(decided("near4", OUT, h.ARP_TARGET)), *kept, rule(ACCEPT))),
-        Chain("reach-ns", (rule(decided("near6", OUT, h.ND_TARGET)), *kept, rule(ACCEPT))),
-        Chain("reach-na", (rule(decided("near6", OUT, h.IPV6_TARGET)), *kept, rule(ACCEPT))),
+        Chain("reach-arp", (*_looked_for("near4", h.ARP_TARGET), *kept, rule(ACCEPT))),
+        Chain("reach-ns", (*_looked_for("near6", h.ND_TARGET), *kept, rule(ACCEPT))),
+        Chain("reach-na", (*_looked_for("near6", h.IPV6_TARGET), *kept, rule(ACCEPT))),
         Chain("leave", (*kept, rule(ACCEPT))),
     )
+
+
+def _by_class(map_name: str, *fields: Field, verdicts: str = "class-targets") -> tuple[Rule, ...]:
+    """Go where a machine's class goes; go on with the next rules where the map has no machine.
+
+    A class without a chain is denied, and not taken for somebody outside: a packet may ask for the class
+    before a transaction, and for its chain after it.
+    """
+    return rule(decided_by(map_name, verdicts, *fields)), rule(mapped(map_name, *fields), DENY)
+
+
+def _looked_for(map_name: str, address: Field) -> tuple[Rule, ...]:
+    return _by_class(map_name, OUT, address, verdicts="class-near")
 
 
 _ND_CHAINS = (
@@ -199,7 +215,7 @@ def _target(version: int, found_zones: tuple[Zone, ...], granted_zones: frozense
     asked = remembered("asked", DHCP_TIMEOUT_MS, h.ETHER_SOURCE) if version == 4 else ()
     rules = (
         rule(asks, asked, ACCEPT),
-        rule(decided(f"places{version}", target)),
+        *_by_class(f"places{version}", target),
         rule(decided(f"named-targets{version}", target)),
         *(
             rule(

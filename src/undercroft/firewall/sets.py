@@ -1,10 +1,16 @@
-"""The sets of the table: what each is keyed by. Hashed ones only, so that a look-up costs the same always."""
+"""The sets of the table: what each is keyed by. Hashed ones only, so that a look-up costs the same always.
+
+Maps of machines hold marks, never verdicts: the kernel goes through the whole table, with every element of
+every map of verdicts, in each transaction that adds a verdict.
+"""
 
 from undercroft.firewall.grants import Granted, Side
 from undercroft.firewall.kernel import SetDefinition
+from undercroft.firewall.marks import MAX_CLASS
 from undercroft.firewall.tracking import StateKind
 
 MACHINE_SET_SIZE = 1 << 17
+CLASS_MAP_SIZE = MAX_CLASS + 1
 FLOW_SET_SIZE = 1 << 18
 FRAGMENT_SET_SIZE = 1 << 14
 SMALLEST_SET_SIZE = 64
@@ -20,6 +26,8 @@ def fixed_sets(state: StateKind) -> tuple[SetDefinition, ...]:
         _machines("taps", "ifname"),
         _machines("macs", "ifname", "ether_addr"),
         *(definition for version in _IP for definition in _by_address(version)),
+        SetDefinition("class-targets", ("mark",), "verdict", size=CLASS_MAP_SIZE),
+        SetDefinition("class-near", ("mark",), "verdict", size=CLASS_MAP_SIZE),
         SetDefinition("uplinks", ("ifname",), size=SMALLEST_SET_SIZE * 4),
         SetDefinition("headers6", ("inet_proto",), size=SMALLEST_SET_SIZE),
         SetDefinition("transports6", ("inet_proto",), size=SMALLEST_SET_SIZE),
@@ -50,9 +58,9 @@ def _by_address(version: int) -> tuple[SetDefinition, ...]:
     address = _IP[version]
     return (
         _machines(f"sources{version}", "ifname", "ether_addr", address),
-        _machines(f"targets{version}", "ifname", "ether_addr", address, data="verdict"),
-        _machines(f"near{version}", "ifname", address, data="verdict"),
-        _machines(f"places{version}", address, data="verdict"),
+        _machines(f"targets{version}", "ifname", "ether_addr", address, data="mark"),
+        _machines(f"near{version}", "ifname", address, data="mark"),
+        _machines(f"places{version}", address, data="mark"),
         _machines(f"outside{version}", address, data="mark"),
         SetDefinition(f"named-sources{version}", (address,), "mark", size=4096),
         SetDefinition(f"named-targets{version}", (address,), "verdict", size=4096),

@@ -106,8 +106,8 @@ def _typed(rules: list[Rule], sets: Mapping[str, SetDefinition]) -> Raw:
 
 
 def _unspeakable(rule: Rule, sets: Mapping[str, SetDefinition], typed: Raw) -> bool:
-    """Tell whether nft has no syntax for a rule: it looks up raw bytes by a type, or no field."""
-    return any(
+    """Tell whether nft has no syntax for a rule: for raw bytes by a type, no field, or data without a use."""
+    return any(_is_unused(item, rule) for item in rule.expressions) or any(
         load is None
         or (
             (name, position) in typed
@@ -118,13 +118,25 @@ def _unspeakable(rule: Rule, sets: Mapping[str, SetDefinition], typed: Raw) -> b
     )
 
 
+def _is_unused(expression: Expression, rule: Rule) -> bool:
+    """Tell whether a rule looks up data in a map and asks no more than that they are there."""
+    if not isinstance(expression, Lookup) or expression.target is None:
+        return False
+    return not any(
+        item is not expression
+        and isinstance(item, Lookup | Update | SetMark)
+        and item.register >= expression.target
+        for item in rule.expressions
+    )
+
+
 def _lookups(rule: Rule, sets: Mapping[str, SetDefinition]) -> Iterator[tuple[str, int, Operand]]:
     loaded: dict[int, Operand] = {}
     for expression in rule.expressions:
         match expression:
             case Payload(register=register) | Meta(register=register):
                 loaded[register] = expression
-            case Bitwise(target=register):
+            case Bitwise(target=register) | Load(register=register):
                 loaded[register] = None
             case Lookup(set_name=name, register=register) | Update(set_name=name, register=register):
                 for position, place in enumerate(_registers(sets[name], register)):
@@ -150,9 +162,13 @@ class _Writer:
         self._loaded: dict[int, words.Field] = {}
         self._masks: dict[int, bytes] = {}
         self._values: dict[int, str] = {}
+        self._unused: list[Lookup] = []
 
     def rule(self, rule: Rule) -> str:
         """Return the text."""
+        self._unused = [
+            item for item in rule.expressions if isinstance(item, Lookup) and _is_unused(item, rule)
+        ]
         text = " ".join(part for expression in rule.expressions if (part := self._part(expression)))
         return f"{text} comment {words.quoted(rule.comment)}" if rule.comment else text
 
@@ -169,8 +185,8 @@ class _Writer:
             case Load(register=register, data=data):
                 self._values[register] = f"{int.from_bytes(data, sys.byteorder):#x}"
                 return ""
-            case Bitwise(target=target, mask=mask):
-                self._masks[target] = mask
+            case Bitwise():
+                self._masked(expression)
                 return ""
             case Lookup() | Update():
                 return self._with_set(expression)
@@ -181,6 +197,15 @@ class _Writer:
             case _:
                 return words.statement(expression)
 
+    def _masked(self, expression: Bitwise) -> None:
+        """Follow values that are copied whole."""
+        source, target, mask = expression.source, expression.target, expression.mask
+        self._masks[target] = mask
+        for place in range(len(mask) // REGISTER_BYTES):
+            word = mask[place * REGISTER_BYTES :][:REGISTER_BYTES]
+            if word == b"\xff" * REGISTER_BYTES and source + place in self._values:
+                self._values[target + place] = self._values[source + place]
+
     def _with_set(self, expression: Lookup | Update) -> str:
         name = expression.set_name
         key = " . ".join(
@@ -189,7 +214,7 @@ class _Writer:
         )
         if isinstance(expression, Update):
             return f"update @{name} {{ {key} timeout {expression.timeout_ms // 1000}s }}"
-        if expression.target is not None:
+        if expression.target is not None and expression not in self._unused:
             self._values[expression.target] = f"{key} map @{name}"
             return ""
         if expression.verdicts:
@@ -213,6 +238,8 @@ class _Writer:
         if self._values.get(register) == "ct state":
             bits = int.from_bytes(self._masks[register], sys.byteorder)
             return "ct state " + ",".join(name for bit, name in words.STATES.items() if bits & bit)
+        if any(item.target == register for item in self._unused):
+            return ""
         load = self._loaded[register]
         if isinstance(expression, Range):
             sign = "!= " if expression.inverted else ""

@@ -9,7 +9,7 @@ No chain is there where nothing is granted. Only frames with a tag pay for the l
 from undercroft.firewall import headers as h
 from undercroft.firewall import marks
 from undercroft.firewall.classes import Classes
-from undercroft.firewall.expressions import CONTENT, MARK, OUT, Expressions, equal, goto, rule
+from undercroft.firewall.expressions import CONTENT, MARK, OUT, Expressions, equal, goto, looked_up, rule
 from undercroft.firewall.kernel import Bitwise, Chain, Lookup, Rule, SetDefinition
 from undercroft.firewall.policy import FirewallPolicy
 
@@ -49,7 +49,8 @@ def granted_to_source() -> Expressions:
 
 def granted_to_target() -> Expressions:
     """Go on where the class of the port that the frame leaves by may use the VLAN."""
-    return (OUT.load(0), Lookup("classes", 0, target=4), *_id(5), Lookup(SET, 4))
+    expressions, register = looked_up("classes", OUT)
+    return (*expressions, *_id(register + 1), Lookup(SET, register))
 
 
 def inside(name: str, chain4: str, chain6: str, chain_arp: str) -> Chain:

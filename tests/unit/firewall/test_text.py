@@ -43,10 +43,21 @@ def test_nft_does_not_accept_a_chain_that_is_missing(tmp_path):
     assert complaints(re.sub(r"\tchain answered \{.*?\n\t\}\n", "", text, flags=re.DOTALL), tmp_path)
 
 
-def test_only_rules_about_ports_inside_errors_have_no_text():
+def test_only_rules_about_ports_inside_errors_and_by_a_machines_class_have_no_text():
     unsaid = [line for line in render(ruleset()).splitlines() if "# bytecode only" in line]
-    assert len(unsaid) == 8
-    assert all("@flows" in line and "accept" in line for line in unsaid)
+    by_class = [line for line in unsaid if "@flows" not in line]
+    errors = [line for line in unsaid if line not in by_class]
+    assert (len(by_class), len(errors)) == (14, 8)
+    assert all("@flows" in line and "accept" in line for line in errors)
+
+
+def test_a_target_by_its_machines_class_reads_as_both_look_ups():
+    table = ruleset().table
+    chain = next(chain for chain in table.chains if chain.name == "reach4")
+    assert render_chain(chain, table)[1:3] == [
+        "\t\t# bytecode only: (oifname . ether daddr . ip daddr map @targets4) vmap @class-targets",
+        "\t\t# bytecode only: oifname . ether daddr . ip daddr @targets4 goto deny",
+    ]
 
 
 def test_rules_about_granted_vlans_read_as_what_they_look_up():

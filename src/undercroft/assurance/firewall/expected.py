@@ -74,6 +74,9 @@ def sides(policy: FirewallPolicy, numbers: Mapping[frozenset[str], int]) -> Side
             if place.kind is Kind.MACHINES and grant.label in place.labels
             for one in grant.ids
         }
+    machines = [place for place in every if place.kind is Kind.MACHINES]
+    for name, verdict in (("class-targets", _reached), ("class-near", _looked_for)):
+        contents[name] = {host_order(place.mark): verdict(place) for place in machines}
     for version in (4, 6):
         single = [place for place in every if _is_single(place, version)]
         contents[f"named-sources{version}"] = {_packed(place): host_order(place.mark) for place in single}
@@ -86,17 +89,25 @@ def sides(policy: FirewallPolicy, numbers: Mapping[frozenset[str], int]) -> Side
 
 def verdicts(sides: Sides) -> dict[str, tuple[Verdict, ...]]:
     """Return map -> all verdicts that it may have, whatever machines and addresses there are."""
-    machines = [place.name for place in sides.every if place.kind is Kind.MACHINES]
-    reach = tuple(Verdict(Code.GOTO, f"to-{name}") for name in machines)
-    look = tuple(Verdict(Code.GOTO, f"near-{name}") for name in machines)
+    machines = [place for place in sides.every if place.kind is Kind.MACHINES]
     host = Verdict(Code.GOTO, "to-host")
-    found: dict[str, tuple[Verdict, ...]] = {}
+    found: dict[str, tuple[Verdict, ...]] = {
+        "class-targets": tuple(map(_reached, machines)),
+        "class-near": tuple(map(_looked_for, machines)),
+    }
     for version in (4, 6):
         named = sides.contents[f"named-targets{version}"].values()
         once = dict.fromkeys([host, *(item for item in named if isinstance(item, Verdict))])
-        found |= {f"targets{version}": reach, f"places{version}": reach, f"near{version}": look}
         found[f"named-targets{version}"] = tuple(once)
     return found
+
+
+def _reached(place: Place) -> Verdict:
+    return Verdict(Code.GOTO, f"to-{place.name}")
+
+
+def _looked_for(place: Place) -> Verdict:
+    return Verdict(Code.GOTO, f"near-{place.name}")
 
 
 def of_host(contents: Contents, addresses: Iterable[Address]) -> None:
@@ -110,29 +121,30 @@ def of_port(contents: Contents, port: Port, number: int) -> None:
     """Add the elements of one port, whose class has this number."""
     tap, mac = port.tap.encode().ljust(_NAME_BYTES, b"\0"), port.mac
     frame = tap + mac + b"\0\0"
-    reach, look = Verdict(Code.GOTO, f"to-{number}"), Verdict(Code.GOTO, f"near-{number}")
-    contents["classes"][tap] = host_order(OURS + MACHINE + number)
+    mark = host_order(OURS + MACHINE + number)
+    contents["classes"][tap] = mark
     contents["taps"][tap] = None
     contents["macs"][frame] = None
     link_local = b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
     own = [("4", int(address).to_bytes(4, "big")) for address in port.ipv4]
     own += [("6", address) for address in {link_local, *(int(one).to_bytes(16, "big") for one in port.ipv6)}]
     # What is about to come here speaks from where it still runs.
-    outside = host_order(OURS + MACHINE + number if port.arriving else FORGED)
+    outside = mark if port.arriving else host_order(FORGED)
     for version, address in own:
         contents["sources" + version][frame + address] = None
-        contents["targets" + version][frame + address] = reach
-        contents["near" + version][tap + address] = look
+        contents["targets" + version][frame + address] = mark
+        contents["near" + version][tap + address] = mark
         contents["outside" + version][address] = outside
         if not _of_link(address):
-            contents["places" + version][address] = reach
+            contents["places" + version][address] = mark
 
 
 def of_elsewhere(contents: Contents, machine: Elsewhere, number: int) -> None:
     """Add the elements of a machine whose packets come from outside."""
+    mark = host_order(OURS + MACHINE + number)
     for address in machine.addresses:
-        contents[f"outside{address.version}"][address.packed] = host_order(OURS + MACHINE + number)
-        contents[f"places{address.version}"][address.packed] = Verdict(Code.GOTO, f"to-{number}")
+        contents[f"outside{address.version}"][address.packed] = mark
+        contents[f"places{address.version}"][address.packed] = mark
 
 
 def of_fleet(fleet: Fleet, numbers: Mapping[frozenset[str], int]) -> Contents:

@@ -205,7 +205,7 @@ class Meaning:
             (6, rest6, reading.network(24, 16)),
         ):
             found = (out, reading.target_mac, address)
-            self._by_map(f"targets{version}", both(going, *(item.there for item in found)), *found)
+            self._by_class(f"targets{version}", going, *found)
             known = reading.in_set(f"targets{version}", *found)
             self._outside(version, both(going, negated(known), leaves))
 
@@ -220,20 +220,30 @@ class Meaning:
         """ARP or neighbour discovery: for a machine, from those that it has flows with; outside, always."""
         reading = self.reading
         out = reading.output_name
-        known = reading.in_set(name, out, address)
-        self._accepted.append(both(going, negated(known), leaves))
+        known, of_class = self._class(name, out, address)
+        self._accepted.append(both(going, negated(reading.in_set(name, out, address)), leaves))
         if self.cut:
-            self._found.append(Arrival(name, key(out, address), both(going, known)))
+            self._found.append(Arrival("class-near", of_class.data, both(going, known)))
             return
         for place in self.places:
             if place.kind is Kind.MACHINES:
-                looked = self._gives(name, f"near-{place.name}", out, address)
+                looked = self._gives("class-near", f"near-{place.name}", of_class)
                 self._near(place, both(going, known, looked))
 
     def _near(self, place: Place, reached: Truth) -> None:
         if reached is not FALSE:
             knows = self.reading.in_set(f"near-{place.name}", self._mark)
             self._accepted.append(both(reached, knows))
+
+    def _class(self, name: str, *fields: Field) -> tuple[Truth, Field]:
+        """Return whether a map has a class that has a chain, and the class's mark; one without is denied."""
+        mark = Field(self.reading.sets.data(name, key(*fields)))
+        chain = "class-near" if name.startswith("near") else "class-targets"
+        return both(self.reading.in_set(name, *fields), self.reading.in_set(chain, mark)), mark
+
+    def _by_class(self, name: str, going: Truth, *fields: Field) -> None:
+        known, mark = self._class(name, *fields)
+        self._by_map("class-targets", both(going, known), mark)
 
     def _by_map(self, name: str, going: Truth, *fields: Field) -> None:
         known = self.reading.in_set(name, *fields)
@@ -260,9 +270,10 @@ class Meaning:
             self._written.append(Written("asked", both(going, asks), mac.data, DHCP_MS))
         self._accepted.append(both(going, asks))
         going = both(going, negated(asks))
-        for name in (f"places{version}", f"named-targets{version}"):
-            self._by_map(name, going, address)
-            going = both(going, negated(reading.in_set(name, address)))
+        self._by_class(f"places{version}", going, address)
+        going = both(going, negated(reading.in_set(f"places{version}", address)))
+        self._by_map(f"named-targets{version}", going, address)
+        going = both(going, negated(reading.in_set(f"named-targets{version}", address)))
         for place in wide_zones(self.places, version):
             assert place.network is not None
             inside = in_network(reading, 16 if version == 4 else 24, place.network)

@@ -125,11 +125,14 @@ class Search:
         """Return few elements of each set: those that differ, and those of the same machines."""
         marks = [key for keys in self.differing.values() for key in keys[:2]]
         dynamic = {item.name for item in self.skeleton.table.sets if item.dynamic}
-        return {
-            name: _few(held, self.differing.get(name, ()), marks)
-            for name, held in elements.items()
-            if name not in dynamic
-        }
+        return _with_classes(
+            {
+                name: _few(held, self.differing.get(name, ()), marks)
+                for name, held in elements.items()
+                if name not in dynamic
+            },
+            elements,
+        )
 
     def _same_keys(self, wanted: Mapping[str, Elements]) -> dict[str, Elements]:
         """Return what the kernel has for the keys of the sample, and for those that differ."""
@@ -142,7 +145,7 @@ class Search:
             held = self.ruleset.elements.get(name, {})
             keys = [*wanted.get(name, {}), *self.differing.get(name, ())[:SAMPLE]]
             answer[name] = {key: held[key] for key in keys if key in held}
-        return answer
+        return _with_classes(answer, self.ruleset.elements)
 
 
 def _passes(ruleset: Ruleset, packet: Example) -> bool | None:
@@ -181,9 +184,20 @@ def _few(held: Elements, differing: Sequence[bytes], marks: Sequence[bytes]) -> 
     if len(held) <= SMALL:
         return held
     keys = [key for key in differing if key in held][:SAMPLE]
-    related = [key for key in held if any(_related(key, mark) for mark in marks)][:SAMPLE]
+    related = [
+        key for key, data in held.items() if any(data == mark or _related(key, mark) for mark in marks)
+    ][:SAMPLE]
     some = list(held)[:SAMPLE]
     return {key: held[key] for key in (*keys, *related, *some)}
+
+
+def _with_classes(sample: dict[str, Elements], every: Mapping[str, Elements]) -> dict[str, Elements]:
+    """Return the sample with the verdicts of all classes that its elements name."""
+    named = {data for held in sample.values() for data in held.values() if isinstance(data, bytes)}
+    for name in ("class-targets", "class-near"):
+        held = every.get(name, {})
+        sample[name] = {**sample.get(name, {}), **{mark: held[mark] for mark in named if mark in held}}
+    return sample
 
 
 def _related(key: bytes, mark: bytes) -> bool:

@@ -140,7 +140,7 @@ class Skeleton:
 
         What is marked had its headers looked at where it came in: see `kept_headers`.
         """
-        coming = [way.condition for way in found.arrivals if not way.name.startswith("near")]
+        coming = [way.condition for way in found.arrivals if not way.name.startswith(("near-", "class-near"))]
         return both(either(coming), kept_headers(self._reading()), negated(self._form()))
 
     def _form(self) -> Truth:
@@ -235,7 +235,7 @@ class Skeleton:
         return bool(answer == z3.unsat)
 
     def _solver(self) -> z3.Solver:
-        """Return a solver that knows what holds of every packet, and of all keys that were asked for so far."""
+        """Return a solver that knows what holds of every packet, and of all keys asked for so far."""
         solver = bit_solver(TIMEOUT_MS)
         solver.add(self.packet.possible(), self.sets.congruent())
         return solver

@@ -5,6 +5,8 @@ labels while a packet bears it would let that packet pass by the rights of other
 
 - A number belongs to its labels for as long as they are in use, and for some time after: longer than a packet
   is on its way (the host's own stack keeps some for seconds, as while it looks for a neighbour).
+- A target's class and the class's chain are two look-ups, between which a transaction may come. The chain is
+  that of the same labels, as the number still is theirs; where it has gone, the packet is denied.
 - Before the kernel is changed, the memory (a file, see `memory`) has the old numbering and the new one.
   Whoever is killed between file and kernel leaves a file that fits to either.
 - The table itself says by which numbering and policy it is made: `Numbering.note` is the comment of a rule in
