@@ -26,9 +26,9 @@ SURVEY_AFTER_S = 3.0
 """How long after a machine was defined or removed the host is surveyed: volumes come and go with them."""
 SURVEY_AT_MOST_EVERY_S = 20.0
 JUST_BEGINNING = timedelta(minutes=2)
+"""A machine that a hook holds may be off in a survey for so long."""
 WORD_WITHIN = timedelta(seconds=15)
 """How long libvirt's event of a start may be on its way; until then nobody decides without it."""
-"""A machine that a hook holds may be off in a survey for so long."""
 
 
 class Surveys:

@@ -7,7 +7,7 @@ lost, late or doubled. The agent takes the spool's files before libvirt's events
     hook_event(record, replace(event, decided=...), host, looked)   # every call of the hook, once decided
     machine_event(record, event, domain, host)                      # every event of libvirt
 
-`historystates` records the states that executions may begin from, and `reconcile.surveyed` puts right what
+`states` records the states that executions may begin from, and `reconcile.surveyed` puts right what
 was missed, and finds the alarms.
 """
 
