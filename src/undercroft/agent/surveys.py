@@ -80,13 +80,15 @@ class Surveys:
 
     async def survey(self) -> None:
         """Survey once. Raises OperationError where libvirt or the record fails."""
-        missed, mark = self._missed, self._host.mark()
-        survey = await self._host.ask(self._host.fleet.survey)
-        await self._after_hooks([domain.uuid for domain in survey.domains])
-        open_starts = await self._host.work(self._put, survey, mark, missed=missed)
-        self._surveyed()
-        if missed:
-            self._missed = self._early  # those whose event may yet come are looked at once more
+        # What is told as missed from here on may be newer than what libvirt answers: it is for the next one.
+        missed, self._missed = self._missed, False
+        try:
+            open_starts = await self._surveyed_now(missed=missed)
+        except BaseException:
+            self._missed = self._missed or missed
+            raise
+        if missed and self._early:
+            self._missed = True  # those whose event may yet come are looked at once more
         if self._missed:
             self._wanted.set()
         for domain, execution in open_starts:
@@ -94,6 +96,15 @@ class Surveys:
         age = self._host.policy.policy.defaults.scanned_within.value / 2
         for key in await self._host.work(due, self._host, age):
             self._scans.add(key)
+
+    async def _surveyed_now(self, *, missed: bool) -> list[tuple[Domain, Execution]]:
+        """Put a survey on record; return what waits for somebody to confirm how it started."""
+        mark = self._host.mark()
+        survey = await self._host.ask(self._host.fleet.survey)
+        await self._after_hooks([domain.uuid for domain in survey.domains])
+        open_starts = await self._host.work(self._put, survey, mark, missed=missed)
+        self._surveyed()
+        return open_starts
 
     def _put(self, survey: Survey, mark: int, *, missed: bool) -> list[tuple[Domain, Execution]]:
         """Put a survey on record; return what runs and waits for somebody to confirm how it started."""
