@@ -270,6 +270,12 @@ def test_a_machine_that_should_be_quarantined_and_cannot_be_is_named(host: Host)
     assert "plain" in found.found
 
 
+def test_each_mistake_of_a_policy_stands_on_its_own_line() -> None:
+    check = Check("policy", Health.FAIL, "a.yaml:2: one\na.yaml:3: two\x1b[2J", "undercroft policy check")
+    shown = cli._rendered([check]).splitlines()
+    assert [line.strip() for line in shown[1:]] == ["a.yaml:3: two\\u001B[2J", "-> undercroft policy check"]
+
+
 def test_the_exit_code_puts_a_failure_before_what_is_unknown() -> None:
     ok, warn, fail, unknown = (Check("x", health, "") for health in Health)
     assert cli.exit_code([ok, warn]) == 0

@@ -106,10 +106,12 @@ def test_a_second_agent_is_refused_and_takes_nothing_from_the_first(place: Place
 
 def test_a_policy_with_mistakes_is_refused_with_all_of_them(place: Place) -> None:
     (place.etc / "policy.yaml").write_text("version: 1\ndefaults: {drifting: refus, grase: 3d}\n")
-    told = complaint(place.run(*UP))
-    assert "policy.yaml:2" in told
-    assert "did you mean 'refuse'" in told
-    assert "grase" in told
+    told = complaint(place.run(*UP)).splitlines()
+    assert len(told) == 2, told
+    assert told[0].startswith(f"undercroft: error: {place.etc}/policy.yaml:2:")
+    assert "did you mean 'refuse'" in told[0]
+    assert told[1].startswith(f"  {place.etc}/policy.yaml:2:")
+    assert "grase" in told[1]
 
 
 def test_an_address_for_metrics_that_is_none_is_told(place: Place) -> None:

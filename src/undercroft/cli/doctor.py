@@ -135,12 +135,15 @@ def _feeds(now: datetime) -> Sequence[FeedStatus]:
 def _rendered(checks: Sequence[Check]) -> str:
     page = Page(screen())
     for check in checks:
+        found, *more = check.found.split("\n")
         page.paragraph(
             span(f"{check.health:<9}", _STYLES[check.health]),
             span(harmless(check.name), Style.HEADING),
-            span(f"  {harmless(check.found)}"),
+            span(f"  {harmless(found)}"),
             hang=9,
         )
+        for line in more:
+            page.paragraph(span(harmless(line)), indent=11)
         if check.cure and check.health is not Health.OK:
             page.paragraph(span(f"-> {harmless(check.cure)}", Style.DIM), indent=9, hang=3)
     return page.text()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from undercroft.cli import INTERRUPTED
-from undercroft.cli.render.escape import harmless
+from undercroft.cli.render.escape import harmless, harmless_lines
 from undercroft.errors import UndercroftError
 from undercroft.ports.reader import Reader
 from undercroft.version import VERSION
@@ -78,7 +78,7 @@ def undercroft() -> None:
 
 
 def run(arguments: list[str], reader: Reader | None = None) -> int:
-    """Run the command line and return its exit code; every error becomes one line on stderr.
+    """Run the command line and return its exit code; every error is told on stderr, a line per mistake.
 
     Args:
         arguments: without the program's name.
@@ -118,4 +118,4 @@ def run(arguments: list[str], reader: Reader | None = None) -> int:
 
 
 def _complain(message: str) -> None:
-    click.echo(f"undercroft: error: {harmless(message)}", err=True)
+    click.echo(f"undercroft: error: {harmless_lines(message)}", err=True)

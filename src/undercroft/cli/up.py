@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from undercroft.cli.options import examples
-from undercroft.cli.render.escape import harmless
+from undercroft.cli.render.escape import harmless_lines
 
 
 @click.command(
@@ -76,6 +76,6 @@ def command(
 
 
 def _report(line: str) -> None:
-    """Write one line for the journal; what a guest wrote is in it as plain text."""
-    sys.stderr.write(harmless(line) + "\n")
+    """Write what is told for the journal; what a guest wrote is in it as plain text, and begins no line."""
+    sys.stderr.write(harmless_lines(line) + "\n")
     sys.stderr.flush()

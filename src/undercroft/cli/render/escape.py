@@ -50,6 +50,15 @@ def harmless(untrusted: str) -> str:
     return "".join(pieces)
 
 
+def harmless_lines(untrusted: str) -> str:
+    """Return `untrusted` as `harmless` does, with its line feeds: for messages of a line for each mistake.
+
+    Every line but the first is indented. So a text that a guest chose, with a line feed in it, never begins a
+    line of ours: it can't pass for an error of its own, nor for a signed head in the journal.
+    """
+    return "\n  ".join(map(harmless, untrusted.split("\n")))
+
+
 def unescape(text: str) -> str:
     """Return the text that `escape` was given."""
     return _ESCAPE_SEQUENCE.sub(_character, text)

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undercroft.cli.render.escape import MAX_MARKS, cell_width, escape, harmless, unescape
+from undercroft.cli.render.escape import (
+    MAX_MARKS,
+    cell_width,
+    escape,
+    harmless,
+    harmless_lines,
+    unescape,
+)
 
 anything = st.text(st.characters(exclude_categories=()), max_size=60)
 """Every code point, lone surrogates included."""
@@ -77,6 +84,20 @@ def test_escapes_are_those_that_are_documented(text: str, shown: str) -> None:
 
 def test_markup_of_rich_is_only_text() -> None:
     assert escape("[bold red]x[/]") == "[bold red]x[/]"
+
+
+def test_a_message_keeps_its_lines_and_none_but_its_first_begins_a_line() -> None:
+    assert harmless_lines("a\nb\x1b[2J") == "a\n  b\\u001B[2J"
+    assert harmless_lines("a\r\x0bb\u2028c\x85d").count("\n") == 0
+    forged = harmless_lines('disk of evil\naudit-head {"number": 9}\nundercroft: error: all is well')
+    assert [line[:2] for line in forged.split("\n")] == ["di", "  ", "  "]
+
+
+@given(st.text())
+def test_no_line_of_a_message_moves_the_cursor(text: str) -> None:
+    lines = harmless_lines(text).split("\n")
+    assert lines == [harmless(lines[0]), *map(harmless, lines[1:])]
+    assert all(line.startswith("  ") for line in lines[1:])
 
 
 def test_messages_keep_their_backslashes() -> None:
