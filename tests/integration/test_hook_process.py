@@ -1,5 +1,7 @@
 """The hook as a process of its own: without its agent, with one that lies or hangs, with no room."""
 
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -690,6 +692,76 @@ def test_a_quarantine_by_the_filter_of_what_no_filter_reaches_is_refused(lab: La
         code, told = lab.call("prepare", xml=lab.xml("<interface type='user'/>"))
     assert code == 1
     assert "unenforceable" in told
+
+
+LEAVES_OPEN = replace(hookhost.QUARANTINE, leaves_open=True)
+BESIDE_TAP = f"{ON_TAP}<interface type='user'><mac address='52:54:00:12:34:56'/></interface>"
+WORDS = "the policy leaves open: an interface of type 'user'"
+
+
+@in_own_network
+def test_where_the_policy_leaves_open_what_cannot_be_held_the_taps_are_held(lab: Lab) -> None:
+    plugged()
+    with lab.agent(LEAVES_OPEN).running() as agent:
+        assert lab.call("prepare", xml=lab.xml(BESIDE_TAP)) == (0, "")
+        assert on_bridge()
+        assert lab.call("start", xml=lab.xml(BESIDE_TAP)) == (0, "")
+        assert not on_bridge()
+        agent.wait_for("web01", "start begin")
+    assert not any(event.alone for event in agent.events), "it is the agent's answer that counts"
+    note = hookfiles.read_note(lab.state, UUID)
+    assert note is not None
+    assert (note.closed, note.leaves_open, [tap.tap for tap in note.taps]) == (True, True, [TAP])
+    assert note.reason == f"{LEAVES_OPEN.reason}; {WORDS}"
+
+
+@in_own_network
+def test_control_where_the_policy_refuses_them_nothing_starts(lab: Lab) -> None:
+    plugged()
+    with lab.agent(hookhost.QUARANTINE).running():
+        code, told = lab.call("prepare", xml=lab.xml(BESIDE_TAP))
+    assert code == 1
+    assert "unenforceable: allow" in told, "the cure is named"
+
+
+@in_own_network
+def test_where_the_policy_leaves_open_what_no_filter_reaches_the_taps_are_labelled(lab: Lab) -> None:
+    plugged()
+    agent = lab.agent(replace(LEAVES_OPEN, label=True))
+    agent.labels = hookhost.LABELLED
+    with agent.running():
+        assert lab.call("prepare", xml=lab.xml(BESIDE_TAP)) == (0, "")
+        assert lab.call("start", xml=lab.xml(BESIDE_TAP)) == (0, "")
+    assert on_bridge()
+    note = hookfiles.read_note(lab.state, UUID)
+    assert note is not None
+    assert (note.closed, note.label, WORDS in note.reason) == (False, True, True)
+
+
+@in_own_network
+def test_the_last_decision_says_without_the_agent_whether_the_policy_leaves_them_open(lab: Lab) -> None:
+    plugged()
+    lab.decide(Action.QUARANTINE)
+    code, told = lab.call("prepare", xml=lab.xml(BESIDE_TAP))
+    assert (code, "unenforceable" in told) == (1, True)
+    lab.decide(Action.QUARANTINE, leaves_open=True)
+    assert lab.call("prepare", xml=lab.xml(BESIDE_TAP)) == (0, "")
+    assert lab.call("start", xml=lab.xml(BESIDE_TAP)) == (0, "")
+    assert not on_bridge()
+    assert WORDS in lab.events()[-2].reason or WORDS in str(hookfiles.read_note(lab.state, UUID))
+
+
+def test_a_last_decision_of_an_earlier_version_leaves_nothing_open(lab: Lab) -> None:
+    lab.decide(Action.QUARANTINE)
+    path, key = lab.state / "decisions" / f"{UUID}.json", (lab.state / "hook.key").read_bytes()
+    body = json.loads(json.loads(path.read_text())["decision"])
+    assert body.pop("leaves_open") is False
+    text = json.dumps(body)
+    mark = b"undercroft last decision 1\n"
+    code = hmac.new(key, mark + text.encode(), hashlib.sha256).hexdigest()
+    path.write_text(json.dumps({"decision": text, "mac": code}))
+    assert lab.call("prepare", xml=lab.xml("<interface type='user'/>"))[0] == 1
+    assert lab.call("prepare", xml=lab.xml())[0] == 0, "control: the decision itself counts"
 
 
 def test_a_machine_without_taps_needs_no_labels(lab: Lab) -> None:

@@ -20,7 +20,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import cast
@@ -94,6 +94,7 @@ class LastDecision:
         until: past this it counts for nothing.
         images: the top images of all its disks, and backing images. It counts while each is the same file
             and the machine has no other disk.
+        leaves_open: what cannot be held stays open beside what is, which the policy allows.
     """
 
     machine: str
@@ -103,6 +104,7 @@ class LastDecision:
     reason: str
     until: datetime
     images: tuple[DecidedImage, ...]
+    leaves_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class RunNote:
 
     `closed`: its network was to be closed; `taps` are those that the hook has closed. `images`: the files of
     its disks when it was judged. `label`: its taps were to be labelled before it ran; those that could not be
-    are closed.
+    are closed. `leaves_open`: interfaces that cannot be held stay open, which the policy allows.
     """
 
     machine: str
@@ -124,6 +126,7 @@ class RunNote:
     taps: tuple[HeldTap, ...]
     images: tuple[DecidedImage, ...] = ()
     label: bool = False
+    leaves_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,7 @@ def write_decision(state: Path, decision: LastDecision) -> None:
             "name": decision.name,
             "action": decision.action.value,
             "hold": decision.hold,
+            "leaves_open": decision.leaves_open,
             "reason": decision.reason,
             "until_s": int(decision.until.timestamp()),
             "images": [cast("Json", asdict(image)) for image in decision.images],
@@ -232,6 +236,41 @@ def write_decision(state: Path, decision: LastDecision) -> None:
         key = (state / "hook.key").read_bytes()
         code = hmac.new(key, _DECISION_MARK + body, hashlib.sha256).hexdigest()
         write_file(path, _json_bytes({"decision": body.decode(), "mac": code}))
+
+
+def read_decision(state: Path, machine: str) -> LastDecision:
+    """Return a machine's last decision, which is the agent's own: its code was checked.
+
+    Raises:
+        NotFoundError: there is none.
+        InputError: it is malformed, another machine's, or its code does not match; or no UUID was given.
+        OperationError: it, or the key, cannot be read.
+    """
+    path = state / "decisions" / f"{_checked_uuid(machine)}.json"
+    untrusted = _loaded(path, MAX_NOTE_BYTES)
+    text, code = untrusted.get("decision"), untrusted.get("mac")
+    if not isinstance(text, str) or not isinstance(code, str):
+        raise InputError(f"{path}: decision and mac: two texts expected")
+    body = text.encode(errors="surrogatepass")
+    with _told(path):
+        key = (state / "hook.key").read_bytes()
+    expected = hmac.new(key, _DECISION_MARK + body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(expected.encode(), code.encode(errors="surrogatepass")):
+        raise InputError(f"{path}: it is not the agent's: its code does not match")
+    found = _decided(body, str(path))
+    if found.machine != machine:
+        raise InputError(f"{path}: it is another machine's: {found.machine}")
+    return found
+
+
+def _decided(body: bytes, place: str) -> LastDecision:
+    """Return what an authenticated body says. Raises InputError."""
+    try:
+        fields = json.loads(body)
+        until = datetime.fromtimestamp(fields.pop("until_s"), UTC)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
+        raise InputError(f"{place}: no decision: {error}") from error
+    return decode(LastDecision, {**fields, "until": until.isoformat()}, place)
 
 
 def drop_decision(state: Path, machine: str) -> None:

@@ -55,12 +55,14 @@ class Answer:
         hold: its taps stay closed until the agent has seen how it began; at `start`: until they have labels.
         reason: one sentence; virsh shows it where the start is refused.
         label: a filter is in force: the hook asks once more at `start`, where taps get their labels.
+        leaves_open: interfaces that cannot be held stay open, which the policy allows; else it is refused.
     """
 
     action: Action
     hold: bool
     reason: str
     label: bool = False
+    leaves_open: bool = False
 
 
 Handler = Callable[[HookEvent], Awaitable[Answer | None]]

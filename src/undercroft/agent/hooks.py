@@ -26,7 +26,7 @@ from undercroft.usecases.fleet.history.facts import moment
 from undercroft.usecases.fleet.starts.admission import decide, keep_decision, put_announced
 from undercroft.usecases.fleet.starts.hookdomain import hooked_domain
 from undercroft.usecases.fleet.starts.network import let_go
-from undercroft.usecases.fleet.starts.starting import HOOK, held_by_hook
+from undercroft.usecases.fleet.starts.starting import HOOK, held_by_hook, is_quarantined_start
 
 
 class HookHandler:
@@ -60,7 +60,8 @@ class HookHandler:
         if (event.operation, event.sub) == ("prepare", "begin") and not event.alone:
             decision = await self._host.answer(decide, self._host.means, event)
             self._later(decision)
-            return Answer(decision.action, decision.hold, decision.reason, self._needs_label(decision))
+            label, leaves_open = self._needs_label(decision), decision.leaves_open
+            return Answer(decision.action, decision.hold, decision.reason, label, leaves_open)
         answer = await self._host.answer(self._record, event)
         if event.alone and event.operation == "prepare" and event.decided != Action.REFUSE:
             self._unseen(event.uuid)
@@ -120,6 +121,9 @@ def _labelled(host: Host, event: HookEvent, domain: Domain | None, hold: Hold | 
     """
     if hold is not None and not hold.by_filter:
         return Answer(Action.ALLOW, True, "its taps are held")
+    if hold is None and is_quarantined_start(host.means, event):
+        # The policy whose labels were to close it has gone since `prepare`: ordinary ones would open it.
+        return Answer(Action.ALLOW, True, "it is in quarantine, for which no labels are in force any more")
     taps = [item.tap for item in domain.interfaces if item.holdable] if domain else []
     try:
         host.means.filter.admit(event.uuid, taps)

@@ -112,10 +112,14 @@ class Answer:
 
     `hold`: the taps stay closed until the agent has seen how the machine began. `label`: a filter is in
     force, so that they need its labels before QEMU runs; a quarantine is then a matter of its labels.
+    `leaves_open`: what cannot be held stays open beside them, which the policy allows; else it is refused.
     """
 
-    def __init__(self, action: str, hold: bool, reason: str, label: bool = False) -> None:
-        self.action, self.hold, self.reason, self.label = action, hold, reason, label
+    def __init__(
+        self, action: str, hold: bool, reason: str, label: bool = False, leaves_open: bool = False
+    ) -> None:
+        self.action, self.hold, self.reason = action, hold, reason
+        self.label, self.leaves_open = label, leaves_open
 
     @property
     def closed(self) -> bool:
@@ -225,10 +229,13 @@ def admit(call: Call) -> None:
         # Under a name of its own: the agent may be about to remove the first one.
         keep(call, event, 2 * call.settings.spool_limit)
         remove(f"{call.settings.spool}/{name}")
-    if (answer.closed or answer.action == "quarantine") and call.machine.unenforceable():
-        answer = Answer("refuse", False, unenforceable(call, answer.reason))
-        event.update(ident=os.urandom(16).hex(), alone=True, decided="refuse", reason=answer.reason)
-        keep(call, event, 2 * call.settings.spool_limit)
+    if (answer.closed or answer.action == "quarantine") and (bad := call.machine.unenforceable()):
+        if answer.leaves_open:
+            answer.reason = f"{answer.reason}; the policy leaves open: {bad}"
+        else:
+            answer = Answer("refuse", False, unenforceable(call, answer.reason))
+            event.update(ident=os.urandom(16).hex(), alone=True, decided="refuse", reason=answer.reason)
+            keep(call, event, 2 * call.settings.spool_limit)
     if answer.action == "refuse":
         raise Refusal(f"{call.name} may not start: {answer.reason}")
     write_note(call, eid, answer, [], images)
@@ -244,7 +251,7 @@ def begin(call: Call) -> None:
             raise Refusal(f"{note_path(call)} is missing: prepare leaves its answer there: start it again")
         check_unchanged(note.get("images"))
         if note.get("closed"):
-            if call.machine.unenforceable():
+            if call.machine.unenforceable() and note.get("leaves_open") is not True:
                 raise Refusal(unenforceable(call, str(note.get("reason", ""))))
             hold_taps(call, note)
         elif note.get("label") and call.machine.taps:
@@ -292,7 +299,8 @@ def unenforceable(call: Call, reason: str) -> str:
     """Return why a machine that has to start with its network closed cannot."""
     return (
         f"unenforceable: its network would have to be closed ({reason}), and {call.machine.unenforceable()}"
-        " cannot be held: use interfaces on a bridge or a bridged network"
+        " cannot be held: use interfaces on a bridge or a bridged network, or let the policy leave them open"
+        " (unenforceable: allow)"
     )
 
 
@@ -345,7 +353,8 @@ def read_answer(untrusted: object) -> Answer:
     action, hold, reason = untrusted.get("action"), untrusted.get("hold"), untrusted.get("reason")
     if action not in ACTIONS or not isinstance(hold, bool) or not isinstance(reason, str):
         raise ValueError("action, hold or reason is not what it should be")
-    return Answer(action, hold, printable(reason), untrusted.get("label") is True)
+    label, leaves_open = untrusted.get("label") is True, untrusted.get("leaves_open") is True
+    return Answer(action, hold, printable(reason), label, leaves_open)
 
 
 def decide_alone(call: Call, problem: str) -> Answer:
@@ -356,7 +365,8 @@ def decide_alone(call: Call, problem: str) -> Answer:
     try:
         answer = last_decision(call)
         label = label and answer.action == "allow"  # what else a filter closes, is the agent's to say
-        return Answer(answer.action, answer.hold, f"{away}; its last decision: {answer.reason}", label)
+        reason = f"{away}; its last decision: {answer.reason}"
+        return Answer(answer.action, answer.hold, reason, label, answer.leaves_open)
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"no last decision counts ({getattr(error, 'strerror', None) or error})"
     return Answer(
@@ -374,9 +384,10 @@ def doubted(call: Call, answer: Answer) -> Answer:
     Who hands in an image decides how long it takes to read, or that its reader fails: that must not be a way
     around the agent. What may start then starts with its network closed, until the agent has read it.
     """
-    if answer.action != "allow" or call.machine.unenforceable():
+    if answer.action != "allow" or (call.machine.unenforceable() and not answer.leaves_open):
         return answer
-    return Answer("quarantine", False, f"{answer.reason}; its network is closed until the agent has read it")
+    reason = f"{answer.reason}; its network is closed until the agent has read it"
+    return Answer("quarantine", False, reason, leaves_open=answer.leaves_open)
 
 
 def last_decision(call: Call) -> Answer:
@@ -509,6 +520,7 @@ def write_note(call: Call, eid: str, answer: Answer, taps: list[object], images:
         "hold": answer.hold,
         "closed": answer.closed,
         "label": answer.label,
+        "leaves_open": answer.leaves_open,
         "reason": answer.reason,
         "taps": taps,
         "images": images,
@@ -739,6 +751,7 @@ def hold_taps(call: Call, note: dict[str, object]) -> None:
             bool(note.get("hold")),
             str(note.get("reason", "")),
             bool(note.get("label")),
+            note.get("leaves_open") is True,
         )
         write_note(call, str(note.get("eid", "")), answer, noted, note.get("images", []))
         for name, index, _ in found:

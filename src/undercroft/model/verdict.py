@@ -138,6 +138,7 @@ class Decision:
         reason: one sentence; also shown by virsh where it is a refusal.
         at: when.
         by: "agent", "hook" (alone), "USER" of a command.
+        leaves_open: interfaces that cannot be held stay open beside those that are, which the policy allows.
     """
 
     ident: str
@@ -149,3 +150,4 @@ class Decision:
     reason: str
     at: datetime
     by: str
+    leaves_open: bool = False

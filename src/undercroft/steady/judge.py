@@ -174,6 +174,14 @@ def strongest(actions: Sequence[Action]) -> Action:
     return max(actions, key=_STRENGTH.__getitem__, default=Action.ALLOW)
 
 
+def may_leave_open(judgement: Judgement) -> bool:
+    """Tell whether a quarantine has interfaces that cannot be held, which the policy lets stay open."""
+    return any(
+        result.rule == rules.ENFORCEABLE and result.outcome is Outcome.PASS and bool(result.items)
+        for result in judgement.results
+    )
+
+
 def _place(result: RuleResult) -> int:
     """Return how early a reason is told: what was not read comes before all that is unknown for it."""
     unknown = result.outcome is Outcome.UNKNOWN
@@ -217,7 +225,7 @@ def _enforceable(facts: Facts, settings: Settings, action: Action) -> tuple[Acti
         return action, passed
     cannot = f"it should start in quarantine, but the host cannot hold {rules.listed(interfaces)}"
     if setting.value is Unenforceable.ALLOW:
-        reason = f"{cannot}, which the policy allows"
+        reason = f"{cannot}, which the policy leaves open"
         return action, RuleResult(name, Outcome.PASS, reason, setting.source, interfaces)
     reason = f"{cannot}, so it is refused"
     return Action.REFUSE, RuleResult(name, Outcome.FAIL, reason, setting.source, interfaces)

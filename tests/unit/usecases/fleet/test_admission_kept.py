@@ -10,7 +10,7 @@ import pytest
 from memoryrecords import MemoryRecords
 
 from undercroft.adapters.hookfiles import prepare_folders
-from undercroft.model.verdict import Action, Decision, Judgement, Verdict
+from undercroft.model.verdict import Action, Decision, Judgement, Outcome, RuleResult, Verdict
 from undercroft.usecases.fleet.starts.admission import AGENT, Means, follow_judgement, keep_decision
 
 UUID = "6d0f5d5e-0000-4000-8000-000000000001"
@@ -56,6 +56,16 @@ def test_a_machine_that_was_patched_since_is_allowed(means: Means) -> None:
 def test_nothing_is_kept_of_a_machine_that_never_started_here(means: Means) -> None:
     follow_judgement(means, REFUSED, VALID)
     assert kept(means) == ""
+
+
+@pytest.mark.parametrize("items", [("user 52:54:00:12:34:56",), ()])
+def test_what_the_policy_leaves_open_is_kept_with_a_quarantine(means: Means, items: tuple[str, ...]) -> None:
+    decide(means, ALLOWED)
+    said = RuleResult("enforceable", Outcome.PASS, "", "policy.yaml", items)
+    follow_judgement(means, replace(REFUSED, action=Action.QUARANTINE, results=(said,)), VALID)
+    assert kept(means) == "quarantine"
+    text = (means.state / "decisions" / f"{UUID}.json").read_text()
+    assert json.loads(json.loads(text)["decision"])["leaves_open"] is bool(items)
 
 
 def test_an_order_of_an_administrator_is_not_overruled(means: Means) -> None:

@@ -126,10 +126,11 @@ def _enforceable(machines: Sequence[tuple[Domain, Settings]]) -> Iterable[Check]
     ]
     refused = [domain for domain, settings in bad if settings.unenforceable.value is not Unenforceable.ALLOW]
     opened = [domain for domain, settings in bad if settings.unenforceable.value is Unenforceable.ALLOW]
-    for domains, follows in ((refused, "not at all"), (opened, "open")):
+    for domains, follows in ((refused, "not at all"), (opened, "with only their taps held")):
         if domains:
             found = (
-                f"start {follows} where they should be quarantined, as no tap can be held: {_named(domains)}"
+                f"start {follows} where they should be quarantined, as not all their interfaces can be held:"
+                f" {_named(domains)}"
             )
             yield Check("networks", Health.WARN, found, "give them interfaces on a bridge: virsh edit")
     if not bad:

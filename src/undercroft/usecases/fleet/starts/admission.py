@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from undercroft.adapters.hookfiles import DecidedImage, LastDecision, write_decision
+from undercroft.adapters.hookfiles import DecidedImage, LastDecision, read_decision, write_decision
+from undercroft.errors import UndercroftError
 from undercroft.model.domain import Domain
 from undercroft.model.execution import Fingerprint, HookEvent, Origin
 from undercroft.model.fleet import Intent, MachineRecord, Scan
@@ -26,8 +27,8 @@ from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Decision, Judgement, Subject, SubjectKind
 from undercroft.ports.records import Record, Records
 from undercroft.steady.facts import Facts
-from undercroft.steady.judge import Judge
-from undercroft.steady.policy import ConfirmStart
+from undercroft.steady.judge import Judge, may_leave_open
+from undercroft.steady.policy import ConfirmStart, Unenforceable
 from undercroft.usecases.fleet.history import hooks as history
 from undercroft.usecases.fleet.history.facts import Looked, moment
 from undercroft.usecases.fleet.reading.hostfiles import HostFiles
@@ -119,21 +120,34 @@ def decide(means: Means, event: HookEvent) -> Decision:
 def follow_judgement(means: Means, judgement: Judgement, valid: timedelta) -> None:
     """Bring what is kept for when the agent is away in line with what a start would meet by now.
 
-    Nothing where nothing is kept, or an administrator's order was the last word. Raises as `keep_decision`.
+    What counts is the file, not what was meant to be in it: one that is missing, is not the agent's, says
+    something else, or has less than half of `valid` left, is written anew. Nothing where no start of the
+    machine is on record, or an administrator's order was the last word; what is kept then runs out. Raises
+    as `keep_decision`.
     """
-    uuid = judgement.subject.removeprefix("machine:")
-    if not (means.state / "decisions" / f"{uuid}.json").exists():
+    uuid, now = judgement.subject.removeprefix("machine:"), means.clock()
+    if _is_kept(means.state, uuid, judgement, now, valid):
         return
     with means.records.reading() as record:
         last = next(iter(record.decisions(uuid, 1)), None)
-    if last is None or last.by not in {AGENT, "hook"} or last.action is judgement.action:
+    if last is None or last.by not in {AGENT, "hook"}:
         return
-    reason = judgement.why or "nothing stands against it any more"
-    keep_decision(
-        means,
-        replace(last, action=judgement.action, reason=reason, at=judgement.judged_at, by=AGENT),
-        valid,
-    )
+    same = last.action is judgement.action
+    reason = judgement.why or (last.reason if same else "nothing stands against it any more")
+    follows = replace(last, action=judgement.action, reason=reason, at=now, by=AGENT)
+    if judgement.action is Action.QUARANTINE:  # the policy may have another word on it since
+        follows = replace(follows, leaves_open=may_leave_open(judgement))
+    keep_decision(means, follows, valid)
+
+
+def _is_kept(state: Path, uuid: str, judgement: Judgement, now: datetime, valid: timedelta) -> bool:
+    """Tell whether the file says what the judgement says, and for long enough, but not too long."""
+    try:
+        kept = read_decision(state, uuid)
+    except UndercroftError:
+        return False  # the cure of each is to write it, which tells why it cannot be
+    left = kept.until - now
+    return kept.action is judgement.action and left <= valid and (left >= valid / 2 or not valid)
 
 
 def keep_decision(means: Means, decision: Decision, valid: timedelta) -> None:
@@ -156,6 +170,7 @@ def keep_decision(means: Means, decision: Decision, valid: timedelta) -> None:
             reason=decision.reason,
             until=decision.at + valid,
             images=tuple(DecidedImage(file.path, file.device, file.inode) for file in files),
+            leaves_open=decision.leaves_open,
         ),
     )
 
@@ -230,17 +245,22 @@ def _answer(
         action, reason = Action.ALLOW, f"ordered by {start.intent.by}: {start.intent.reason}"
     elif origin is Origin.MIGRATE:
         action, reason = _migrated(record, start, action, reason)
-    confirm = judge.settings(facts.target).confirm_start.value
+    settings = judge.settings(facts.target)
+    hold = action is not Action.REFUSE and _holds(start, settings.confirm_start.value, facts)  # 5
+    leaves_open = settings.unenforceable.value is Unenforceable.ALLOW
+    if leaves_open and facts.unholdable and (hold or action is Action.QUARANTINE):
+        reason = "; ".join(filter(None, (reason, f"the policy leaves open: {', '.join(facts.unholdable)}")))
     return Decision(
         ident=start.event.ident,
         machine=start.event.uuid,
         name=start.event.name,
         eid=start.event.eid,
         action=action,
-        hold=action is not Action.REFUSE and _holds(start, confirm, facts),  # 5
+        hold=hold,
         reason=reason or "nothing stands against it",
         at=means.clock(),
         by=start.intent.by if start.intent is not None and start.intent.overrides else AGENT,
+        leaves_open=leaves_open,
     )
 
 
