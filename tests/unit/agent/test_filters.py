@@ -1,17 +1,19 @@
 """The firewall in the agent: what policies, starts, quarantines and others do to the kernel's table."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agentlab import BRIDGE, HOST, NAME, QUICK, TAP, UUID, FailingRecords, Fault
+from agentlab import BRIDGE, HOST, NAME, QUICK, TAP, UUID, WAIT_S, FailingRecords, Fault
 from comebackdata import PATCHED, UNPATCHED
 from filterlab import NO_QUARANTINE, POLICY, FilterLab, without_snapshots
 from memoryfilter import MemoryFilter
 
+from undercroft.adapters.hookfiles import RunNote
 from undercroft.agent.host import now
 from undercroft.agent.scans import Wish
 from undercroft.errors import OperationError
@@ -20,7 +22,7 @@ from undercroft.firewall.policy import (
     Drift,
     FirewallPolicy,
 )
-from undercroft.model.domain import Interface
+from undercroft.model.domain import Domain, Interface
 from undercroft.model.filter import FilterState
 from undercroft.model.report import CURRENT
 from undercroft.ports.fleet import Happening
@@ -157,6 +159,42 @@ def test_before_a_policy_goes_that_quarantines_what_it_keeps_is_held_off_its_bri
     assert lab.taps.bridges[TAP] == ""
     assert lab.has_table() is (policy is not None)
     assert lab.needs_labels == ([True, False] if policy is None else [True])
+
+
+class ChangingLab(FilterLab):
+    """A host where another policy comes into force between the hook's question and QEMU's start."""
+
+    after_prepare: FirewallPolicy | None = NO_QUARANTINE
+
+    def _is_labelled(self, domain: Domain, note: RunNote) -> bool:
+        self.apply(self.after_prepare)
+        ends = time.monotonic() + WAIT_S
+        while (state := self.state()) is None or state.number < 2:
+            assert time.monotonic() < ends, "the next policy is in force"
+            time.sleep(0.005)
+        return super()._is_labelled(domain, note)
+
+
+@pytest.mark.parametrize("policy", [None, NO_QUARANTINE], ids=["withdrawn", "another policy"])
+def test_a_quarantined_start_is_held_off_its_bridge_where_no_label_closes_it_any_more(
+    tmp_path: Path, policy: FirewallPolicy | None
+) -> None:
+    """It was answered that labels would do, and the policy that had them has gone since."""
+    lab = ChangingLab(tmp_path)
+    lab.after_prepare = policy
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        await lab.until(lab.is_proven, "a policy is in force")
+        lab.disks[CURRENT] = UNPATCHED
+        assert await lab.start()
+        assert not lab.seen[-1][0]
+        await lab.until(lab.is_quarantined, "that it is held is on record")
+
+    play(lab, scene)
+    assert [(hold.by_filter, len(hold.taps)) for hold in lab.holds()] == [(False, 1)]
 
 
 class ReluctantFilter(MemoryFilter):

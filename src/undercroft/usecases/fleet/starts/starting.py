@@ -77,6 +77,17 @@ def held_by_hook(means: Means, record: Record, event: HookEvent) -> Hold | None:
     return _put_noted(means, record, note)
 
 
+def is_quarantined_start(means: Means, event: HookEvent) -> bool:
+    """Tell whether `prepare` answered quarantine: whatever is true by now, its taps may not simply open.
+
+    Args:
+        means: the folder of the hook's notes.
+        event: a `start begin`.
+    """
+    note = _note(means, event.uuid, event.eid)
+    return note is not None and note.action is Action.QUARANTINE
+
+
 def _note(means: Means, machine: str, eid: str) -> RunNote | None:
     """Return what the hook has noted of this execution, None for nothing."""
     try:
