@@ -9,7 +9,6 @@ it stays, and grows old, which the policy minds.
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from undercroft.agent.host import Host, now
 from undercroft.errors import OperationError
@@ -219,18 +218,3 @@ class Scans:
             with self._host.advisor.advice(now()) as advised:
                 raise_floors(self._host.records, reached, advised.knowledge)
         return tuple(keys)
-
-
-def due(host: Host, older_than: timedelta) -> tuple[str, ...]:
-    """Return the machines and images of a host that were never read, or not for some time."""
-    limit = now() - older_than
-    found: dict[str, None] = {}
-    with host.records.reading() as record:
-        scans = record.scans()
-        for subject in record.subjects():
-            if subject.host != host.name:
-                continue
-            scan = scans.get(subject.key)
-            if scan is None or scan.scanned_at < limit:
-                found[subject.machine or subject.key] = None
-    return tuple(found)

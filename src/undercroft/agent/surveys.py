@@ -8,8 +8,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
+from undercroft.agent.due import Due
 from undercroft.agent.host import Host, now
-from undercroft.agent.scans import Scans, due
+from undercroft.agent.scans import Scans
 from undercroft.errors import UndercroftError
 from undercroft.model.domain import Domain, Survey
 from undercroft.model.execution import Execution
@@ -52,7 +53,7 @@ class Surveys:
         surveyed: Callable[[], None],
     ) -> None:
         self._host = host
-        self._scans = scans
+        self._due = Due(host, scans)
         self._confirm = confirm
         self._after_hooks = after_hooks
         self._surveyed = surveyed
@@ -66,7 +67,12 @@ class Surveys:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Survey for ever."""
+        """Survey for ever, and look who is to be read again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._survey_for_ever())
+            group.create_task(self._due.run())
+
+    async def _survey_for_ever(self) -> None:
         while True:
             await self._wanted.wait()
             await asyncio.sleep(0 if not self._host.domains() else SURVEY_AFTER_S)
@@ -93,9 +99,7 @@ class Surveys:
             self._wanted.set()
         for domain, execution in open_starts:
             self._confirm(domain, execution)
-        age = self._host.policy.policy.defaults.scanned_within.value / 2
-        for key in await self._host.work(due, self._host, age):
-            self._scans.add(key)
+        await self._due.ask()
 
     async def _surveyed_now(self, *, missed: bool) -> list[tuple[Domain, Execution]]:
         """Put a survey on record; return what waits for somebody to confirm how it started."""

@@ -9,6 +9,7 @@ from typing import Any
 from undercroft.model.finding import Severity
 from undercroft.model.verdict import Action
 from undercroft.steady import nodes
+from undercroft.steady.durations import words
 from undercroft.steady.nodes import Node, Place
 from undercroft.steady.policy import (
     BootStance,
@@ -25,6 +26,8 @@ from undercroft.steady.policy import (
 from undercroft.steady.shapes import Checker
 
 MAX_FIXABLE_DAYS = 3660
+MIN_SCANNED_WITHIN = timedelta(minutes=5)
+"""What the agent can keep: it looks every minute who is to be read, from half of this on."""
 
 Handler = Callable[[Node, Place], None]
 
@@ -108,6 +111,13 @@ class SettingsReader:
         span = self._checker.duration(node, what)
         if span == timedelta(0):
             self._checker.note(node.place, f"{what}: found no time at all, which no scan meets; 24h is usual")
+        elif span is not None and span < MIN_SCANNED_WITHIN:
+            least = int(MIN_SCANNED_WITHIN.total_seconds() // 60)
+            self._checker.note(
+                node.place,
+                f"{what}: found {words(span)}; at least {least}m is possible, since reading a running machine"
+                " holds it and machines take turns; 24h is usual",
+            )
         elif span is not None:
             self._say("scanned_within", span, place)
 

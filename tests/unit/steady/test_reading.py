@@ -212,6 +212,11 @@ ONE_LINE = [
     ("version: 1\ndefaults: {grace: 99999d}", "found '99999d'; at most 3660d is possible"),
     ("version: 1\ndefaults: {grace: ٣d}", "a whole number with its unit"),
     ("version: 1\ndefaults: {steady: {scanned_within: 0h}}", "found no time at all"),
+    ("version: 1\ndefaults: {steady: {scanned_within: 4m}}", "found 4 minutes; at least 5m is possible"),
+    (
+        "version: 1\nrules: [{match: {name: a}, steady: {scanned_within: 1m}}]",
+        "rules[1].steady.scanned_within: found 1 min",
+    ),
     ("version: 1\ndefaults: {steady: {fixable: never}}", "'allow', or keys are possible"),
     ("version: 1\ndefaults: {steady: {fixable: {severity: unknown}}}", "found 'unknown'; possible: critical"),
     ("version: 1\ndefaults: {steady: {fixable: {days: 7d}}}", "found '7d'; a whole number from 0 to 3660"),
