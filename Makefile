@@ -11,7 +11,8 @@ RUN_PACKAGES := python3-venv bubblewrap gpgv gcc python3-dev pkg-config libvirt-
 DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk util-linux mount hostname libvirt-daemon \
 	libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
 TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system busybox-static kmod cpio dpkg-dev gdisk gnupg iproute2 \
-	strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs f2fs-tools squashfs-tools postgresql nftables procps
+	strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs f2fs-tools squashfs-tools postgresql nftables \
+	procps
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools iptables
 
 .PHONY: demo test lint bench soak coverage clean
