@@ -18,17 +18,22 @@ from undercroft.usecases.fleet.views.values import FleetRow
 
 
 class FailOn(StrEnum):
-    """What `--fail-on` refuses. DRIFTING: quarantined, too. UNKNOWN: what nobody could judge."""
+    """What `--fail-on` refuses. DRIFTING: quarantined, too. UNKNOWN: what nobody could judge.
+
+    ALARM: a row with an alarm, whatever its verdict.
+    """
 
     DRIFTING = "drifting"
     QUARANTINED = "quarantined"
     UNKNOWN = "unknown"
+    ALARM = "alarm"
 
 
 _REFUSED = {
     FailOn.DRIFTING: frozenset({Verdict.DRIFTING, Verdict.QUARANTINED}),
     FailOn.QUARANTINED: frozenset({Verdict.QUARANTINED}),
     FailOn.UNKNOWN: frozenset({Verdict.UNKNOWN}),
+    FailOn.ALARM: frozenset[Verdict](),
 }
 
 
@@ -69,7 +74,7 @@ class Filter:
 
 
 def exit_code(rows: Sequence[FleetRow], fail_on: FailOn | None = None) -> ExitCode:
-    """Return what the rows shown come to.
+    """Return what rows come to; give those that are shown as rows, not what is folded into a line.
 
     What is unknown, or was not read whole and is not steady all the same, comes before what `fail_on` names:
     there may be more that nobody could see. `FailOn.UNKNOWN` makes just that a failure.
@@ -84,7 +89,9 @@ def exit_code(rows: Sequence[FleetRow], fail_on: FailOn | None = None) -> ExitCo
         return ExitCode.FINDINGS
     if unseen:
         return ExitCode.INCOMPLETE
-    return ExitCode.FINDINGS if any(row.verdict in refused for row in rows) else ExitCode.CLEAN
+    alarmed = fail_on is FailOn.ALARM and any(row.alarms for row in rows)
+    found = alarmed or any(row.verdict in refused for row in rows)
+    return ExitCode.FINDINGS if found else ExitCode.CLEAN
 
 
 @click.command(
@@ -94,6 +101,7 @@ def exit_code(rows: Sequence[FleetRow], fail_on: FailOn | None = None) -> ExitCo
         "undercroft fleet --verdict drifting --label prod",
         "undercroft fleet --kind snapshot --name 'web*' -f json",
         "undercroft fleet --fail-on quarantined -q",
+        "undercroft fleet --snapshots --fail-on alarm",
     ),
 )
 @click.option(
@@ -120,7 +128,7 @@ def exit_code(rows: Sequence[FleetRow], fail_on: FailOn | None = None) -> ExitCo
 @click.option(
     "--fail-on",
     type=click.Choice([gate.value for gate in FailOn]),
-    help="Exit with 6 when a row shown has this verdict; drifting covers quarantined.",
+    help="Exit with 6 when a row shown has this verdict, or an alarm; drifting covers quarantined.",
 )
 @record_option
 def command(
@@ -139,7 +147,8 @@ def command(
     """Show machines, templates, images of no machine and snapshots, the worst first.
 
     The record is read, not the machines: `undercroft up` keeps it. START says what a start would meet, READ
-    when the disks were last read. Exit code 4: something shown is unknown or was not read whole.
+    when the disks were last read. Exit code 4: a row shown is unknown or was not read whole. Snapshots
+    that are folded into a line below their machine do not count; with --snapshots, json and yaml they do.
     """
     from undercroft.usecases.fleet.views.fleet import fleet_view  # noqa: PLC0415 - not for --help
 
@@ -156,4 +165,8 @@ def command(
             show(render_fleet(view, rows, screen(), snapshots=snapshots))
         else:
             show(data.render_fleet(view, rows, output_format))
+    if output_format == "table" and not snapshots:
+        from undercroft.cli.render.fleet import unfolded  # noqa: PLC0415
+
+        rows = unfolded(rows)
     return exit_code(rows, FailOn(fail_on) if fail_on else None)

@@ -12,8 +12,10 @@ from memoryrecords import MemoryRecords
 from undercroft.cli.exitcode import ExitCode
 from undercroft.cli.fleet import FailOn, Filter, exit_code
 from undercroft.cli.program import run
+from undercroft.model.domain import DomainSnapshot
 from undercroft.model.verdict import SubjectKind, Verdict
 from undercroft.store.fleet.records import open_records
+from undercroft.usecases.fleet.subjects import snapshot_subject
 from undercroft.usecases.fleet.views.fleet import fleet_view
 from undercroft.usecases.fleet.views.values import FleetRow
 
@@ -124,6 +126,44 @@ def test_json_has_the_wanted_rows(capsys: pytest.CaptureFixture[str]) -> None:
 def test_quiet_is_only_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fleet", "-q", "--name", "web01", "--fail-on", "drifting"]) == ExitCode.FINDINGS
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def one_steady_machine(tmp_path: Path, rows: tuple[FleetRow, ...]) -> list[str]:
+    """A record whose one machine is steady, with a snapshot that nobody has judged; its options."""
+    path = tmp_path / "one.db"
+    records = open_records(str(path))
+    fleetdata.fill(records)
+    with records.transaction() as record:
+        steady = next(row for row in rows if row.name == "web02")
+        domain = next(one.domain for one in record.machines() if one.domain.uuid == steady.machine)
+        taken = DomainSnapshot("unjudged", "", 1_700_000_000, "shutoff", "internal", current=False)
+        record.put_domain(steady.host, domain.uuid, replace(domain, snapshots=(taken,)), NOW)
+        record.put_subject(snapshot_subject(steady.host, domain, "unjudged"))
+    records.close()
+    return ["--record", str(path), "--name", "web02"]
+
+
+@pytest.mark.parametrize("quiet", [(), ("-q",)])
+def test_a_snapshot_that_is_folded_below_its_machine_counts_for_nothing(
+    one_steady_machine: list[str], quiet: tuple[str, ...]
+) -> None:
+    call = ["fleet", *one_steady_machine, *quiet]
+    assert run(call) == ExitCode.CLEAN
+    assert run([*call, "--fail-on", "unknown"]) == ExitCode.CLEAN
+    assert run([*call, "--snapshots"]) == ExitCode.INCOMPLETE
+    assert run([*call, "--snapshots", "--fail-on", "unknown"]) == ExitCode.FINDINGS
+    assert run([*call, "-f", "json"]) == ExitCode.INCOMPLETE
+    assert run([*call, "--kind", "snapshot"]) == ExitCode.INCOMPLETE, "it has a row of its own"
+
+
+def test_an_alarm_fails_only_where_it_is_asked_for(rows: tuple[FleetRow, ...]) -> None:
+    (steady,) = some(rows, "web02")
+    alarmed = replace(steady, alarms=("two live executions",))
+    assert exit_code([alarmed]) is ExitCode.CLEAN
+    assert exit_code([alarmed], FailOn.DRIFTING) is ExitCode.CLEAN
+    assert exit_code([alarmed], FailOn.ALARM) is ExitCode.FINDINGS
+    assert exit_code([steady], FailOn.ALARM) is ExitCode.CLEAN
 
 
 def test_nothing_that_matches_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,6 +125,11 @@ def _tally(view: FleetView, kind: SubjectKind) -> Iterator[Span]:
             separator = ", "
 
 
+def unfolded(rows: Sequence[FleetRow]) -> tuple[FleetRow, ...]:
+    """Return the rows that the table shows by themselves where no snapshot has one below its machine."""
+    return tuple(_folded(rows)[0])
+
+
 def _folded(rows: Sequence[FleetRow]) -> tuple[list[FleetRow], Mapping[str, list[FleetRow]]]:
     """Return the rows that stand by themselves, and the snapshots below them."""
     present = {_home(row) for row in rows if row.kind is not SubjectKind.SNAPSHOT and row.machine}
