@@ -110,6 +110,7 @@ class Filters:
         self._written_at = 0.0
         self._alarmed_at: dict[str, float] = {}
         self._untold: dict[str, tuple[str, int]] = {}
+        self._alarms = threading.Lock()
         self._looking = threading.Lock()
         self._mark: tuple[int, int] | None = None
         self._took_s = 0.0
@@ -323,18 +324,38 @@ class Filters:
 
     def _alarm(self, kind: str, reason: str) -> None:
         """Tell of a difference, in the log and the journal: at once, or with others of its kind later."""
-        _, count = self._untold.get(kind, ("", 0))
-        self._untold[kind] = reason, count + 1
-        self._tell_alarms()
+        self._keep_alarm(kind, reason)
+        try:
+            self._tell_alarms()
+        except UndercroftError as error:
+            self._host.problem("an alarm of the firewall is not on record yet; it is told again", error)
+
+    def _keep_alarm(self, kind: str, reason: str) -> None:
+        with self._alarms:
+            _, count = self._untold.get(kind, ("", 0))
+            self._untold[kind] = reason, count + 1
 
     def _tell_alarms(self) -> None:
-        for kind, (reason, count) in list(self._untold.items()):
-            last = self._alarmed_at.get(kind)
-            if last is None or time.monotonic() - last >= ALARM_EVERY_S:
-                more = f" (and {count - 1} times more since the last alarm)" if count > 1 else ""
+        """Tell what is due; from any thread, each alarm is one thread's to tell."""
+        with self._alarms:
+            kinds = tuple(self._untold)
+        for kind in kinds:
+            with self._alarms:
+                last = self._alarmed_at.get(kind)
+                is_due = last is None or time.monotonic() - last >= ALARM_EVERY_S
+                taken = self._untold.pop(kind, None) if is_due else None
+            if taken is None:
+                continue
+            reason, count = taken
+            more = f" (and {count - 1} times more since the last alarm)" if count > 1 else ""
+            try:
                 self._tell_alarm(kind, reason + more)
-                self._alarmed_at[kind] = time.monotonic()
-                del self._untold[kind]
+            except UndercroftError:
+                with self._alarms:
+                    newer, since = self._untold.get(kind, (reason, 0))
+                    self._untold[kind] = newer, since + count
+                raise
+            self._alarmed_at[kind] = time.monotonic()
 
     def _tell_alarm(self, kind: str, reason: str) -> None:
         body: dict[str, Json] = {"alarm": kind, "executions": [], "reason": reason}
@@ -400,8 +421,7 @@ class Filters:
     def _touched(self) -> None:
         """Tell soon of what was undone before it could be looked at; a transaction may wait for this."""
         reason = "somebody has changed the firewall's table in the kernel; a machine's change has undone it"
-        _, count = self._untold.get("filter", ("", 0))
-        self._untold["filter"] = reason, count + 1
+        self._keep_alarm("filter", reason)
         self.changed()
 
     def _stale(self, reason: str) -> None:
