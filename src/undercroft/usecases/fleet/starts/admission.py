@@ -146,6 +146,8 @@ def _is_kept(state: Path, uuid: str, judgement: Judgement, now: datetime, valid:
         kept = read_decision(state, uuid)
     except UndercroftError:
         return False  # the cure of each is to write it, which tells why it cannot be
+    if kept.action is Action.QUARANTINE and kept.leaves_open is not may_leave_open(judgement):
+        return False
     left = kept.until - now
     return kept.action is judgement.action and left <= valid and (left >= valid / 2 or not valid)
 

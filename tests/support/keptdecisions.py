@@ -1,0 +1,68 @@
+"""A host's kept decisions with a record and a clock, for tests of what becomes of them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from memoryrecords import MemoryRecords
+from recordvalues import decision, judgement
+
+from undercroft.adapters import hookfiles
+from undercroft.adapters.hookfiles import LastDecision
+from undercroft.model.verdict import Action
+from undercroft.usecases.fleet.starts.admission import Means, follow_judgement, keep_decision
+
+_UUIDS = "6d0f5d5e-0000-4000-8000-"
+UUID = f"{_UUIDS}{1:012x}"
+KEY = f"machine:{UUID}"
+VALID = timedelta(hours=72)
+MINUTE = timedelta(minutes=1)
+
+
+class Kept:
+    """A host's kept decisions, its record, and a clock that the test turns.
+
+    Attributes:
+        now: the clock.
+        last: the decision that was put last.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.now = datetime(2026, 11, 25, 12, tzinfo=UTC)
+        self.state = root / "state"
+        hookfiles.prepare_folders(self.state)
+        nothing = cast("Any", None)
+        clock: Callable[[], datetime] = lambda: self.now  # noqa: E731 - read at each call
+        records = MemoryRecords()
+        self.means = Means(records, nothing, nothing, nothing, nothing, nothing, clock, "host1", self.state)
+        self.last = decision()
+        self._count = 0
+
+    @property
+    def path(self) -> Path:
+        """Where the first machine's decision is kept."""
+        return self.state / "decisions" / f"{UUID}.json"
+
+    def put(self, action: Action, number: int = 1, by: str = "agent") -> None:
+        """Decide a start, on record only."""
+        self._count += 1
+        self.now += MINUTE
+        machine = f"{_UUIDS}{number:012x}"
+        self.last = decision(f"{self._count:032x}", machine=machine, action=action, at=self.now, by=by)
+        with self.means.records.transaction() as record:
+            record.put_decision(self.last)
+
+    def start(self, action: Action, number: int = 1) -> None:
+        """Decide a start, on record and in the file."""
+        self.put(action, number)
+        keep_decision(self.means, self.last, VALID)
+
+    def judge(self, action: Action, valid: timedelta = VALID) -> None:
+        """Let the file follow a judgement of the first machine."""
+        self.now += MINUTE
+        follow_judgement(self.means, judgement(KEY, action=action, at=self.now), valid)
+
+    def read(self) -> LastDecision:
+        """Return what is kept of the first machine."""
+        return hookfiles.read_decision(self.state, UUID)
