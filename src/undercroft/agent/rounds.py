@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from undercroft.agent.host import Host, now
 from undercroft.errors import UndercroftError
 from undercroft.model.schema import Json
-from undercroft.model.verdict import Action, Judgement
+from undercroft.model.verdict import Judgement
 from undercroft.usecases.fleet.starts.admission import follow_judgement
 from undercroft.usecases.fleet.verdicts.floors import Reached, raise_floors, seen_to_have
 
@@ -48,7 +48,6 @@ class Rounds:
         self._judging = False
         self._more = asyncio.Event()
         self._mark = ""
-        self._followed: dict[str, Action] = {}
         self.judged_at = now()
 
     def judge(self, keys: Iterable[str]) -> None:
@@ -105,15 +104,23 @@ class Rounds:
         self.judged_at = now()
 
     def _follow(self, judgements: Mapping[str, Judgement]) -> None:
-        """Let the decisions that are kept for when the agent is away follow what has changed since."""
+        """Let the decisions that are kept for when the agent is away follow what has changed since.
+
+        Each file is looked at in each round, about 0.1 ms a machine: no memory of what was written tells what
+        stands there after a full disk, a start meanwhile, or half of a decision's time.
+        """
         valid = self._host.policy.policy.agent_away.last_decision
+        failed: list[tuple[str, UndercroftError]] = []
         for key, judgement in judgements.items():
-            if key.startswith("machine:") and self._followed.get(key) is not judgement.action:
-                self._followed[key] = judgement.action
+            if key.startswith("machine:"):
                 try:
                     follow_judgement(self._host.means, judgement, valid)
                 except UndercroftError as error:
-                    self._host.problem(f"{key}: what is kept for when the agent is away is old", error)
+                    failed.append((key, error))
+        if failed:
+            key, first = failed[0]
+            others = f" and of {len(failed) - 1} more" if len(failed) > 1 else ""
+            self._host.problem(f"what is kept of {key}{others} for when the agent is away is old", first)
 
     def _reached(self) -> list[Reached]:
         """Return what every machine has: an index that is newer may list what it could not list before."""
@@ -149,6 +156,8 @@ class Rounds:
             self._host.problem("what became of the policy's files is not on record", error)
         if found.problem:
             self._host.report(f"the policy was not taken over, the last good one holds: {found.problem}")
+        if self._host.policy.unkept:
+            self._host.report(self._host.policy.unkept)
         if found.changed:
             self._policy_changed()
             self.judge_everything()
