@@ -248,6 +248,7 @@ def test_what_cannot_be_looked_at_is_unknown_and_keeps_no_other_check_back(host:
     found = by_name(replace(host, policy=fails))
     assert found["policy"].health is Health.FAIL
     assert "policy.yaml:3" in found["policy"].found
+    assert "no agent starts: no good policy was ever kept" in found["policy"].cure
     assert found["machines"].health is Health.UNKNOWN
     assert found["clock"].name == "clock"
 

@@ -1,5 +1,9 @@
-"""`undercroft up` where it cannot run: one clear error, exit code 1, and nothing that was there disturbed."""
+"""`undercroft up` where it cannot run: one clear error, exit code 1, and nothing that was there disturbed.
 
+Where it ran before with a good policy, a wrong one ends nothing: it goes on by the good one.
+"""
+
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +17,7 @@ from program import PROGRAM
 
 UP = ("up", "-c", "test:///default", "--no-hook", "--no-metrics")
 GOOD = "version: 1\n"
+WRONG = "version: 1\ndefaults: {drifting: refus, grase: 3d}\n"
 
 
 class Place:
@@ -34,9 +39,16 @@ class Place:
         }
         self.socket = folder / "run" / "admission.sock"
 
-    def run(self, *arguments: str, lacking: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the program to its end; `lacking`: without these capabilities of root."""
+    def run(self, *arguments: str, lacking: str = "", reads_s: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run the program to its end.
+
+        Args:
+            arguments: without the program.
+            lacking: without these capabilities of root.
+            reads_s: after so many seconds it is interrupted, 0 for never.
+        """
         without = ["setpriv", f"--bounding-set={lacking}", f"--inh-caps={lacking}"] if lacking else []
+        without += ["timeout", "-s", "INT", str(reads_s)] if reads_s else []
         return subprocess.run(
             [*without, str(PROGRAM), *arguments],
             capture_output=True,
@@ -104,14 +116,41 @@ def test_a_second_agent_is_refused_and_takes_nothing_from_the_first(place: Place
         assert agent.poll() is None
 
 
-def test_a_policy_with_mistakes_is_refused_with_all_of_them(place: Place) -> None:
-    (place.etc / "policy.yaml").write_text("version: 1\ndefaults: {drifting: refus, grase: 3d}\n")
+def test_a_first_start_with_a_wrong_policy_is_refused_with_each_mistake_on_its_own_line(place: Place) -> None:
+    (place.etc / "policy.yaml").write_text(WRONG)
     told = complaint(place.run(*UP)).splitlines()
     assert len(told) == 2, told
     assert told[0].startswith(f"undercroft: error: {place.etc}/policy.yaml:2:")
     assert "did you mean 'refuse'" in told[0]
     assert told[1].startswith(f"  {place.etc}/policy.yaml:2:")
     assert "grase" in told[1]
+
+
+@pytest.mark.parametrize("text", [WRONG, None], ids=["wrong", "removed"])
+def test_a_wrong_or_removed_policy_at_a_restart_leaves_the_last_good_one_and_is_told_loudly(
+    place: Place, text: str | None
+) -> None:
+    policy = place.etc / "policy.yaml"
+    policy.write_text("version: 1\nagent_away: {default: refuse}\n")
+    with place.up():
+        pass
+    policy.unlink()
+    if text is not None:
+        policy.write_text(text)
+    with place.up() as agent:
+        assert agent.poll() is None
+        looked = place.run("doctor")
+    assert agent.returncode == 0, place.log()
+    first, *lines = place.log().partition("the policy's files do not hold")[2].splitlines()
+    assert first == ", the last good policy does:"
+    assert [line for line in lines if line.startswith(f"  {policy}")]
+    watched = place.run("watch", "-f", "json", "--since", "0", reads_s=3).stdout.splitlines()
+    problems = [entry["body"]["problem"] for entry in map(json.loads, watched) if entry["kind"] == "policy"]
+    assert len(problems) == 1
+    assert str(policy) in problems[0]
+    told = looked.stdout.partition("policy ")[2]
+    assert str(policy) in told
+    assert "the last good one" in " ".join(told.split())
 
 
 def test_an_address_for_metrics_that_is_none_is_told(place: Place) -> None:

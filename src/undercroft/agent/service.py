@@ -88,7 +88,7 @@ async def serve(options: Options, report: Callable[[str], None]) -> None:
         report: takes lines for the service's log.
 
     Raises:
-        InputError: the policy is wrong, one line for each mistake.
+        InputError: the policy is wrong, one line for each mistake, and no good one was ever kept.
         StateError: another agent runs here; the record is of a newer version.
         DeniedError, OperationError: folders, record, sandbox or socket can't be had.
     """
@@ -155,6 +155,21 @@ class Agent:
         if options.hooks is not None:
             self._install_hook(options.hooks)
         self._log({"agent": "started", "version": VERSION, "policy": host.policy.policy.digest})
+        self._tell_policy()
+
+    def _tell_policy(self) -> None:
+        """Tell loudly that the policy's files are not what holds, or are not kept for the next start."""
+        host, policy = self._host, self._host.policy
+        if policy.problem:
+            host.report(f"the policy's files do not hold, the last good policy does:\n{policy.problem}")
+            with host.records.transaction() as record:
+                body: dict[str, Json] = {"digest": policy.policy.digest, "problem": policy.problem}
+                record.log("policy", host.name, body, now())
+        self._tell_unkept()
+
+    def _tell_unkept(self) -> None:
+        if self._host.policy.unkept:
+            self._host.report(self._host.policy.unkept)
 
     def _end(self) -> None:
         try:
@@ -174,6 +189,7 @@ class Agent:
                 host.report(f"the hook counts once libvirt's daemon starts: {error}")
 
     def _policy_changed(self) -> None:
+        self._tell_unkept()
         if self._options.hooks is not None:
             try:
                 self._install_hook(self._options.hooks)
@@ -272,9 +288,9 @@ def _host(options: Options, report: Callable[[str], None]) -> Iterator[tuple[Hos
     """Give the host with everything opened; closed in the reverse order."""
     places = options.places
     with ExitStack() as stack:
-        policy = PolicyKeeper(places.policy, lambda: now().date())
         hookfiles.prepare_folders(places.state)
         stack.enter_context(only_agent(places.state))
+        policy = PolicyKeeper(places.policy, lambda: now().date(), places.kept_policy)
         try:
             places.note_for_commands()
         except OSError as error:

@@ -86,7 +86,7 @@ def _host(connect: str, database: str) -> Host:
         version=lambda: daemon_version(connect),
         survey=lambda: _survey(connect),
         records=lambda: existing_records(database),
-        policy=lambda: read_policy(places.policy, clock().date()),
+        policy=lambda: read_policy(places.policy, clock().date(), places.kept_policy),
         feeds=lambda: _feeds(clock()),
         reader=lambda: closing(start_reader()),
         clock=clock,

@@ -51,9 +51,10 @@ def command(
     from undercroft.usecases.fleet.verdicts.policyfile import read_policy  # noqa: PLC0415
     from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415
 
-    now = datetime.now(UTC)
+    now, places = datetime.now(UTC), Places.default()
     with existing_records(database) as records:
-        kept = review(records, read_policy(Places.default().policy, now.date()), now, name)
+        policy = read_policy(places.policy, now.date(), places.kept_policy)
+        kept = review(records, policy, now, name)
         if removed:
             from undercroft.adapters.libvirt.fleet import LibvirtFleet  # noqa: PLC0415
             from undercroft.cli.render.retention import render_removal  # noqa: PLC0415

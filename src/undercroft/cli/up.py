@@ -50,7 +50,8 @@ def command(
     """Run the agent in the foreground until SIGTERM or Ctrl-C.
 
     It installs libvirt's hook, answers it, keeps the record of every machine in every state, and judges them
-    by the policy. Without a policy file nothing is refused; undercroft doctor says what is missing.
+    by the policy. Where there never was one nothing is refused; where it is wrong or gone, the last good one
+    holds. undercroft doctor says what is missing.
     """
     import asyncio  # noqa: PLC0415 - not needed for --help
     from dataclasses import replace  # noqa: PLC0415

@@ -114,6 +114,11 @@ class Places:
         return self.run / "admission.sock"
 
     @property
+    def kept_policy(self) -> Path:
+        """The last good policy's texts, for a start at which the policy's files are wrong or gone."""
+        return self.state / "policy.kept"
+
+    @property
     def policy(self) -> Path:
         """The policy file or folder."""
         return Path(self.policy_path) if self.policy_path else self.etc / "policy.yaml"

@@ -21,6 +21,8 @@ from undercroft.usecases.fleet.doctor.filter import FILTER_LOOKS
 from undercroft.usecases.fleet.doctor.health import Check, Health
 from undercroft.usecases.fleet.doctor.host import HOST_LOOKS
 from undercroft.usecases.fleet.verdicts.facts import domain_target, unholdable
+from undercroft.usecases.fleet.verdicts.keptpolicy import kept_policy
+from undercroft.usecases.fleet.verdicts.policyfile import read_texts
 
 _MAX_NAMES = 12
 
@@ -53,18 +55,45 @@ def _sandbox(host: Host) -> Iterable[Check]:
 
 
 def _policy(host: Host) -> Iterable[Check]:
+    path = host.places.policy
     try:
         policy = host.policy()
     except UndercroftError as error:
-        cure = f"undercroft policy check {host.places.policy}; meanwhile the agent keeps the last good one"
+        cure = f"undercroft policy check {path}; {_meanwhile(host)}"
         yield Check("policy", Health.FAIL, str(error), cure)
         return
     files = ", ".join(policy.files)
-    if files:
+    if files and _is_gone(host):
+        found = f"{path} is gone; the last good one holds instead, over restarts too: {files}"
+        cure = f"put {path} back; to lift what it enforced, write 'version: 1' into it and no more"
+        yield Check("policy", Health.FAIL, found, cure)
+    elif files:
         yield Check("policy", Health.OK, files)
     else:
-        cure = f"write {host.places.policy}: docs/POLICY.md"
+        cure = f"write {path}: docs/POLICY.md"
         yield Check("policy", Health.WARN, "none is written; the built-in one holds", cure)
+
+
+def _meanwhile(host: Host) -> str:
+    """Return by what starts go while the policy is wrong; an agent that was never there keeps nothing."""
+    try:
+        last = kept_policy(host.places.kept_policy, host.clock().date())
+    except UndercroftError as error:
+        return f"meanwhile no agent starts: {error}"
+    if last is None:
+        return "meanwhile no agent starts: no good policy was ever kept"
+    return "meanwhile the agent goes by the last good one, over restarts too"
+
+
+def _is_gone(host: Host) -> bool:
+    """Tell whether the files of a policy that is kept are not there."""
+    if not host.places.kept_policy.exists():
+        return False
+    try:
+        read_texts(host.places.policy)
+    except NotFoundError:
+        return True
+    return False
 
 
 def _record(host: Host) -> Iterable[Check]:

@@ -75,7 +75,7 @@ class Scene:
     @contextmanager
     def examiner(self) -> Iterator[Examiner]:
         """Give an examiner with a sandbox of its own. Raises as `host_examiner`, and for a wrong policy."""
-        policy = read_policy(self.places.policy, self.clock().date())
+        policy = read_policy(self.places.policy, self.clock().date(), self.places.kept_policy)
         database = readable_database(os.environ, is_root=os.geteuid() == 0)
         sources = Sources(self.connect, database, policy)
         with (

@@ -1,4 +1,4 @@
-"""A policy from its file or folder, and the last good one kept while somebody edits it."""
+"""A policy from its file or folder, and the last good one kept while somebody edits it and over restarts."""
 
 import os
 import stat
@@ -11,6 +11,7 @@ from undercroft.errors import InputError, NotFoundError, OperationError
 from undercroft.steady.nodes import MAX_BYTES
 from undercroft.steady.policy import Policy
 from undercroft.steady.reading import MAX_FILES, load_policy
+from undercroft.usecases.fleet.verdicts.keptpolicy import Texts, keep, kept_policy, kept_texts
 
 _Stamp = tuple[tuple[str, int, int, int], ...]
 
@@ -34,8 +35,13 @@ def read_texts(path: Path) -> list[tuple[str, bytes]]:
         raise OperationError(f"{error.filename or path}: {error.strerror}") from error
 
 
-def read_policy(path: Path, today: date) -> Policy:
-    """Return the policy of a file or folder; the built-in one where there is nothing.
+def read_policy(path: Path, today: date, kept: Path | None = None) -> Policy:
+    """Return the policy of a file or folder; of nothing the last good one, else the built-in one.
+
+    Args:
+        path: file or folder.
+        today: the day, in UTC.
+        kept: where the agent keeps the last good one, None to ask for none.
 
     Raises:
         InputError: one line for each mistake.
@@ -44,7 +50,8 @@ def read_policy(path: Path, today: date) -> Policy:
     try:
         texts = read_texts(path)
     except NotFoundError:
-        return Policy()
+        last = kept_policy(kept, today) if kept is not None else None
+        return last or Policy()
     return load_policy(texts, today)
 
 
@@ -67,34 +74,92 @@ class PolicyKeeper:
     """The policy of a path: read again when its files change, kept where they are wrong or gone.
 
     That the file is gone does not bring the built-in policy back: who removes a file must not lift what it
-    enforced. A restart does.
+    enforced. Nor does a restart: the texts of the last good policy are kept on disk, and a start that finds
+    mistakes or nothing goes by them. A file that says `version: 1` and no more lifts everything.
+
+    Attributes:
+        policy: the one that holds.
+        problem: why the files did not hold at the start, one line per mistake; "" where they did.
+        unkept: why the policy that holds is not kept for a restart; "" where it is. Each look tries again.
     """
 
-    def __init__(self, path: Path, today: Callable[[], date]) -> None:
-        """Read the policy for the first time. Raises as `read_policy`.
+    def __init__(self, path: Path, today: Callable[[], date], kept: Path | None = None) -> None:
+        """Read the policy for the first time.
 
         Args:
             path: file or folder.
             today: the day, in UTC.
+            kept: where the last good one is kept for a restart, None for nowhere.
+
+        Raises:
+            InputError: one line for each mistake, and no good policy was kept.
+            OperationError: it cannot be read, and no good policy was kept.
         """
         self._path = path
         self._today = today
+        self._kept = kept
+        self._to_keep: Texts = ()
         self._stamp = _stamp(path)
-        self.policy = read_policy(path, today())
+        self.problem = self.unkept = ""
+        try:
+            self.policy = self._read()
+        except (InputError, NotFoundError, OperationError) as error:
+            self.policy = self._stand_in(error)
 
     def refresh(self) -> Refreshed | None:
         """Return what came of changed files, None where none has changed since the last look."""
+        self._keep()
         stamp = _stamp(self._path)
         if stamp == self._stamp:
             return None
         self._stamp = stamp
+        before = self.policy.digest
         try:
-            found = load_policy(read_texts(self._path), self._today())
+            self.policy = self._read()
         except (InputError, NotFoundError, OperationError) as error:
             return Refreshed(self.policy, changed=False, problem=str(error))
-        changed = found.digest != self.policy.digest
-        self.policy = found
-        return Refreshed(found, changed)
+        return Refreshed(self.policy, self.policy.digest != before)
+
+    def _read(self) -> Policy:
+        texts = read_texts(self._path)
+        found = load_policy(texts, self._today())
+        self._to_keep = texts
+        self._keep()
+        return found
+
+    def _stand_in(self, error: InputError | NotFoundError | OperationError) -> Policy:
+        """Return what a start goes by where the files are no policy. Raises `error` where nothing is kept."""
+        try:
+            last = kept_policy(self._kept, self._today()) if self._kept is not None else None
+        except (InputError, OperationError) as damaged:
+            # Never the built-in policy: there was another, and it may have refused.
+            raise type(damaged)(f"{error}\n{damaged}") from error
+        if last is not None:
+            self.problem = str(error)
+            return last
+        if isinstance(error, NotFoundError):
+            return Policy()
+        raise error
+
+    def _keep(self) -> None:
+        """Keep the texts that are not kept yet. What fails is no reason to go without the policy."""
+        if self._kept is None or not self._to_keep:
+            return
+        try:
+            if not _is_kept(self._kept, self._to_keep):
+                keep(self._kept, self._to_keep, self._today())
+        except OperationError as error:
+            self.unkept = str(error)
+            return
+        self._to_keep, self.unkept = (), ""
+
+
+def _is_kept(kept: Path, texts: Texts) -> bool:
+    """Tell whether these texts are kept already: then a full disk is no problem at a start."""
+    try:
+        return kept_texts(kept)[0] == list(texts)
+    except (NotFoundError, InputError):
+        return False
 
 
 def _files(path: Path) -> Sequence[Path]:
