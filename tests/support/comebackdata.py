@@ -22,7 +22,8 @@ from undercroft.model.fleet import Floor, HeldTap, Hold, MachineRecord
 from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Judgement, RuleResult, Verdict
-from undercroft.usecases.fleet.orders.examine import Look, Order
+from undercroft.steady.rules import FLOOR
+from undercroft.usecases.fleet.orders.examine import Look, Order, Said
 from undercroft.usecases.fleet.orders.revert import carry_out, check
 
 NOW = datetime(2026, 3, 7, 12, tzinfo=UTC)
@@ -67,6 +68,7 @@ class FakeExaminer:
     verdict: Verdict = Verdict.STEADY
     results: tuple[RuleResult, ...] = ()
     unknown: Action = Action.REFUSE
+    against: frozenset[str] = frozenset({FLOOR})
     seen: list[str] = field(default_factory=list)
 
     def look(self, machine: MachineRecord, state: str) -> Look:
@@ -79,11 +81,9 @@ class FakeExaminer:
     def knowledge(self, inventory: Inventory) -> Knowledge | None:
         return advisorydata.knowledge(*FEEDS)
 
-    def judge(
-        self, machine: MachineRecord, state: str, look: Look | None, floor: Floor
-    ) -> tuple[Judgement, str]:
+    def judge(self, machine: MachineRecord, state: str, look: Look | None, floor: Floor) -> Said:
         found = Judgement(state, self.verdict, self.action, self.results, "5e", "a", NOW, NOW)
-        return found, found.why
+        return Said(found, found.why, self.against)
 
     def unknown_action(self, machine: MachineRecord) -> Action:
         return self.unknown

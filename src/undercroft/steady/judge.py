@@ -115,6 +115,15 @@ class Judge:
                 return result.reason
         return judgement.why
 
+    def against(self, facts: Facts, judgement: Judgement) -> frozenset[str]:
+        """Return the rules whose answer alone meets more than ALLOW."""
+        settings = self._profile(facts.target).settings
+        return frozenset(
+            result.rule
+            for result in judgement.results
+            if _action(result, facts, settings) is not Action.ALLOW
+        )
+
     def _profile(self, target: Target) -> _Profile:
         fitting = tuple(number for number, match in enumerate(self._matches) if match.fits(target))
         if (known := self._profiles.get(fitting)) is not None:

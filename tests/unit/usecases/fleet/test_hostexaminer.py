@@ -6,15 +6,19 @@ from dataclasses import dataclass, field, replace
 
 import advisorydata
 import pytest
+from advisorydata import inventory, package
 from comebackdata import BEFORE, CVE, DOMAIN, FEEDS, MACHINE, NEW, NOW, PATCHED, UNPATCHED, Scene
 
 from undercroft.errors import BusyError, NotFoundError, OperationError
-from undercroft.model.comeback import Comeback
+from undercroft.model.comeback import Comeback, Standing
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, Power, Survey
+from undercroft.model.execution import Execution, Origin
+from undercroft.model.fleet import Hold
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Outcome, Subject
-from undercroft.steady.policy import Policy, Setting, Settings
+from undercroft.steady.policy import Match, Need, Policy, Setting, Settings, Stance, Waiver
+from undercroft.usecases.fleet.orders import release
 from undercroft.usecases.fleet.orders.acting import Scene as HostScene
 from undercroft.usecases.fleet.orders.examine import keep_floor
 from undercroft.usecases.fleet.orders.hostexaminer import HostExaminer
@@ -23,6 +27,7 @@ from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.fleet.reading.layers import How, Reading
 from undercroft.usecases.fleet.reading.scanning import Scanned
 from undercroft.usecases.fleet.verdicts.advising import Advice
+from undercroft.usecases.fleet.verdicts.facts import GOES_ON
 from undercroft.usecases.target import MachineTarget
 
 ADVICE = Advice(
@@ -52,13 +57,13 @@ class FakeScanner:
 class Stage:
     """The scene of `comebackdata` with a real examiner over a scanner that a test decides."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, policy: Policy | None = None) -> None:
         self.records = Scene().records
         self.scanner = FakeScanner({CURRENT: PATCHED, BEFORE.name: UNPATCHED})
         self.held: list[str] = []
         self.failure: OperationError | None = None
         self.waited_s = 0.0
-        policy = Policy(settings or Settings())
+        policy = policy or Policy(settings or Settings())
         self.examiner = HostExaminer(
             self.records,
             SURVEY,
@@ -133,6 +138,74 @@ def test_only_a_policy_that_says_so_itself_lets_the_unknown_pass(action: Action)
     assert Stage().examiner.unknown_action(MACHINE) is Action.REFUSE
     settings = Settings(unknown=Setting(action, "policy.yaml:3"))
     assert Stage(settings).examiner.unknown_action(MACHINE) is action
+
+
+UNLISTED = inventory(package("openssl", "999:1"))
+LENIENT = Settings(
+    unknown=Setting(Action.ALLOW, "policy.yaml:3"),
+    known_exploited=Setting(Stance.ALLOW),
+    fixable=Setting(None),
+    drifting=Setting(Action.ALLOW),
+)
+IGNORED = replace(LENIENT, floor=Setting(Need.IGNORED))
+WAIVED = Waiver(Match(), "floor", frozenset(), NOW.date(), "built here", "policy.yaml:9")
+
+
+def patched_to_what_nobody_lists(stage: Stage, origin: Origin | None) -> Standing:
+    """Let a held machine that began so have had a floor, and an unlisted version by now; check its release."""
+    stage.scanner.found[CURRENT] = UNLISTED
+    keep_floor(stage.records, DOMAIN.uuid, PATCHED, ADVICE.knowledge(PATCHED), NOW)
+    with stage.records.transaction() as record:
+        if origin is not None:
+            record.put_execution(Execution("ab" * 16, DOMAIN.uuid, "web01", "host1", origin, "", "", NOW))
+        record.put_hold(Hold(DOMAIN.uuid, "ab" * 16, (), "held", NOW, pending=False))
+    return release.check(stage.records, MACHINE, examiner=stage.examiner, now=lambda: NOW)
+
+
+@pytest.mark.parametrize("origin", [*Origin, None])
+def test_an_unlisted_version_stands_against_a_release_as_the_lineage_tells_it(origin: Origin | None) -> None:
+    """As for the agent's own look (`starting`): this morning's patch goes on, and a rollback does not."""
+    standing = patched_to_what_nobody_lists(Stage(LENIENT), origin)
+    if origin in GOES_ON:
+        assert (standing.judgement.action, standing.against) == (Action.ALLOW, ())
+    else:
+        assert standing.judgement.action is Action.QUARANTINE
+        assert standing.against == (
+            "openssl: in a version above what the machine had, and no index lists it",
+        )
+
+
+def test_an_execution_of_another_host_or_one_that_is_over_tells_nothing_of_what_runs_here() -> None:
+    for change in ({"host": "host2"}, {"ended_at": NOW, "ending": "stopped"}):
+        stage = Stage(LENIENT)
+        begun = Execution("cd" * 16, DOMAIN.uuid, "web01", "host1", Origin.START, "", "", NOW)
+        with stage.records.transaction() as record:
+            record.put_execution(replace(begun, **change))  # type: ignore[arg-type]
+        assert patched_to_what_nobody_lists(stage, None).against
+
+
+@pytest.mark.parametrize(
+    "policy", [Policy(IGNORED), Policy(LENIENT, exceptions=(WAIVED,))], ids=["ignored", "exception"]
+)
+def test_where_the_floor_does_not_count_an_unlisted_version_stands_against_nothing(policy: Policy) -> None:
+    stage = Stage(policy=policy)
+    standing = patched_to_what_nobody_lists(stage, Origin.REVERT)
+    assert (standing.judgement.action, standing.against) == (Action.ALLOW, ())
+    stage.scanner.found |= {CURRENT: PATCHED, BEFORE.name: UNLISTED}
+    comeback = stage.check()
+    assert comeback.unproven == ("openssl",), "it is told all the same"
+    assert not [problem for problem in comeback.problems if "no index lists it" in problem]
+    assert not [reason for reason in comeback.reasons if "no index lists it" in reason]
+
+
+def test_a_snapshot_with_an_unlisted_version_meets_what_its_start_would() -> None:
+    """`unknown: allow` does not lift what a state below the floor meets."""
+    stage = Stage(LENIENT)
+    stage.scanner.found[BEFORE.name] = UNLISTED
+    comeback = stage.check()
+    assert comeback.action is comeback.judgement.action is Action.QUARANTINE
+    assert "no trusted source lists the installed version of openssl" in comeback.reasons[0]
+    assert Stage().check().action is Action.REFUSE, "control"
 
 
 def test_the_floor_is_kept_once_and_without_advisories_not_at_all() -> None:

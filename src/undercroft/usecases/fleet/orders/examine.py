@@ -64,6 +64,21 @@ class Look:
     looked_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the policy says of one state.
+
+    Attributes:
+        judgement: not on record.
+        reason: for its action, "" for ALLOW.
+        against: the rules whose answer alone meets more than ALLOW.
+    """
+
+    judgement: Judgement
+    reason: str
+    against: frozenset[str]
+
+
 class Examiner(Protocol):
     """Looks at states and judges them. Every method may take seconds: no transaction may be open."""
 
@@ -86,8 +101,8 @@ class Examiner(Protocol):
         state: str,
         look: Look | None,
         floor: Floor,
-    ) -> tuple[Judgement, str]:
-        """Return what the policy says of a state, and the reason for its action; nothing is put on record.
+    ) -> Said:
+        """Return what the policy says of a state; nothing is put on record.
 
         Args:
             machine: the machine.
@@ -147,9 +162,13 @@ def against_floor(floor: Floor, look: Look | None) -> tuple[tuple[Returning, ...
 
 def stands_below(judgement: Judgement, below: tuple[Returning, ...]) -> bool:
     """Tell whether the policy minds what is below the floor: it asks for it, and no exception covers it."""
+    return bool(below) and not excused(judgement)
+
+
+def excused(judgement: Judgement) -> bool:
+    """Tell whether the policy does not mind what a state lacks or leaves unproven of the floor."""
     outcomes = [result.outcome for result in judgement.results if result.rule == FLOOR]
-    excused = outcomes and all(outcome in {Outcome.PASS, Outcome.EXCEPTED} for outcome in outcomes)
-    return bool(below) and not excused
+    return bool(outcomes) and all(outcome in {Outcome.PASS, Outcome.EXCEPTED} for outcome in outcomes)
 
 
 def said_of_floor(judgement: Judgement) -> set[str]:

@@ -7,33 +7,36 @@ with advice(database, now) as advised:
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.releases import known_release
 from undercroft.errors import BusyError
 from undercroft.model.domain import Domain, Survey
+from undercroft.model.execution import Origin
 from undercroft.model.finding import Assessment, FixState
 from undercroft.model.fleet import Floor, MachineRecord, Scan
 from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT
-from undercroft.model.verdict import Action, Judgement, Subject
+from undercroft.model.verdict import Action, Subject
 from undercroft.ports.hypervisor import MachineDisks, PointInTime
 from undercroft.ports.reader import Reader
 from undercroft.ports.records import Record, Records
 from undercroft.steady.facts import Facts, FixesSeen
 from undercroft.steady.judge import Judge
 from undercroft.steady.policy import DEFAULT, Policy
-from undercroft.usecases.fleet.orders.examine import Look, against_floor
+from undercroft.usecases.fleet.orders.examine import Look, Said, against_floor
 from undercroft.usecases.fleet.orders.revert import HELD_AGAIN_S, HELD_TRIES, named_snapshot
 from undercroft.usecases.fleet.reading.hostfiles import HostFiles
 from undercroft.usecases.fleet.reading.layers import LayerReader
-from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner
+from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner, put_scanned
 from undercroft.usecases.fleet.reading.snapshotdisks import Whereabouts, whereabouts
 from undercroft.usecases.fleet.subjects import domain_subjects, snapshot_subject
 from undercroft.usecases.fleet.verdicts.advising import Advice, Advisor
-from undercroft.usecases.fleet.verdicts.facts import below_words, domain_target, of_domain
+from undercroft.usecases.fleet.verdicts.facts import below_words, domain_target, goes_on, of_domain
+
+_RECENT = 16
 
 Hold = Callable[[Domain], AbstractContextManager[PointInTime]]
 """Holds a running machine's disks at one point in time (`ports.hypervisor.Hypervisor.point_in_time`)."""
@@ -76,7 +79,22 @@ class HostExaminer:
         with ExitStack() as stack:
             still = self._held(stack, domain) if place.own and domain.power.has_process else None
             scanned = self.scanner.scan(files.target_for(place.domain, still), asked, credentials=True)
+        self._put(replace(scanned, subject=subject))
         return self._look(scanned)
+
+    def _put(self, scanned: Scanned) -> None:
+        """Put what was read on record, unless something newer stands there or it is another state by now."""
+        if scanned.reading is None:
+            return  # that it could not be read just now is for this order alone
+        subject = scanned.subject
+        with self.records.transaction() as record:
+            before = record.scan(subject.key)
+            if before is not None and before.scanned_at > scanned.at:
+                return
+            begun = (one.started_at for one in record.live_executions() if one.machine == subject.machine)
+            if subject.state == CURRENT and any(at > scanned.at for at in begun):
+                return
+            put_scanned(record, scanned)
 
     def _held(self, stack: ExitStack, domain: Domain) -> PointInTime:
         """Hold a running machine, as soon as no other scan does, which is a second or so."""
@@ -91,9 +109,7 @@ class HostExaminer:
         """Return the advisories that bear on an inventory. See `Examiner.knowledge`."""
         return self.advised.knowledge(inventory)
 
-    def judge(
-        self, machine: MachineRecord, state: str, look: Look | None, floor: Floor
-    ) -> tuple[Judgement, str]:
+    def judge(self, machine: MachineRecord, state: str, look: Look | None, floor: Floor) -> Said:
         """Return what the policy says of a state. See `Examiner.judge`."""
         subject = _subject(machine, state)
         judge = Judge(self.policy, self.clock())
@@ -101,7 +117,7 @@ class HostExaminer:
             facts = self._facts(record, machine, subject, look, floor)
             before = record.judgement(subject.key)
         judgement = judge.judge(facts, before)
-        return judgement, judge.reason(facts, judgement)
+        return Said(judgement, judge.reason(facts, judgement), judge.against(facts, judgement))
 
     def unknown_action(self, machine: MachineRecord) -> Action:
         """Return what is done where a state cannot be judged. See `Examiner.unknown_action`."""
@@ -117,7 +133,8 @@ class HostExaminer:
             with self.records.reading() as record:
                 inventory = record.inventory(reading.inventory_digest)
         assessment = self.advised.assess(inventory)
-        problems = (*inventory.coverage.problems, *scanned.problems, *assessment.problems)
+        unread = (scanned.unread,) if scanned.unread else ()
+        problems = (*inventory.coverage.problems, *scanned.problems, *unread, *assessment.problems)
         return Look(inventory, scanned.credentials, assessment, problems, scanned.at)
 
     def _facts(
@@ -134,6 +151,7 @@ class HostExaminer:
             has_floor=bool(floor.entries),
             below_floor=tuple(map(below_words, below)),
             floor_unproven=above,
+            goes_on=goes_on(subject, _origin(record, machine)),
         )
         return of_domain(facts, machine.domain, {hold.machine: hold for hold in record.holds()})
 
@@ -180,6 +198,12 @@ def _subject(machine: MachineRecord, state: str) -> Subject:
     if state == CURRENT:
         return domain_subjects(machine.host, machine.domain)[0]
     return snapshot_subject(machine.host, machine.domain, state)
+
+
+def _origin(record: Record, machine: MachineRecord) -> Origin | None:
+    """Return how the execution that lives on the machine's host began, None where it is off or not known."""
+    own = record.own_executions(machine.domain.uuid, _RECENT)
+    return next((one.origin for one in reversed(own) if one.live and one.host == machine.host), None)
 
 
 def _scan(subject: Subject, look: Look | None) -> Scan | None:

@@ -1,7 +1,9 @@
 """Out of quarantine: a fresh look at what runs now, and the network opens where nothing stands against it.
 
-The agent calls the same two functions by itself after each new scan of a held machine, and an administrator
-by command; both leave the same lines in the log.
+An administrator orders it by command. The agent does the same by itself after each new scan of a held machine
+(`starts.starting.settle`), by the same rules of the policy and the same lineage; what it opens is on record as
+the end of the hold, not as an order. Beyond the agent, a command has an incomplete look stand against it, unless
+the policy itself says `unknown: allow`.
 
     standing = check(records, machine, examiner=examiner, now=now)
     carry_out(records, taps, standing, Order(by="alice", at=now, reason="patched"), state=places.state)
@@ -19,6 +21,7 @@ from undercroft.model.schema import Json
 from undercroft.model.verdict import Action
 from undercroft.ports.records import Record, Records
 from undercroft.ports.taps import Taps
+from undercroft.steady.rules import FLOOR
 from undercroft.usecases.fleet.orders.examine import (
     INTENT_VALID,
     RELEASE_VALID,
@@ -56,13 +59,15 @@ def check(
         knowledge = examiner.knowledge(look.inventory)
         floor = keep_floor(records, domain.uuid, look.inventory, knowledge, look.looked_at)
     below, above = against_floor(floor, look)
-    judgement, reason = examiner.judge(machine, CURRENT, look, floor)
+    said = examiner.judge(machine, CURRENT, look, floor)
+    judgement, reason = said.judgement, said.reason
     against = []
     if stands_below(judgement, below):
         against.append(f"it is below its patch floor: {below_sentence(below, 'it has')}")
-    against += [unproven_sentence(source) for source in above]
-    said = (below or above) and reason in said_of_floor(judgement)
-    if judgement.action is not Action.ALLOW and not said:
+    if FLOOR in said.against:  # not in a machine that goes on from where it was: it is most likely a patch
+        against += [unproven_sentence(source) for source in above]
+    is_told = bool(against) and reason in said_of_floor(judgement)
+    if judgement.action is not Action.ALLOW and not is_told:
         against.append(reason or f"the policy answers {judgement.action}")
     if look is None or examiner.unknown_action(machine) is not Action.ALLOW:
         against += problems

@@ -44,6 +44,7 @@ from undercroft.usecases.fleet.orders.examine import (
     Order,
     against_floor,
     below_sentence,
+    excused,
     keep_floor,
     looked,
     said_of_floor,
@@ -80,15 +81,21 @@ def check(
     if not floor.entries and (present is None or present.inventory is None):
         problems += ("what the machine has fixed is unknown: its present state was never read",)
     below, above = against_floor(floor, then)
-    problems += tuple(map(unproven_sentence, above))
-    judgement, reason = examiner.judge(machine, snapshot, then, floor)
+    said = examiner.judge(machine, snapshot, then, floor)
+    judgement = said.judgement
+    if not excused(judgement):
+        problems += tuple(map(unproven_sentence, above))
     answers: list[tuple[Action, str]] = []
     if stands_below(judgement, below):
         answers.append((Action.REFUSE, below_sentence(below, "it would bring back")))
-    if not ((below or above) and reason in said_of_floor(judgement)):  # what is said already
-        answers.append((judgement.action, reason))
+    unknown = examiner.unknown_action(machine) if problems else Action.ALLOW
+    of_floor = bool(below or above) and said.reason in said_of_floor(judgement)
+    is_told = of_floor and (bool(answers) or unknown is not Action.ALLOW)
+    answers.append(
+        (judgement.action, "" if is_told else said.reason or f"the policy answers {judgement.action}")
+    )
     if problems:
-        answers.append((examiner.unknown_action(machine), f"it cannot be judged: {problems[0]}"))
+        answers.append((unknown, f"it cannot be judged: {problems[0]}"))
     action, reasons = _decide(answers)
     return Comeback(
         machine=machine.domain.uuid,
@@ -230,10 +237,8 @@ def _present(
 
 
 def _decide(answers: Sequence[tuple[Action, str]]) -> tuple[Action, tuple[str, ...]]:
-    """Return the strongest answer, and every reason for one that is not to allow it."""
-    reasons = [
-        reason or f"the policy answers {action}" for action, reason in answers if action is not Action.ALLOW
-    ]
+    """Return the strongest answer, and every reason for one that is not to allow it; "" is told already."""
+    reasons = [reason for action, reason in answers if action is not Action.ALLOW and reason]
     return strongest([action for action, _ in answers]), tuple(dict.fromkeys(reasons))
 
 

@@ -37,12 +37,11 @@ from undercroft.usecases.fleet.starts.hookdomain import VolumePaths, hooked_doma
 from undercroft.usecases.fleet.starts.network import NO_FILTER, Filter
 from undercroft.usecases.fleet.subjects import machine_key, snapshot_subject
 from undercroft.usecases.fleet.verdicts.advising import Advisor
+from undercroft.usecases.fleet.verdicts.facts import goes_on
 from undercroft.usecases.fleet.verdicts.judging import Basis, Judging, machine_record
 
 REVERT = "revert"
 AGENT = "agent"
-GOES_ON = frozenset({Origin.FIRST, Origin.START, Origin.RESTORE, Origin.MIGRATE})
-"""Origins that are no rollback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +206,7 @@ def _decided(means: Means, record: Record, start: _Start) -> Decision:
     facts = replace(
         facts,
         has_memory_snapshots=facts.has_memory_snapshots or has_memory_snapshots(start.scanned),
-        goes_on=facts.goes_on and origin in GOES_ON,
+        goes_on=goes_on(facts.subject, origin),
     )
     judge = Judge(start.basis.policy, now)
     judgement = judge.judge(facts, record.judgement(start.scanned.subject.key))

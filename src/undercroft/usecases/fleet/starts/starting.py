@@ -29,9 +29,10 @@ from undercroft.ports.taps import Taps
 from undercroft.steady.judge import Judge
 from undercroft.usecases.fleet.history.events import has_heard
 from undercroft.usecases.fleet.reading.scanning import Scanned, put_scanned
-from undercroft.usecases.fleet.starts.admission import AGENT, GOES_ON, REVERT, Means
+from undercroft.usecases.fleet.starts.admission import AGENT, REVERT, Means
 from undercroft.usecases.fleet.starts.network import close, let_go, reopen
 from undercroft.usecases.fleet.subjects import domain_subjects, snapshot_subject
+from undercroft.usecases.fleet.verdicts.facts import goes_on
 from undercroft.usecases.fleet.verdicts.judging import machine_record
 
 RELEASE = "release"
@@ -304,8 +305,8 @@ def _judged(means: Means, domain: Domain, scanned: Scanned) -> tuple[Judgement, 
         facts = means.judging.facts(record, scanned.subject, machine, scan, basis)
         # What is decided here is whether it stays in quarantine: that it is in one is no reason.
         live = _live(means, record, domain.uuid)
-        goes_on = facts.goes_on and live is not None and live.origin in GOES_ON
-        facts = replace(facts, in_quarantine=False, goes_on=goes_on)
+        follows = goes_on(facts.subject, live.origin if live else None)
+        facts = replace(facts, in_quarantine=False, goes_on=follows)
         judge = Judge(basis.policy, means.clock())
         judgement = judge.judge(facts, record.judgement(scanned.subject.key))
         record.put_judgements([judgement])

@@ -10,12 +10,27 @@ from undercroft.errors import NotFoundError
 from undercroft.lineage.floor import returning, unproven
 from undercroft.model.comeback import Returning
 from undercroft.model.domain import Domain, Interface
+from undercroft.model.execution import Origin
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import Floor, FloorEntry, Hold, MachineRecord, Scan
 from undercroft.model.verdict import Subject, SubjectKind
 from undercroft.ports.records import Record
 from undercroft.steady.facts import Facts, FixesSeen
 from undercroft.steady.policy import Target
+
+
+GOES_ON = frozenset({Origin.FIRST, Origin.START, Origin.RESTORE, Origin.MIGRATE})
+"""Origins that are no rollback."""
+
+
+def goes_on(subject: Subject, origin: Origin | None) -> bool:
+    """Tell whether a state that was just read goes on from where its machine was.
+
+    Args:
+        subject: what was read; a snapshot never does.
+        origin: of the start that it is read for, or of the execution that lives; None where none is known.
+    """
+    return subject.kind is SubjectKind.MACHINE and origin in GOES_ON
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +78,8 @@ class Known:
 def facts_of(record: Record, known: Known, subject: Subject) -> Facts:
     """Return what is known of one subject; `known` is the round's view of the record.
 
-    A machine's present state counts as going on from where it was; whoever decides about a start asks the
-    lineage (`admission`, `starting`).
+    A machine's present state counts as going on from where it was; whoever decides about a start or a release
+    asks the lineage (`goes_on`).
     """
     scan = known.scans.get(subject.key)
     software = scan.software if scan else ""
