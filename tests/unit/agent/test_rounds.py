@@ -1,54 +1,15 @@
 """What the rounds make of the decisions that are kept for when the agent is away, round after round."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from resource import RLIMIT_FSIZE, getrlimit, setrlimit
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
-from keptdecisions import KEY, MINUTE, VALID, Kept
+from keptdecisions import KEY, VALID, Agent, Kept, full_disk
 from recordvalues import judgement
 
-from undercroft.agent.host import Host
-from undercroft.agent.rounds import Rounds
 from undercroft.model.verdict import Action
 from undercroft.usecases.fleet.starts.admission import keep_decision
 
 ALLOW, REFUSE = Action.ALLOW, Action.REFUSE
-
-
-class Agent:
-    """The rounds of one agent over the kept decisions of a host."""
-
-    def __init__(self, kept: Kept) -> None:
-        self.kept = kept
-        self.problems: list[str] = []
-        self.host = SimpleNamespace(
-            means=kept.means,
-            policy=SimpleNamespace(policy=SimpleNamespace(agent_away=SimpleNamespace(last_decision=VALID))),
-            problem=lambda what, error: self.problems.append(f"{what}: {error}"),
-        )
-        self.rounds = Rounds(cast("Host", self.host), lambda: False, lambda: None, lambda: None)
-
-    def round(self, *actions: Action) -> None:
-        """Judge the machine, and more of its kind beside it."""
-        self.kept.now += MINUTE
-        keys = [KEY, *(f"{KEY[:-12]}{number:012x}" for number in range(2, len(actions) + 1))]
-        found = {key: judgement(key, action=action) for key, action in zip(keys, actions, strict=True)}
-        self.rounds._follow(found)
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Let no file grow, whoever writes it: the kernel's own refusal in the middle of a write."""
-    soft, hard = getrlimit(RLIMIT_FSIZE)
-    setrlimit(RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        setrlimit(RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
