@@ -17,6 +17,7 @@ import re
 import secrets
 import signal
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -373,7 +374,8 @@ def save_sample(file: int) -> str:
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Replace a file as a whole, durably. Raises OSError; the old file stands then."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # A round and a start may write one machine's decision at once, each in a thread of its own.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}")
     try:
         with open(
             temporary, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, mode)

@@ -1,11 +1,14 @@
 """The agent's files for the hook: installation, keys, what is read back, and what is not let in."""
 
+import hashlib
+import hmac
 import json
 import shutil
 import signal
 import stat
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,12 +97,58 @@ def test_a_note_comes_back_as_it_was(state: Path) -> None:
     assert hookfiles.read_note(state, UUID) == note
 
 
+DECISION = LastDecision(
+    UUID, "web01", Action.QUARANTINE, True, "to be seen", datetime(2026, 11, 25, 12, tzinfo=UTC), (), True
+)
+
+
+def test_a_last_decision_comes_back_as_it_was(state: Path) -> None:
+    with pytest.raises(NotFoundError):
+        hookfiles.read_decision(state, UUID)
+    hookfiles.write_decision(state, DECISION)
+    assert hookfiles.read_decision(state, UUID) == DECISION
+
+
+_FIELDS = some.sampled_from(["machine", "name", "action", "until_s", "images", "decision", "mac"])
+_JSON = some.recursive(
+    some.none() | some.integers() | some.floats() | some.text(),
+    lambda inner: some.lists(inner, max_size=3) | some.dictionaries(_FIELDS, inner, max_size=5),
+    max_leaves=10,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(some.binary(max_size=100) | _JSON.map(lambda value: json.dumps(value).encode()))
+def test_a_last_decision_is_read_or_malformed(state: Path, data: bytes) -> None:
+    path = state / "decisions" / f"{UUID}.json"
+    path.write_bytes(data)
+    with pytest.raises(InputError):
+        hookfiles.read_decision(state, UUID)
+    # The same as the agent's own words, which a later version may have written.
+    body = b"undercroft last decision 1\n" + data
+    code = hmac.new((state / "hook.key").read_bytes(), body, hashlib.sha256).hexdigest()
+    path.write_text(json.dumps({"decision": data.decode("latin-1"), "mac": code}))
+    with pytest.raises(InputError):
+        hookfiles.read_decision(state, UUID)
+
+
+def test_a_rounds_thread_and_a_starts_write_one_decision_at_once(state: Path) -> None:
+    def write(number: int) -> None:
+        hookfiles.write_decision(state, replace(DECISION, reason="x" * number))
+        assert hookfiles.read_decision(state, UUID).machine == UUID
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(200)))
+    assert [path.name for path in (state / "decisions").iterdir()] == [f"{UUID}.json"]
+
+
 @pytest.mark.parametrize("machine", ["", "../x", UUID.upper(), UUID + "\n", f"../{UUID}"])
 def test_what_is_no_uuid_never_becomes_a_path(state: Path, machine: str) -> None:
     decision = LastDecision(machine, "web01", Action.ALLOW, False, "", datetime.now(UTC), ())
     for call in (
         lambda: hookfiles.write_decision(state, decision),
         lambda: hookfiles.drop_decision(state, machine),
+        lambda: hookfiles.read_decision(state, machine),
         lambda: hookfiles.read_note(state, machine),
     ):
         with pytest.raises(InputError):
