@@ -1,7 +1,8 @@
 """Which machines and images are to be read because they never were, or not for as long as the policy minds.
 
 How old a scan may be is said by the policy for each machine (`scanned_within`); it is read anew when half of
-that has passed, so that the queue has the other half.
+that has passed, so that the queue has the other half. States whose accounts, keys and secrets are not known
+are due as well, last of all.
 """
 
 import asyncio
@@ -9,16 +10,18 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from undercroft.agent.host import Host, now
-from undercroft.agent.scans import Scans, Wish
+from undercroft.agent.scans import Scans, Wish, lacks_credentials
 from undercroft.errors import UndercroftError
 from undercroft.model.domain import Domain
 from undercroft.model.fleet import Scan
-from undercroft.model.verdict import Subject
+from undercroft.model.verdict import Subject, SubjectKind
 from undercroft.steady.policy import Policy, Target
 from undercroft.usecases.fleet.verdicts.facts import domain_target
 
 LOOK_EVERY_S = 60.0
 """How often it is looked who is due: with half of the shortest time that a policy may say, in time for it."""
+SETTLED = timedelta(minutes=10)
+"""A running machine whose credentials are not known is held for them when its last look is so long ago."""
 AGAIN = timedelta(minutes=5)
 """A subject that a scan did not reach is not asked for more often: reading a running machine holds it."""
 
@@ -65,7 +68,8 @@ class Due:
         asked: dict[str, datetime] = {}
         for subject in subjects:
             domain = domains.get(subject.machine)
-            wish = _wish(scans.get(subject.key), at - ages.within(subject, domain) / 2)
+            limits = at - ages.within(subject, domain) / 2, at - SETTLED
+            wish = _wish(subject, domain, scans.get(subject.key), limits)
             if wish is None:
                 continue
             before = self._asked.get(subject.key)
@@ -97,5 +101,16 @@ class _Ages:
         return self._within[target]
 
 
-def _wish(scan: Scan | None, limit: datetime) -> Wish | None:
-    return Wish() if scan is None or scan.scanned_at < limit else None
+def _wish(
+    subject: Subject, domain: Domain | None, scan: Scan | None, limits: tuple[datetime, datetime]
+) -> Wish | None:
+    """Return what to ask for; `limits`: read before the first is too old, before the second may be held."""
+    too_old, settled = limits
+    is_live = domain is not None and domain.power.has_process
+    if scan is None or scan.scanned_at < too_old:
+        return Wish()
+    if domain is None or not lacks_credentials(scan):
+        return None
+    if is_live and subject.kind is SubjectKind.SNAPSHOT:
+        return Wish(credentials=True, snapshots_alone=True)
+    return Wish(credentials=True) if not is_live or scan.scanned_at < settled else None

@@ -4,6 +4,10 @@ Machines that are off are read in batches, with one transaction for a batch: a h
 known in seconds. A running machine is held at one point in time, which asks libvirt, and so is read by
 itself. What could not be read now (another job holds the machine) is tried again later; what is on record of
 it stays, and grows old, which the policy minds.
+
+Accounts, keys and secrets bear on no verdict, and come last: one machine at a time, when nothing else was
+read for a while. What they rest on is proven by what was read lately where it can be: a thousand clones
+that were never started cost one reading. A running machine's are read while it is held anyway.
 """
 
 import asyncio
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 from undercroft.agent.host import Host, now
 from undercroft.errors import OperationError
 from undercroft.model.domain import Domain
+from undercroft.model.fleet import Scan
 from undercroft.model.report import CURRENT
 from undercroft.usecases.fleet.reading.rescan import (
     MachineScans,
@@ -33,7 +38,11 @@ SETTLE_AGAIN_S = (2.0, 5.0, 15.0, RETRY_S)
 """Pauses before a machine whose network waits for it is read again; the last goes on."""
 HELD_AT_MOST_S = 600.0
 """How long the reading of one running machine is waited for: libvirt answers some calls never."""
-FIRST, LATER = 0, 1
+CALM_S = 2.0
+"""Credentials wait until nothing else was read for so long, and judgements are made meanwhile."""
+CALM_AT_MOST_S = 60.0
+"""On a host on which something is read all the time."""
+FIRST, LATER, LAST = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,19 @@ class Wish:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What came of putting scans on record.
+
+    Attributes:
+        keys: of the subjects, which are to be judged.
+        bare: UUIDs of machines with a state whose credentials are not known.
+    """
+
+    keys: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
+
+
 class Scans:
     """The queue.
 
@@ -77,21 +99,28 @@ class Scans:
         self._host = host
         self._judge = judge
         self._then = then
-        self._waiting: tuple[dict[str, Wish], dict[str, Wish]] = {}, {}
+        self._waiting: tuple[dict[str, Wish], dict[str, Wish], dict[str, Wish]] = {}, {}, {}
         self._busy: set[str] = set()
+        self._last: set[str] = set()
+        self._calm_at = 0.0
+        self._patient_until = 0.0
         self._failures: dict[str, int] = {}
         self._more = asyncio.Event()
 
     def add(self, key: str, wish: Wish = Wish(), *, first: bool = False) -> None:
         """Ask for a scan of a machine (its UUID) or an image (`image_key`); doubles become one."""
-        queue = self._waiting[FIRST if first or wish.settle else LATER]
+        rank = FIRST if first or wish.settle else LAST if self._can_wait(key, wish) else LATER
+        queue = self._waiting[rank]
         queue[key] = queue[key].with_(wish) if key in queue else wish
         self._more.set()
 
     @property
     def idle(self) -> bool:
-        """True when nothing waits and nothing is being read."""
-        return not (self._waiting[FIRST] or self._waiting[LATER] or self._busy)
+        """True when nothing that a verdict hangs on waits or is being read."""
+        return not (self._waiting[FIRST] or self._waiting[LATER] or self._busy - self._last)
+
+    def _can_wait(self, key: str, wish: Wish) -> bool:
+        return wish.credentials and (wish.snapshots_alone or not self._is_live(key))
 
     async def run(self) -> None:
         """Work for ever."""
@@ -114,12 +143,15 @@ class Scans:
                 self._failed(batch, error)
             finally:
                 self._busy.difference_update(batch)
+                if not self._last.issuperset(batch):
+                    self._calm_at = asyncio.get_running_loop().time() + CALM_S
+                self._last.difference_update(batch)
                 self._more.set()
 
     def _next(self) -> dict[str, Wish]:
-        """Take a batch of what is off, or one machine that runs."""
+        """Take a batch of what is off, or one machine that runs, or one that can wait."""
         batch: dict[str, Wish] = {}
-        for queue in self._waiting:
+        for queue in self._waiting[:LAST]:
             for key in [key for key in queue if key not in self._busy]:
                 alone = self._is_live(key) or queue[key].credentials
                 if alone and batch:
@@ -129,8 +161,33 @@ class Scans:
                     break
             if batch:
                 break
+        batch = batch or self._next_of_last()
         self._busy |= batch.keys()
         return batch
+
+    def _next_of_last(self) -> dict[str, Wish]:
+        """Take one that can wait, unless such a one is being read: whoever is in a hurry finds a worker."""
+        queue = self._waiting[LAST]
+        if not queue or self._last or not self._is_calm():
+            return {}
+        for key in [key for key in queue if key not in self._busy]:
+            wish = queue.pop(key)
+            if self._is_live(key) and not wish.snapshots_alone:
+                continue  # it was started meanwhile: it is not held for this
+            self._last = {key}
+            return {key: wish}
+        return {}
+
+    def _is_calm(self) -> bool:
+        """Tell whether nothing else was read for a while, and have it asked again when that may be so."""
+        loop = asyncio.get_running_loop()
+        at = loop.time()
+        if at >= min(self._calm_at, self._patient_until or self._calm_at):
+            self._patient_until = 0.0
+            return True
+        self._patient_until = self._patient_until or at + CALM_AT_MOST_S
+        loop.call_at(min(self._calm_at, self._patient_until), self._more.set)
+        return False
 
     def _is_live(self, key: str) -> bool:
         domain = self._host.domain(key)
@@ -142,7 +199,11 @@ class Scans:
         if not others and domain is not None and domain.power.has_process:
             await self._read_live(domain, wish)
         else:
-            self._judge(await self._host.work(self._read_off, batch))
+            put = await self._host.work(self._read_off, batch)
+            self._judge(put.keys)
+            for uuid in put.bare:
+                if not batch[uuid].credentials and not self._is_live(uuid):
+                    self.add(uuid, Wish(credentials=True))
 
     def _failed(self, batch: dict[str, Wish], error: Exception) -> None:
         """Read a batch again later: soon where a network waits for it."""
@@ -156,7 +217,7 @@ class Scans:
 
     # What is off
 
-    def _read_off(self, batch: dict[str, Wish]) -> tuple[str, ...]:
+    def _read_off(self, batch: dict[str, Wish]) -> Put:
         host = self._host
         files = host.view().files
         volumes = {image_key(host.name, volume.path): volume for volume in host.volumes()}
@@ -179,30 +240,29 @@ class Scans:
                 scans = await host.ask(self._held, domain, wish)
         except TimeoutError as error:
             raise OperationError(f"libvirt has not answered for {HELD_AT_MOST_S:g} s") from error
-        keys = await host.work(self._put, scans)
+        put = await host.work(self._put, scans)
         if wish.settle:
             current = next(one for one in scans[0].scanned if one.subject.state == CURRENT)
             then = await host.work(settle, host.means, host.taps, domain, current)
             self._then(domain, then)
-        self._judge(keys)
+        self._judge(put.keys)
 
     def _held(self, domain: Domain, wish: Wish) -> list[MachineScans]:
         host = self._host
         files = host.view().files
+        credentials = wish.credentials or not wish.settle  # where a network waits, it does not wait for them
         if wish.snapshots_alone and not wish.settle:
-            return [scan_snapshots(host.scanner, files, host.name, domain, credentials=wish.credentials)]
+            return [scan_snapshots(host.scanner, files, host.name, domain, credentials=credentials)]
         with host.holder(domain) as still:
-            current = scan_running(
-                host.scanner, files, host.name, domain, still, credentials=wish.credentials
-            )
+            current = scan_running(host.scanner, files, host.name, domain, still, credentials=credentials)
         scans = [current]
         if domain.snapshots:
-            scans.append(scan_snapshots(host.scanner, files, host.name, domain, credentials=wish.credentials))
+            scans.append(scan_snapshots(host.scanner, files, host.name, domain, credentials=credentials))
         return scans
 
     # Both
 
-    def _put(self, scans: Sequence[MachineScans], *, off: bool = False) -> tuple[str, ...]:
+    def _put(self, scans: Sequence[MachineScans], *, off: bool = False) -> Put:
         keys: list[str] = []
         with self._host.records.transaction() as record:
             if off:
@@ -212,9 +272,18 @@ class Scans:
             for scan in scans:
                 keys.extend(put_scans(record, scan))
             read = [one.subject for scan in scans for one in scan.scanned if one.reading is not None]
-            found = [seen_to_have(subject, record.scan(subject.key)) for subject in read]
+            seen = [(subject, record.scan(subject.key)) for subject in read]
+        found = [seen_to_have(subject, scan) for subject, scan in seen]
         reached = [one for one in found if one is not None]
         if reached:
             with self._host.advisor.advice(now()) as advised:
                 raise_floors(self._host.records, reached, advised.knowledge)
-        return tuple(keys)
+        bare = dict.fromkeys(
+            subject.machine for subject, scan in seen if subject.machine and lacks_credentials(scan)
+        )
+        return Put(tuple(keys), tuple(bare))
+
+
+def lacks_credentials(scan: Scan | None) -> bool:
+    """Tell whether a state could be read, and its accounts, keys and secrets were not yet."""
+    return scan is not None and bool(scan.inventory) and not scan.credentials

@@ -13,6 +13,7 @@ from undercroft.agent import due
 from undercroft.agent.due import AGAIN, Due
 from undercroft.agent.host import now
 from undercroft.agent.scans import Wish
+from undercroft.model.domain import Power
 from undercroft.model.fleet import Scan
 from undercroft.model.verdict import Subject, SubjectKind
 from undercroft.steady.settingsreader import MIN_SCANNED_WITHIN
@@ -97,3 +98,34 @@ def test_what_a_scan_does_not_reach_is_asked_for_now_and_then_only(stage: Stage)
     assert stage.later(seconds=AGAIN.seconds).keys() == {UUID}
     stage.read(stage.at + AGAIN)
     assert stage.later(seconds=AGAIN.seconds + 60) == {}
+
+
+def test_a_machine_whose_credentials_are_not_known_is_due_for_them_alone(stage: Stage) -> None:
+    stage.read(stage.at, inventory="1", but=OTHER)
+    stage.read(stage.at, inventory="1", credentials="2", but="web01")
+    with stage.lab.records.transaction() as record:
+        record.put_scan(Scan(f"machine:{UUID}", "1", "", "", "", "", (), (), stage.at))
+    assert stage.later() == {UUID: Wish(credentials=True)}
+    stage.read(stage.at, inventory="1", credentials="2")
+    assert stage.later(minutes=1) == {}
+
+
+def test_a_running_machine_is_not_held_for_credentials_as_soon_as_it_was_read(stage: Stage) -> None:
+    fleet = stage.lab.fleet
+    fleet.change(replace(fleet.domain(OTHER), power=Power.RUNNING))
+    stage.survey()
+    stage.read(stage.at, inventory="1", credentials="2", but=OTHER)
+    with stage.lab.records.transaction() as record:
+        record.put_scan(Scan(f"machine:{OTHER}", "1", "", "", "", "", (), (), stage.at))
+    assert OTHER not in stage.later(minutes=1)
+    assert stage.later(minutes=11)[OTHER] == Wish(credentials=True)
+
+
+def test_of_a_running_machine_the_snapshots_credentials_are_read_without_holding_it(stage: Stage) -> None:
+    fleet = stage.lab.fleet
+    fleet.change(replace(fleet.domain(UUID), power=Power.RUNNING))
+    stage.survey()
+    stage.read(stage.at, inventory="1", credentials="2")
+    with stage.lab.records.transaction() as record:
+        record.put_scan(Scan(f"snapshot:{UUID}:{SNAPSHOT}", "1", "", "", "", "", (), (), stage.at))
+    assert stage.later() == {UUID: Wish(credentials=True, snapshots_alone=True)}

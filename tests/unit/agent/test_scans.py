@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from undercroft.agent import scans
-from undercroft.agent.scans import Scans, Wish
+from undercroft.agent.scans import Put, Scans, Wish
 from undercroft.errors import OperationError
+from undercroft.model.domain import Power
 
 KEY = "0a0b0c0d-0000-4000-8000-000000000001"
 
@@ -25,11 +26,11 @@ def pauses(wish: Wish, failures: int, monkeypatch: pytest.MonkeyPatch) -> list[f
             waited.append(delay_s)
             loop.call_soon(call, *arguments)
 
-        async def work(_: Any, batch: dict[str, Wish]) -> tuple[str, ...]:
+        async def work(_: Any, batch: dict[str, Wish]) -> Put:
             tried.extend(batch)
             if len(tried) <= failures:
                 raise OperationError("another job holds it")
-            return ()
+            return Put()
 
         monkeypatch.setattr(loop, "call_later", later)
         host: Any = SimpleNamespace(domain=lambda _: None, work=work, problem=lambda *_: None)
@@ -50,3 +51,95 @@ def test_a_network_that_waits_for_a_look_waits_for_seconds(monkeypatch: pytest.M
 
 def test_whatever_else_could_not_be_read_waits_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pauses(Wish(), 2, monkeypatch) == [scans.RETRY_S] * 2
+
+
+class Stage:
+    """A queue over a host in memory; `read` has what was read, in order, and `bare` who lacks credentials."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(scans, "CALM_S", 0.0)
+        self.read: list[tuple[str, bool]] = []
+        self.bare: tuple[str, ...] = ()
+        self.live: set[str] = set()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        host: Any = SimpleNamespace(domain=self._domain, work=self._work, problem=lambda *_: None)
+        self.queue = Scans(host, lambda _: None, lambda *_: None)
+
+    def _domain(self, key: str) -> Any:
+        power = Power.RUNNING if key in self.live else Power.OFF
+        return SimpleNamespace(name=key, power=power)
+
+    async def _work(self, _: Any, batch: dict[str, Wish]) -> Put:
+        self.read += [(key, wish.credentials) for key, wish in batch.items()]
+        await self.gate.wait()
+        return Put(tuple(batch), tuple(key for key in batch if key in self.bare))
+
+    async def until(self, count: int) -> list[tuple[str, bool]]:
+        """Run the queue until so much was read, and a little longer."""
+        task = asyncio.create_task(self.queue.run())
+        while len(self.read) < count:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        task.cancel()
+        return self.read
+
+
+def test_credentials_are_read_last_once_and_one_machine_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def campaign() -> None:
+        stage = Stage(monkeypatch)
+        stage.bare = ("a", "b")
+        stage.queue.add("old", Wish(credentials=True))
+        for key in ("a", "b", "c"):
+            stage.queue.add(key)
+        assert not stage.queue.idle
+        assert await stage.until(6) == [
+            *(("a", False), ("b", False), ("c", False)),
+            *(("old", True), ("a", True), ("b", True)),
+        ]
+
+    asyncio.run(campaign())
+
+
+def test_who_is_in_a_hurry_finds_a_worker_while_credentials_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def campaign() -> None:
+        stage = Stage(monkeypatch)
+        stage.gate.clear()  # the reader is slow
+        stage.queue.add("old", Wish(credentials=True))
+        stage.queue.add("older", Wish(credentials=True))
+        assert stage.queue.idle, "no verdict waits"
+        task = asyncio.create_task(stage.until(2))
+        while not stage.read:
+            await asyncio.sleep(0)
+        stage.queue.add("a", first=True)
+        assert await task == [("old", True), ("a", False)]
+
+    asyncio.run(campaign())
+
+
+def test_a_machine_that_was_started_meanwhile_is_not_held_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def campaign() -> None:
+        stage = Stage(monkeypatch)
+        stage.queue.add("started", Wish(credentials=True))
+        stage.queue.add("off", Wish(credentials=True))
+        stage.live.add("started")
+        assert await stage.until(1) == [("off", True)]
+
+    asyncio.run(campaign())
+
+
+def test_credentials_wait_until_nothing_else_was_read_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def campaign() -> None:
+        stage = Stage(monkeypatch)
+        monkeypatch.setattr(scans, "CALM_S", 3600.0)
+        stage.bare = ("a",)
+        stage.queue.add("a")
+        assert await stage.until(1) == [("a", False)]
+        monkeypatch.setattr(scans, "CALM_AT_MOST_S", 0.0)
+        stage.queue._patient_until = 0.0
+        assert await stage.until(2) == [("a", False), ("a", True)], (
+            "where it is never calm, they are read too"
+        )
+
+    asyncio.run(campaign())

@@ -5,16 +5,17 @@ as unknown, and never keeps what was found when it could still be read.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from undercroft.errors import UndercroftError
+from undercroft.errors import InputError, NotFoundError, UndercroftError
 from undercroft.model.credentials import Credentials
 from undercroft.model.disk import Snapshot
 from undercroft.model.fleet import FileIdentity, ReadSet, Scan
 from undercroft.model.verdict import Subject
 from undercroft.ports.records import Record, Records
-from undercroft.usecases.fleet.reading.layers import CachedAnswer, LayeredMachine, LayerReader, Reading
+from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayeredMachine, LayerReader, Reading
 from undercroft.usecases.target import MachineTarget
 
 
@@ -28,6 +29,8 @@ class Scanned:
         credentials: None where they were not asked for, or could not be read.
         problems: why it is not whole, apart from its inventory's own problems.
         at: when its bytes were read.
+        unread: why the credentials that were asked for could not be read, "" where they were. No verdict on
+            the software hangs on it.
     """
 
     subject: Subject
@@ -35,6 +38,7 @@ class Scanned:
     credentials: Credentials | None
     problems: tuple[str, ...]
     at: datetime
+    unread: str = ""
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -75,7 +79,8 @@ class Scanner:
         Args:
             target: the machine's images.
             subjects: states of it.
-            credentials: read those too, which costs as much again.
+            credentials: read those too, which costs as much again unless they are on record of the very
+                files, or proven by what was read lately.
         """
         try:
             with self._layers.open(target) as machine:
@@ -85,29 +90,47 @@ class Scanner:
 
     def _state(self, machine: LayeredMachine, subject: Subject, *, credentials: bool) -> Scanned:
         at = self._clock()
+        before = self._before(subject.key)
         try:
-            reading = machine.read(subject.state, self._cached(subject.key), self._candidates)
+            reading = machine.read(subject.state, self._cached(before), self._candidates)
         except UndercroftError as error:
             return self.failed(subject, error)
-        found = None
-        problems = list(reading.problems)
-        if credentials:
-            try:
-                found = machine.credentials(subject.state)
-            except UndercroftError as error:
-                problems.append(f"accounts and keys could not be read: {error}")
-        return Scanned(subject, reading, found, tuple(problems), at)
+        if not credentials:
+            return Scanned(subject, reading, None, reading.problems, at)
+        if reading.how is How.UNCHANGED and before is not None:
+            known = self._known_credentials(before)
+            if known is not None:
+                return Scanned(subject, reading, known, reading.problems, at)
+        found, unread = None, ""
+        try:
+            found = machine.credentials(subject.state)
+        except UndercroftError as error:
+            unread = f"accounts and keys could not be read: {error}"
+            if isinstance(error, InputError):
+                found = Credentials(problems=(unread,))  # of these bytes, until they change
+        return Scanned(subject, reading, found, reading.problems, at, unread)
 
     def failed(self, subject: Subject, error: UndercroftError) -> Scanned:
         """Return that a subject cannot be read, and why."""
         return Scanned(subject, None, None, (str(error),), self._clock())
 
-    def _cached(self, subject: str) -> CachedAnswer | None:
+    def _before(self, subject: str) -> Scan | None:
         with self._records.reading() as record:
-            scan = record.scan(subject)
-            if scan is None or not scan.inventory:
-                return None
+            return record.scan(subject)
+
+    def _cached(self, scan: Scan | None) -> CachedAnswer | None:
+        if scan is None or not scan.inventory:
+            return None
+        with self._records.reading() as record:
             return CachedAnswer(scan.inventory, scan.files, scan.inputs, record.reads(scan.inventory))
+
+    def _known_credentials(self, scan: Scan) -> Credentials | None:
+        """Return what is on record of the very files that a scan rests on, None where they were not read."""
+        if not scan.credentials:
+            return None
+        with self._records.reading() as record, suppress(NotFoundError):
+            return record.credentials(scan.credentials)
+        return None
 
     def _candidates(self, base: FileIdentity, limit: int) -> tuple[tuple[str, ReadSet], ...]:
         with self._records.reading() as record:
