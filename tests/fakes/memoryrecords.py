@@ -468,9 +468,11 @@ class MemoryRecord:
         log.append(make_entry(len(log) + 1, previous, kind, subject, body, at))
         return log[-1]
 
-    def log_entries(self, after: int = 0, limit: int = 1000, subject: str = "") -> tuple[AuditEntry, ...]:
+    def log_entries(
+        self, after: int = 0, limit: int = 1000, subject: str = "", *, last: bool = False
+    ) -> tuple[AuditEntry, ...]:
         found = [entry for entry in self._draft.log[after:] if subject in {"", entry.subject}]
-        return tuple(found[:limit])
+        return tuple(found[-limit:] if last else found[:limit])
 
     def log_head(self) -> tuple[str, int, str]:
         log = self._draft.log

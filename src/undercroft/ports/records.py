@@ -319,8 +319,13 @@ class Record(Protocol):
         """Append one entry to the audit log."""
         ...
 
-    def log_entries(self, after: int = 0, limit: int = 1000, subject: str = "") -> tuple[AuditEntry, ...]:
-        """Return entries with a number above `after`, in order; those of one subject where it is given."""
+    def log_entries(
+        self, after: int = 0, limit: int = 1000, subject: str = "", *, last: bool = False
+    ) -> tuple[AuditEntry, ...]:
+        """Return entries with a number above `after`, in order; those of one subject where it is given.
+
+        At most `limit`: the first ones, or the `last`.
+        """
         ...
 
     def log_head(self) -> tuple[str, int, str]:

@@ -44,17 +44,21 @@ class LogPart(Session):
         """See `ports.records.Record.log`."""
         return self._append([Line(kind, subject, body, at)])[0]
 
-    def log_entries(self, after: int = 0, limit: int = 1000, subject: str = "") -> tuple[AuditEntry, ...]:
+    def log_entries(
+        self, after: int = 0, limit: int = 1000, subject: str = "", *, last: bool = False
+    ) -> tuple[AuditEntry, ...]:
         """See `ports.records.Record.log_entries`."""
         self._flush()
-        statement = select(*_COLUMNS).where(_ENTRY.number > after).order_by(_ENTRY.number).limit(limit)
+        order = _ENTRY.number.desc() if last else _ENTRY.number
+        statement = select(*_COLUMNS).where(_ENTRY.number > after).order_by(order).limit(limit)
         if subject:
             statement = statement.where(_ENTRY.about == subject)
         try:
-            return tuple(
+            found = [
                 AuditEntry(number, tables.moment(at), kind, name, body, previous, digest)
                 for number, at, kind, name, body, previous, digest in self._all(statement)
-            )
+            ]
+            return tuple(reversed(found) if last else found)
         except (TypeError, ValueError, AttributeError, OverflowError) as error:  # SQLite takes any type
             raise OperationError(
                 f"{self._shared.where}: an entry of the audit log above {after} was edited: {error}"

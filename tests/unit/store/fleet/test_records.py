@@ -502,5 +502,8 @@ def test_the_log_is_numbered_without_gaps_and_told_by_subject(records: Records):
     with records.reading() as record:
         assert record.log_entries() == tuple(entries)
         assert record.log_entries(after=1, limit=2) == tuple(entries[1:3])
+        assert record.log_entries(after=1, limit=2, last=True) == tuple(entries[3:])
+        assert record.log_entries(limit=1, subject="host1", last=True) == (entries[3],)
+        assert record.log_entries(after=4, limit=9, last=True) == (entries[4],)
         assert record.log_entries(subject="host1") == tuple(entries[1::2])
         assert record.log_head() == (name, 5, entries[-1].digest)

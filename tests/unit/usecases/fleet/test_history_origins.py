@@ -114,6 +114,24 @@ def test_a_restore_that_only_libvirts_event_tells_of_is_one(world: World) -> Non
     assert _origin(world, restored) == (Origin.RESTORE, first, True)
 
 
+def test_a_burst_of_other_machines_hides_no_announced_restore(world: World) -> None:
+    """They are found among the machine's own entries, however many those of others lie between."""
+    web = world.machine("web01")
+    first = world.start(web)
+    save = world.save(web)
+    world._pause()
+    world._hook(web, "restore", "begin", save=save.image)
+    with world.records.transaction() as record:
+        at = record.log_entries()[-1].at
+        for number in range(1500):
+            record.log("verdict", f"machine:{number}", {}, at)
+    web.content = save.content
+    restored = world._begin(web, (Origin.RESTORE, first), "restored")
+    known = world.executions()[restored]
+    assert (known.origin, known.parent, known.certain) == (Origin.RESTORE, first, True)
+    assert known.state.startswith("save:")
+
+
 def test_a_broken_save_image_that_ends_in_a_boot_is_no_restore(world: World) -> None:
     web = world.machine("web01")
     first = world.start(web)

@@ -152,7 +152,7 @@ WAIVED = Waiver(Match(), "floor", frozenset(), NOW.date(), "built here", "policy
 
 
 def patched_to_what_nobody_lists(stage: Stage, origin: Origin | None) -> Standing:
-    """Let a held machine that began so have had a floor, and an unlisted version by now; check its release."""
+    """Let a held machine that began so have had a floor, and an unlisted version now; check its release."""
     stage.scanner.found[CURRENT] = UNLISTED
     keep_floor(stage.records, DOMAIN.uuid, PATCHED, ADVICE.knowledge(PATCHED), NOW)
     with stage.records.transaction() as record:

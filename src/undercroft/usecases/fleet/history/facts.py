@@ -27,8 +27,9 @@ RECENT = 64
 
 _PENDING_WITHIN = timedelta(minutes=10)
 """`restore begin` and `migrate begin` come just before their `prepare begin`."""
-_PENDING_ENTRIES = 1_000
-"""How far back in the log it is looked for: a burst of starts on a large host lies between, at most."""
+_PENDING_ENTRIES = 100
+"""How far back among the machine's own entries it is looked for; what the other machines do meanwhile is nothing
+to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,7 @@ def reverted_to(domain: Domain, at: datetime) -> str:
 
 def _pending(record: Record, machine: str, at: datetime) -> tuple[str, SaveImage | None]:
     """Return the operation that was announced for this start, "" for none, and its save image."""
-    _, head, _ = record.log_head()
-    entries = record.log_entries(max(head - _PENDING_ENTRIES, 0), _PENDING_ENTRIES, machine)
+    entries = record.log_entries(0, _PENDING_ENTRIES, machine, last=True)
     started = max((known.started_at for known in own(record, machine, 1)), default=None)
     for entry in reversed(entries):
         if entry.kind != "execution" or not at - _PENDING_WITHIN <= entry.at <= at:
