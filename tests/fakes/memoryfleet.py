@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
-from undercroft.errors import NotFoundError, OperationError
+from undercroft.errors import NotFoundError, OperationError, StateError
 from undercroft.model.domain import Domain, DomainSnapshot, Ownership, PoolVolume, Power, Survey
 from undercroft.ports.fleet import Happening, MachineEvent
 
@@ -100,11 +100,13 @@ class MemoryFleet:
             way = "restored" if domain.managed_save else "booted"
             self._started(domain, way, Power.RUNNING)
 
-    def destroy(self, uuid: str) -> None:
+    def destroy(self, uuid: str, libvirt_id: int = 0) -> None:
         with self._asked():
             self.calls.append(("destroy", uuid, ""))
             domain = self.domain(uuid)
             if domain.power in _LIVE:
+                if libvirt_id not in {0, domain.libvirt_id}:
+                    raise StateError(f"machine {domain.name}: it was started anew since")
                 self._stopped(domain, "destroyed")
 
     def enable_genid(self, uuid: str) -> None:
@@ -185,6 +187,18 @@ class MemoryFleet:
         with self._lock:
             self._started(self._domains[uuid], "restored", Power.RUNNING)
 
+    def migrate_in(self, uuid: str) -> None:
+        """Begin a migration to this host: STARTED migrated; it is paused until `resume`."""
+        with self._lock:
+            self._started(self._domains[uuid], "migrated", Power.PAUSED)
+
+    def resume(self, uuid: str, detail: str = "migrated") -> None:
+        """Let a machine that is paused run: RESUMED, unless `detail` is "" and the event is lost."""
+        with self._lock:
+            domain = self._put(replace(self._domains[uuid], power=Power.RUNNING))
+            if detail:
+                self.emit(Happening.RESUMED, detail, domain)
+
     def take_snapshot(self, uuid: str, name: str, *, state: str = "", memory: str = "") -> None:
         """Take an internal snapshot, the new current one: SUSPENDED, RESUMED where it runs."""
         with self._lock:
@@ -251,7 +265,7 @@ class MemoryFleet:
         if way == "booted":
             self.emit(Happening.RESUMED, "unpaused", domain)
         self.emit(Happening.STARTED, way, domain)
-        if way != "booted":
+        if way not in {"booted", "migrated"}:
             paused = power is Power.PAUSED
             self.emit(Happening.SUSPENDED if paused else Happening.RESUMED, "from-snapshot", domain)
 

@@ -135,13 +135,16 @@ class Filters:
     # What happens to single machines
 
     def heard(self, event: MachineEvent) -> None:
-        """Take libvirt's event as it arrives: flows go with a machine that migrates."""
-        if event.detail != "migrated" or not self._labels.required:
-            return
-        if event.happening is Happening.SUSPENDED:
+        """Take libvirt's event as it arrives: flows go with a machine that migrates; what runs has come."""
+        migrated = event.detail == "migrated"
+        if event.happening is Happening.SUSPENDED and migrated and self._labels.required:
             self._begin(self._host.work(self._moves.left, event.uuid))
         elif event.happening is Happening.RESUMED:
-            self._begin(self._moves.arrived(event.uuid))
+            takes_over = migrated and self._labels.required
+            self._begin(self._moves.arrived(event.uuid) if takes_over else self._came(event.uuid))
+
+    async def _came(self, machine: str) -> None:
+        await self._host.work(self._labels.arrived, machine)
 
     def arrives(self, machine: str) -> None:
         """Take note that a machine is about to be migrated to this host."""
@@ -149,10 +152,9 @@ class Filters:
 
     def gone(self, machine: str, *, migrated: bool) -> None:
         """Take a machine's labels from its ports, which may be another's at once; from any thread."""
-        if self._labels.required:
-            if migrated:
-                self._moves.left(machine)
-            self._labels.dismiss(machine)
+        if migrated and self._labels.required:
+            self._moves.left(machine)
+        self._labels.dismiss(machine)
 
     def _begin(self, what: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(what)

@@ -7,6 +7,7 @@ agent that comes back asks the record which machines have come meanwhile.
 
 import asyncio
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 
 from undercroft.agent.host import Host, now
@@ -76,26 +77,32 @@ class Moves:
         ends = time.monotonic() + ADOPT_S  # hooks that nobody has heard come on record meanwhile
         async with asyncio.TaskGroup() as group:
             while time.monotonic() < ends:
-                for machine in await self._came() - begun:
+                came = await self._came()
+                for machine in came.keys() - begun:
                     begun.add(machine)
-                    group.create_task(self.arrived(machine))
+                    # Whenever it came: it is here. Flows of long ago are over.
+                    group.create_task(self.arrived(machine) if came[machine] else self._is_here(machine))
                 await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _came(self) -> frozenset[str]:
+    async def _is_here(self, machine: str) -> None:
+        await self._host.work(self._labels.arrived, machine)
+
+    async def _came(self) -> Mapping[str, bool]:
         try:
-            return await self._host.work(self._came_lately)
+            return await self._host.work(self._came_here)
         except UndercroftError as error:
             self._host.problem("which machines have come meanwhile is not known for a moment", error)
-            return frozenset()
+            return {}
 
-    def _came_lately(self) -> frozenset[str]:
-        """Return the machines that were migrated here lately, and run here alone by the record."""
+    def _came_here(self) -> Mapping[str, bool]:
+        """Return the machines that were migrated here, and run here alone by the record: whether lately."""
         with self._host.records.reading() as record:
             live = record.live_origins()
         elsewhere = {one.machine for one in live if one.host != self._host.name}
         mine = (one for one in live if one.host == self._host.name and one.origin is Origin.MIGRATE)
-        late = {one.machine for one in mine if abs(now() - one.started_at) <= FRESH}
-        return frozenset(late - elsewhere)
+        return {
+            one.machine: abs(now() - one.started_at) <= FRESH for one in mine if one.machine not in elsewhere
+        }
 
     def _flows(self, machine: str) -> MovedFlows | None:
         with self._host.records.reading() as record:

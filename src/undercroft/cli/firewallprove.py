@@ -88,6 +88,7 @@ def _proven(records: "Records") -> "Proven":
     from undercroft.usecases.firewall import inforce, proving  # noqa: PLC0415
     from undercroft.usecases.firewall.machines import gathered  # noqa: PLC0415
     from undercroft.usecases.fleet.places import Places  # noqa: PLC0415
+    from undercroft.usecases.fleet.starts.arrivals import on_their_way  # noqa: PLC0415
 
     places, host = Places.default(), socket.gethostname()
     with records.reading() as record:
@@ -97,7 +98,9 @@ def _proven(records: "Records") -> "Proven":
         def wanted() -> proving.Wanted:
             with records.reading() as record:
                 _, policy = inforce.policy_in_force(record)
-                fleet = gathered(record, policy, host, own_addresses()[host]).fleet
+                # As the agent sees them, but for one that comes from a host that is not on record.
+                arriving = on_their_way(record, host)
+                fleet = gathered(record, policy, host, own_addresses()[host], arriving).fleet
             held = proving.classes_held(packet_filter, places.state / MEMORY_NAME, datetime.now(UTC))
             return proving.Wanted(policy, fleet, held)
 

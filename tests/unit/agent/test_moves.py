@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from filterlab import FilterLab, without_snapshots
 from undercroft.agent.host import now
 from undercroft.firewall.compiler import TABLE_NAME
 from undercroft.firewall.elements import key_of
+from undercroft.model.domain import Power
 from undercroft.model.execution import Execution, Origin
 from undercroft.model.filter import MovedFlows
 from undercroft.ports.fleet import Happening
@@ -50,6 +52,27 @@ def play(lab: FilterLab, scene: Callable[[], Awaitable[None]]) -> None:
 def is_arriving(lab: FilterLab) -> bool:
     (port,) = lab.firewall.labels.ports(UUID)
     return port.arriving
+
+
+def pause(lab: FilterLab) -> None:
+    """Let the machine be paused, as one is that has not come yet."""
+    domain = lab.fleet._put(replace(lab.fleet.domain(UUID), power=Power.PAUSED))
+    lab.fleet.emit(Happening.CHANGED, "", domain)
+
+
+async def comes(lab: FilterLab) -> None:
+    """Begin a migration of the machine from another host, and wait until it is under way."""
+    await lab.stop()
+    await lab.until(lab.is_over, "it is off")
+    with lab.records.transaction() as record:
+        record.put_execution(Execution("e9" * 16, UUID, NAME, "host2", Origin.START, "", "", now()))
+    await announce(lab)
+    await asyncio.to_thread(lab.fleet.migrate_in, UUID)
+
+
+async def announce(lab: FilterLab) -> None:
+    """Be libvirt, which tells its hook of a migration before it looks whether it can be."""
+    await asyncio.to_thread(lab._tell, lab.fleet.domain(UUID), "migrate", "")
 
 
 def flows(lab: FilterLab) -> set[bytes]:
@@ -93,13 +116,13 @@ def test_a_machine_that_comes_is_filtered_as_arriving_until_it_runs_here_and_get
             record.put_moved_flows(MovedFlows(UUID, "host2", now(), elements))
         domain = lab.fleet.domain(UUID)
         await asyncio.to_thread(lab._tell, domain, "migrate", "")
-        assert await lab.start()
+        await asyncio.to_thread(lab.fleet.migrate_in, UUID)
         assert lab.seen[-1] == (True, frozenset({"web", NAME}))
         assert is_arriving(lab)
         lab.filters.changed()
         await asyncio.sleep(0.1)
         assert is_arriving(lab), "whoever looks at all machines sees it too"
-        lab.fleet.emit(Happening.RESUMED, "migrated", domain)
+        lab.fleet.resume(UUID)
         await lab.until(lambda: not is_arriving(lab), "it runs here")
         await lab.until(lambda: FLOW in flows(lab), "it has its flows")
         await lab.until(lambda: moved(lab) is None, "they are taken")
@@ -116,7 +139,7 @@ def test_an_agent_that_comes_back_amid_a_migration_knows_that_it_is_one(lab: Fil
             (own,) = [one for one in record.own_executions(UUID) if one.live]
             record.put_execution(replace(own, origin=Origin.MIGRATE))
             record.put_execution(begun)
-        lab.filters.changed()
+        pause(lab)
         await lab.until(lambda: is_arriving(lab), "it is arriving")
 
     play(lab, scene)
@@ -152,3 +175,76 @@ def test_an_agent_that_comes_back_takes_over_the_flows_of_a_machine_that_came_wi
         record.put_moved_flows(MovedFlows(UUID, "host2", now(), {"flows4": (FLOW, FOREIGN)}))
     asyncio.run(again())
     assert FOREIGN not in flows(lab)
+
+
+@pytest.mark.parametrize("origin", [Origin.START, Origin.MIGRATE])
+def test_whoever_asks_for_a_migration_of_a_machine_that_runs_here_opens_nothing_to_its_addresses(
+    lab: FilterLab, origin: Origin
+) -> None:
+    """libvirt calls the hook, and refuses then: nothing ever takes it back."""
+
+    async def scene() -> None:
+        with lab.records.transaction() as record:
+            (own,) = [one for one in record.own_executions(UUID) if one.live]
+            record.put_execution(replace(own, origin=origin))
+        await announce(lab)
+        await lab.until(lab.is_quiet, "it is taken")
+        await asyncio.to_thread(lab.firewall.labels.follow)
+        assert not is_arriving(lab)
+
+    play(lab, scene)
+
+
+@pytest.mark.parametrize("detail", ["unpaused", ""], ids=["resumed later", "nobody heard of it"])
+def test_a_machine_has_come_once_it_runs_here_however_that_is_told(lab: FilterLab, detail: str) -> None:
+    async def scene() -> None:
+        await comes(lab)
+        assert is_arriving(lab)
+        lab.fleet.resume(UUID, detail)
+        if not detail:
+            await lab.events._surveys.survey()
+        await lab.until(lambda: not is_arriving(lab), "it runs here")
+        if not detail:
+            pause(lab)
+        await lab.until(lab.is_quiet, "it is taken")
+        await asyncio.to_thread(lab.firewall.labels.follow)
+        assert not is_arriving(lab), "it stays here while it is paused"
+
+    play(lab, scene)
+
+
+def test_a_machine_that_came_before_any_policy_does_not_arrive_with_the_first(tmp_path: Path) -> None:
+    lab = FilterLab(tmp_path)
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        async with lab.running():
+            await lab.until(lab.action, "it is known")
+            await announce(lab)
+            await asyncio.to_thread(lab.fleet.migrate_in, UUID)
+            lab.fleet.resume(UUID)
+            await lab.until(lab.is_quiet, "it is taken")
+            lab.apply()
+            await lab.until(lab.is_proven, "it is in force")
+            assert not is_arriving(lab)
+
+    asyncio.run(scene())
+
+
+def test_what_a_hook_announced_long_ago_to_an_agent_that_was_away_is_over(lab: FilterLab) -> None:
+    async def nothing() -> None:
+        return
+
+    async def again() -> None:
+        async with lab.running():
+            await lab.until(lab.is_proven, "it is proven again")
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(lab.firewall.labels.follow)
+            assert not is_arriving(lab)
+
+    play(lab, nothing)
+    with lab.records.transaction() as record:
+        (own,) = [one for one in record.own_executions(UUID) if one.live]
+        record.put_execution(replace(own, origin=Origin.MIGRATE, started_at=now() - timedelta(minutes=10)))
+    lab._keep(lab._event(lab.fleet.domain(UUID), "migrate", "begin", ""))
+    asyncio.run(again())

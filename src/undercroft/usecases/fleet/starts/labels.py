@@ -23,11 +23,11 @@ from undercroft.errors import NotFoundError, OperationError, UndercroftError
 from undercroft.firewall.fleet import Elsewhere, Fleet, Port
 from undercroft.firewall.policy import Address, FirewallPolicy
 from undercroft.firewall.stored import from_text
-from undercroft.model.execution import Origin
 from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.ports.records import Record, Records
 from undercroft.usecases.firewall.enforcing import Enforced, Enforcer, TouchedError
 from undercroft.usecases.firewall.machines import Gathered, gathered
+from undercroft.usecases.fleet.starts.arrivals import Arrivals
 
 _PROBLEMS_TOLD = 20
 
@@ -84,7 +84,7 @@ class Labels:
         """Called where somebody else's change of the table was undone before anybody looked at it."""
         self._lock = threading.RLock()
         self._claims: dict[str, _Claim] = {}
-        self._arriving: set[str] = set()
+        self._arrivals = Arrivals(host)
         self._applied: AppliedPolicy | None = None
         self._required = False
         self._may_quarantine = True
@@ -147,7 +147,7 @@ class Labels:
         """Take the labels of a machine that is gone from its ports; what fails is done by `follow`."""
         with self._lock:
             self._claims.pop(machine, None)
-            self._arriving.discard(machine)
+            self._arrivals.forget(machine)
             if self._enforcer.policy is None:
                 return
             try:
@@ -158,16 +158,24 @@ class Labels:
     # Migration
 
     def arrive(self, machine: str) -> None:
-        """Take note that a machine is being migrated to this host: it still runs elsewhere."""
-        with self._lock:
-            self._arriving.add(machine)
+        """Take note that a machine is said to be about to be migrated to this host.
+
+        Raises OperationError: the record cannot be read.
+        """
+        with self._lock, self._records.reading() as record:
+            self._arrivals.announce(record, machine)
 
     def arrived(self, machine: str) -> bool:
         """Take note that a machine runs here from now on; False where it was not arriving."""
         with self._lock:
-            if machine not in self._arriving:
+            if not (self._arrivals.is_announced(machine) or any(one.arriving for one in self.ports(machine))):
                 return False
-            self._arriving.discard(machine)
+            try:
+                with self._records.reading() as record:
+                    self._arrivals.arrived(record, machine)
+            except UndercroftError as error:
+                self.stale(f"machine {machine}, which has come: {error}")
+                return False
         self._settle(machine, None)
         return True
 
@@ -363,22 +371,5 @@ class Labels:
         return ports, tuple(one for one in found.problems if one.partition(": ")[0] in names)
 
     def _gathered(self, record: Record, policy: FirewallPolicy) -> Gathered:
-        arriving = frozenset(self._arriving) | _on_their_way(record, self._host)
+        arriving = self._arrivals.now(record)
         return gathered(record, policy, self._host, self._host_addresses(), arriving)
-
-
-def _on_their_way(record: Record, host: str) -> frozenset[str]:
-    """Return the machines that are being migrated to a host, and still run on another one.
-
-    One that came here before, and is on its way on, has begun on the other one since.
-    """
-    come: dict[str, datetime] = {}
-    elsewhere: dict[str, datetime] = {}
-    for item in record.live_origins():
-        if item.host != host:
-            elsewhere[item.machine] = max(item.started_at, elsewhere.get(item.machine, item.started_at))
-        elif item.origin is Origin.MIGRATE:
-            come[item.machine] = item.started_at
-    return frozenset(
-        machine for machine, began in come.items() if machine in elsewhere and elsewhere[machine] < began
-    )

@@ -1,0 +1,118 @@
+"""Which machines are being migrated to a host: their packets come from outside still, and from their ports.
+
+    arrivals = Arrivals("host1")
+    arrivals.announce(record, uuid)      # libvirt's hook: somebody has begun a migration to this host
+    arrivals.arrived(record, uuid)       # libvirt's word: it runs here
+    arrivals.now(record)                 # UUIDs
+
+That a machine arrives ends once it was seen running here, whoever saw it. Whoever may ask libvirt for a
+migration announces whatever UUID he likes: of what lives here, an announcement says nothing, and of others it
+counts for a minute, until its process is on record as one that was migrated.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from undercroft.model.domain import Power
+from undercroft.model.execution import Origin
+from undercroft.model.filter import LiveOrigin
+from undercroft.ports.records import Record
+
+ANNOUNCED_S = 60.0
+"""How long an announcement counts before the machine's process is on record."""
+MAX_ANNOUNCED = 256
+"""More are announced by nobody in good faith; the oldest goes."""
+
+
+class Arrivals:
+    """Of one host. Not for several threads at once.
+
+    Args:
+        host: its name.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, host: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._host = host
+        self._clock = clock
+        self._announced: dict[str, float] = {}
+        self._arrived: dict[str, datetime] = {}
+
+    def announce(self, record: Record, machine: str) -> None:
+        """Take note that a machine is said to be about to come."""
+        self._announced.pop(machine, None)
+        if machine not in _here(record, self._host):
+            self._announced[machine] = self._clock()
+            while len(self._announced) > MAX_ANNOUNCED:
+                del self._announced[next(iter(self._announced))]
+
+    def arrived(self, record: Record, machine: str) -> None:
+        """Take note that a machine runs here."""
+        self._announced.pop(machine, None)
+        if (live := _here(record, self._host).get(machine)) is not None:
+            self._arrived[machine] = live.started_at
+
+    def is_announced(self, machine: str) -> bool:
+        """Tell whether an announcement of a machine still counts, or has not been looked at since."""
+        return machine in self._announced
+
+    def forget(self, machine: str) -> None:
+        """Take note that a machine is gone."""
+        self._announced.pop(machine, None)
+        self._arrived.pop(machine, None)
+
+    def now(self, record: Record) -> frozenset[str]:
+        """Return the UUIDs of the machines that arrive, with a live process here or one that is to be."""
+        here = _here(record, self._host)
+        self._arrived = {uuid: at for uuid, at in self._arrived.items() if uuid in here}
+        coming = set(on_their_way(record, self._host))
+        for machine, since in tuple(self._announced.items()):
+            live = here.get(machine)
+            if live is None:
+                counts = self._clock() - since < ANNOUNCED_S
+            else:
+                counts = live.origin is Origin.MIGRATE and not _was_seen_running(record, live)
+            if counts:
+                coming.add(machine)
+            else:
+                del self._announced[machine]
+        return frozenset(uuid for uuid in coming if uuid not in here or not self._has_arrived(here[uuid]))
+
+    def _has_arrived(self, live: LiveOrigin) -> bool:
+        return self._arrived.get(live.machine) == live.started_at
+
+
+def on_their_way(record: Record, host: str) -> frozenset[str]:
+    """Return the machines that by the record are being migrated to a host, and still run on another one.
+
+    One that came here before, and is on its way on, has begun on the other one since. One that was seen
+    running here has come, whatever is on record of where it was.
+    """
+    elsewhere: dict[str, datetime] = {}
+    for item in record.live_origins():
+        if item.host != host:
+            elsewhere[item.machine] = max(item.started_at, elsewhere.get(item.machine, item.started_at))
+    return frozenset(
+        machine
+        for machine, live in _here(record, host).items()
+        if live.origin is Origin.MIGRATE
+        and machine in elsewhere
+        and elsewhere[machine] < live.started_at
+        and not _was_seen_running(record, live)
+    )
+
+
+def _here(record: Record, host: str) -> dict[str, LiveOrigin]:
+    """Return what lives on a host, the latest of each machine."""
+    return {item.machine: item for item in record.live_origins() if item.host == host}
+
+
+def _was_seen_running(record: Record, live: LiveOrigin) -> bool:
+    """Tell whether a look since its process began found it running: until it comes it is paused."""
+    return any(
+        (seen.host, seen.domain.uuid) == (live.host, live.machine)  # a name may be another one's UUID
+        and seen.domain.power is Power.RUNNING
+        and seen.last_seen >= live.started_at
+        for seen in record.find_machines(live.machine)
+    )
