@@ -155,7 +155,7 @@ class Starts:
             case Next.DESTROY:
                 self._host.report(f"{domain.name}: stopped: {confirmed.reason}")
                 try:
-                    await self._host.ask(self._host.fleet.destroy, domain.uuid)
+                    await self._host.ask(self._host.fleet.destroy, domain.uuid, domain.libvirt_id)
                 except UndercroftError as error:
                     self._host.problem(f"{domain.name}: cannot be stopped; it is looked at again", error)
                     self._scans.add(domain.uuid, Wish(settle=True), first=True)

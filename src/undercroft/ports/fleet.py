@@ -86,8 +86,14 @@ class FleetHypervisor(Protocol):
         """Start a machine that is off. OperationError has libvirt's words, a hook's refusal too."""
         ...
 
-    def destroy(self, uuid: str) -> None:
-        """Stop a machine at once. Does nothing when it is off."""
+    def destroy(self, uuid: str, libvirt_id: int = 0) -> None:
+        """Stop a machine at once. Does nothing when it is off.
+
+        Args:
+            uuid: the machine.
+            libvirt_id: the process that is meant, 0 for any. StateError, and nothing is stopped, where the
+                machine was started anew since.
+        """
         ...
 
     def enable_genid(self, uuid: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from undercroft.adapters.libvirt import domain_xml
 from undercroft.adapters.libvirt.fleet import LibvirtFleet
 from undercroft.adapters.libvirt.survey import Surveyor
-from undercroft.errors import InputError, NotFoundError, OperationError
+from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.model.domain import Domain, Interface, Ownership, Power
 
 if TYPE_CHECKING:
@@ -79,6 +79,22 @@ def test_a_machine_is_seen_in_each_state(fleet: LibvirtFleet, defined: "libvirt.
     fleet.destroy(identity)
     assert named(fleet, "web01").power is Power.OFF
     defined.setAutostart(False)
+
+
+def test_a_machine_that_was_started_anew_is_not_stopped_for_what_ran_before(
+    fleet: LibvirtFleet, defined: "libvirt.virDomain"
+) -> None:
+    identity = defined.UUIDString()
+    fleet.start(identity)
+    before = fleet.domain(identity).libvirt_id
+    fleet.destroy(identity, before)
+    fleet.destroy(identity, before)  # it is off
+    fleet.start(identity)
+    with pytest.raises(StateError, match="web01: it was started anew since"):
+        fleet.destroy(identity, before)
+    assert fleet.domain(identity).power is Power.RUNNING
+    fleet.destroy(identity, fleet.domain(identity).libvirt_id)
+    assert fleet.domain(identity).power is Power.OFF
 
 
 def test_a_transient_machine_is_said_to_be_one(fleet: LibvirtFleet, driver: "libvirt.virConnect") -> None:

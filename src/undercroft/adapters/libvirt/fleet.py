@@ -14,7 +14,7 @@ from undercroft.adapters.libvirt.connections import Connections, raise_when_dead
 from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY, default_uri, require_local
 from undercroft.adapters.libvirt.network_xml import NetworkDefinition
 from undercroft.adapters.libvirt.survey import Surveyor
-from undercroft.errors import BusyError, NotFoundError, OperationError
+from undercroft.errors import BusyError, NotFoundError, OperationError, StateError
 from undercroft.model.domain import Domain, Survey
 from undercroft.ports.fleet import MachineEvent
 
@@ -107,9 +107,17 @@ class LibvirtFleet:
         with self._handled(uuid, "start") as handle:
             handle.create()
 
-    def destroy(self, uuid: str) -> None:
-        """Stop a machine at once. See `FleetHypervisor.destroy`."""
+    def destroy(self, uuid: str, libvirt_id: int = 0) -> None:
+        """Stop a machine at once. See `FleetHypervisor.destroy`.
+
+        libvirt itself goes by the UUID: what is started anew in the instant after the look is stopped too.
+        """
         with self._handled(uuid, "destroy") as handle:
+            if libvirt_id and handle.isActive() and handle.ID() != libvirt_id:
+                raise StateError(
+                    f"machine {handle.name()}: it was started anew since, and is another process than the one"
+                    " that was to be stopped: look at it first"
+                )
             try:
                 handle.destroy()
             except self._libvirt.libvirtError as error:
