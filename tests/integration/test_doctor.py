@@ -160,6 +160,11 @@ def _cut_log(host: Host) -> None:
     open_records(host.places.database_url).close()
 
 
+def _spoil_heads(host: Host) -> None:
+    with host.places.heads.open("ab") as heads:
+        heads.write(b"{}\n")
+
+
 @pytest.mark.parametrize(
     ("fault", "name", "words"),
     [
@@ -170,6 +175,7 @@ def _cut_log(host: Host) -> None:
         (_spoil_settings, "hook's settings", "every start is refused"),
         (_settings_of_another, "hook's settings", "names /elsewhere"),
         (_cut_log, "signed heads", "does not continue the head"),
+        (_spoil_heads, "signed heads", "line 2"),
     ],
 )
 def test_one_fault_is_one_failure_with_a_cure(
@@ -181,6 +187,7 @@ def test_one_fault_is_one_failure_with_a_cure(
     assert [check.name for check in failed] == [name]
     assert words in failed[0].found
     assert failed[0].cure
+    assert ("undercroft audit restart" in failed[0].cure) is (name == "signed heads")
 
 
 def _heal(host: Host) -> None:

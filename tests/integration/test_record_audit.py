@@ -180,6 +180,64 @@ def test_a_database_put_back_from_a_copy_is_found_and_never_signed(host: Host):
     assert "Nothing is signed" in result.stderr
 
 
+def test_a_restart_signs_again_and_hides_nothing_from_whoever_holds_a_head(host: Host):
+    before = host.places.heads.read_bytes()
+    host.attack(lambda connection: cut(host, connection, 6))
+    assert "undercroft audit restart --reason" in host.run("export").stderr
+    assert host.run("restart").returncode == 2, "without a reason"
+    done = host.run("restart", "--reason", "backup of Monday")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"signing begins anew with entry 7; key {host.key}\n")
+    assert "the last one is of entry 8" in done.stdout
+    assert [file.read_bytes() for file in host.places.state.glob("heads-*.jsonl")] == [before]
+    exported = host.run("export")
+    assert exported.returncode == 0
+    assert "backup of Monday" in exported.stdout
+    verified = host.run("verify")
+    assert verified.returncode == 0, verified.stderr
+    assert "signing was begun anew at entry 7" in verified.stdout, "the host itself does not hide it"
+    found = host.verify_with_heads()
+    assert found.returncode == 1
+    assert "it ends at entry 7, and had 8" in found.stderr
+    assert "which proves nothing: signing was begun anew at entry 7" in found.stderr
+    again = host.run("restart", "--reason", "once more")
+    assert again.returncode == 1
+    assert "there is no reason" in again.stderr
+
+
+def test_a_new_record_is_signed_after_a_restart_and_old_heads_tell_that_it_is_another(host: Host):
+    for file in host.places.state.glob("fleet.db*"):
+        file.unlink()
+    records = open_records(host.places.database_url)
+    with records.transaction() as record:
+        record.put_decision(decision("d1", at=NOW))
+    records.close()
+    assert "undercroft audit restart --reason" in host.run("export").stderr
+    assert host.run("restart", "--reason", "the disk is gone").returncode == 0
+    assert host.run("verify").returncode == 0
+    assert "the log was replaced by another" in host.verify_with_heads().stderr
+
+
+def test_who_has_the_database_only_cannot_restart_by_writing_that_it_was(host: Host):
+    def forge(connection: sqlite3.Connection) -> None:
+        kept = host.entries()[:6]
+        body = {"by": "root", "reason": "backup", "host": "host1", "archive": "heads-1.jsonl", "last": None}
+        new = make_entry(7, kept[-1].digest, "restart", "audit-log", body, NOW)
+        connection.execute("DELETE FROM log_entry WHERE number > 7")
+        connection.execute(
+            "UPDATE log_entry SET kind = ?, subject = ?, about = ?, body = ?, at = ?, digest = ?"
+            " WHERE number = 7",
+            (new.kind, new.subject, new.subject, new.body, int(NOW.timestamp() * 1_000_000), new.digest),
+        )
+        set_head(connection, 7, new.digest)
+
+    host.attack(forge)
+    assert host.verify_without_heads().stdout.startswith("whole: entries 1 to 7, 0 heads"), "well forged"
+    assert host.run("verify").returncode == 1
+    assert host.verify_with_heads().returncode == 1
+    assert "Nothing is signed" in host.run("export").stderr
+
+
 def test_an_export_is_verified_elsewhere_with_the_pinned_key_alone(host: Host, tmp_path: Path):
     exported = tmp_path / "audit.jsonl"
     assert host.run("export", "-o", exported).returncode == 0

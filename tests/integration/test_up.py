@@ -153,6 +153,25 @@ def test_a_wrong_or_removed_policy_at_a_restart_leaves_the_last_good_one_and_is_
     assert "the last good one" in " ".join(told.split())
 
 
+def test_the_agent_signs_again_once_a_new_record_is_restarted(place: Place) -> None:
+    with place.up():
+        pass
+    for file in (place.folder / "state").glob("fleet.db*"):
+        file.unlink()
+    with place.up():
+        ends = time.monotonic() + 60
+        while "undercroft audit restart --reason" not in place.log():
+            assert time.monotonic() < ends, place.log()
+            time.sleep(0.05)
+        assert "undercroft audit restart --reason" in " ".join(place.run("doctor").stdout.split())
+        done = place.run("audit", "restart", "--reason", "the disk broke")
+        assert done.returncode == 0, done.stderr
+    assert place.log().count("head is not signed") == 1, "told once, not every two seconds"
+    assert place.run("audit", "export").returncode == 0
+    verified = place.run("audit", "verify").stdout
+    assert "the disk broke" in verified
+
+
 def test_an_address_for_metrics_that_is_none_is_told(place: Place) -> None:
     told = complaint(place.run("up", "-c", "test:///default", "--no-hook", "--metrics", "nowhere"))
     assert "--metrics 'nowhere': HOST:PORT expected" in told

@@ -116,6 +116,8 @@ class Agent:
         self._stop = asyncio.Event()
         self._unreported: SignedHead | None = None
         self._report_head_at = 0.0
+        self._is_unsigned = False
+        self._report_unsigned_at = 0.0
 
     async def run(self) -> None:
         """Run until a signal."""
@@ -230,13 +232,21 @@ class Agent:
         try:
             head = sign_head(self._host.records, places.audit_key, places.heads, now())
         except UndercroftError as error:
-            self._host.problem("the audit log's head is not signed", error)
+            self._tell_unsigned(error, last=last)
             return
+        self._is_unsigned = False
         self._unreported = head or self._unreported
         if self._unreported is not None and (last or time.monotonic() >= self._report_head_at):
             self._host.report(f"{HEAD_MARK}{json.dumps(encode(self._unreported))}")
             self._unreported = None
             self._report_head_at = time.monotonic() + REPORT_HEAD_EVERY_S
+
+    def _tell_unsigned(self, error: UndercroftError, *, last: bool) -> None:
+        """Report at once and then each minute; every two seconds it would hide all else in the journal."""
+        if last or not self._is_unsigned or time.monotonic() >= self._report_unsigned_at:
+            self._is_unsigned = True
+            self._host.problem("the audit log's head is not signed", error)
+            self._report_unsigned_at = time.monotonic() + REPORT_HEAD_EVERY_S
 
     async def _keep_alive(self) -> None:
         if not self._manager.watchdog_s:

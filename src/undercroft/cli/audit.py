@@ -1,7 +1,9 @@
 """`undercroft audit`: the log of decisions is verified, and exported with the head that pins it."""
 
 import re
+import socket
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,13 +11,14 @@ import click
 
 from undercroft.assurance.auditheads import LogProof, public_key
 from undercroft.cli.exitcode import ExitCode
-from undercroft.cli.fleetoptions import record_option
+from undercroft.cli.fleetoptions import administrator, record_option
 from undercroft.cli.options import examples, show, writing
 from undercroft.cli.render.escape import harmless
-from undercroft.errors import InputError, NotFoundError
+from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.model.audit import SignedHead
 from undercroft.ports.records import Records
 from undercroft.usecases.fleet.audit import audit
+from undercroft.usecases.fleet.audit import restart as anew
 from undercroft.usecases.fleet.audit.headfile import existing_key, read_heads
 from undercroft.usecases.fleet.places import Places
 
@@ -28,6 +31,7 @@ _MAX_KEY_FILE_BYTES = 4096
     epilog=examples(
         "undercroft audit export -o audit.jsonl",
         "undercroft audit verify",
+        "undercroft audit restart --reason 'backup of Monday put back, ticket 4711'",
         "undercroft audit verify --key 3f5a... --heads /mnt/elsewhere/heads.jsonl",
     ),
 )
@@ -71,15 +75,16 @@ def verify(exported: Path | None, database: str, head_files: tuple[Path, ...], k
     places = Places.default()
     pinned = pinned_key(key, places)
     heads = _heads(head_files, places, needed=exported is None)
+    begun: tuple[str, ...] = ()
     if exported:
         proof = audit.verify_export(exported, heads, pinned)
     else:
         records = _open(database or places.database_url)
         try:
-            proof = audit.verify_record(records, heads, pinned)
+            proof, begun = _verified(records, heads, pinned)
         finally:
             records.close()
-    show(_told(proof, pinned) + "\n")
+    show("".join(f"{harmless(line)}\n" for line in (_told(proof, pinned), *begun)))
     if proof.last and not proof.heads:
         click.echo("undercroft: no head pins this log: it may have been computed anew", err=True)
         return ExitCode.INCOMPLETE
@@ -118,6 +123,57 @@ def export(database: str, after: int, output: Path | None) -> int:
         records.close()
     click.echo(f"undercroft: {head.number - after:,} entries; pin the key {head.key}", err=True)
     return ExitCode.CLEAN
+
+
+@command.command(
+    short_help="Begin the signing anew, after a backup was put back.",
+    epilog=examples("undercroft audit restart --reason 'backup of Monday put back, ticket 4711'"),
+)
+@click.option("--reason", required=True, metavar="TEXT", help="Why; goes on record.")
+@record_option
+def restart(reason: str, database: str) -> int:
+    """Begin the signing of the log anew, where the log does not continue what was signed.
+
+    That is so once a backup of the record was put back, or a new record was begun; until then nothing is
+    signed or exported. The old heads are kept beside the new ones, and the log says who did this and why.
+    Heads that lie elsewhere go on telling what the log has lost.
+    """
+    if not reason.strip():
+        raise click.UsageError("--reason says why, for the record")
+    places, now = Places.default(), datetime.now(UTC)
+    records = _open(database or places.database_url)
+    host, by = socket.gethostname(), administrator()
+    try:
+        done = anew.restart(records, places.audit_key, places.heads, now, host=host, by=by, reason=reason)
+    finally:
+        records.close()
+    was = f"the last one is of entry {done.last.number:,}" if done.last else "the last one is damaged"
+    show(
+        f"signing begins anew with entry {done.entry.number:,}; key {done.head.key}\n"
+        f"the heads from before are in {harmless(str(done.archive))}; {was}\n"
+    )
+    return ExitCode.CLEAN
+
+
+def _verified(records: Records, heads: Sequence[SignedHead], key: str) -> tuple[LogProof, tuple[str, ...]]:
+    """Verify the record's log; return what it says of signing that was begun anew, too.
+
+    Whoever wrote the log wrote that as well: it explains a failure, and excuses none.
+    """
+    try:
+        proof = audit.verify_record(records, heads, key)
+    except StateError as error:
+        told = "".join(f"\nthe log says, which proves nothing: {line}" for line in _restarts(records))
+        raise StateError(f"{error}{told}") from error
+    return proof, _restarts(records)
+
+
+def _restarts(records: Records) -> tuple[str, ...]:
+    try:
+        with records.reading() as record:
+            return tuple(anew.restarts(record))
+    except OperationError:  # an entry that was edited, which the verification tells
+        return ()
 
 
 def _open(url: str) -> Records:
@@ -159,7 +215,7 @@ def _told(proof: LogProof, key: str) -> str:
         return f"whole: no entries, {proof.heads} heads checked, key {key}"
     rest = proof.last - proof.pinned
     after = f", the {rest:,} after it are chained only" if rest and proof.pinned else ""
-    return harmless(
+    return (
         f"whole: entries {proof.first:,} to {proof.last:,}, {proof.heads:,} heads checked, "
         f"pinned up to entry {proof.pinned:,}{after}; key {key}"
     )

@@ -164,6 +164,14 @@ def _policy(entry: AuditEntry, body: Body) -> tuple[Span, str]:
     return span("policy", Style.NAME), f"{digest} holds now" if digest else _other(entry, body)[1]
 
 
+def _restart(entry: AuditEntry, body: Body) -> tuple[Span, str]:
+    del entry
+    last = body.get("last")
+    was = f"; the last head before is of entry {last.get('number')}" if isinstance(last, dict) else ""
+    told = f"the log's signing began anew, by {body.get('by', '?')}: {body.get('reason', '')}{was}"
+    return span("RESTART", Style.ALARM), told
+
+
 def _other(entry: AuditEntry, body: Body) -> tuple[Span, str]:
     return span(entry.kind, Style.NAME), _said(body)
 
@@ -197,6 +205,7 @@ _KINDS: Mapping[str, Callable[[AuditEntry, Body], tuple[Span, str]]] = {
     "alarm": _alarm,
     "agent": _agent,
     "policy": _policy,
+    "restart": _restart,
     "revert": _command,
     "release": _command,
     "retention": _command,

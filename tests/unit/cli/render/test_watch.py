@@ -110,6 +110,12 @@ def test_what_happened_to_the_fleet(width: int, expected: str) -> None:
             {"digest": "5e" * 32, "problem": "line 3"},
             "policy       not taken over, the last good one holds: line 3",
         ),
+        (
+            "restart",
+            {"by": "alice", "reason": "disk broke", "last": {"number": 5}, "archive": "heads-1.jsonl"},
+            "RESTART      the log's signing began anew, by alice: disk broke;"
+            " the last head before is of entry 5",
+        ),
         ("news", {}, "news"),
     ],
 )

@@ -1,6 +1,8 @@
 import io
+import json
 import os
 import stat
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,10 +11,17 @@ import pytest
 from memoryrecords import MemoryRecords
 
 from undercroft.assurance.auditheads import public_key
-from undercroft.errors import InputError, NotFoundError, StateError
+from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.model.audit import SignedHead
 from undercroft.usecases.fleet.audit import audit
-from undercroft.usecases.fleet.audit.headfile import existing_key, locked_heads, own_key, read_heads
+from undercroft.usecases.fleet.audit.headfile import (
+    begin_anew,
+    existing_key,
+    locked_heads,
+    own_key,
+    read_heads,
+)
+from undercroft.usecases.fleet.audit.restart import Restarted, restart, restarts
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -33,6 +42,15 @@ class Log:
 
     def sign(self, seconds: int = 0) -> SignedHead | None:
         return audit.sign_head(self.records, self.key, self.heads, AT + timedelta(seconds=seconds))
+
+    def restart(self, seconds: int = 60) -> Restarted:
+        at = AT + timedelta(seconds=seconds)
+        return restart(self.records, self.key, self.heads, at, host="host1", by="alice", reason="disk broke")
+
+    def put_back(self, count: int) -> None:
+        """Put back a backup with so many entries."""
+        self.records = MemoryRecords()
+        self.write(count)
 
     @property
     def public(self) -> str:
@@ -206,3 +224,146 @@ def test_the_last_head_is_found_whatever_came_before(log: Log):
             assert found is not None
             assert found.number == number
     assert len(read_heads(log.heads)) == 41
+
+
+def test_after_a_restart_the_log_is_signed_and_exported_again_and_nothing_is_lost(log: Log):
+    log.write(5)
+    log.sign()
+    before = log.heads.read_bytes()
+    log.put_back(3)
+    with pytest.raises(StateError, match="undercroft audit restart --reason"):
+        log.sign()
+    with pytest.raises(StateError, match="undercroft audit restart --reason"):
+        audit.export(log.records, log.key, log.heads, io.BytesIO(), AT)
+    done = log.restart()
+    assert done.archive.read_bytes() == before
+    assert stat.S_IMODE(done.archive.stat().st_mode) == stat.S_IMODE(log.heads.stat().st_mode) == 0o600
+    assert [(head.number, head.digest) for head in read_heads(log.heads)] == [(4, done.entry.digest)]
+    body = json.loads(done.entry.body)
+    assert (body["by"], body["reason"], body["archive"]) == ("alice", "disk broke", done.archive.name)
+    assert (body["last"]["number"], body["last"]["signature"]) == (5, read_heads(done.archive)[-1].signature)
+    assert "does not continue the head that was signed for 5" in body["problem"]
+    log.write(2)
+    assert log.sign(90) is not None
+    audit.export_file(log.records, log.key, log.heads, log.out, AT)
+    assert audit.verify_export(log.out, read_heads(log.heads), log.public).pinned == 6
+    assert audit.verify_record(log.records, read_heads(log.heads), log.public).pinned == 6
+    assert sorted(os.listdir(log.heads.parent)) == ["audit.key", done.archive.name, "heads.jsonl"]
+
+
+@pytest.mark.parametrize("grown", [0, 1, 30])
+def test_whoever_holds_a_head_from_before_finds_what_a_restart_would_hide(log: Log, grown: int):
+    log.write(5)
+    log.sign()
+    elsewhere = read_heads(log.heads)
+    log.put_back(3)
+    log.restart()
+    log.write(grown)
+    log.sign(90)
+    audit.verify_record(log.records, read_heads(log.heads), log.public)
+    with pytest.raises(StateError, match=r"it ends at entry 4|entry 5 is not the one that was signed"):
+        audit.verify_record(log.records, elsewhere, log.public)
+    audit.export_file(log.records, log.key, log.heads, log.out, AT)
+    with pytest.raises(StateError, match=r"it ends at entry 4|entry 5 is not the one that was signed"):
+        audit.verify_export(log.out, elsewhere, log.public)
+
+
+def test_the_archived_heads_still_verify_what_was_exported_before(log: Log):
+    log.write(5)
+    audit.export_file(log.records, log.key, log.heads, log.out, AT)
+    log.put_back(3)
+    done = log.restart()
+    assert audit.verify_export(log.out, read_heads(done.archive), log.public).pinned == 5
+
+
+def test_a_new_record_a_new_key_and_damaged_heads_are_reasons_to_restart(log: Log):
+    log.write(5)
+    log.sign()
+    log.records = MemoryRecords(log="cd" * 16)
+    log.write(7)
+    log.restart()
+    log.key.unlink()
+    with pytest.raises(StateError, match="audit restart"):
+        log.sign(61)
+    log.restart(62)
+    log.heads.write_bytes(b"{}\n")
+    with pytest.raises(InputError, match="audit restart"):
+        log.sign(63)
+    assert log.restart(64).last is None
+    log.heads.write_bytes(b"{}\n" + log.heads.read_bytes())
+    log.restart(64)
+    assert log.sign(66) is None
+    assert len([name for name in os.listdir(log.heads.parent) if name.startswith("heads-")]) == 4
+    with log.records.reading() as record:
+        assert len(list(restarts(record))) == 4
+
+
+def test_without_a_reason_nothing_is_begun_anew(log: Log):
+    with pytest.raises(NotFoundError, match="nothing is signed yet"):
+        log.restart()
+    log.write(3)
+    log.sign()
+    log.write(2)
+    before = log.heads.read_bytes()
+    with pytest.raises(StateError, match="it continues the head that was signed last, for entry 3"):
+        log.restart()
+    assert log.heads.read_bytes() == before
+    assert sorted(os.listdir(log.heads.parent)) == ["audit.key", "heads.jsonl"]
+
+
+def test_a_restart_that_was_cut_short_changes_no_head_and_is_done_again(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+):
+    log.write(5)
+    log.sign()
+    before = log.heads.read_bytes()
+    log.put_back(3)
+
+    def fails() -> None:
+        raise OperationError("the database is away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(log.records, "transaction", fails)
+        with pytest.raises(OperationError):
+            log.restart()
+    assert log.heads.read_bytes() == before
+    with pytest.raises(StateError):
+        log.sign()
+    done = log.restart()
+    assert done.archive.read_bytes() == before
+    assert log.sign(90) is None
+
+
+def test_who_waits_for_the_heads_meanwhile_adds_to_the_new_ones(log: Log):
+    log.write(5)
+    head = log.sign()
+    assert head is not None
+    old = log.heads.with_name("old.jsonl")
+    waiting = threading.Event()
+
+    def adds() -> None:
+        waiting.set()
+        with locked_heads(log.heads) as heads:
+            heads.append(replace(head, number=7))
+
+    thread = threading.Thread(target=adds)
+    with locked_heads(log.heads):
+        thread.start()
+        waiting.wait(10)
+        thread.join(0.2)  # it stands before the lock by then, as a rule; if not, there is nothing to find
+        os.link(log.heads, old)
+        begin_anew(log.heads, replace(head, number=6))
+    thread.join(10)
+    assert [found.number for found in read_heads(log.heads)] == [6, 7]
+    assert [found.number for found in read_heads(old)] == [5]
+
+
+@pytest.mark.parametrize("body", ["[]", "{", "9" * 5000, '{"by": ["x"]}', "null"])
+def test_an_entry_that_anybody_wrote_is_told_whatever_it_says(log: Log, body: str):
+    with log.records.transaction() as record:
+        record.log("restart", "audit-log", {}, AT)
+        record.log("agent", "audit-log", {}, AT)
+    with log.records.transaction() as record:
+        (entry, other) = record.log_entries()
+        made = type("Record", (), {"log_entries": lambda self, subject: (replace(entry, body=body), other)})()
+        assert len(list(restarts(made))) == 1

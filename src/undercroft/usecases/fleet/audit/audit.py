@@ -18,8 +18,13 @@ from undercroft.errors import InputError, NotFoundError, OperationError, StateEr
 from undercroft.model.audit import AuditEntry, SignedHead
 from undercroft.model.schema import decode, encode
 from undercroft.ports.records import Record, Records
-from undercroft.usecases.fleet.audit.headfile import locked_heads, own_key
+from undercroft.usecases.fleet.audit.headfile import HeadFile, locked_heads, own_key
 
+RESTART_CURE = (
+    "undercroft audit verify; where a backup was put back or the record begun anew on purpose: "
+    "undercroft audit restart --reason TEXT"
+)
+"""What is to be done where the log does not continue what was signed."""
 MAX_LINE_BYTES = 1 << 20
 _PAGE = 1000
 
@@ -45,10 +50,9 @@ def sign_head(records: Records, key_path: Path, heads_path: Path, at: datetime) 
     private = own_key(key_path)
     with locked_heads(heads_path) as heads, records.reading() as record:
         log, number, digest = record.log_head()
-        last = heads.last()
+        last = _last(heads)
         if last is not None:
-            auditheads.check_head(last, public_key(private), log)
-            _check_continues(record, number, last)
+            check_continues(record, last, public_key(private))
             if (last.number, last.digest) == (number, digest):
                 return None
         head = auditheads.sign_head(private, log, number, digest, at)
@@ -158,15 +162,37 @@ def verify_export(path: Path, heads: Sequence[SignedHead], key: str) -> LogProof
     return verify_log(entries, [*own, *heads], key, first=start)
 
 
-def _check_continues(record: Record, number: int, last: SignedHead) -> None:
-    """Check that the log still has the entry that was signed last; a new head would hide that it has not."""
+def check_continues(record: Record, last: SignedHead, key: str) -> None:
+    """Check that the log still has the entry that was signed last; a new head would hide that it has not.
+
+    Args:
+        record: an open transaction.
+        last: the last head that was signed here.
+        key: the public half of the key that signs here.
+
+    Raises:
+        StateError: it does not; the message has the cure.
+        OperationError: the database failed.
+    """
+    log, number, _ = record.log_head()
+    try:
+        auditheads.check_head(last, key, log)
+    except StateError as error:
+        raise StateError(f"{error}. Nothing is signed: {RESTART_CURE}") from error
     entries = record.log_entries(last.number - 1, 1) if last.number else ()
     if last.number > number or (last.number and (not entries or entries[0].digest != last.digest)):
         raise StateError(
             f"audit log: it has {number} entries and does not continue the head that was signed for "
             f"{last.number} on {last.at:%Y-%m-%d %H:%M:%S}: the database was changed or put back from a "
-            "copy. Nothing is signed: undercroft audit verify"
+            f"copy. Nothing is signed: {RESTART_CURE}"
         )
+
+
+def _last(heads: HeadFile) -> SignedHead | None:
+    try:
+        return heads.last()
+    except InputError as error:
+        raise InputError(f"{error}. Nothing is signed: {RESTART_CURE}") from error
 
 
 def _line(kind: str, part: AuditEntry | SignedHead) -> bytes:

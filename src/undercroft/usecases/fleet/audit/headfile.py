@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from json import loads
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from undercroft.model.schema import decode, encode
 
 MAX_LINE_BYTES = 4096
 MAX_HEADS = 1_000_000
+MAX_ARCHIVES = 100
 _KEY_BYTES = 32
 
 
@@ -111,14 +113,67 @@ def locked_heads(path: Path) -> Iterator[HeadFile]:
     with _disk(path):
         path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         is_new = not path.exists()
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = _locked(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             if is_new:
                 _keep_name(path)
             yield HeadFile(path, descriptor)
         finally:
             os.close(descriptor)
+
+
+def archive(path: Path, at: datetime) -> Path:
+    """Give the file of heads a second name beside itself, durably, and return that; the caller locks it.
+
+    Nothing that was archived is ever replaced. A try that was cut short leaves one name more, no loss.
+
+    Raises: as `locked_heads`.
+    """
+    stem = f"{path.stem}-{at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    names = (f"{stem}{f'-{number}' if number else ''}{path.suffix}" for number in range(MAX_ARCHIVES))
+    with _disk(path):
+        for name in names:
+            try:
+                os.link(path, path.with_name(name), follow_symlinks=False)
+            except FileExistsError:
+                continue
+            _keep_name(path)
+            return path.with_name(name)
+    raise OperationError(f"{path}: archived {MAX_ARCHIVES} times within this second; try again")
+
+
+def begin_anew(path: Path, head: SignedHead) -> None:
+    """Put a file with this one head in the place of the file of heads, durably; the caller locks that.
+
+    Raises: as `locked_heads`; the old file is in its place then.
+    """
+    with _disk(path):
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(draft, flags, 0o600)
+            try:
+                HeadFile(draft, descriptor).append(head)
+            finally:
+                os.close(descriptor)
+            draft.replace(path)
+            _keep_name(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> int:
+    """Return an open and locked file that still has its name: another may have begun it anew meanwhile."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def _make_key(path: Path) -> None:

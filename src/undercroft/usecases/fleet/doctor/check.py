@@ -9,12 +9,14 @@ Nothing is changed here, and nothing is taken for granted: what could not be loo
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from undercroft.errors import NotFoundError, UndercroftError
+from undercroft.errors import InputError, NotFoundError, UndercroftError
+from undercroft.model.audit import SignedHead
 from undercroft.model.domain import Domain
 from undercroft.model.job import DiskInput
 from undercroft.model.schema import encode
 from undercroft.model.verdict import Action
 from undercroft.steady.policy import Settings, Unenforceable
+from undercroft.usecases.fleet.audit.audit import RESTART_CURE
 from undercroft.usecases.fleet.audit.headfile import read_heads
 from undercroft.usecases.fleet.doctor.checkup import Host, Look
 from undercroft.usecases.fleet.doctor.filter import FILTER_LOOKS
@@ -99,24 +101,40 @@ def _is_gone(host: Host) -> bool:
 def _record(host: Host) -> Iterable[Check]:
     with host.records() as records, records.reading() as record:
         machines = len(record.machines())
-        _, number, _ = record.log_head()
-        heads = read_heads(host.places.heads) if host.places.heads.exists() else ()
-        signed = record.log_entries(heads[-1].number - 1, 1) if heads and heads[-1].number else ()
-    yield Check("record", Health.OK, f"{machines} machines, {number} entries in the log")
-    last = heads[-1] if heads else None
+        log, number, _ = record.log_head()
+        yield Check("record", Health.OK, f"{machines} machines, {number} entries in the log")
+        try:
+            heads = read_heads(host.places.heads) if host.places.heads.exists() else ()
+        except InputError as error:
+            yield Check("signed heads", Health.FAIL, f"nothing is signed: {error}", RESTART_CURE)
+            return
+        last = heads[-1] if heads else None
+        signed = record.log_entries(last.number - 1, 1) if last and last.number else ()
+    yield _signed(last, log, number, signed[0].digest if signed else "")
+
+
+def _signed(last: SignedHead | None, log: str, number: int, digest: str) -> Check:
+    """Return whether the log's end is signed.
+
+    Args:
+        last: the last head, None for none.
+        log: the log's identity.
+        number: of its last entry.
+        digest: of its entry that `last` pins, "" for none.
+    """
     if last is None:
         health = Health.WARN if number else Health.OK
-        yield Check("signed heads", health, "no head of the log is signed yet", "systemctl start undercroft")
-    elif last.number and (not signed or signed[0].digest != last.digest):
-        found = f"the log does not continue the head that was signed for entry {last.number}"
-        yield Check("signed heads", Health.FAIL, found, "undercroft audit verify")
-    elif last.number < number:
-        found = f"{number - last.number} entries since the last signed head"
-        yield Check(
-            "signed heads", Health.WARN, found, "the running agent signs: systemctl status undercroft"
+        return Check("signed heads", health, "no head of the log is signed yet", "systemctl start undercroft")
+    if last.log != log or (last.number and last.digest != digest):
+        found = (
+            f"the log does not continue the head that was signed for entry {last.number}: nothing is signed"
         )
-    else:
-        yield Check("signed heads", Health.OK, f"the log's head is signed, on {last.at:%Y-%m-%d %H:%M}")
+        return Check("signed heads", Health.FAIL, found, RESTART_CURE)
+    if last.number < number:
+        found = f"{number - last.number} entries since the last signed head"
+        cure = "the running agent signs: systemctl status undercroft"
+        return Check("signed heads", Health.WARN, found, cure)
+    return Check("signed heads", Health.OK, f"the log's head is signed, on {last.at:%Y-%m-%d %H:%M}")
 
 
 def _advisories(host: Host) -> Iterable[Check]:
