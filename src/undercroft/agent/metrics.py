@@ -1,13 +1,16 @@
 """The fleet's numbers for Prometheus, on a loopback address, computed when they are asked for.
 
-The history of verdicts comes from the audit log, which is read on from where the last question left off.
+The history of verdicts comes from the audit log, which is read on from where the last question left off. Of
+each subject one value is kept, and the histograms only grow, also where machines go; an agent that is started
+anew adds up the same log.
 """
 
 import json
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -21,7 +24,7 @@ from undercroft.agent.host import now
 from undercroft.errors import InputError, OperationError
 from undercroft.model.audit import AuditEntry
 from undercroft.model.filter import AppliedPolicy, FilterState
-from undercroft.model.verdict import Verdict
+from undercroft.model.verdict import SubjectKind, Verdict
 from undercroft.ports.records import Record, Records
 from undercroft.steady.metrics import Course, FleetMetrics, fleet_metrics
 
@@ -116,7 +119,8 @@ class FleetCollector(Collector):
         self._records = records
         self._clock = clock
         self._read_to = 0
-        self._changes: dict[str, list[tuple[datetime, Verdict]]] = {}
+        self._known: dict[str, Course] = {}
+        self._first, self._again = _Spans(), _Spans()
         self._lock = threading.Lock()
 
     def describe(self) -> Iterator[Metric]:
@@ -137,33 +141,75 @@ class FleetCollector(Collector):
             return
         yield _gauge("undercroft_record_readable", text, 1)
         yield from _families(numbers)
+        first = "Time from a machine's first sight to its first steady verdict."
+        yield self._first.histogram("undercroft_time_to_steady_seconds", first)
+        again = "Time from a drift to the next steady verdict."
+        yield self._again.histogram("undercroft_time_to_steady_again_seconds", again)
         yield _gauge("undercroft_quarantined_machines", "Machines whose network is closed.", held)
         yield _gauge("undercroft_live_executions", "Executions that live.", live)
         if applied is not None:
             yield from _firewall(applied, states, self._clock())
 
     def _courses(self, record: Record) -> list[Course]:
+        first_seen = {machine.domain.uuid: machine.first_seen for machine in record.machines()}
         while entries := record.log_entries(self._read_to, _PAGE):
             for entry in entries:
-                self._take(entry)
-            self._read_to = entries[-1].number
-        first_seen = {machine.domain.uuid: machine.first_seen for machine in record.machines()}
-        judgements = record.judgements()
-        courses = []
-        subjects = record.subjects()
+                if entry.kind == "verdict":
+                    self._take(record, entry, first_seen)
+                self._read_to = entry.number  # one by one: the record may go away in between
+        judgements, subjects = record.judgements(), record.subjects()
         there = {subject.key for subject in subjects}
-        self._changes = {key: changes for key, changes in self._changes.items() if key in there}
+        # A machine that is gone may come back, and is no new one then.
+        self._known = {
+            key: course
+            for key, course in self._known.items()
+            if key in there or course.kind is SubjectKind.MACHINE
+        }
+        courses = []
         for subject in subjects:
-            changes = tuple(self._changes.get(subject.key, ()))
             judged = judgements.get(subject.key)
-            began = changes[0][0] if changes else judged.since if judged else self._clock()
-            courses.append(Course(subject.kind, first_seen.get(subject.machine, began), changes))
+            began = first_seen.get(subject.machine, judged.since if judged else self._clock())
+            known = self._known.get(subject.key, Course(subject.kind, began))
+            courses.append(replace(known, kind=subject.kind))  # an image's key does not tell a template
         return courses
 
-    def _take(self, entry: AuditEntry) -> None:
-        if entry.kind == "verdict":
-            verdict = Verdict(json.loads(entry.body)["verdict"])
-            self._changes.setdefault(entry.subject, []).append((entry.at, verdict))
+    def _take(self, record: Record, entry: AuditEntry, first_seen: Mapping[str, datetime]) -> None:
+        """Take one verdict of the log; what it ends is added once, and only machines' is."""
+        course = self._known.get(entry.subject)
+        if course is None:
+            word, _, uuid = entry.subject.partition(":")
+            kind, began = SubjectKind(word), first_seen.get(uuid, entry.at)
+            if kind is SubjectKind.MACHINE and uuid not in first_seen:  # it is gone
+                gone = record.find_machines(uuid)
+                began = min((machine.first_seen for machine in gone), default=entry.at)
+            course = Course(kind, began)
+        step = course.then(entry.at, Verdict(json.loads(entry.body)["verdict"]))
+        self._known[entry.subject] = step.course
+        if course.kind is SubjectKind.MACHINE:
+            self._first.add(step.until_first_steady_s)
+            self._again.add(step.until_steady_again_s)
+
+
+class _Spans:
+    """A histogram that only grows."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * len(BUCKETS_S)
+        self._count, self._sum_s = 0, 0.0
+
+    def add(self, span_s: float | None) -> None:
+        """Count one, None for none."""
+        if span_s is not None:
+            self._counts = [
+                count + (span_s <= limit) for count, limit in zip(self._counts, BUCKETS_S, strict=True)
+            ]
+            self._count, self._sum_s = self._count + 1, self._sum_s + span_s
+
+    def histogram(self, name: str, text: str) -> HistogramMetricFamily:
+        """Return it as Prometheus takes it."""
+        counted = zip(BUCKETS_S, self._counts, strict=True)
+        buckets = [*((str(limit), float(count)) for limit, count in counted), ("+Inf", float(self._count))]
+        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self._sum_s)
 
 
 def _families(numbers: FleetMetrics) -> Iterator[Metric]:
@@ -178,10 +224,6 @@ def _families(numbers: FleetMetrics) -> Iterator[Metric]:
     for (kind, verdict), count in sorted(numbers.counts.items()):
         subjects.add_metric((kind.value, verdict.value), count)
     yield subjects
-    first = "Time from a machine's first sight to its first steady verdict."
-    yield _histogram("undercroft_time_to_steady_seconds", first, numbers.until_first_steady_s)
-    again = "Time from a drift to the next steady verdict."
-    yield _histogram("undercroft_time_to_steady_again_seconds", again, numbers.until_steady_again_s)
 
 
 def _firewall(applied: AppliedPolicy, states: Sequence[FilterState], at: datetime) -> Iterator[Metric]:
@@ -207,9 +249,3 @@ def _by_host(name: str, text: str) -> GaugeMetricFamily:
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
-
-
-def _histogram(name: str, text: str, spans_s: tuple[float, ...]) -> HistogramMetricFamily:
-    buckets = [(str(limit), float(sum(span <= limit for span in spans_s))) for limit in BUCKETS_S]
-    buckets.append(("+Inf", float(len(spans_s))))
-    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=sum(spans_s))

@@ -134,6 +134,41 @@ def test_what_changes_between_two_questions_counts_once() -> None:
     assert 'undercroft_subjects{kind="machine",verdict="steady"} 0.0' in text
 
 
+def histograms(registry: CollectorRegistry) -> dict[str, float]:
+    """Return the values of the histograms that tell how long it takes to be steady."""
+    found = text_string_to_metric_families(generate_latest(registry).decode())
+    samples = [sample for family in found if "time_to_steady" in family.name for sample in family.samples]
+    return {f"{sample.name} {sample.labels.get('le', '')}": sample.value for sample in samples}
+
+
+def test_histograms_never_shrink_where_machines_go_and_a_new_agent_adds_up_the_same() -> None:
+    """Prometheus takes a number that shrinks for a reset, and adds all of it once more."""
+    records, registry = MemoryRecords(), CollectorRegistry()
+    fleetdata.fill(records)
+    collector = metrics.FleetCollector(records, lambda: NOW)
+    registry.register(collector)
+    before = histograms(registry)
+    assert before["undercroft_time_to_steady_seconds_count "] > 0
+    with records.transaction() as record:
+        record.drop_subjects([subject.key for subject in record.subjects()])
+    assert histograms(registry) == before
+    again = CollectorRegistry()
+    again.register(metrics.FleetCollector(records, lambda: NOW))
+    assert histograms(again) == before
+
+
+def test_a_machine_whose_verdict_changes_all_the_time_takes_no_more_room() -> None:
+    records, registry = MemoryRecords(), CollectorRegistry()
+    collector = metrics.FleetCollector(records, lambda: NOW)
+    registry.register(collector)
+    with records.transaction() as record:
+        for number in range(2000):
+            word = Verdict.STEADY if number % 2 else Verdict.DRIFTING
+            record.log("verdict", "machine:1", {"verdict": word.value}, NOW + timedelta(seconds=number))
+    assert histograms(registry)["undercroft_time_to_steady_again_seconds_count "] == 999
+    assert len(collector._known) == 1
+
+
 def test_a_record_that_is_away_is_told_and_ends_nothing() -> None:
     assert families(AwayRecords()) == {"undercroft_record_readable": {(): 0}}
 

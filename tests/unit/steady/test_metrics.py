@@ -7,17 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undercroft.model.verdict import SubjectKind, Verdict
-from undercroft.steady.metrics import Course, fleet_metrics
+from undercroft.steady.metrics import Course, Step, fleet_metrics
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 WORDS = {"s": Verdict.STEADY, "d": Verdict.DRIFTING, "q": Verdict.QUARANTINED, "u": Verdict.UNKNOWN}
 
 
+def told(story: str, kind: SubjectKind = SubjectKind.MACHINE) -> tuple[Course, list[Step]]:
+    """Return a course that says a letter's verdict each hour, from an hour after the start; its steps."""
+    so_far, steps = Course(kind, START), []
+    for number, letter in enumerate(story):
+        steps.append(so_far.then(START + (number + 1) * HOUR, WORDS[letter]))
+        so_far = steps[-1].course
+    return so_far, steps
+
+
 def course(story: str, kind: SubjectKind = SubjectKind.MACHINE) -> Course:
-    """Return a course that says one letter's verdict each hour, from an hour after the start on."""
-    changes = [(START + (number + 1) * HOUR, WORDS[letter]) for number, letter in enumerate(story)]
-    return Course(kind, START, tuple(changes))
+    return told(story, kind)[0]
 
 
 def hours(*numbers: int) -> tuple[float, ...]:
@@ -39,9 +46,11 @@ def hours(*numbers: int) -> tuple[float, ...]:
     ],
 )
 def test_times_to_steady_and_the_oldest_drift(story: str, first, again, oldest: int) -> None:
-    found = fleet_metrics([course(story)], START + 10 * HOUR)
-    assert found.until_first_steady_s == hours(*first)
-    assert found.until_steady_again_s == hours(*again)
+    so_far, steps = told(story)
+    found = fleet_metrics([so_far], START + 10 * HOUR)
+    spans = [(step.until_first_steady_s, step.until_steady_again_s) for step in steps]
+    assert tuple(span for span, _ in spans if span is not None) == hours(*first)
+    assert tuple(span for _, span in spans if span is not None) == hours(*again)
     assert (found.oldest_drift_s,) == hours(oldest)
 
 
@@ -62,5 +71,6 @@ def test_an_empty_fleet_has_no_share() -> None:
 def test_numbers_fit_each_other(stories: list[str]) -> None:
     found = fleet_metrics([course(story) for story in stories], START + 10 * HOUR)
     assert sum(found.counts.values()) == len(stories)
-    assert len(found.until_first_steady_s) == sum("s" in story for story in stories)
+    firsts = [step.until_first_steady_s for story in stories for step in told(story)[1]]
+    assert sum(span is not None for span in firsts) == sum("s" in story for story in stories)
     assert (found.oldest_drift_s == 0) is (found.steady_share == 1)

@@ -28,8 +28,7 @@ RECENT = 64
 _PENDING_WITHIN = timedelta(minutes=10)
 """`restore begin` and `migrate begin` come just before their `prepare begin`."""
 _PENDING_ENTRIES = 100
-"""How far back among the machine's own entries it is looked for; what the other machines do meanwhile is nothing
-to it."""
+"""How far back among the machine's own entries it is looked for; those of others may lie between."""
 
 
 @dataclass(frozen=True, slots=True)
