@@ -12,6 +12,7 @@ from agentlab import BRIDGE, HOST, NAME, QUICK, TAP, UUID, WAIT_S, FailingRecord
 from comebackdata import PATCHED, UNPATCHED
 from filterlab import NO_QUARANTINE, POLICY, FilterLab, without_snapshots
 from memoryfilter import MemoryFilter
+from memoryrecords import MemoryRecords
 
 from undercroft.adapters.hookfiles import RunNote
 from undercroft.agent.host import now
@@ -388,6 +389,25 @@ def test_a_policy_that_was_withdrawn_while_the_agent_was_away_opens_no_quarantin
     play(lab, again)
     assert (lab.taps.bridges[TAP], lab.has_table()) == ("", False)
     assert [hold.by_filter for hold in lab.holds()] == [False]
+
+
+def test_a_table_of_an_agent_that_was_killed_before_it_told_of_it_goes_with_the_withdrawal(
+    lab: FilterLab,
+) -> None:
+    lab.apply()
+
+    async def begin() -> None:
+        await lab.until(lab.has_table, "it is in force")
+
+    async def again() -> None:
+        await lab.until(lambda: (found := lab.state()) and not found.digest, "it is withdrawn here too")
+
+    play(lab, begin)
+    lab.records = MemoryRecords()  # on which this host has told nothing
+    lab.apply(None)
+    play(lab, again)
+    assert not lab.has_table()
+    assert lab.problem() == ""
 
 
 def test_an_agent_that_comes_back_changes_nothing_for_a_machine_that_runs(lab: FilterLab) -> None:

@@ -87,6 +87,7 @@ class Labels:
         self._arrivals = Arrivals(host)
         self._applied: AppliedPolicy | None = None
         self._required = False
+        self._is_withdrawn = False
         self._may_quarantine = True
 
     # What starts and quarantines need: `network.Filter`
@@ -262,9 +263,11 @@ class Labels:
 
     def _withdrawn(self, applied: AppliedPolicy) -> Followed:
         with self._lock:
-            if self._required or self._enforcer.policy is not None:
+            if (
+                not self._is_withdrawn
+            ):  # an agent that was killed may have left a table that it told nobody of
                 self._enforcer.withdraw()
-            self._required, self._applied = False, applied
+            self._required, self._applied, self._is_withdrawn = False, applied, True
             self._claims.clear()
         return Followed(applied)
 
@@ -272,6 +275,7 @@ class Labels:
         with self._lock:
             with self._records.reading() as record:
                 found = self._gathered(record, policy)
+            self._is_withdrawn = False  # also where the kernel's answer is lost
             done = self._enforcer.enforce(policy, self._with_claims(found.fleet), undoes=False)
             self._required, self._applied = True, applied
             self._may_quarantine = True
