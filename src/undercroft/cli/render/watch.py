@@ -159,7 +159,8 @@ def _agent(entry: AuditEntry, body: Body) -> tuple[Span, str]:
 
 def _policy(entry: AuditEntry, body: Body) -> tuple[Span, str]:
     if body.get("problem"):
-        return span("policy", Style.BAD), f"not taken over, the last good one holds: {body['problem']}"
+        mistakes = "; ".join(str(body["problem"]).split("\n"))  # an entry is one line
+        return span("policy", Style.BAD), f"not taken over, the last good one holds: {mistakes}"
     digest = _short(body.get("digest"))
     return span("policy", Style.NAME), f"{digest} holds now" if digest else _other(entry, body)[1]
 

@@ -107,8 +107,8 @@ def test_what_happened_to_the_fleet(width: int, expected: str) -> None:
         ("policy", {"digest": "5e" * 32, "problem": ""}, "policy       5e5e5e5e holds now"),
         (
             "policy",
-            {"digest": "5e" * 32, "problem": "line 3"},
-            "policy       not taken over, the last good one holds: line 3",
+            {"digest": "5e" * 32, "problem": "line 3\nline 4"},
+            "policy       not taken over, the last good one holds: line 3; line 4",
         ),
         (
             "restart",
