@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import advisorydata
 import pytest
@@ -14,7 +15,7 @@ from undercroft.model.comeback import Comeback, Standing
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, Power, Survey
 from undercroft.model.execution import Execution, Origin
-from undercroft.model.fleet import Hold
+from undercroft.model.fleet import Hold, Scan
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Outcome, Subject
 from undercroft.steady.policy import Match, Need, Policy, Setting, Settings, Stance, Waiver
@@ -233,3 +234,24 @@ def test_a_machine_that_another_scan_holds_is_waited_for() -> None:
     stage.check()
     assert stage.waited_s == 1
     assert stage.held
+
+
+def test_what_it_reads_is_on_record_with_its_credentials() -> None:
+    stage = Stage()
+    stage.check()
+    with stage.records.reading() as record:
+        for key in (f"machine:{DOMAIN.uuid}", f"snapshot:{DOMAIN.uuid}:{BEFORE.name}"):
+            scan = record.scan(key)
+            assert scan is not None
+            assert scan.scanned_at == NOW
+            assert record.credentials(scan.credentials) == Credentials()
+
+
+def test_what_the_agent_has_read_since_stays_on_record() -> None:
+    stage = Stage()
+    later = Scan(f"machine:{DOMAIN.uuid}", "", "", "", "", "", (), (), NOW + timedelta(seconds=1))
+    with stage.records.transaction() as record:
+        record.put_scan(later)
+    stage.check()
+    with stage.records.reading() as record:
+        assert record.scan(later.subject) == later

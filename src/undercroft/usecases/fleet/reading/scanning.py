@@ -158,7 +158,9 @@ def _scan(record: Record, scanned: Scanned, before: Scan | None) -> Scan:
         inventory = reading.inventory_digest
         software = record.software_of(inventory)
         problems = record.inventory(inventory).coverage.problems
-    unchanged = before if before and before.inventory == inventory and reading.fingerprint is None else None
+    # What is known beside the inventory holds for the very files only, not for any that give the same one.
+    same_files = reading.how is How.UNCHANGED and before is not None and before.inventory == inventory
+    unchanged = before if same_files else None
     credentials = unchanged.credentials if unchanged else ""
     if scanned.credentials is not None:
         credentials = record.put_credentials(scanned.credentials)
