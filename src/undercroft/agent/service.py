@@ -264,7 +264,7 @@ class Agent:
                 self._host.problem("who is in quarantine cannot be told; it is tried again", error)
                 continue
             for machine in held:
-                self._scans.add(machine, Wish(settle=True))
+                self._scans.add(machine, Wish(settle=True, credentials=True))
 
     def _quarantined(self) -> list[str]:
         with self._host.records.reading() as record:
