@@ -98,6 +98,7 @@ class Filters:
         self._packet_filter = firewall.packet_filter
         self._told_required = required
         self._was_required = False
+        self._is_recalled = False
         self._changed = asyncio.Event()
         self._in_force = asyncio.Event()
         self._to_prove = asyncio.Event()
@@ -119,12 +120,14 @@ class Filters:
         self._labels.stale = self._stale
         self._labels.touched = self._touched
 
-    def begin(self) -> None:
-        """Put the applied policy into force before anybody starts a machine. What fails is a problem."""
-        try:
-            self._labels.recall()
-        except UndercroftError as error:
-            self._host.problem("the firewall's state cannot be read", error)
+    def begin(self, *, labelled: bool = False) -> None:
+        """Put the applied policy into force before anybody starts a machine. What fails is a problem.
+
+        Args:
+            labelled: whether taps needed labels by the hook's settings: it counts until the record was read.
+        """
+        self._labels.presume(required=labelled)
+        self._was_required = labelled
         self._follow()
 
     def changed(self) -> None:
@@ -219,6 +222,9 @@ class Filters:
         """
         began = time.monotonic()
         try:
+            if not self._is_recalled:
+                self._labels.recall()
+                self._is_recalled = True
             if not looked:
                 self._look_for_drift()
             if self._is_left_alone():
@@ -401,6 +407,8 @@ class Filters:
     def _put_state(self) -> None:
         """Put this host's state on record where it is news."""
         if (self._followed is None or self._followed.applied is None) and not self._failure:
+            return
+        if not self._labels.is_known:  # what the host has filtered by is on record, and stays there
             return
         problem = "; ".join(filter(None, (self._failure, self._drift)))
         state = self._labels.state(self._followed, self._proven_at, problem, now())

@@ -153,7 +153,7 @@ class Agent:
     def _begin(self) -> None:
         options, host = self._options, self._host
         host.recall()
-        self._filters.begin()
+        self._filters.begin(labelled=_labelled(options.hooks))
         if options.hooks is not None:
             self._install_hook(options.hooks)
         self._log({"agent": "started", "version": VERSION, "policy": host.policy.policy.digest})
@@ -280,6 +280,14 @@ def _first(failed: BaseExceptionGroup[UndercroftError]) -> UndercroftError:
         found = found.exceptions[0]
     assert isinstance(found, UndercroftError)
     return found
+
+
+def _labelled(hooks: Path | None) -> bool:
+    """Tell whether taps needed labels by what the hook was told last."""
+    try:
+        return hooks is not None and hookfiles.read_settings(hooks).label
+    except UndercroftError:
+        return False  # it was told nothing yet, or is told anew
 
 
 def hook_settings(places: Places, policy: Policy, *, label: bool = False) -> hookfiles.HookSettings:

@@ -87,6 +87,8 @@ class Labels:
         self._arrivals = Arrivals(host)
         self._applied: AppliedPolicy | None = None
         self._required = False
+        self._before: FilterState | None = None
+        self._is_known = False
         self._is_withdrawn = False
         self._may_quarantine = True
 
@@ -96,6 +98,11 @@ class Labels:
     def required(self) -> bool:
         """True where a policy is in force on this host, or was when its agent ended."""
         return self._required
+
+    @property
+    def is_known(self) -> bool:
+        """True once the record was read after the start of the agent."""
+        return self._is_known
 
     @property
     def quarantines(self) -> bool:
@@ -187,12 +194,20 @@ class Labels:
 
     # The whole
 
+    def presume(self, *, required: bool) -> None:
+        """Take whether taps need labels from elsewhere until `recall` has read the record."""
+        self._required = required
+
     def recall(self) -> None:
-        """Begin, after a start of the agent: what a host has filtered, it will. Raises as `Enforcer`."""
+        """Begin, after a start of the agent: what a host has filtered, it will. Raises as `Enforcer`.
+
+        It is to be called again until it does not raise, before anything is enforced.
+        """
         with self._records.reading() as record:
             state = next((one for one in record.filter_states() if one.host == self._host), None)
             applied = record.applied_policy()
         self._required = state is not None and bool(state.digest)
+        self._before, self._is_known = state, True
         if self._required or (applied is not None and applied.body):
             self._enforcer.recall()
 
@@ -249,11 +264,13 @@ class Labels:
     ) -> FilterState:
         """Return what this host's kernel holds, for the record."""
         applied, fleet = self._applied, self._enforcer.fleet
+        # Where nothing is in force yet that was before: the next agent goes by it as well.
+        holds = applied or (self._before if self._required else None)
         problems = [problem, *(followed.problems[:_PROBLEMS_TOLD] if followed else ())]
         return FilterState(
             host=self._host,
-            number=applied.number if applied else 0,
-            digest=applied.digest if applied else "",
+            number=holds.number if holds else 0,
+            digest=holds.digest if holds else "",
             generation=followed.enforced.generation if followed and followed.enforced else 0,
             machines=len({port.machine for port in fleet.ports}) if fleet else 0,
             proven_at=proven_at,
