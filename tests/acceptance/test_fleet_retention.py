@@ -5,6 +5,7 @@ Nobody orders a look: the agent reads accounts, keys and secrets by itself, once
 
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,41 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetHost]:
             yield host
 
 
-def kept(host: FleetHost) -> dict[str, Any]:
-    """Return what retention says of the snapshot."""
-    (found,) = host.document("retention", NAME)["snapshots"]
-    result: dict[str, Any] = found
-    return result
+def kept(host: FleetHost) -> dict[str, dict[str, Any]]:
+    """Return what retention says of the machine's snapshots, by name."""
+    return {one["name"]: one for one in host.document("retention", NAME)["snapshots"]}
+
+
+def is_whole(host: FleetHost, *names: str) -> bool:
+    """Tell whether all that is to be known of these snapshots is."""
+    found = kept(host)
+    return all(name in found and not found[name]["problems"] for name in names)
 
 
 def test_the_agent_reads_by_itself_which_key_only_a_snapshot_holds(host: FleetHost) -> None:
-    host.wait(lambda: not kept(host)["problems"], f"{NAME} and its snapshot are read")
-    assert (KEY, True) in [(one["path"], one["only_here"]) for one in kept(host)["secrets"]]
+    host.wait(lambda: is_whole(host, SNAPSHOT), f"{NAME} and its snapshot are read")
+    assert (KEY, True) in [(one["path"], one["only_here"]) for one in kept(host)[SNAPSHOT]["secrets"]]
     done = host.undercroft("retention", NAME)
     assert (done.returncode, UNREAD in done.stdout + done.stderr) == (0, False), done.stdout
     shown = host.undercroft("machine", NAME).stdout
     assert "not read yet" not in shown
+
+
+def test_what_a_machine_that_runs_and_stops_holds_is_known_by_itself(host: FleetHost) -> None:
+    host.virsh("start", NAME)
+    host.goes_on(NAME)
+    host.virsh("snapshot-create-as", NAME, "live")
+    host.wait(lambda: is_whole(host, SNAPSHOT, "live"), "the new snapshot is read while the machine runs")
+    assert kept(host)["live"]["secrets"] == []
+    host.virsh("destroy", NAME)
+    begun = datetime.now(UTC)
+    host.wait(lambda: read_at(host) > begun and is_whole(host, SNAPSHOT, "live"), "its end is read as well")
+    assert (KEY, True) in [(one["path"], one["only_here"]) for one in kept(host)[SNAPSHOT]["secrets"]]
+
+
+def read_at(host: FleetHost) -> datetime:
+    """Return when the machine's present state was read."""
+    with host.records() as records, records.reading() as record:
+        (machine,) = record.find_machines(NAME)
+        scan = record.scan(f"machine:{machine.domain.uuid}")
+    return scan.scanned_at if scan else datetime.min.replace(tzinfo=UTC)

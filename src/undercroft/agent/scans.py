@@ -41,7 +41,7 @@ HELD_AT_MOST_S = 600.0
 CALM_S = 2.0
 """Credentials wait until nothing else was read for so long, and judgements are made meanwhile."""
 CALM_AT_MOST_S = 60.0
-"""On a host on which something is read all the time."""
+"""On a host on which something is read all the time: from then on they are read beside it."""
 FIRST, LATER, LAST = 0, 1, 2
 
 
@@ -168,6 +168,8 @@ class Scans:
     def _next_of_last(self) -> dict[str, Wish]:
         """Take one that can wait, unless such a one is being read: whoever is in a hurry finds a worker."""
         queue = self._waiting[LAST]
+        if not queue:
+            self._patient_until = 0.0
         if not queue or self._last or not self._is_calm():
             return {}
         for key in [key for key in queue if key not in self._busy]:
@@ -183,7 +185,6 @@ class Scans:
         loop = asyncio.get_running_loop()
         at = loop.time()
         if at >= min(self._calm_at, self._patient_until or self._calm_at):
-            self._patient_until = 0.0
             return True
         self._patient_until = self._patient_until or at + CALM_AT_MOST_S
         loop.call_at(min(self._calm_at, self._patient_until), self._more.set)
