@@ -79,6 +79,7 @@ def test_a_hook_gets_its_answer_and_its_file_is_gone(lab: Lab) -> None:
         "hold": True,
         "reason": "fine",
         "label": False,
+        "leaves_open": False,
     }
     assert hookfiles.spooled(lab.state) == []
     assert lab.numbers() == [1]
