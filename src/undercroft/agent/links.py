@@ -1,5 +1,7 @@
 """Taps that are closed stay closed: whoever puts one back onto a bridge is undone, with an alarm.
 
+One that is open, and was put onto a bridge, is shielded anew: a port loses its settings when it leaves.
+
 Who opens a network rightly does so inside the transaction that drops its hold; who closes it here waits for
 that transaction to end, and so never closes what was just released.
 """
@@ -40,6 +42,7 @@ class Links:
             self._keep_closed(hold.machine)
 
     def _close(self, tap: str) -> None:
+        self._host.means.filter.put_back(tap)  # whatever becomes of the record
         for hold in self._holds():
             if any(held.tap == tap for held in hold.taps):
                 self._keep_closed(hold.machine)

@@ -4,10 +4,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from agentlab import QUICK, TAP
+from agentlab import BRIDGE, HOST, NAME, QUICK, TAP, UUID
 from filterlab import FilterLab, without_snapshots
 
+from undercroft.agent.links import Links
 from undercroft.errors import OperationError
+from undercroft.firewall.fleet import Port
+
+PORT = Port(UUID, NAME, TAP, bytes.fromhex("525400000001"), (), (), frozenset({"web"}), HOST)
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +68,44 @@ def test_a_tap_that_was_off_its_bridge_is_shielded_once_it_is_on_it_again(lab: S
             assert (TAP, True) not in lab.shielded
             await lab.until(lab.is_open, "it began as it was judged")
             await lab.until(lambda: (TAP, True) in lab.shielded, "it is shielded")
+
+    asyncio.run(scene())
+
+
+def test_a_tap_that_somebody_put_back_on_a_bridge_is_shielded_anew(lab: ShieldLab) -> None:
+    """Off its bridge a port loses all its settings."""
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        async with lab.running():
+            await lab.until(lab.action, "it is known")
+            assert await lab.start()
+            await lab.until(lab.is_proven, "it runs")
+            lab.shielded.clear()
+            Links(lab.host)._close("vnet7")
+            assert lab.shielded == [], "that is no port of ours"
+            Links(lab.host)._close(TAP)
+            assert lab.shielded == [(TAP, True)]
+
+    asyncio.run(scene())
+
+
+def test_a_shield_that_fails_while_a_machine_starts_is_told_though_it_holds_soon_after(
+    lab: ShieldLab,
+) -> None:
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        async with lab.running():
+            await lab.until(lab.action, "it is known")
+            await lab.until(lab.is_proven, "a policy is in force")
+            lab.failure = "the kernel refuses"
+            await asyncio.to_thread(lab.taps.plug, TAP, BRIDGE)
+            lab.firewall.labels._tell(UUID, (PORT,))
+            lab.failure = ""
+            assert any(f"{TAP} is not shielded: the kernel refuses" in line for line in lab.reports)
 
     asyncio.run(scene())
 

@@ -151,6 +151,12 @@ class Labels:
             if (ports := self._labelled(record, machine, taps)) is not None:
                 self._tell(machine, ports)
 
+    def put_back(self, tap: str) -> None:
+        """Shield a port that somebody put onto a bridge: off it, it lost what kept it so."""
+        fleet = self._enforcer.fleet
+        if fleet is not None:
+            self._shield([port for port in fleet.ports if port.tap == tap])
+
     def dismiss(self, machine: str) -> None:
         """Take the labels of a machine that is gone from its ports; what fails is done by `follow`."""
         with self._lock:
@@ -298,6 +304,11 @@ class Labels:
             self._may_quarantine = True
         return Followed(applied, done, (*found.problems, *self._shielded(found.fleet.ports)))
 
+    def _shield(self, ports: Sequence[Port]) -> None:
+        """Shield ports; of those that are not, `follow` is told."""
+        if problems := self._shielded(ports):
+            self.stale("; ".join(problems))
+
     def _shielded(self, ports: Sequence[Port]) -> tuple[str, ...]:
         """Shield ports; return why some are not, which the next `follow` tells."""
         problems = []
@@ -328,7 +339,7 @@ class Labels:
         with self._lock:
             if self._claims.get(machine) is mine:
                 del self._claims[machine]
-        self._shielded(mine.ports)  # a tap that was opened has lost what kept it so
+        self._shield(mine.ports)  # a tap that was opened has lost what kept it so
 
     def _settle(self, machine: str, mine: _Claim | None) -> None:
         """Give a machine's ports what the record says, after a transaction of its own has ended.
@@ -349,7 +360,7 @@ class Labels:
                 if set(ports) != set(self.ports(machine)):
                     self._tell(machine, ports)
                 else:
-                    self._shielded(ports)  # a tap that was opened has lost what kept it so
+                    self._shield(ports)  # a tap that was opened has lost what kept it so
         except UndercroftError as error:
             self.stale(f"the labels of machine {machine}: {error}")
 
@@ -376,7 +387,7 @@ class Labels:
         try:
             if ports:
                 self._heed(self._enforcer.admit(ports))
-                self._shielded(ports)
+                self._shield(ports)
             else:
                 self._heed(self._enforcer.dismiss(machine))
         except UndercroftError as error:

@@ -59,6 +59,10 @@ class Filter(Protocol):
         """Take the labels of a machine that is gone from its ports; it raises nothing."""
         ...
 
+    def put_back(self, tap: str) -> None:
+        """Let no frame pass the filter by from a tap that was put onto a bridge; it raises nothing."""
+        ...
+
 
 class NoFilter:
     """What commands have: labels are the agent's to give, which follows the record."""
@@ -80,6 +84,9 @@ class NoFilter:
         """Do nothing."""
 
     def dismiss(self, machine: str) -> None:
+        """Do nothing."""
+
+    def put_back(self, tap: str) -> None:
         """Do nothing."""
 
 
