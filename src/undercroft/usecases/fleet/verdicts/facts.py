@@ -18,7 +18,6 @@ from undercroft.ports.records import Record
 from undercroft.steady.facts import Facts, FixesSeen
 from undercroft.steady.policy import Target
 
-
 GOES_ON = frozenset({Origin.FIRST, Origin.START, Origin.RESTORE, Origin.MIGRATE})
 """Origins that are no rollback."""
 
