@@ -156,8 +156,6 @@ class Rounds:
             self._host.problem("what became of the policy's files is not on record", error)
         if found.problem:
             self._host.report(f"the policy was not taken over, the last good one holds: {found.problem}")
-        if self._host.policy.unkept:
-            self._host.report(self._host.policy.unkept)
         if found.changed:
             self._policy_changed()
             self.judge_everything()

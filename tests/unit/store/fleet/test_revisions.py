@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from recordvalues import NOW, UUID, later, survey
+from recordvalues import NOW, UUID, decision, later, survey
 from sqlalchemy import text
 
 from undercroft.assurance.auditheads import verify_log
 from undercroft.errors import OperationError
 from undercroft.model.domain import ChainEntry, DiskKind, Domain, DomainDisk, Interface, Ownership, Power
 from undercroft.model.fleet import HeldTap, Hold
+from undercroft.store.fleet.digests import to_text
 from undercroft.store.fleet.engine import WRITES, connect, parse_url
 from undercroft.store.fleet.records import open_records
 from undercroft.store.fleet.tables import key_text, micros
@@ -57,6 +58,7 @@ HOLD_0001 = (
     '"pending":true,"reason":"r","since":"2026-03-01T12:00:00.123456+00:00","taps":[{"bridge":"virbr0",'
     '"tap":"vnet0"}]}'
 )
+DECISION = replace(decision(), machine=UUID)
 HOLD = Hold(UUID, f"{1:032x}", (HeldTap("vnet0", "virbr0"),), "r", NOW, True)
 
 
@@ -93,9 +95,21 @@ def _hold(body: str) -> tuple[str, dict[str, object]]:
     return "INSERT INTO hold VALUES (:machine, :body)", {"machine": UUID, "body": body}
 
 
-def test_machines_and_holds_of_the_first_revision_are_as_they_were(earlier: Callable[..., str]):
-    records = open_records(earlier("0001", _machine(UUID, MACHINE_0001), _hold(HOLD_0001)))
+def _decision() -> tuple[str, dict[str, object]]:
+    """Return a decision as it was before the hook could leave interfaces open."""
+    value = json.loads(to_text(DECISION))
+    del value["leaves_open"]
+    return (
+        "INSERT INTO decision (ident, machine, at, body) VALUES (:ident, :machine, :at, :body)",
+        {"ident": DECISION.ident, "machine": UUID, "at": micros(DECISION.at), "body": json.dumps(value)},
+    )
+
+
+def test_what_the_first_revision_held_is_as_it_was(earlier: Callable[..., str]):
+    rows = _machine(UUID, MACHINE_0001), _hold(HOLD_0001), _decision()
+    records = open_records(earlier("0001", *rows))
     with records.reading() as record:
+        assert record.decisions() == (DECISION,)
         (found,) = record.machines(HOST)
         assert (found.host, found.domain, found.first_seen) == (HOST, MACHINE, NOW)
         assert record.holds() == (HOLD,)

@@ -49,6 +49,7 @@ def upgrade() -> None:
     _bring_along("machine", ("host", "uuid"), _with_addresses)
     _network()
     _bring_along("hold", ("machine",), _with_filter)
+    _bring_along("decision", ("ident",), _which_leaves_nothing_open)
 
 
 def _with_addresses(domain: dict[str, Any]) -> None:
@@ -79,6 +80,10 @@ def _network() -> None:
 
 def _with_filter(hold: dict[str, Any]) -> None:
     hold["by_filter"] = False
+
+
+def _which_leaves_nothing_open(decision: dict[str, Any]) -> None:
+    decision["leaves_open"] = False
 
 
 def _bring_along(name: str, keys: tuple[str, ...], change: Callable[[dict[str, Any]], None]) -> None:
