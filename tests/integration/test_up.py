@@ -149,10 +149,10 @@ def test_a_wrong_or_removed_policy_at_a_restart_leaves_the_last_good_one_and_is_
     problems = [entry["body"]["problem"] for entry in map(json.loads, watched) if entry["kind"] == "policy"]
     assert len(problems) == 1
     assert str(policy) in problems[0]
-    told = looked.stdout.partition("policy ")[2]
+    told = "".join(looked.stdout.split())  # a long path is wrapped
     assert "\\u000A" not in looked.stdout
     assert str(policy) in told
-    assert "the last good one" in " ".join(told.split())
+    assert "thelastgoodone" in told
 
 
 def test_the_agent_signs_again_once_a_new_record_is_restarted(place: Place) -> None:
