@@ -143,13 +143,16 @@ def hearing(host: FleetHost, world: World, name: str) -> Iterator[taps.Ear]:
 
 
 def sent(ear: taps.Ear, name: str) -> set[str]:
-    """Return what was heard of a machine: "arp", "neighbours" (of IPv6), "answers" on port 443, other IP."""
+    """Return what was heard of a machine: "arp", "answers" on port 443, other "ipv4" and "ipv6".
+
+    "neighbours" is what a machine may always ask for with IPv6: its neighbours, and a router.
+    """
     kinds = {"0x0806": "arp", "0x0800": "ipv4"}
     found = set()
     for source, protocol, frame in ear.frames():
         if source == mac_of(name):
             header, kind = frame[40:42], frame[108:110]
-            asks = protocol == "0x86dd" and header == "3a" and kind in {"87", "88"}
+            asks = protocol == "0x86dd" and header == "3a" and kind in {"85", "87", "88"}
             answers = protocol == "0x0800" and frame[46:48] == "06" and int(frame[68:72], 16) == 443
             other = "answers" if answers else kinds.get(protocol, "ipv6")
             found.add("neighbours" if asks else other)
