@@ -23,7 +23,7 @@ from netns import call_in_own_network
 from program import PROGRAM
 
 from undercroft.adapters.nftables import Nftables
-from undercroft.adapters.surroundings.shielding import shield
+from undercroft.adapters.surroundings.shielding import shield_tap
 from undercroft.agent.filters import Firewall
 from undercroft.cli.program import run as run_command
 from undercroft.firewall.elements import device, key_of
@@ -127,7 +127,7 @@ def make_bridge() -> None:
     for what in ("ip", "ip6", "arp"):
         run(f"sysctl -q -e -w net.bridge.bridge-nf-call-{what}tables=0")
     for tap in TAPS:
-        shield(tap)
+        shield_tap(tap)
 
 
 def on_host(folder: Path, test: Callable[[Host], None]) -> None:

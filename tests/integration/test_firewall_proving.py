@@ -16,7 +16,7 @@ from portlab import TAPS, run
 
 from undercroft.adapters.nftables import Nftables
 from undercroft.adapters.surroundings import gather
-from undercroft.adapters.surroundings.shielding import shield
+from undercroft.adapters.surroundings.shielding import shield_tap
 from undercroft.assurance.auditheads import public_key
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample, Standing
 from undercroft.assurance.firewall.proof import Prover
@@ -73,7 +73,7 @@ def on_a_host(test: Callable[[Nftables], None]) -> None:
     def inside() -> None:
         portlab.make_bridge()
         for tap in TAPS:
-            shield(tap)
+            shield_tap(tap)
         with Nftables() as kernel:
             kernel.replace(ruleset(3))
             test(kernel)

@@ -16,7 +16,7 @@ from netns import in_own_network
 from portlab import BRIDGE, OUTSIDE, TAPS, findings, heard, nft, run, segment, told
 
 from undercroft.adapters.nftables import Nftables
-from undercroft.adapters.surroundings.shielding import shield
+from undercroft.adapters.surroundings.shielding import shield_tap
 from undercroft.assurance.firewall.surroundings import Danger
 from undercroft.firewall import marks
 
@@ -36,7 +36,7 @@ def filtered(*, stp: bool = False) -> Iterator[None]:
     with Nftables() as kernel:
         kernel.replace(ruleset(3))
         for tap in TAPS:
-            shield(tap)
+            shield_tap(tap)
         assert findings() == ()
         assert heard(ALLOWED, SHOP.tap, TO)
         assert not heard(FORBIDDEN, FROM, TO)
@@ -213,7 +213,7 @@ def test_a_group_that_the_bridge_keeps_reaches_the_host_until_the_port_is_shield
             run(f"sysctl -q -w net.ipv4.conf.{FROM}.drop_unicast_in_l2_multicast=1")
             assert not reaches_the_host(group, HOST, own)
             assert reaches_the_host(group, EVERYBODY, NO_ADDRESS)
-            shield(FROM)
+            shield_tap(FROM)
             assert findings() == ()
             assert not reaches_the_host(group, EVERYBODY, NO_ADDRESS)
 
@@ -245,7 +245,7 @@ def test_a_device_with_an_address_lets_the_host_speak_past_the_table_until_it_is
     assert arrives()
     assert (Danger.ASSUMPTION, f"port {TO}") in told()
     for tap in TAPS:
-        shield(tap)
+        shield_tap(tap)
     assert not arrives()
     assert findings() == ()
 

@@ -13,7 +13,7 @@ from portlab import BRIDGE, OUTSIDE, TAPS, findings, nft, run, told
 from undercroft.adapters.netlinkcodec import CREATE, attribute
 from undercroft.adapters.nftables import numbers
 from undercroft.adapters.nftables.wire import Channel, Request
-from undercroft.adapters.surroundings.shielding import shield
+from undercroft.adapters.surroundings.shielding import shield_tap
 from undercroft.assurance.firewall.surroundings import Danger
 
 FROM, TO = "vnet2", "vnet1"
@@ -73,7 +73,7 @@ def test_each_setting_that_the_proof_does_not_stand_is_found(
     def changed() -> None:
         portlab.make_bridge()
         for tap in TAPS:
-            shield(tap)
+            shield_tap(tap)
         assert findings() == ()
         try:
             run(*command.split(" && "))
@@ -90,7 +90,7 @@ def test_each_setting_that_the_proof_does_not_stand_is_found(
 def test_what_the_bridge_calls_joins_fragments_only_where_there_is_a_chain_and_is_found_then() -> None:
     portlab.make_bridge()
     for tap in TAPS:
-        shield(tap)
+        shield_tap(tap)
     nft(
         """table bridge seen {
         counter pieces { }
@@ -126,7 +126,7 @@ def pieces_between_the_hooks() -> int:
 def test_a_chain_of_inet_at_a_port_s_ingress_is_found_like_one_of_netdev() -> None:
     portlab.make_bridge()
     for tap in TAPS:
-        shield(tap)
+        shield_tap(tap)
     chain = f"type filter hook ingress device {FROM} priority 0"
     nft(f"table inet t {{ chain c {{ {chain}; ip saddr set 10.0.0.1; }}; }}")
     assert told() == {(Danger.REWRITE, "chain inet t c")}
@@ -138,7 +138,7 @@ def test_a_chain_of_inet_at_a_port_s_ingress_is_found_like_one_of_netdev() -> No
 def test_a_table_whose_name_cannot_be_read_leaves_the_tables_unread_and_never_clean() -> None:
     portlab.make_bridge()
     for tap in TAPS:
-        shield(tap)
+        shield_tap(tap)
     name = attribute(numbers.TABLE_NAME, b"\xff\x1b[31m\0")
     with contextlib.closing(Channel()) as channel:
         channel.commit([Request(numbers.NEW_TABLE, CREATE, name, "a table")])
@@ -150,7 +150,7 @@ def test_a_table_whose_name_cannot_be_read_leaves_the_tables_unread_and_never_cl
 def test_what_libvirt_makes_for_its_own_network_is_no_finding() -> None:
     portlab.make_bridge(stp=True)
     for tap in TAPS:
-        shield(tap)
+        shield_tap(tap)
     run(f"ip addr add 192.168.122.1/24 dev {BRIDGE}")
     libvirt = (
         "-t mangle -A POSTROUTING -o lab0 -p udp --dport 68 -j CHECKSUM --checksum-fill",

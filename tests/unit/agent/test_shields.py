@@ -33,10 +33,10 @@ class ShieldLab(FilterLab):
         self.firewall.labels.shield = self._shield
         return server
 
-    def _shield(self, tap: str) -> None:
+    def _shield(self, port: Port) -> None:
         if self.failure:
             raise OperationError(self.failure)
-        self.shielded.append((tap, not self.taps.is_held(tap)))
+        self.shielded.append((port.tap, not self.taps.is_held(port.tap)))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from undercroft.adapters.surroundings import links
 from undercroft.adapters.surroundings.rtnetlink import connected
 from undercroft.assurance.firewall.portjudgement import SHIELD
 from undercroft.errors import DeniedError, InputError, OperationError
+from undercroft.firewall.fleet import Port
 
 _NEW_LINK = 16
 _LINK = struct.Struct("=BxHiII")
@@ -23,8 +24,13 @@ _INFO, _SLAVE_KIND, _SLAVE_DATA, _GROUPS = 18, 4, 5, 31
 _SETTINGS = Path("/proc/sys/net/ipv6/conf")
 
 
-def shield(tap: str) -> None:
-    """Shield a port, now: what is set goes when it leaves its bridge. One that is on none is left as it is.
+def shield(port: Port) -> None:
+    """Shield a machine's port. Raises as `shield_tap`."""
+    shield_tap(port.tap)
+
+
+def shield_tap(tap: str) -> None:
+    """Shield a tap, now: what is set goes when it leaves its bridge. One that is on none is left as it is.
 
     Args:
         tap: the device's name.

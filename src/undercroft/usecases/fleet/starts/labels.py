@@ -78,8 +78,8 @@ class Labels:
         self._host = host
         self._host_addresses = host_addresses
         self.stale = stale
-        self.shield: Callable[[str], None] = lambda _: None
-        """Keeps a tap's frames from passing the table by: `adapters.surroundings.shielding.shield`."""
+        self.shield: Callable[[Port], None] = lambda _: None
+        """Keeps a port's frames from passing the table by: `adapters.surroundings.shielding.shield`."""
         self.touched: Callable[[], None] = lambda: None
         """Called where somebody else's change of the table was undone before anybody looked at it."""
         self._lock = threading.RLock()
@@ -314,7 +314,7 @@ class Labels:
         problems = []
         for port in ports:
             try:
-                self.shield(port.tap)
+                self.shield(port)
             except NotFoundError:
                 continue  # it is gone
             except UndercroftError as error:
