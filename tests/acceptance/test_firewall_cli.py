@@ -23,10 +23,11 @@ from netns import call_in_own_network
 from program import PROGRAM
 
 from undercroft.adapters.nftables import Nftables
-from undercroft.adapters.surroundings.shielding import shield_tap
+from undercroft.adapters.surroundings.shielding import shield, shield_tap
 from undercroft.agent.filters import Firewall
 from undercroft.cli.program import run as run_command
 from undercroft.firewall.elements import device, key_of
+from undercroft.firewall.fleet import Port
 from undercroft.firewall.marks import MAX_CLASS
 from undercroft.model.filter import FilterState
 from undercroft.ports.records import Records
@@ -128,6 +129,9 @@ def make_bridge() -> None:
         run(f"sysctl -q -e -w net.bridge.bridge-nf-call-{what}tables=0")
     for tap in TAPS:
         shield_tap(tap)
+    for tap, mac, _ in PLACES.values():
+        if tap in TAPS:
+            shield(Port("", "", tap, bytes.fromhex(mac.replace(":", ""))))
 
 
 def on_host(folder: Path, test: Callable[[Host], None]) -> None:

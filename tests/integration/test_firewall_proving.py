@@ -12,11 +12,11 @@ import pytest
 from filterproofs import POLICY, classes, fleet, ruleset
 from memoryrecords import MemoryRecords
 from netns import call_in_own_network
-from portlab import TAPS, run
+from portlab import run
 
 from undercroft.adapters.nftables import Nftables
 from undercroft.adapters.surroundings import gather
-from undercroft.adapters.surroundings.shielding import shield_tap
+from undercroft.adapters.surroundings.shielding import shield
 from undercroft.assurance.auditheads import public_key
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample, Standing
 from undercroft.assurance.firewall.proof import Prover
@@ -72,8 +72,8 @@ def on_a_host(test: Callable[[Nftables], None]) -> None:
 
     def inside() -> None:
         portlab.make_bridge()
-        for tap in TAPS:
-            shield_tap(tap)
+        for one in fleet(3).ports:
+            shield(one)
         with Nftables() as kernel:
             kernel.replace(ruleset(3))
             test(kernel)

@@ -2,13 +2,14 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from undercroft.adapters.hookfiles import HOOKS_FOLDER
+from undercroft.assurance.firewall.hostfacts import Surroundings
 from undercroft.cli.exitcode import ExitCode
 from undercroft.cli.fleetoptions import connect_option, record_option
 from undercroft.cli.options import examples, format_option, screen, show
@@ -98,6 +99,7 @@ def _filter(database: str) -> FilterHost:
     from undercroft.adapters.bridgeports import bridge_ports  # noqa: PLC0415 - not for --help
     from undercroft.adapters.nftables import Nftables  # noqa: PLC0415
     from undercroft.adapters.surroundings import gather, machine_taps  # noqa: PLC0415
+    from undercroft.usecases.firewall.machines import macs_here  # noqa: PLC0415
 
     host = socket.gethostname()
 
@@ -114,7 +116,14 @@ def _filter(database: str) -> FilterHost:
             states = (state for state in record.filter_states() if state.host == host)
             return record.applied_policy(), next(states, None)
 
-    return FilterHost(host, features, tables, machine_taps, gather, bridge_ports, applied)
+    def macs() -> Mapping[str, bytes]:
+        with existing_records(database) as records, records.reading() as record:
+            return macs_here(record, host)
+
+    def around(table: str, taps: Collection[str], priorities: Collection[tuple[str, int]]) -> Surroundings:
+        return gather(table, taps, priorities, macs())
+
+    return FilterHost(host, features, tables, machine_taps, around, bridge_ports, applied)
 
 
 def _survey(connect: str) -> Survey:

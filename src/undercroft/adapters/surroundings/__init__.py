@@ -8,13 +8,16 @@ What cannot be read is in `unread`, with the reason: it is never left out.
 """
 
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
-from undercroft.adapters.surroundings import legacy, links, programs, routes, tables, traffic
+from undercroft.adapters.surroundings import legacy, links, programs, routes, stations, tables, traffic
 from undercroft.adapters.surroundings.rtnetlink import connected
 from undercroft.assurance.firewall.hostfacts import (
+    ANYWHERE,
     Flowtable,
     OtherChain,
     PortFacts,
@@ -26,20 +29,27 @@ from undercroft.errors import DeniedError, UndercroftError
 BRIDGE_CALLS = Path("/proc/sys/net/bridge")
 _CALLS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
 _T = TypeVar("_T")
+NO_MACS: Mapping[str, bytes] = MappingProxyType({})
 
 
-def gather(table: str, taps: Collection[str], priorities: Collection[tuple[str, int]] = ()) -> Surroundings:
+def gather(
+    table: str,
+    taps: Collection[str],
+    priorities: Collection[tuple[str, int]] = (),
+    macs: Mapping[str, bytes] = NO_MACS,
+) -> Surroundings:
     """Return the facts of this host.
 
     Args:
         table: the name of our own table of the bridge family.
         taps: the managed ports.
         priorities: hook -> priority of our base chains, where the table is at hand.
+        macs: of machines that are behind these ports, by port; of one that is arriving it is elsewhere still.
 
     Returns:
         The facts; what could not be read is told in `unread`.
     """
-    return _Gathering(table, taps, tuple(priorities)).done()
+    return _Gathering(table, taps, tuple(priorities), macs).done()
 
 
 def machine_taps(prefixes: Collection[str]) -> tuple[str, ...]:
@@ -53,8 +63,14 @@ def machine_taps(prefixes: Collection[str]) -> tuple[str, ...]:
 
 
 class _Gathering:
-    def __init__(self, table: str, taps: Collection[str], priorities: tuple[tuple[str, int], ...]) -> None:
-        self._table, self._taps, self._priorities = table, taps, priorities
+    def __init__(
+        self,
+        table: str,
+        taps: Collection[str],
+        priorities: tuple[tuple[str, int], ...],
+        macs: Mapping[str, bytes],
+    ) -> None:
+        self._table, self._taps, self._priorities, self._macs = table, taps, priorities, macs
         self._unread: list[str] = []
 
     def done(self) -> Surroundings:
@@ -97,8 +113,23 @@ class _Gathering:
         self._unread += [
             f"port {tap}: there is no such device here: its machine may have stopped" for tap in missing
         ]
-        return links.port_facts(
-            [found[tap] for tap in sorted(set(self._taps) & found.keys())], devices, addressed
+        ports = [found[tap] for tap in sorted(set(self._taps) & found.keys())]
+        facts = links.port_facts(ports, devices, addressed)
+        return self._placed(facts, found) if self._macs else facts
+
+    def _placed(
+        self, facts: tuple[PortFacts, ...], found: Mapping[str, links.Device]
+    ) -> tuple[PortFacts, ...]:
+        """Add where the bridges take the machines to be; nothing is told where that cannot be read."""
+        known = self._read("the bridges' stations", lambda: _stations(self._macs.values()), None)
+        if known is None:
+            return facts
+        names = {device.index: device.name for device in found.values()}
+        return tuple(
+            _placed(port, found[port.device], self._macs[port.device], known, names)
+            if port.device in self._macs
+            else port
+            for port in facts
         )
 
     def _read(self, what: str, read: Callable[[], _T], nothing: _T) -> _T:
@@ -115,6 +146,26 @@ class _Gathering:
 def _devices() -> tuple[links.Device, ...]:
     with connected() as kernel:
         return links.read_devices(kernel)
+
+
+def _stations(macs: Iterable[bytes]) -> tuple[stations.Station, ...]:
+    with connected() as kernel:
+        return stations.read_stations(kernel, frozenset(macs))
+
+
+def _placed(
+    facts: PortFacts,
+    port: links.Device,
+    mac: bytes,
+    known: Iterable[stations.Station],
+    names: Mapping[int, str],
+) -> PortFacts:
+    """Return a port's facts with the place of its machine's MAC; one elsewhere counts before its own."""
+    places = [one for one in known if one.mac == mac and one.bridge == port.master]
+    others = [names.get(one.port, ANYWHERE) for one in places if one.port != port.index]
+    fixed = bool(places) and not others and all(one.fixed for one in places)
+    own = port.name if places else ""
+    return replace(facts, mac=mac.hex(":"), found_at=others[0] if others else own, fixed=fixed)
 
 
 def _addressed() -> frozenset[int]:

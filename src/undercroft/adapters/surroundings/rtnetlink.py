@@ -71,9 +71,9 @@ class Routing:
             return answer.body
         raise OperationError(f"netlink: {what}: no answer")
 
-    def change(self, kind: int, body: bytes, what: str) -> None:
+    def change(self, kind: int, body: bytes, what: str, flags: int = 0) -> None:
         """Ask for a change, and see that it was taken. Raises as `dump` does."""
-        self._send(kind, REQUEST | ACK, body)
+        self._send(kind, REQUEST | ACK | flags, body)
         for answer in self._answers(what):
             _raise_for(answer, what)
             return

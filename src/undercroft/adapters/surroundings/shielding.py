@@ -1,8 +1,10 @@
-"""A managed port so that no frame from it, and none of the host's own, passes the table by.
+"""A managed port so that no frame from it, for its machine, or of the host's own passes the table by.
 
 A bridge hands frames to 01:80:c2:00:00:0e, and with a spanning tree those to ...00, to the host's own stack
 through no hook; a port that forwards these groups lets the table see them first, which drops them. A device
-that has IPv6 has an address of its own, by which the host speaks to the machine past the bridge.
+that has IPv6 has an address of its own, by which the host speaks to the machine past the bridge. A frame to
+those groups moves the station that has sent it, whatever the table says: whoever sends one elsewhere with a
+machine's MAC would get what is for the machine.
 """
 
 import os
@@ -12,7 +14,7 @@ from pathlib import Path
 
 from undercroft.adapters.netlink import MAX_NAME_BYTES
 from undercroft.adapters.netlinkcodec import attribute, nested
-from undercroft.adapters.surroundings import links
+from undercroft.adapters.surroundings import links, stations
 from undercroft.adapters.surroundings.rtnetlink import connected
 from undercroft.assurance.firewall.portjudgement import SHIELD
 from undercroft.errors import DeniedError, InputError, OperationError
@@ -25,8 +27,16 @@ _SETTINGS = Path("/proc/sys/net/ipv6/conf")
 
 
 def shield(port: Port) -> None:
-    """Shield a machine's port. Raises as `shield_tap`."""
+    """Shield a machine's port: its tap, and its MAC's place, which is elsewhere still while it is arriving.
+
+    Raises as `shield_tap`.
+    """
     shield_tap(port.tap)
+    with connected() as kernel:
+        device = links.read_device(kernel, port.tap)
+        if device.master:
+            place = stations.loosen if port.arriving else stations.fix
+            place(kernel, device.index, port.mac, f"port {port.tap}, MAC {port.mac.hex(':')}")
 
 
 def shield_tap(tap: str) -> None:

@@ -81,6 +81,9 @@ class PortFacts:
         group_forward_mask: which of the groups that a bridge keeps for itself, 01:80:c2:00:00:0X, it
             forwards when they come from here; they pass the hooks then.
         protocol_free: the device itself has neither an IPv4 nor an IPv6 address.
+        mac: of its machine, as `bridge fdb` writes it; "" where that was not asked for.
+        found_at: the port behind which its bridge looks for that MAC, "" for none.
+        fixed: no frame makes the bridge look for it elsewhere.
     """
 
     device: str
@@ -97,6 +100,9 @@ class PortFacts:
     uppers: tuple[str, ...] = ()
     group_forward_mask: int = 0
     protocol_free: bool = True
+    mac: str = ""
+    found_at: str = ""
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

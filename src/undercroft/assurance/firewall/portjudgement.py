@@ -28,6 +28,8 @@ def of_port(port: PortFacts, bridge: BridgeFacts | None) -> Iterator[Finding]:
     if bridge is not None:
         yield from _of_groups(name, port, bridge)
     yield from _of_flags(name, port)
+    if port.mac and port.bridge and port.bridge_kind == "bridge":
+        yield from _of_station(name, port)
     if not port.protocol_free:
         found = "the device has addresses of its own: the host can speak through it past the table"
         cure = f"sysctl net.ipv6.conf.{port.device}.disable_ipv6=1; ip addr flush dev {port.device}"
@@ -65,6 +67,17 @@ def _of_groups(name: str, port: PortFacts, bridge: BridgeFacts) -> Iterator[Find
     if open_groups:
         found = f"packets in frames to {' and '.join(open_groups)} go to the host's own stack through no hook"
         yield Finding(Danger.BYPASS, name, found, cure)
+
+
+def _of_station(name: str, port: PortFacts) -> Iterator[Finding]:
+    """Tell where the bridge takes the machine to be: it learns that from frames that no hook sees, too."""
+    cure = f"bridge fdb replace {port.mac} dev {port.device} master static sticky"
+    if port.found_at not in {"", port.device}:
+        found = f"{port.bridge} sends what is for its machine ({port.mac}) out of {port.found_at}"
+        yield Finding(Danger.COPY, name, found, f"look who speaks as it there; {cure}")
+    elif not port.fixed:
+        found = f"a frame from elsewhere that bears its machine's MAC ({port.mac}) takes what is for it there"
+        yield Finding(Danger.DISTURBANCE, name, found, cure)
 
 
 def _of_flags(name: str, port: PortFacts) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ Guarantees:
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -96,6 +97,16 @@ def ports_of(
     found = gather(replace(look, machines=machines, live=live), policy, host, host_addresses, arriving)
     ports = tuple(port for port in found.fleet.ports if port.machine == domain.uuid)
     return ports, tuple(one for one in found.problems if one.startswith(f"{domain.name}: "))
+
+
+def macs_here(record: Record, host: str) -> Mapping[str, bytes]:
+    """Return tap -> MAC of each interface that the record has on a host, with a port or without."""
+    found = {}
+    for machine in record.networked_machines():
+        for interface in filter(tapped, machine.interfaces if machine.host == host else ()):
+            with suppress(InputError):
+                found[interface.tap] = _mac_bytes(interface)
+    return found
 
 
 def gather(
@@ -185,7 +196,7 @@ def _open(
 def _unsound(interface: Interface, own: Sequence[Address]) -> str:
     """Return why an interface can have no port, "" where it can."""
     try:
-        mac = bytes.fromhex(own_mac(interface.mac).replace(":", ""))
+        mac = _mac_bytes(interface)
         if not 0 < len(interface.tap.encode()) <= TAP_BYTES:
             raise ValueError(f"a device's name has 1 to {TAP_BYTES} bytes")
     except (InputError, ValueError) as error:
@@ -193,6 +204,11 @@ def _unsound(interface: Interface, own: Sequence[Address]) -> str:
     if link_local(mac) in own:
         return f"{interface.tap} is closed: MAC {interface.mac} is the host's: change it with virsh edit"
     return ""
+
+
+def _mac_bytes(interface: Interface) -> bytes:
+    """Return an interface's MAC. Raises InputError for what no machine can have."""
+    return bytes.fromhex(own_mac(interface.mac).replace(":", ""))
 
 
 def _port(

@@ -11,7 +11,7 @@
 """
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from json import loads
@@ -42,7 +42,7 @@ MAX_FILE_BYTES = 16 << 20
 SCHEMA = "undercroft/certificate/1"
 LOG_KIND = "firewall"
 
-_Gather = Callable[[str, Collection[str], Collection[tuple[str, int]]], Surroundings]
+_Gather = Callable[[str, Collection[str], Collection[tuple[str, int]], Mapping[str, bytes]], Surroundings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,8 @@ def _looked(ground: Ground, wanted: Wanted, prover: Prover) -> tuple[Answer, tup
     ruleset = ground.packet_filter.read(TABLE_NAME)
     answer = prover.prove(ruleset, wanted.policy, wanted.fleet, wanted.classes)
     taps = {port.tap for port in wanted.fleet.ports}
-    findings = judge(ground.gather(TABLE_NAME, taps, _priorities(ruleset.table)))
+    macs = {port.tap: port.mac for port in wanted.fleet.ports if not port.arriving}
+    findings = judge(ground.gather(TABLE_NAME, taps, _priorities(ruleset.table), macs))
     settled = ground.packet_filter.generation() == ruleset.generation
     if isinstance(answer, Counterexample):
         return answer, findings, settled
