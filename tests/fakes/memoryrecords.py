@@ -9,7 +9,7 @@ It passes the same tests as the databases do (tests/unit/store/fleet). Nothing i
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from undercroft.errors import NotFoundError, OperationError
 from undercroft.model.audit import AuditEntry
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, PoolVolume, Survey
-from undercroft.model.execution import Execution, HookEvent, RecordedState
+from undercroft.model.execution import Execution, HookEvent, Origin, RecordedState
 from undercroft.model.filter import (
     AppliedPolicy,
     FilterState,
@@ -28,6 +28,7 @@ from undercroft.model.filter import (
     MovedFlows,
     NetworkedMachine,
     claims_of,
+    things_of,
 )
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import FileIdentity, Floor, Hold, Intent, MachineRecord, ReadSet, Scan
@@ -63,6 +64,7 @@ class _State:
     fixes: dict[Fix, datetime] = field(default_factory=dict)
     events: dict[str, HookEvent] = field(default_factory=dict)
     executions: dict[str, Execution] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
     states: dict[str, RecordedState] = field(default_factory=dict)
     policies: list[AppliedPolicy] = field(default_factory=list)
     filters: dict[str, FilterState] = field(default_factory=dict)
@@ -148,12 +150,28 @@ class MemoryRecord:
         before: dict[str, datetime] = {}
         if known is not None and known.gone_at is None:
             before = state.claims[key]
-        else:
-            for other, machine in state.machines.items():
-                if other[0] != host and other[1] == domain.uuid and machine.gone_at is None:
-                    for claim, since in state.claims[other].items():
-                        before[claim] = min(since, before.get(claim, since))
+        if any(_came(one, host, domain.uuid) for one in state.executions.values()):
+            had = self._had_elsewhere(host, domain.uuid)
+            before = {
+                claim: min(since, had.get(claim, since)) for claim, since in (*had.items(), *before.items())
+            }
         state.claims[key] = {claim: before.get(claim, at) for claim in claims_of(domain)}
+
+    def _had_elsewhere(self, host: str, uuid: str) -> dict[str, datetime]:
+        """Return what a machine has on the host that it leaves: where it lives, and was defined last."""
+        state = self._written
+        live = {(one.machine, one.host) for one in state.executions.values() if one.live}
+        found = [
+            ((uuid, place) in live, state.claims[place, uuid][uuid], state.claims[place, uuid])
+            for (place, other), machine in state.machines.items()
+            if place != host and other == uuid and machine.gone_at is None
+        ]
+        last = max((one[:2] for one in found), default=None)
+        had: dict[str, datetime] = {}
+        for is_live, age, claims in found:
+            if (is_live, age) == last:
+                had |= {claim: min(since, had.get(claim, since)) for claim, since in claims.items()}
+        return had
 
     def machines(self, host: str = "", *, gone: bool = False) -> tuple[MachineRecord, ...]:
         found = [
@@ -317,8 +335,9 @@ class MemoryRecord:
         if hold is not None:
             self.log(*logged.open_line(hold, reason, at))
 
-    def holds(self) -> tuple[Hold, ...]:
-        return tuple(self._draft.holds[machine] for machine in sorted(self._draft.holds))
+    def holds(self, machines: Collection[str] | None = None) -> tuple[Hold, ...]:
+        holds = self._draft.holds
+        return tuple(holds[one] for one in sorted(holds) if machines is None or one in machines)
 
     def put_floor(self, floor: Floor) -> None:
         self._written.floors[floor.machine] = floor
@@ -361,6 +380,16 @@ class MemoryRecord:
     def put_execution(self, execution: Execution) -> None:
         before = self._written.executions.get(execution.eid)
         self._written.executions[execution.eid] = execution
+        if before is None:
+            self._written.numbers[execution.eid] = len(self._written.log) + 1
+        key = execution.host, execution.machine
+        known = self._written.machines.get(key)
+        if _came(execution, *key) and known is not None and known.gone_at is None:
+            had = self._had_elsewhere(*key)
+            claims = self._written.claims[key]
+            self._written.claims[key] = {
+                claim: min(since, had.get(claim, since)) for claim, since in claims.items()
+            }
         for line in logged.execution_lines(before, execution, self._now()):
             self.log(*line)
 
@@ -385,6 +414,11 @@ class MemoryRecord:
     def own_executions(self, machine: str, limit: int = 0) -> tuple[Execution, ...]:
         known = self._draft.executions.values()
         return _in_order(execution for execution in known if execution.machine == machine)[-limit:]
+
+    def executions_as_told(self, machine: str) -> tuple[Execution, ...]:
+        numbers = self._draft.numbers
+        mine = (known for known in self._draft.executions.values() if known.machine == machine)
+        return tuple(sorted(mine, key=lambda known: numbers[known.eid]))
 
     def live_executions(self) -> tuple[Execution, ...]:
         return _in_order(known for known in self._draft.executions.values() if known.live)
@@ -425,7 +459,7 @@ class MemoryRecord:
     def filter_states(self) -> tuple[FilterState, ...]:
         return tuple(self._draft.filters[host] for host in sorted(self._draft.filters))
 
-    def networked_machines(self) -> tuple[NetworkedMachine, ...]:
+    def networked_machines(self, machines: Collection[str] | None = None) -> tuple[NetworkedMachine, ...]:
         return tuple(
             NetworkedMachine(
                 known.host,
@@ -438,19 +472,29 @@ class MemoryRecord:
                 self._draft.claims[known.host, known.domain.uuid],
             )
             for known in self.machines()
+            if machines is None or known.domain.uuid in machines
         )
 
-    def live_origins(self) -> tuple[LiveOrigin, ...]:
+    def machines_with(
+        self, things: Collection[str], names: Collection[str] = ()
+    ) -> tuple[NetworkedMachine, ...]:
+        every = self.machines(gone=True)
+        found = {one.domain.uuid for one in every if things_of(one.host, one.domain) & set(things)}
+        return self.networked_machines(found | {one.domain.uuid for one in every if one.domain.name in names})
+
+    def live_origins(self, machines: Collection[str] | None = None) -> tuple[LiveOrigin, ...]:
+        numbers = self._draft.numbers
         return tuple(
-            LiveOrigin(known.machine, known.host, known.origin, known.started_at)
+            LiveOrigin(known.machine, known.host, known.origin, known.started_at, numbers[known.eid])
             for known in self.live_executions()
+            if machines is None or known.machine in machines
         )
 
-    def verdicts(self) -> Mapping[str, Verdict]:
+    def verdicts(self, subjects: Collection[str] | None = None) -> Mapping[str, Verdict]:
         return {
             key: known.verdict
             for key, known in self._draft.judgements.items()
-            if key.startswith(("machine:", "template:"))
+            if key.startswith(("machine:", "template:")) and (subjects is None or key in subjects)
         }
 
     def put_moved_flows(self, flows: MovedFlows) -> None:
@@ -481,6 +525,12 @@ class MemoryRecord:
 
 def _identity(file: FileIdentity) -> tuple[int, ...]:
     return file.device, file.inode, file.size_bytes, file.modified_ns, file.changed_ns
+
+
+def _came(execution: Execution, host: str, uuid: str) -> bool:
+    """Tell whether a machine lives on a host to which it was migrated."""
+    is_its = (execution.host, execution.machine) == (host, uuid)
+    return is_its and execution.live and execution.origin is Origin.MIGRATE
 
 
 def _in_order(executions: Iterable[Execution]) -> tuple[Execution, ...]:

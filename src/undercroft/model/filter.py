@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from undercroft.errors import InputError
+from undercroft.model.addresses import own_address
 from undercroft.model.domain import Domain, Interface, Ownership, Power
 from undercroft.model.execution import Origin
 
@@ -88,7 +90,8 @@ class NetworkedMachine:
     Attributes:
         host, uuid, name, power, interfaces, ownership: as there.
         last_seen: as there.
-        since: when it first had each of its MACs and addresses, without a break, by `claims_of`'s texts.
+        since: when it first had each of its MACs and addresses, and its UUID on this host, without a break,
+            by `claims_of`'s texts. What has migrated goes on having what it had.
     """
 
     host: str
@@ -108,17 +111,42 @@ class NetworkedMachine:
 
 @dataclass(frozen=True, slots=True)
 class LiveOrigin:
-    """Where a machine's live execution is, how it began, and when."""
+    """Where a machine's live execution is, how it began, and when.
+
+    Attributes:
+        machine, host, origin, started_at: as there; `started_at` is by the host's own clock.
+        number: tells of two hosts' executions which one the record learned of first: the lower one.
+    """
 
     machine: str
     host: str
     origin: Origin
     started_at: datetime
+    number: int = 0
 
 
 def claims_of(domain: Domain) -> frozenset[str]:
-    """Return a machine's MACs, and the addresses that its metadata and its networks' reservations give it."""
-    found = {address for interface in domain.interfaces for address in interface.addresses}
+    """Return a machine's UUID and MACs, and the addresses that its metadata and reservations give it."""
+    found = {domain.uuid}
+    found |= {address for interface in domain.interfaces for address in interface.addresses}
     found |= {interface.mac for interface in domain.interfaces if interface.mac}
     found |= {text.partition("@")[0] for text in domain.ownership.addresses}
     return frozenset(found)
+
+
+def things_of(host: str, domain: Domain) -> frozenset[str]:
+    """Return what machines may be in dispute about: MACs, addresses as they are compared, taps of a host."""
+    found = {interface.mac.lower() for interface in domain.interfaces if interface.mac}
+    found |= {tap_thing(host, interface.tap) for interface in domain.interfaces if interface.tap}
+    texts = [address for interface in domain.interfaces for address in interface.addresses]
+    for text in (*texts, *(text.partition("@")[0] for text in domain.ownership.addresses)):
+        try:
+            found.add(str(own_address(text)))
+        except InputError:
+            continue  # nobody can have it
+    return frozenset(found)
+
+
+def tap_thing(host: str, tap: str) -> str:
+    """Return what stands among `things_of` for a tap."""
+    return f"tap {tap} of {host}"

@@ -10,7 +10,7 @@ A transaction is whole or not at all, and durable when its block has ended: what
 All methods raise OperationError when the database fails; nothing of the transaction is then on record.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -183,8 +183,8 @@ class Record(Protocol):
         """Record and log that it is open again; nothing where there was no hold."""
         ...
 
-    def holds(self) -> tuple[Hold, ...]:
-        """Return all holds, sorted by machine."""
+    def holds(self, machines: Collection[str] | None = None) -> tuple[Hold, ...]:
+        """Return holds, of these machines or all, sorted by machine."""
         ...
 
     def put_floor(self, floor: Floor) -> None:
@@ -245,6 +245,13 @@ class Record(Protocol):
         """Return a machine's own executions in order of their start: the latest `limit`, 0 for all."""
         ...
 
+    def executions_as_told(self, machine: str) -> tuple[Execution, ...]:
+        """Return a machine's executions in the order in which the record learned of them.
+
+        Unlike the times of their starts it does not rest on the clocks of several hosts.
+        """
+        ...
+
     def live_executions(self) -> tuple[Execution, ...]:
         """Return those without an end."""
         ...
@@ -286,19 +293,34 @@ class Record(Protocol):
         """Return what is known of all hosts' filters, sorted by host."""
         ...
 
-    def networked_machines(self) -> tuple[NetworkedMachine, ...]:
-        """Return all machines that are there, of all hosts, sorted by name and host.
+    def networked_machines(self, machines: Collection[str] | None = None) -> tuple[NetworkedMachine, ...]:
+        """Return machines that are there, of all hosts, sorted by name and host.
 
-        Their `since` is by the record's clock: when a survey or a hook first put it on record.
+        Their `since` is by the record's clock: when a survey or a hook first put it on record. One whose live
+        execution is one of MIGRATE goes on having what the machine had that it may have been until then.
+
+        Args:
+            machines: UUIDs, None for all.
         """
         ...
 
-    def live_origins(self) -> tuple[LiveOrigin, ...]:
-        """Return what is known of all live executions, in order of their start."""
+    def machines_with(
+        self, things: Collection[str], names: Collection[str] = ()
+    ) -> tuple[NetworkedMachine, ...]:
+        """Return the machines, as `networked_machines`, that have one of these things or names anywhere.
+
+        Args:
+            things: as `model.filter.things_of` tells them.
+            names: of machines.
+        """
         ...
 
-    def verdicts(self) -> Mapping[str, Verdict]:
-        """Return the verdicts of all machines and templates, by subject key."""
+    def live_origins(self, machines: Collection[str] | None = None) -> tuple[LiveOrigin, ...]:
+        """Return what is known of live executions, of these machines or all, in order of their start."""
+        ...
+
+    def verdicts(self, subjects: Collection[str] | None = None) -> Mapping[str, Verdict]:
+        """Return the verdicts of machines and templates, of these or all, by subject key."""
         ...
 
     def put_moved_flows(self, flows: MovedFlows) -> None:

@@ -1,12 +1,12 @@
 """A record's firewall: the policy that was applied, what each host's kernel holds, and flows on the move."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, func, or_, select, type_coerce
+from sqlalchemy import Row, Text, func, or_, select, type_coerce
 
 from undercroft.errors import OperationError
 from undercroft.model.execution import Origin
@@ -17,6 +17,7 @@ from undercroft.store.fleet.codec import from_text, from_texts
 from undercroft.store.fleet.digests import to_text
 from undercroft.store.fleet.logpart import LogPart
 from undercroft.store.fleet.networked import networked
+from undercroft.store.fleet.session import chunks
 from undercroft.store.fleet.tables import micros, moment
 
 _POLICY = tables.applied_policy.c
@@ -28,7 +29,9 @@ _LAST = (
 
 _MACHINE = tables.machine.c
 _MACHINES = select(_MACHINE.host, _MACHINE.last_seen, _MACHINE.network).where(_MACHINE.gone_at.is_(None))
-_LIVE = select(tables.execution.c.body, tables.execution.c.started_at).where(
+_CLAIM = tables.claim.c
+_NAMED = tables.machine.alias().c
+_LIVE = select(tables.execution.c.body, tables.execution.c.started_at, tables.execution.c.number).where(
     tables.execution.c.ended_at.is_(None)
 )
 _SUBJECT = type_coerce(tables.judgement.c.subject, Text)
@@ -92,27 +95,43 @@ class FilterPart(LogPart):
         found = from_texts(FilterState, self._bodies(select(tables.filter_state.c.body)), "filter state")
         return tuple(sorted(found, key=lambda state: state.host))
 
-    def networked_machines(self) -> tuple[NetworkedMachine, ...]:
+    def networked_machines(self, machines: Collection[str] | None = None) -> tuple[NetworkedMachine, ...]:
         """See `ports.records.Record.networked_machines`. Only what it asks for is decoded."""
-        found = [networked(host, moment(at), text) for host, at, text in self._all(_MACHINES)]
-        return tuple(sorted(found, key=lambda machine: (machine.name, machine.host)))
+        return _networked(self._about(_MACHINES, _MACHINE.uuid, machines))
 
-    def live_origins(self) -> tuple[LiveOrigin, ...]:
+    def machines_with(
+        self, things: Collection[str], names: Collection[str] = ()
+    ) -> tuple[NetworkedMachine, ...]:
+        """See `ports.records.Record.machines_with`."""
+        found: dict[tuple[str, str], Row[*tuple[Any, ...]]] = {}
+        for some in chunks(sorted(things)):
+            having = select(_CLAIM.uuid).where(_CLAIM.claim.in_(some))
+            found |= {(row[0], row[2]): row for row in self._all(_MACHINES.where(_MACHINE.uuid.in_(having)))}
+        for some in chunks(sorted(names)):
+            called = select(_NAMED.uuid).where(_NAMED.name.in_(some))
+            found |= {(row[0], row[2]): row for row in self._all(_MACHINES.where(_MACHINE.uuid.in_(called)))}
+        return _networked(found.values())
+
+    def live_origins(self, machines: Collection[str] | None = None) -> tuple[LiveOrigin, ...]:
         """See `ports.records.Record.live_origins`."""
-        rows = self._all(_LIVE)
+        rows = self._about(_LIVE, tables.execution.c.machine, machines)
         try:
             found = [
-                (body["eid"], LiveOrigin(body["machine"], body["host"], Origin(body["origin"]), moment(at)))
-                for body, (_, at) in zip(_parsed([row[0] for row in rows]), rows, strict=True)
+                (
+                    body["eid"],
+                    LiveOrigin(body["machine"], body["host"], Origin(body["origin"]), moment(at), number),
+                )
+                for body, (_, at, number) in zip(_parsed([row[0] for row in rows]), rows, strict=True)
             ]
         except _DAMAGE as error:
             raise _damaged("execution", error) from error
         return tuple(origin for _, origin in sorted(found, key=lambda pair: (pair[1].started_at, pair[0])))
 
-    def verdicts(self) -> Mapping[str, Verdict]:
+    def verdicts(self, subjects: Collection[str] | None = None) -> Mapping[str, Verdict]:
         """See `ports.records.Record.verdicts`."""
+        rows = self._about(_VERDICTS, tables.judgement.c.subject, subjects)
         try:
-            return {subject: Verdict(verdict) for subject, verdict in self._all(_VERDICTS)}
+            return {subject: Verdict(verdict) for subject, verdict in rows}
         except ValueError as error:
             raise _damaged("judgement", error) from error
 
@@ -141,6 +160,11 @@ class FilterPart(LogPart):
     def drop_moved_flows(self, machine: str) -> None:
         """See `ports.records.Record.drop_moved_flows`."""
         self._write(tables.moved_flows.delete().where(tables.moved_flows.c.machine == machine))
+
+
+def _networked(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[NetworkedMachine, ...]:
+    found = [networked(host, moment(at), text) for host, at, text in rows]
+    return tuple(sorted(found, key=lambda machine: (machine.name, machine.host)))
 
 
 _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)

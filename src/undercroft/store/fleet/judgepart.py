@@ -1,7 +1,7 @@
 """A record's assessments, judgements, decisions, holds, floors, intents and fixes."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -135,9 +135,10 @@ class JudgePart(LogPart):
             held = from_text(Hold, bodies[0], f"hold of {machine}")
             self._append([logged.open_line(held, reason, at)])
 
-    def holds(self) -> tuple[Hold, ...]:
+    def holds(self, machines: Collection[str] | None = None) -> tuple[Hold, ...]:
         """See `ports.records.Record.holds`."""
-        found = from_texts(Hold, self._bodies(select(tables.hold.c.body)), "hold")
+        rows = self._about(select(tables.hold.c.body), tables.hold.c.machine, machines)
+        found = from_texts(Hold, [row[0] for row in rows], "hold")
         return tuple(sorted(found, key=lambda value: value.machine))
 
     def put_floor(self, floor: Floor) -> None:

@@ -20,6 +20,14 @@ _LATEST_OWN = (
 )
 
 
+_NUMBER = select(tables.execution.c.number).where(tables.execution.c.eid == bindparam(VALUE))
+_AS_TOLD = (
+    select(tables.execution.c.body)
+    .where(tables.execution.c.machine == bindparam(VALUE))
+    .order_by(tables.execution.c.number)
+)
+
+
 class LineagePart(LogPart):
     """The methods of lineage."""
 
@@ -46,9 +54,14 @@ class LineagePart(LogPart):
             "started_at": micros(execution.started_at),
             "ended_at": None if execution.ended_at is None else micros(execution.ended_at),
             "body": to_text(execution),
+            "number": self._number_of(execution) if before else self.log_head()[1] + 1,
         }
         self._put(tables.execution, [row])
         self._append(list(logged.execution_lines(before, execution, self._shared.now())))
+
+    def _number_of(self, execution: Execution) -> int:
+        number: int = self._all(_NUMBER, {VALUE: execution.eid})[0][0]
+        return number
 
     def execution(self, eid: str) -> Execution | None:
         """See `ports.records.Record.execution`."""
@@ -80,6 +93,10 @@ class LineagePart(LogPart):
         else:
             bodies = self._bodies_where(tables.execution.c.machine, machine)
         return _in_order(from_texts(Execution, bodies, "execution"))
+
+    def executions_as_told(self, machine: str) -> tuple[Execution, ...]:
+        """See `ports.records.Record.executions_as_told`."""
+        return tuple(from_texts(Execution, self._bodies(_AS_TOLD, {VALUE: machine}), "execution"))
 
     def live_executions(self) -> tuple[Execution, ...]:
         """See `ports.records.Record.live_executions`."""

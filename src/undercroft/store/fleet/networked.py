@@ -1,10 +1,10 @@
 """What the filter needs of a machine, in a column of its own, as it looks at all machines often.
 
-It says nothing that `body` does not, but since when the machine has each of its MACs and addresses.
+It says nothing that `body` does not, but since when the machine has its UUID here, its MACs and addresses.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ MAX_REMEMBERED = 16_384
 
 @dataclass(frozen=True, slots=True)
 class StoredClaim:
-    """A MAC or an address of a machine, and since when it has it without a break, in microseconds."""
+    """A UUID, MAC or address of a machine, and since when it has it without a break, in microseconds."""
 
     claim: str
     since: int
@@ -55,6 +55,25 @@ def network_text(domain: Domain, before: Mapping[str, int], at: int) -> str:
 def claims_in(text: str) -> dict[str, int]:
     """Return since when the machine has each of its claims. Raises OperationError where it is damaged."""
     return {item.claim: item.since for item in _stored(text)[0].claims} if text else {}
+
+
+def uuid_in(text: str) -> str:
+    """Return whose the text is. Raises OperationError where it is damaged."""
+    return _stored(text)[0].uuid
+
+
+def older(claims: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    """Return since when a machine has what it has by either, the earlier one of two."""
+    return {**others, **{claim: min(since, others.get(claim, since)) for claim, since in claims.items()}}
+
+
+def with_claims(text: str, before: Mapping[str, int]) -> str:
+    """Return the text of a machine that had what it has since `before`. Raises as `networked`."""
+    stored = _stored(text)[0]
+    claims = tuple(
+        StoredClaim(item.claim, min(item.since, before.get(item.claim, item.since))) for item in stored.claims
+    )
+    return to_text(replace(stored, claims=claims))
 
 
 def networked(host: str, last_seen: datetime, text: str) -> NetworkedMachine:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from undercroft.model.execution import Execution, Origin
 from undercroft.ports.records import Record, Records
 from undercroft.store.fleet.codec import Remembered
 from undercroft.store.fleet.engine import WRITES, connect, create_file, errors, parse_url, place
@@ -64,6 +65,12 @@ def open_records(url: str, *, create: bool = True, now: Callable[[], datetime] =
 
 class SqlRecord(MachinePart, ScanPart, JudgePart, LineagePart, FilterPart):
     """One transaction: `ports.records.Record`."""
+
+    def put_execution(self, execution: Execution) -> None:
+        """See `ports.records.Record.put_execution`."""
+        super().put_execution(execution)
+        if execution.live and execution.origin is Origin.MIGRATE:
+            self.carry_over(execution.host, execution.machine)
 
 
 class SqlRecords:

@@ -4,7 +4,7 @@ A statement that failed ends the transaction, whatever its caller makes of the e
 and nothing is kept.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -80,6 +80,20 @@ class Session:
     ) -> Sequence[Row[*tuple[Any, ...]]]:
         rows: Sequence[Row[*tuple[Any, ...]]] = self._run(statement, values).all()
         return rows
+
+    def _about(
+        self,
+        statement: Select[*tuple[Any, ...]],
+        column: Column[Any],
+        values: Collection[str] | None,
+    ) -> list[Row[*tuple[Any, ...]]]:
+        """Return all rows that have one of these values in a column; with None, all."""
+        if values is None:
+            return list(self._all(statement))
+        found: list[Row[*tuple[Any, ...]]] = []
+        for some in chunks(sorted(values)):
+            found += self._all(statement.where(column.in_(some)))
+        return found
 
     def _bodies(self, statement: Select[*tuple[Any, ...]], values: Fields | None = None) -> list[str]:
         """Return the first column of all rows."""

@@ -114,6 +114,15 @@ machine = Table(
     Index("machine_name", "name"),
 )
 """`network` is JSON too, of what the filter needs of it."""
+claim = Table(
+    "claim",
+    metadata,
+    _key("claim"),
+    Column("host", Escaped, primary_key=True),
+    _key("uuid"),
+    Index("claim_machine", "host", "uuid"),
+)
+"""By what other machines a machine may be in dispute with: `model.filter.things_of`."""
 volumes = Table("volumes", metadata, Column("host", Escaped, primary_key=True), _body())
 subject = Table(
     "subject",
@@ -233,7 +242,9 @@ execution = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     _body(),
+    Column("number", BigInteger, nullable=False),
     Index("execution_machine", "machine"),
+    Index("execution_live", "machine", "ended_at"),
     Index("execution_parent", "parent"),
     Index("execution_ended", "ended_at"),
 )

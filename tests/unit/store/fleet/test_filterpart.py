@@ -207,7 +207,7 @@ def test_a_machine_has_an_address_since_it_has_it_without_a_break(records: Recor
             record.put_survey(survey(step, at=later(number)))
             record.put_survey(survey(step, at=later(number + 0.5)))
             record.put_domain("host1", step.uuid, step, later(number + 0.7))
-    assert _since(records) == [[{MAC}, {"192.0.2.8"}, {"192.0.2.7"}]]
+    assert _since(records) == [[{MAC, uuid(1)}, {"192.0.2.8"}, {"192.0.2.7"}]]
 
 
 @pytest.mark.parametrize("by_hook", [False, True])
@@ -229,17 +229,68 @@ def test_a_machine_that_was_gone_has_nothing_from_before(records: Records, by_ho
     assert (first.uuid, second.uuid) == (other.uuid, old.uuid)
 
 
-@pytest.mark.parametrize("by_hook", [False, True])
-def test_a_machine_that_moves_to_another_host_goes_on_having_what_it_has(records: Records, by_hook: bool):
+@pytest.mark.parametrize("order", ["hook", "survey", "late"])
+def test_a_machine_that_is_migrated_goes_on_having_what_it_has(records: Records, order: str):
     moved = _machine("192.0.2.7", "192.0.2.8")
+    comes = execution(2, uuid(1), origin=Origin.MIGRATE, host="host2")
     with records.transaction() as record:
         record.put_survey(survey(_machine("192.0.2.7"), host="host1"))
-        if by_hook:
-            record.put_domain("host2", moved.uuid, moved, later(5))
-        else:
+        record.put_execution(execution(1, uuid(1), host="host1"))
+    with records.transaction() as record:
+        if order != "late":
+            record.put_execution(comes)
+        if order == "survey":
             record.put_survey(survey(moved, host="host2", at=later(5)))
+        else:
+            record.put_domain("host2", moved.uuid, moved, later(5))
+        if order == "late":  # the hook was alone, and is heard after a survey
+            record.put_execution(comes)
         record.put_survey(survey(host="host1", at=later(6)))
-    assert _since(records) == [[{MAC, "192.0.2.7"}, {"192.0.2.8"}]]
+    assert _since(records) == [[{MAC, uuid(1), "192.0.2.7"}, {"192.0.2.8"}]]
+
+
+@pytest.mark.parametrize("origin", [None, Origin.START, Origin.MIGRATE])
+def test_a_machine_of_the_same_uuid_on_another_host_has_nothing_of_the_older_ones(
+    records: Records, origin: Origin | None
+):
+    """What is being migrated is not the older one either, where another one lives that it may have been."""
+    false = _machine("192.0.2.7")
+    with records.transaction() as record:
+        record.put_survey(survey(false, host="host1"))
+        record.put_execution(execution(1, uuid(1), host="host1"))
+    with records.transaction() as record:
+        record.put_survey(survey(false, host="host2"))
+        if origin is not None:
+            record.put_execution(execution(2, uuid(1), host="host2", origin=Origin.START))
+    if origin is Origin.MIGRATE:
+        with records.transaction() as record:
+            record.put_domain("host3", false.uuid, false, NOW)
+            record.put_execution(execution(3, uuid(1), host="host3", origin=origin))
+    with records.reading() as record:
+        first, *others = sorted(record.networked_machines(), key=lambda one: one.host)
+    assert all(one.since[claim] > first.since[claim] for one in others for claim in first.since)
+    assert len({one.since[uuid(1)] for one in others}) == 1
+
+
+def test_machines_are_found_by_what_they_have_now_on_any_host(records: Records):
+    first = _machine("192.0.2.7", "2001:DB8::7", metadata=(f"192.0.2.9@{MAC}", "nonsense"))
+    tapped = replace(first.interfaces[0], tap="vnet0")
+    with records.transaction() as record:
+        record.put_survey(survey(replace(first, interfaces=(tapped,)), domain(3, "db01"), host="host1"))
+        record.put_survey(survey(domain(3, "renamed"), host="host2"))
+
+    def found(*things: str, names: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+        with records.reading() as record:
+            return [(one.name, one.host) for one in record.machines_with(things, names)]
+
+    for thing in ("192.0.2.7", "2001:db8::7", "192.0.2.9", MAC, "tap vnet0 of host1"):
+        assert found(thing) == [("web01", "host1")], thing
+    assert found("tap vnet0 of host2", "nonsense", uuid(1)) == found() == []
+    assert found(names=("db01",)) == found(names=("renamed",)) == [("db01", "host1"), ("renamed", "host2")]
+    with records.transaction() as record:
+        record.put_domain("host1", first.uuid, _machine("192.0.2.8"), NOW)
+    assert found("192.0.2.7", "tap vnet0 of host1", "192.0.2.9") == []
+    assert found("192.0.2.8", MAC) == [("web01", "host1")]
 
 
 def test_where_executions_live_and_how_they_began_is_told_in_order(records: Records):
@@ -249,9 +300,24 @@ def test_where_executions_live_and_how_they_began_is_told_in_order(records: Reco
         record.put_execution(execution(3, uuid(3), ended_at=later(9), ending="stopped"))
     with records.reading() as record:
         assert record.live_origins() == (
-            LiveOrigin(uuid(2), "host2", Origin.START, later(2)),
-            LiveOrigin(uuid(1), "host1", Origin.REVERT, later(2)),
+            LiveOrigin(uuid(2), "host2", Origin.START, later(2), 2),
+            LiveOrigin(uuid(1), "host1", Origin.REVERT, later(2), 1),
         )
+        assert record.live_origins([uuid(1), "?"]) == record.live_origins()[1:]
+
+
+def test_executions_are_told_in_the_order_in_which_the_record_learned_of_them(records: Records):
+    """Whatever the clocks of their hosts say, and whatever becomes of them."""
+    with records.transaction() as record:
+        for number, at in ((1, 50), (2, -50), (3, 0)):
+            record.put_execution(execution(number, uuid(1), started_at=later(at), host=f"host{number}"))
+        record.put_execution(execution(4, uuid(2)))
+    with records.transaction() as record:
+        ended = execution(1, uuid(1), started_at=later(50), host="host1", ended_at=later(60))
+        record.put_execution(ended)
+    with records.reading() as record:
+        assert [one.host for one in record.executions_as_told(uuid(1))] == ["host1", "host2", "host3"]
+        assert {one.host: one.number for one in record.live_origins([uuid(1)])} == {"host2": 2, "host3": 3}
 
 
 def test_verdicts_are_those_of_machines_and_templates(records: Records):

@@ -31,7 +31,7 @@ from recordvalues import (
 from undercroft.assurance.auditheads import verify_log
 from undercroft.errors import NotFoundError
 from undercroft.model.domain import Domain, Interface, Ownership
-from undercroft.model.execution import RecordedState, StateKind
+from undercroft.model.execution import Origin, RecordedState, StateKind
 from undercroft.model.filter import FilterState, MovedFlows
 from undercroft.model.fleet import Hold, Intent
 from undercroft.model.verdict import Verdict
@@ -43,7 +43,9 @@ small = st.integers(0, 3)
 
 
 def _networked(number: int, at: int) -> Domain:
-    interfaces = (Interface(f"52:54:00:00:00:0{number}", "network", addresses=(f"192.0.2.{at}",)),)
+    interfaces = (
+        Interface(f"52:54:00:00:00:0{number}", "network", tap=f"vnet{at}", addresses=(f"192.0.2.{at}",)),
+    )
     ownership = Ownership(addresses=(f"192.0.2.{at % 2}@52:54:00:00:00:0{number}",))
     return domain(number, autostart=bool(at % 2), interfaces=interfaces, ownership=ownership)
 
@@ -69,9 +71,12 @@ def _state(record: Record, number: int, at: int) -> None:
     )
 
 
-def _execution(record: Record, number: int, parent: int, ended: bool) -> None:
-    ends = {"ended_at": later(50), "ending": "stopped"} if ended else {}
-    record.put_execution(execution(number, uuid(number % 2), parent=eid(parent), **ends))
+def _execution(record: Record, number: int, parent: int, ended: bool, host: int, migrated: bool) -> None:
+    changes: dict[str, object] = {"ended_at": later(50), "ending": "stopped"} if ended else {}
+    changes |= {"origin": Origin.MIGRATE} if migrated else {}
+    record.put_execution(
+        execution(number, uuid(number % 2), parent=eid(parent), host=f"host{host}", **changes)
+    )
 
 
 def _filtered(record: Record, number: int, problem: int, at: int) -> None:
@@ -113,7 +118,14 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(lambda number: lambda record: record.drop_subjects([f"machine:{uuid(number)}"]), small),
     st.builds(lambda number: lambda record: record.put_decision(decision(f"d{number}")), small),
     st.builds(lambda number: lambda record: record.take_event(event(f"e{number}")), small),
-    st.builds(lambda *given: lambda record: _execution(record, *given), small, small, st.booleans()),
+    st.builds(
+        lambda *given: lambda record: _execution(record, *given),
+        small,
+        small,
+        st.booleans(),
+        st.integers(1, 2),
+        st.booleans(),
+    ),
     st.builds(lambda *given: lambda record: _intended(record, *given), small, small),
     st.builds(lambda number: lambda record: record.end_intent(uuid(number), "revert", NOW), small),
     st.builds(lambda *given: lambda record: _state(record, *given), small, small),
@@ -164,8 +176,14 @@ def _answers(records: Records) -> list[object]:
             [record.assessments(f"a{number}") for number in range(4)],
             record.seen_fixes([("r", "s", str(number)) for number in range(4)], later(9)),
             record.networked_machines(),
+            [record.networked_machines([uuid(number), "?"]) for number in range(4)],
+            record.machines_with(["192.0.2.1", "52:54:00:00:00:02", "tap vnet1 of host2"], ["vm0000"]),
             record.live_origins(),
+            record.live_origins([uuid(0)]),
+            record.executions_as_told(uuid(1)),
             record.verdicts(),
+            record.verdicts([f"machine:{uuid(number)}" for number in range(2)]),
+            record.holds([uuid(1), uuid(2)]),
             record.applied_policy(),
             record.filter_states(),
             [record.moved_flows(uuid(number)) for number in range(4)],
