@@ -14,7 +14,7 @@ from netns import in_own_network
 
 from undercroft.adapters.nftables import Nftables
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample
-from undercroft.assurance.firewall.example import Example
+from undercroft.assurance.firewall.examplepacket import Example
 from undercroft.assurance.firewall.proof import Prover
 from undercroft.errors import NotFoundError
 from undercroft.firewall.kernel import Chain, Code, Hook, Immediate, Rule, Ruleset, Verdict

@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from undercroft.assurance.firewall.example import Example
+from undercroft.assurance.firewall.examplepacket import Example
 from undercroft.firewall.classes import Classes, assigned
 from undercroft.firewall.compiler import compile_ruleset
 from undercroft.firewall.fleet import Elsewhere, Fleet, Port

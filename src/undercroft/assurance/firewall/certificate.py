@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from undercroft.assurance.auditlog import canonical
-from undercroft.assurance.firewall.example import Example
+from undercroft.assurance.firewall.examplepacket import Example
 from undercroft.assurance.firewall.hostfindings import Danger, Finding, folded
 from undercroft.firewall.kernel import Hook, Table
 from undercroft.model.schema import encode
@@ -185,6 +185,10 @@ class Counterexample:
             verdicts = f"the kernel {_word(self.kernel_passes)} it, the policy {_word(self.policy_passes)} it"
             lines += [f"  packet {way}: {verdicts}", f"  {self.packet.frame.hex()}"]
         return "\n".join(lines) + "\n"
+
+
+Answer = Certificate | Counterexample
+"""Of a proof."""
 
 
 def bytecode_digest(table: Table) -> str:

@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import z3
 
 from undercroft.assurance.firewall.contents import OpenSets
+from undercroft.assurance.firewall.examplepacket import Example
 from undercroft.assurance.firewall.packet import EXTENSIONS, FRAGMENT, IPV4, SymbolicPacket
 from undercroft.assurance.firewall.terms import Bytes, Truth, joined
 from undercroft.firewall.kernel import Hook
@@ -16,29 +16,6 @@ RESERVED_GROUP = 0x0180C20000
 EXTENSION_BYTES = 8
 IPV6_BYTES = 40
 _TRANSPORT_BYTES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A packet that tells two meanings apart.
-
-    Attributes:
-        hooks: that it passes, in order.
-        input_name: port where it comes in, "" for one of the host's own.
-        output_name: port where it goes out, "" for one to the host.
-        frame: from the Ethernet header on, with its VLAN tag.
-        mark: that it has before the first hook.
-        state: of its connection, a bit mask as the kernel has it.
-        remembered: what dynamic sets hold before it comes: set and key.
-    """
-
-    hooks: tuple[Hook, ...]
-    input_name: str
-    output_name: str
-    frame: bytes
-    mark: int = 0
-    state: int = 0
-    remembered: tuple[tuple[str, bytes], ...] = ()
 
 
 def buildable(packet: SymbolicPacket) -> Truth:

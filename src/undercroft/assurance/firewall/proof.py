@@ -20,6 +20,7 @@ from undercroft.assurance.firewall import expected
 from undercroft.assurance.firewall.answers import Timing
 from undercroft.assurance.firewall.assumptions import ASSUMPTIONS, NOT_COVERED
 from undercroft.assurance.firewall.certificate import (
+    Answer,
     Certificate,
     Counterexample,
     Theorem,
@@ -42,7 +43,7 @@ from undercroft.firewall.fleet import Fleet, Port
 from undercroft.firewall.kernel import Conntrack, Ruleset, Table, Verdict
 from undercroft.firewall.policy import FirewallPolicy
 
-Answer = Certificate | Counterexample
+__all__ = ["CONTENTS", "Answer", "Prover", "keys_of"]
 
 CONTENTS = "contents"
 """Name of the theorem whose cases are elements."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import z3
 
 from undercroft.assurance.firewall.contents import Elements, KnownSets, OpenSets
-from undercroft.assurance.firewall.example import Example, buildable, example
+from undercroft.assurance.firewall.example import buildable, example
+from undercroft.assurance.firewall.examplepacket import Example
 from undercroft.assurance.firewall.meaning import Meaning
 from undercroft.assurance.firewall.packet import SymbolicPacket
 from undercroft.assurance.firewall.reading import Reading

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample, Standing
-from undercroft.assurance.firewall.example import Example
+from undercroft.assurance.firewall.examplepacket import Example
 from undercroft.assurance.firewall.hostfindings import Danger, Finding, folded
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.frame import frame_lines

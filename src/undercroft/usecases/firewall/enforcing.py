@@ -18,8 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from undercroft.assurance.firewall.certificate import Counterexample
-from undercroft.assurance.firewall.proof import Answer
+from undercroft.assurance.firewall.certificate import Answer, Counterexample
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError
 from undercroft.firewall.compiler import TABLE_NAME
 from undercroft.firewall.fleet import Fleet, Port

@@ -2,20 +2,25 @@
 
 After a proof of the whole, a machine's change is proven alone: the elements of its ports are looked up, and
 compared with what the policy wants of them. Changes whose ports have elements in common are proven as a whole
-again, as are too many at once.
+again, as are too many at once. The prover is loaded with the first proof: an agent without an applied policy
+needs none, and Z3 takes 30 MB.
 """
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from undercroft.assurance.firewall.certificate import Certificate, Counterexample
-from undercroft.assurance.firewall.proof import Answer, Prover, keys_of
+from undercroft.assurance.firewall.certificate import Answer, Certificate, Counterexample
 from undercroft.errors import NotFoundError, OperationError
 from undercroft.firewall.fleet import Port
 from undercroft.firewall.kernel import Ruleset
 from undercroft.ports.packetfilter import PacketFilter
 from undercroft.usecases.firewall.delta import Change
 from undercroft.usecases.firewall.holding import Held
+
+if TYPE_CHECKING:
+    from undercroft.assurance.firewall.proof import Prover
 
 MOST_PORTS = 32
 """That are proven one by one."""
@@ -28,12 +33,18 @@ class Proofs:
 
     def __init__(self, packet_filter: PacketFilter, clock: Callable[[], datetime]) -> None:
         self._filter = packet_filter
-        self._prover = Prover(clock)
+        self._clock = clock
         # The last proof's; a list of its own for each, so that a proof that was overtaken leaves nothing.
         self._certificates: list[Certificate] = []
         self._gone: list[Port] = []
         self._come: list[Port] = []
         self._passing: list[Port] = []
+
+    @cached_property
+    def _prover(self) -> "Prover":
+        from undercroft.assurance.firewall.proof import Prover  # noqa: PLC0415 - with the first proof
+
+        return Prover(self._clock)
 
     def forget(self) -> None:
         """Let nothing be proven any more: the whole has changed."""
@@ -63,7 +74,7 @@ class Proofs:
             if any(self._filter.find(held.table, self._left_behind()).values()):
                 return None
             for before, after in pairs:
-                found = self._filter.find(held.table, keys_of(before, after))
+                found = self._filter.find(held.table, _keys_of(before, after))
                 answer = self._prover.prove_port(before, after, found, generation)
                 if isinstance(answer, Counterexample):
                     return None
@@ -79,10 +90,10 @@ class Proofs:
         """Return the keys of ports that came and went since the last proof, which nobody is to have."""
         keys: dict[str, set[bytes]] = {}
         for port in self._passing:
-            for name, found in keys_of(port, None).items():
+            for name, found in _keys_of(port, None).items():
                 keys.setdefault(name, set()).update(found)
         for port in self._come:
-            for name, found in keys_of(port, None).items():
+            for name, found in _keys_of(port, None).items():
                 keys.get(name, set()).difference_update(found)
         return keys
 
@@ -122,5 +133,11 @@ def _paired(gone: list[Port], come: list[Port]) -> list[_Pair] | None:
     return [*pairs, *((old, None) for old in left)]
 
 
+def _keys_of(before: Port | None, after: Port | None) -> dict[str, set[bytes]]:
+    from undercroft.assurance.firewall.proof import keys_of  # noqa: PLC0415 - a proof came before
+
+    return keys_of(before, after)
+
+
 def _keys(port: Port) -> set[tuple[str, bytes]]:
-    return {(name, key) for name, keys in keys_of(port, None).items() for key in keys}
+    return {(name, key) for name, keys in _keys_of(port, None).items() for key in keys}

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample, Theorem
-from undercroft.assurance.firewall.example import Example
+from undercroft.assurance.firewall.examplepacket import Example
 from undercroft.assurance.firewall.hostfindings import Danger, Finding
 from undercroft.cli.render.escape import cell_width
 from undercroft.cli.render.firewallmap import render_map, shown_places, shown_services
