@@ -13,10 +13,13 @@ class AnotherShapeError(Exception):
     """The rules are not built of the expected parts; they may be right all the same."""
 
 
-def different(found: Passage, wanted: Passage, *, marks: bool) -> Truth:
-    """Return for which packets two passages differ: in what passes, what is written, and in the mark."""
+def different(found: Passage, wanted: Passage) -> Truth:
+    """Return for which packets two passages differ: in what passes, what is written, and in the mark.
+
+    A mark counts at every hook: the host keeps it while it routes, and the last hook believes it.
+    """
     parts = [found.accepted != wanted.accepted]
-    if marks:
+    if any(mine is not theirs for mine, theirs in zip(found.mark, wanted.mark, strict=True)):
         parts.append(both(found.accepted, joined(found.mark) != joined(wanted.mark)))
     return either([*parts, *_different_writes(found.written, wanted.written)])
 
@@ -30,7 +33,7 @@ def different_ways(found: Passage, wanted: Passage, hook: Hook) -> Truth:
         raise AnotherShapeError(f"at {hook}, other ways lead to targets")
     parts = [mine[way] != theirs[way] for way in mine]
     moved = both(either(list(mine.values())), joined(found.mark) != joined(wanted.mark)) if mine else FALSE
-    return either([different(found, wanted, marks=hook is Hook.PREROUTING), *parts, moved])
+    return either([different(found, wanted), *parts, moved])
 
 
 def _ways(arrivals: Sequence[Arrival]) -> dict[tuple[str, tuple[int, ...]], Truth]:

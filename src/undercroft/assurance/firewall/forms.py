@@ -8,7 +8,11 @@ from undercroft.firewall.kernel import Chain, Code, Expression, Immediate, Looku
 
 
 def form_of(chains: Mapping[str, Chain], name: str, place: Place) -> tuple[object, ...]:
-    """Return a side's chain with the side's name taken out: equal forms are equal but for the side."""
+    """Return a side's chain with the side's name taken out: equal forms are equal but for the side.
+
+    What a rule goes to stands within it as a form of its own, which tells where that one ends: rules that
+    a jump leads to, and rules behind the jump, are not the same.
+    """
     chain = chains.get(name)
     if chain is None or chain.hook is not None:
         raise AnotherShapeError(f"there is no chain {name}")
@@ -18,7 +22,7 @@ def form_of(chains: Mapping[str, Chain], name: str, place: Place) -> tuple[objec
         for item in rule.expressions:
             match item:
                 case Immediate(Verdict(Code.JUMP | Code.GOTO, target)) if _is_of(target, place.name):
-                    form += form_of(chains, target, place)
+                    form.append(("into", form_of(chains, target, place)))
                 case _:
                     pass
     return tuple(form)

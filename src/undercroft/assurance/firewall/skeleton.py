@@ -36,6 +36,7 @@ from undercroft.firewall.kernel import (
     Hook,
     Immediate,
     Key,
+    Lookup,
     Meta,
     Table,
     Verdict,
@@ -111,7 +112,7 @@ class Skeleton:
         meaning = self._meaning(cut=False)
         for hook in HOOKS:
             found, wanted = executor.hook(hook, self.packet.mark), meaning.at(hook, self.packet.mark)
-            difference = different(found, wanted, marks=hook is Hook.PREROUTING)
+            difference = different(found, wanted)
             if hook is Hook.PREROUTING:
                 yield Claim(f"headers at {hook}", (hook,), self._unchecked(found))
             else:
@@ -164,7 +165,7 @@ class Skeleton:
                 shown.add(form)
                 self._refuse_devices(f"to-{place.name}", chains)
                 found = executor.chain(f"to-{place.name}", Hook.FORWARD, mark)
-                difference = different(found, meaning.passing(place, mark), marks=False)
+                difference = different(found, meaning.passing(place, mark))
                 difference = both(difference, self._form())
                 yield Claim(f"to {place.text}", (Hook.FORWARD,), difference)
             if place.kind is not Kind.MACHINES:
@@ -172,9 +173,11 @@ class Skeleton:
             form = form_of(chains, f"near-{place.name}", place)
             if form not in shown:
                 shown.add(form)
+                self._refuse_devices(f"near-{place.name}", chains)
                 wanted = Passage(reading.in_set(f"near-{place.name}", Field(mark)), mark, ())
                 found = executor.chain(f"near-{place.name}", Hook.FORWARD, mark)
-                yield Claim(f"near {place.text}", (Hook.FORWARD,), different(found, wanted, marks=False))
+                yield Claim(f"near {place.text}", (Hook.FORWARD,), different(found, wanted))
+        self._refuse_devices("deny", chains)
         denied = executor.chain("deny", Hook.FORWARD, mark)
         writes = [write.condition for write in denied.written]
         yield Claim("what is denied", (Hook.FORWARD,), either([denied.accepted, *writes]))
@@ -188,6 +191,8 @@ class Skeleton:
                         raise AnotherShapeError(f"chain {name} looks at devices")
                     case Immediate(Verdict(Code.JUMP | Code.GOTO, target)) if target in chains:
                         self._refuse_devices(target, chains)
+                    case Lookup(set_name, verdicts=True):
+                        raise AnotherShapeError(f"chain {name} goes where {set_name} says")
                     case _:
                         pass
 
