@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -249,7 +250,8 @@ def test_external_snapshots_name_their_files_and_libvirt_9_cannot_revert_them(
     domain.create()
     memory = f"<memory snapshot='external' file='{images}/ext1.mem'/>"
     domain.snapshotCreateXML(f"<domainsnapshot><name>e1</name>{memory}</domainsnapshot>")
-    domain.checkpointCreateXML("<domaincheckpoint><name>c1</name></domaincheckpoint>")
+    for name in ("c1", "c2"):
+        domain.checkpointCreateXML(f"<domaincheckpoint><name>{name}</name></domaincheckpoint>")
     try:
         found = host.seen("ext01")
         (taken,) = found.snapshots
@@ -262,7 +264,9 @@ def test_external_snapshots_name_their_files_and_libvirt_9_cannot_revert_them(
         )
         assert taken.disks == (SnapshotDisk("vda", "external", f"{images}/ext.e1"),)
         assert found.disks[0].path == f"{images}/ext.e1"
-        assert found.checkpoints == ("c1",)
+        (first, second) = found.checkpoints
+        assert (first.name, first.parent, second.name, second.parent) == ("c1", "", "c2", "c1")
+        assert 0 <= time.time() - first.created_at_s < 600
         if host.connection.getLibVersion() < 9_009_000:
             told = r"revert to 'e1': .*not supported.*virsh blockcommit"
             with pytest.raises(OperationError, match=told):

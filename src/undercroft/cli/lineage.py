@@ -33,10 +33,11 @@ def command(name: str, picture: str | None, everything: bool, output_format: str
     where the origin is not certain; docs/LINEAGE.md says what can be told and what cannot.
     """
     from undercroft.usecases.fleet.views.lineage import lineage_view  # noqa: PLC0415 - heavy, not for --help
+    from undercroft.usecases.fleet.views.machine import checkpoints_of  # noqa: PLC0415 - heavy as well
 
     with existing_records(database) as records, records.reading() as record:
         machine, tree = lineage_view(record, name)
-    shown = machine.domain.name
+    shown, checkpoints = machine.domain.name, checkpoints_of(machine.domain)
     if picture:
         from undercroft.cli.render.lineagesvg import render_svg  # noqa: PLC0415 - one of three
 
@@ -44,8 +45,10 @@ def command(name: str, picture: str | None, everything: bool, output_format: str
     elif output_format == "table":
         from undercroft.cli.render.lineage import render_lineage  # noqa: PLC0415 - one of three
 
-        show(render_lineage(tree, shown, screen(), everything=everything))
+        show(
+            render_lineage(tree, shown, screen(), everything=everything, checkpoints=checkpoints),
+        )
     else:
         from undercroft.cli.render.lineage import render_lineage_data  # noqa: PLC0415 - one of three
 
-        show(render_lineage_data(tree, shown, output_format))
+        show(render_lineage_data(tree, shown, output_format, checkpoints))

@@ -5,7 +5,7 @@ once is the same one for as long as it stands.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -79,28 +79,44 @@ def _forks(live: Sequence[Execution]) -> Iterator[Alarm]:
 
 def _shared_images(live: Sequence[Execution], survey: Survey) -> Iterator[Alarm]:
     eids = {known.machine: known.eid for known in live if known.host == survey.host}
-    for path, users in _writers(survey.domains).items():
-        for first, second in combinations(users, 2):
+    told: set[tuple[str, str, str, str]] = set()
+    for users in _writers(survey.domains):
+        for (first, its), (second, path) in combinations(users, 2):
+            about = (first.uuid, second.uuid, its, path)
+            if first.uuid == second.uuid or about in told:
+                continue
+            told.add(about)
             executions = tuple(sorted(eids[user.uuid] for user in (first, second) if user.uuid in eids))
+            named = its if its == path else f"{its}, which is {path} as well"
             yield Alarm(
                 "shared-image",
                 tuple(sorted((first.uuid, second.uuid))),
                 executions,
-                f"{first.name} and {second.name} both run and write to {path}; stop one of them",
+                f"{first.name} and {second.name} both run and write to {named}; stop one of them",
             )
 
 
-def _writers(domains: Iterable[Domain]) -> Mapping[str, list[Domain]]:
-    """Return the running machines that may write to each top image, without those that are meant to."""
-    users: dict[str, list[Domain]] = defaultdict(list)
+def _writers(domains: Iterable[Domain]) -> Iterator[Sequence[tuple[Domain, str]]]:
+    """Yield who runs and may write to one top image, without those that are meant to, each with its path.
+
+    Once by the path that libvirt names, and once by what the paths lead to: another name of an image is the
+    same image, and where nobody could look, the path is all that there is.
+    """
+    by_path: dict[str, list[tuple[Domain, str]]] = defaultdict(list)
+    by_identity: dict[str, list[tuple[Domain, str]]] = defaultdict(list)
     for domain in domains:
         if domain.power.has_process:
-            paths = {
-                disk.path for disk in domain.disks if disk.path and not disk.readonly and not disk.shareable
+            written = {
+                (disk.path, disk.identity)
+                for disk in domain.disks
+                if disk.path and not disk.readonly and not disk.shareable
             }
-            for path in sorted(paths):
-                users[path].append(domain)
-    return users
+            for path, identity in sorted(written):
+                by_path[path].append((domain, path))
+                if identity:
+                    by_identity[identity].append((domain, path))
+    yield from by_path.values()
+    yield from by_identity.values()
 
 
 def _alarm(kind: str, executions: Sequence[Execution], machines: set[str], reason: str) -> Alarm:

@@ -53,6 +53,8 @@ class DomainDisk:
         encrypted: the hypervisor holds a key for it.
         problem: why the files cannot be read as named, "" when they can. A running machine's
             `PointInTime` may serve the disk all the same.
+        identity: what the path led to when the machine was last looked at while it ran, whatever the path is
+            called: "file DEVICE:INODE" or "block MAJOR:MINOR"; "" where nobody looked or could.
     """
 
     target: str
@@ -66,6 +68,7 @@ class DomainDisk:
     shareable: bool = False
     encrypted: bool = False
     problem: str = ""
+    identity: str = ""
 
     @property
     def removable(self) -> bool:
@@ -152,6 +155,21 @@ class DomainSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class DomainCheckpoint:
+    """One checkpoint: a moment since which libvirt knows which blocks changed. It holds no state of its own.
+
+    Attributes:
+        name: unique in the machine.
+        parent: the checkpoint before it, "" for none.
+        created_at_s: seconds since the epoch, 0 where nobody knows.
+    """
+
+    name: str
+    parent: str = ""
+    created_at_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Ownership:
     """What the administrator wrote into the machine's metadata (namespace `urn:undercroft:machine:1`).
 
@@ -186,8 +204,7 @@ class Domain:
         autostart: started with the host.
         genid: the definition has `<genid/>`, so that libvirt renews it at a restore.
         disks, interfaces: in the order of the definition.
-        snapshots: parents before children.
-        checkpoints: their names.
+        snapshots, checkpoints: parents before children.
         managed_save: the path of its managed save image, "" for none.
         ownership: from its metadata.
         beside: what it may run that none of its disks holds and no scan sees, in words ("a CD-ROM in sda").
@@ -206,7 +223,7 @@ class Domain:
     disks: tuple[DomainDisk, ...] = ()
     interfaces: tuple[Interface, ...] = ()
     snapshots: tuple[DomainSnapshot, ...] = ()
-    checkpoints: tuple[str, ...] = ()
+    checkpoints: tuple[DomainCheckpoint, ...] = ()
     managed_save: str = ""
     ownership: Ownership = Ownership()
     beside: tuple[str, ...] = ()

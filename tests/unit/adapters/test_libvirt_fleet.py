@@ -17,6 +17,7 @@ from undercroft.adapters.libvirt import domain_xml
 from undercroft.adapters.libvirt.fleet import LibvirtFleet
 from undercroft.adapters.libvirt.survey import Surveyor
 from undercroft.errors import InputError, NotFoundError, OperationError, StateError
+from undercroft.lineage.alarms import alarms
 from undercroft.model.domain import Domain, Interface, Ownership, Power
 
 if TYPE_CHECKING:
@@ -230,6 +231,58 @@ def test_a_revert_may_leave_the_machine_paused(fleet: LibvirtFleet, defined: "li
     assert named(fleet, "web01").power is Power.PAUSED
     fleet.revert(defined.UUIDString(), "s1")
     assert named(fleet, "web01").power is Power.RUNNING
+
+
+def _disk(path: Path) -> str:
+    return (
+        "<devices><disk type='file' device='disk'><driver type='raw'/>"
+        f"<source file='{path}'/><target dev='vda'/></disk></devices>"
+    )
+
+
+@pytest.mark.parametrize("way", ["hard link", "symbolic link", "linked folder"])
+def test_two_machines_on_two_names_of_one_image_are_an_alarm(
+    way: str, fleet: LibvirtFleet, driver: "libvirt.virConnect", tmp_path: Path
+) -> None:
+    """Control: their paths differ, and a copy of the image raises none."""
+    image, folder = tmp_path / "a.img", tmp_path / "linked"
+    image.write_bytes(b"\0" * 4096)
+    folder.symlink_to(tmp_path)
+    name = folder / image.name if way == "linked folder" else tmp_path / "b.img"
+    if way == "hard link":
+        name.hardlink_to(image)
+    elif way == "symbolic link":
+        name.symlink_to(image)
+    copy = tmp_path / "copy.img"
+    copy.write_bytes(image.read_bytes())
+    domains = [
+        driver.createXML(xml(f"on{number}", _disk(path))) for number, path in enumerate((image, name, copy))
+    ]
+    try:
+        survey = fleet.survey()
+        paths = {disk.path for domain in survey.domains for disk in domain.disks}
+        assert {str(image), str(name), str(copy)} <= paths
+        found = [alarm for alarm in alarms((), survey) if alarm.kind == "shared-image"]
+        assert [set(alarm.machines) for alarm in found] == [{one.UUIDString() for one in domains[:2]}]
+        assert "as well; stop one of them" in found[0].reason
+    finally:
+        for domain in domains:
+            domain.destroy()
+
+
+def test_files_of_a_machine_that_is_off_are_left_alone(
+    fleet: LibvirtFleet, driver: "libvirt.virConnect", tmp_path: Path
+) -> None:
+    image = tmp_path / "a.img"
+    image.touch()
+    domain = driver.defineXML(xml("rests", _disk(image)))
+    assert named(fleet, "rests").disks[0].identity == ""
+    domain.create()
+    assert named(fleet, "rests").disks[0].identity == f"file {image.stat().st_dev}:{image.stat().st_ino}"
+    image.unlink()
+    assert fleet.domain(domain.UUIDString()).disks[0].identity == ""
+    domain.destroy()
+    domain.undefine()
 
 
 def test_thousands_of_snapshots_are_read_with_their_parents(

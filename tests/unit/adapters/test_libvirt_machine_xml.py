@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from undercroft.adapters.libvirt import machine_xml
 from undercroft.errors import InputError
-from undercroft.model.domain import DomainSnapshot, Interface, PoolVolume, SnapshotDisk
+from undercroft.model.domain import DomainCheckpoint, DomainSnapshot, Interface, PoolVolume, SnapshotDisk
 
 UUID = "8305421a-b7eb-46bf-984d-e3dcf25b0d3e"
 
@@ -74,6 +74,35 @@ def test_external_and_internal_snapshots_are_read() -> None:
         ),
         current=True,
     )
+
+
+def test_a_checkpoint_is_read_with_its_parent_and_time() -> None:
+    text = (
+        "<domaincheckpoint><name>c2</name><parent><name>c1</name></parent>"
+        "<creationTime>1795634200</creationTime><disks><disk name='vda' checkpoint='bitmap'/></disks>"
+        "</domaincheckpoint>"
+    )
+    assert machine_xml.parse_checkpoint(text) == DomainCheckpoint("c2", "c1", 1795634200)
+    assert machine_xml.parse_checkpoint("<domaincheckpoint><name>c</name></domaincheckpoint>") == (
+        DomainCheckpoint("c")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<domaincheckpoint/>", "no <name>"),
+        (
+            "<domaincheckpoint><name>c</name><creationTime>x</creationTime></domaincheckpoint>",
+            "a number expected",
+        ),
+        ("<domaincheckpoint>", "malformed"),
+        ("<domainsnapshot><name>c</name></domainsnapshot>", "<domaincheckpoint> expected"),
+    ],
+)
+def test_a_broken_checkpoint_is_refused(text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        machine_xml.parse_checkpoint(text)
 
 
 @pytest.mark.parametrize(

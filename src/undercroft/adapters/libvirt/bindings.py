@@ -48,6 +48,7 @@ class Checkpoint(Protocol):
     """A `virDomainCheckpoint`."""
 
     def getName(self) -> str: ...
+    def getXMLDesc(self, flags: int = 0) -> str: ...
 
 
 class Domain(Protocol):
@@ -125,6 +126,7 @@ class Libvirt(Protocol):
     VIR_CONNECT_LIST_STORAGE_POOLS_INACTIVE: int
     VIR_DOMAIN_AFFECT_CONFIG: int
     VIR_DOMAIN_AFFECT_LIVE: int
+    VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN: int
     VIR_DOMAIN_CRASHED: int
     VIR_DOMAIN_EVENT_ID_DEVICE_ADDED: int
     VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED: int
@@ -140,6 +142,7 @@ class Libvirt(Protocol):
     VIR_DOMAIN_XML_SECURE: int
     VIR_ERR_CONFIG_UNSUPPORTED: int
     VIR_ERR_NO_DOMAIN: int
+    VIR_ERR_NO_DOMAIN_CHECKPOINT: int
     VIR_ERR_NO_DOMAIN_BACKUP: int
     VIR_ERR_NO_DOMAIN_SNAPSHOT: int
     VIR_ERR_NO_NETWORK: int

@@ -6,6 +6,7 @@ and trust as in `domain_xml`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -14,11 +15,20 @@ from undercroft.adapters.libvirt.boot_xml import runs_beside
 from undercroft.adapters.libvirt.domain_xml import DomainDefinition, parse_root
 from undercroft.adapters.libvirt.ownership_xml import parse_ownership
 from undercroft.errors import InputError
-from undercroft.model.domain import DomainSnapshot, Interface, Ownership, PoolVolume, SnapshotDisk
+from undercroft.model.domain import (
+    DomainCheckpoint,
+    DomainSnapshot,
+    Interface,
+    Ownership,
+    PoolVolume,
+    SnapshotDisk,
+)
 
 MAX_INTERFACES = 1024
 MAX_ID = 2**31 - 1
 MAX_SECONDS = 2**40
+
+_Taken = TypeVar("_Taken", DomainSnapshot, DomainCheckpoint)
 
 _SOURCE_ATTRIBUTES = {"network": "network", "bridge": "bridge"}
 _HOST_VOLUMES = frozenset({"file", "block"})
@@ -84,23 +94,33 @@ def parse_snapshot(untrusted_xml: str, *, current: bool) -> DomainSnapshot:
     )
 
 
-def parents_first(snapshots: Sequence[DomainSnapshot]) -> tuple[DomainSnapshot, ...]:
-    """Return the snapshots with each parent before its children, siblings in the order of their making.
+def parse_checkpoint(untrusted_xml: str) -> DomainCheckpoint:
+    """Return one checkpoint. Raises InputError where the XML is malformed, nameless, or over a limit."""
+    root = parse_root(untrusted_xml, "domaincheckpoint")
+    name = root.findtext("name")
+    if not name:
+        raise InputError("libvirt's checkpoint XML: no <name>")
+    created_at_s = _number(root.findtext("creationTime") or "0", MAX_SECONDS)
+    return DomainCheckpoint(name, root.findtext("parent/name") or "", created_at_s)
+
+
+def parents_first(taken: Sequence[_Taken]) -> tuple[_Taken, ...]:
+    """Return snapshots, or checkpoints: parents before children, siblings in the order of their making.
 
     One whose parent is not there, or that descends from itself, comes with the roots.
     """
-    names = {snapshot.name for snapshot in snapshots}
-    children: dict[str, list[DomainSnapshot]] = {}
-    for snapshot in sorted(snapshots, key=lambda snapshot: (snapshot.created_at_s, snapshot.name)):
-        children.setdefault(snapshot.parent if snapshot.parent in names else "", []).append(snapshot)
-    ordered: dict[str, DomainSnapshot] = {}
+    names = {one.name for one in taken}
+    children: dict[str, list[_Taken]] = {}
+    for one in sorted(taken, key=lambda one: (one.created_at_s, one.name)):
+        children.setdefault(one.parent if one.parent in names else "", []).append(one)
+    ordered: dict[str, _Taken] = {}
     waiting = children.pop("", [])
     while waiting or children:
         if not waiting:  # only a circle is left: broken anywhere
             waiting = children.pop(next(iter(children)))
-        for snapshot in waiting:
-            ordered[snapshot.name] = snapshot
-        waiting = [child for snapshot in waiting for child in children.pop(snapshot.name, [])]
+        for one in waiting:
+            ordered[one.name] = one
+        waiting = [child for one in waiting for child in children.pop(one.name, [])]
     return tuple(ordered.values())
 
 

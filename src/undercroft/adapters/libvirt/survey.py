@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from undercroft.adapters.libvirt import domain_xml, machine_xml, pools, volumes
+from undercroft.adapters.libvirt import domain_xml, machine_xml, pools, taken, volumes
 from undercroft.adapters.libvirt.bindings import Connection, Libvirt, code, message
 from undercroft.adapters.libvirt.bindings import Domain as Handle
 from undercroft.adapters.libvirt.connections import raise_when_dead
+from undercroft.adapters.libvirt.imagefiles import image_identity
 from undercroft.adapters.libvirt.machine_xml import MachineDefinition
 from undercroft.adapters.libvirt.network_xml import NetworkDefinition, parse_network
 from undercroft.adapters.libvirt.qemuprocess import loaded_snapshot
@@ -22,15 +23,11 @@ from undercroft.model.domain import (
     DiskKind,
     Domain,
     DomainDisk,
-    DomainSnapshot,
     Interface,
     Power,
     Survey,
 )
 
-MAX_SNAPSHOTS = 10_000
-"""Of one machine; each snapshot's XML holds the machine's own."""
-MAX_CHECKPOINTS = 10_000
 MAX_TAINT_CHARACTERS = 200
 
 _TAINT_PREFIX = "tainted: "
@@ -184,9 +181,9 @@ class Surveyor:
             if found.libvirt_id:
                 found = replace(found, tainted=self._taints(handle), loaded=loaded_snapshot(found.name))
             if standing.has_snapshots:
-                found = self._with_snapshots(handle, found)
+                found = taken.with_snapshots(self._libvirt, self._connection, handle, found)
             if standing.has_checkpoints:
-                found = replace(found, checkpoints=self._checkpoints(handle))
+                found = taken.with_checkpoints(self._libvirt, self._connection, handle, found)
         except (self._libvirt.libvirtError, InputError, UnicodeDecodeError) as error:
             if code(error) == self._libvirt.VIR_ERR_NO_DOMAIN:
                 return None
@@ -195,15 +192,20 @@ class Surveyor:
         return found
 
     def _defined(self, found: Domain, definition: MachineDefinition, standing: Standing) -> Domain:
+        active = definition.libvirt_id > 0
+        disks = (
+            self._with_path(disk, definition.disks.volumes.get(disk.target))
+            for disk in definition.disks.disks
+        )
         return replace(
             found,
             name=definition.disks.name,
-            power=_power(standing, active=definition.libvirt_id > 0),
+            power=_power(standing, active=active),
             libvirt_id=definition.libvirt_id,
             genid=definition.genid,
+            # Only what runs can share an image with what runs: files that nobody has open are left alone.
             disks=tuple(
-                self._with_path(disk, definition.disks.volumes.get(disk.target))
-                for disk in definition.disks.disks
+                replace(disk, identity=image_identity(disk.path)) if active else disk for disk in disks
             ),
             interfaces=tuple(self._with_network(interface) for interface in definition.interfaces),
             ownership=definition.ownership,
@@ -258,41 +260,6 @@ class Surveyor:
             raise
         texts = (text.removeprefix(_TAINT_PREFIX)[:MAX_TAINT_CHARACTERS] for text in messages)
         return tuple(sorted({_TAINTS.get(text, text) for text in texts}))
-
-    def _with_snapshots(self, handle: Handle, found: Domain) -> Domain:
-        listed = handle.listAllSnapshots()
-        current = self._current_snapshot(handle) if listed else ""
-        snapshots: list[DomainSnapshot] = []
-        problem = found.problem
-        if len(listed) > MAX_SNAPSHOTS:
-            problem = f"{len(listed)} snapshots, {MAX_SNAPSHOTS} are read"
-        for snapshot in listed[:MAX_SNAPSHOTS]:
-            try:
-                is_current = snapshot.getName() == current
-                snapshots.append(machine_xml.parse_snapshot(snapshot.getXMLDesc(), current=is_current))
-            except (self._libvirt.libvirtError, InputError, UnicodeDecodeError) as error:
-                if code(error) == self._libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
-                    continue
-                raise_when_dead(self._libvirt, self._connection, error)
-                problem = problem or f"snapshot {snapshot.getName()!r}: unread, {message(error)}"
-        return replace(found, snapshots=machine_xml.parents_first(snapshots), problem=problem)
-
-    def _current_snapshot(self, handle: Handle) -> str:
-        try:
-            return handle.snapshotCurrent().getName()
-        except self._libvirt.libvirtError as error:
-            if code(error) == self._libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
-                return ""
-            raise
-
-    def _checkpoints(self, handle: Handle) -> tuple[str, ...]:
-        try:
-            listed = handle.listAllCheckpoints()
-        except self._libvirt.libvirtError as error:
-            if code(error) == self._libvirt.VIR_ERR_NO_SUPPORT:
-                return ()
-            raise
-        return tuple(checkpoint.getName() for checkpoint in listed[:MAX_CHECKPOINTS])
 
 
 def _power(standing: Standing, *, active: bool) -> Power:

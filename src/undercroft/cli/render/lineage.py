@@ -3,18 +3,20 @@
 What was rolled back branches off to the right. A run of plain starts is one line.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from undercroft.cli.render import lineagewords as say
 from undercroft.cli.render.data import DataFormat, render_value
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.lineagewords import Told
+from undercroft.cli.render.machinefacts import named_checkpoints
 from undercroft.cli.render.page import Column, Page, Spans, span
 from undercroft.cli.render.terminal import Style, Terminal
 from undercroft.lineage.alarms import Alarm
 from undercroft.lineage.tree import Node, Tree
 from undercroft.model.verdict import Action, Decision
+from undercroft.usecases.fleet.views.values import CheckpointView
 
 MAX_INDENT = 40
 """Columns of branches in branches; deeper ones stand beside each other."""
@@ -52,6 +54,7 @@ def render_lineage(
     *,
     hints: Mapping[str, str] | None = None,
     everything: bool = False,
+    checkpoints: Sequence[CheckpointView] = (),
 ) -> str:
     """Return `tree` as text for `terminal`.
 
@@ -61,6 +64,7 @@ def render_lineage(
         terminal: where the text goes.
         hints: what else to say of an execution, by eid: what a rollback took below the patch floor.
         everything: show each start, also in a long run of plain ones.
+        checkpoints: the machine's, parents first; they hold no state that it could go back to.
     """
     page = Page(terminal)
     page.paragraph(span(escape(name), Style.HEADING), span(f"  {say.summary(tree)}", Style.DIM))
@@ -74,6 +78,10 @@ def render_lineage(
         page.grid(_COLUMNS, rows)
     else:
         page.paragraph(span("No execution is on record yet."))
+    if checkpoints:
+        page.blank()
+    for named, text in named_checkpoints(checkpoints):
+        page.paragraph(span(f"{named}  ", Style.DIM), span(text), hang=12)
     if any(not node.execution.certain for node in tree.nodes.values()):
         page.blank()
         page.paragraph(span("? not certain; -f json shows what it was concluded from", Style.DIM))
@@ -90,12 +98,21 @@ class _Document:
     executions: tuple[Node, ...]
     alarms: tuple[Alarm, ...]
     refusals: tuple[Decision, ...]
+    checkpoints: tuple[CheckpointView, ...]
 
 
-def render_lineage_data(tree: Tree, name: str, data_format: DataFormat | str) -> str:
-    """Return `tree` for programs ("undercroft/lineage/1")."""
+def render_lineage_data(
+    tree: Tree, name: str, data_format: DataFormat | str, checkpoints: Sequence[CheckpointView] = ()
+) -> str:
+    """Return `tree` for programs ("undercroft/lineage/1"), with the machine's checkpoints."""
     document = _Document(
-        tree.machine, name, tree.roots, tuple(tree.nodes.values()), tree.alarms, tree.refusals
+        tree.machine,
+        name,
+        tree.roots,
+        tuple(tree.nodes.values()),
+        tree.alarms,
+        tree.refusals,
+        tuple(checkpoints),
     )
     return render_value("undercroft/lineage/1", document, data_format)
 

@@ -1,12 +1,20 @@
 """What a machine is, for people: its parts, who gets in, and what helps where something is wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from undercroft.cli.render import fleetcells, words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.page import Page, span
 from undercroft.cli.render.terminal import Style
-from undercroft.usecases.fleet.views.values import CredentialsView, InterfaceView, MachineView, Network
+from undercroft.usecases.fleet.views.values import (
+    CheckpointView,
+    CredentialsView,
+    InterfaceView,
+    MachineView,
+    Network,
+)
+
+_CHECKPOINTS = 8
 
 
 def facts(page: Page, view: MachineView) -> None:
@@ -24,6 +32,7 @@ def _named_facts(view: MachineView) -> Iterator[tuple[str, str]]:
         yield escape(disk.target), f"{escape(disk.path) or 'no file'} ({escape(disk.format) or '?'}){chain}"
     for one in view.interfaces:
         yield "interface", _interface(one)
+    yield from named_checkpoints(view.checkpoints)
     if view.addresses:
         yield "addresses", escape(", ".join(view.addresses))
     yield "ways in", _ways_in(view.credentials) if view.credentials else "not read yet"
@@ -34,6 +43,15 @@ def _named_facts(view: MachineView) -> Iterator[tuple[str, str]]:
     yield "definition", ", ".join(marks)
     yield "UUID", view.uuid
     yield "on record", f"since {words.minute(view.first_seen)}, last surveyed {words.minute(view.last_seen)}"
+
+
+def named_checkpoints(checkpoints: Sequence[CheckpointView]) -> Iterator[tuple[str, str]]:
+    """Yield a name and a text for each of the last checkpoints: what it is called, since when, on which."""
+    if (more := len(checkpoints) - _CHECKPOINTS) > 0:
+        yield "checkpoint", f"{more:,} earlier ones; -f json lists all"
+    for one in checkpoints[-_CHECKPOINTS:]:
+        since = f"since {words.minute(one.taken_at)}" if one.taken_at else "since when is not known"
+        yield "checkpoint", f"{escape(one.name)} {since}" + (f", on {escape(one.parent)}" * bool(one.parent))
 
 
 def _interface(one: InterfaceView) -> str:

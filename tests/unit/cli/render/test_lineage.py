@@ -5,6 +5,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+from fleetdata import NOW
 from lives import World
 from memoryrecords import MemoryRecords
 
@@ -15,6 +16,7 @@ from undercroft.cli.render.terminal import Terminal
 from undercroft.lineage.tree import Tree, build
 from undercroft.model.execution import Execution, Origin
 from undercroft.model.verdict import Action, Decision
+from undercroft.usecases.fleet.views.values import CheckpointView
 
 HOSTILE = "after <up&grade>'\"]]>\x1b[31m\u202e\x00\ufffe"
 
@@ -157,3 +159,19 @@ def test_deep_and_wide_trees_are_shown_without_recursion(world: World) -> None:
     text = render_lineage(tree, "web01", Terminal(width=80))
     assert text.count("reverted") == 4000
     assert render_svg(tree, "web01").count("<circle") == 4000
+
+
+def test_checkpoints_stand_below_the_tree_and_in_the_document(world: World) -> None:
+    taken = (CheckpointView("nightly", "", None), CheckpointView("c2", "nightly", NOW))
+    text = render_lineage(_tree(world), "web01", Terminal(width=100), checkpoints=taken)
+    lines = text.splitlines()
+    assert lines[-2:] == [
+        "checkpoint  nightly since when is not known",
+        f"checkpoint  c2 since {NOW:%Y-%m-%d %H:%M}, on nightly",
+    ]
+    document = json.loads(render_lineage_data(_tree(world), "web01", "json", taken))
+    assert document["checkpoints"] == [
+        {"name": "nightly", "parent": "", "taken_at": None},
+        {"name": "c2", "parent": "nightly", "taken_at": NOW.isoformat()},
+    ]
+    assert "checkpoint" not in render_lineage(_tree(world), "web01", Terminal(width=100))

@@ -12,6 +12,7 @@ from memoryrecords import MemoryRecords
 from undercroft.cli.render.escape import cell_width
 from undercroft.cli.render.machine import render_machine
 from undercroft.cli.render.terminal import Terminal
+from undercroft.model.domain import DomainCheckpoint, Survey
 from undercroft.usecases.fleet.views.machine import machine_view
 from undercroft.usecases.fleet.views.values import MachineView
 
@@ -283,3 +284,27 @@ def test_long_lists_are_cut_and_say_so(view: View) -> None:
     many = replace(one, decisions=one.decisions * 20, executions=one.executions * 20)
     assert render_machine(many, Terminal(80)).count("more; -v lists all") == 2
     assert "more; -v" not in render_machine(many, Terminal(80), verbose=True)
+
+
+def test_checkpoints_are_shown_with_their_time_and_parent_the_last_ones_of_many() -> None:
+    taken = [DomainCheckpoint("c0"), DomainCheckpoint("c1\x1b", "c0", int(NOW.timestamp()))]
+    taken += [DomainCheckpoint(f"c{number}", f"c{number - 1}", 1) for number in range(2, 9)]
+
+    def shown(*checkpoints: DomainCheckpoint) -> list[str]:
+        records = MemoryRecords()
+        machine = fleetdata.domain(1, "web01", checkpoints=checkpoints)
+        with records.transaction() as record:
+            record.put_survey(Survey("host1", "", NOW, (machine,)))
+            text = render_machine(machine_view(record, "web01", NOW), Terminal(width=100))
+        return [line.strip() for line in text.splitlines() if line.startswith("  checkpoint")]
+
+    assert shown() == []
+    assert shown(*taken[:2]) == [
+        "checkpoint  c0 since when is not known",
+        "checkpoint  c1\\u001B since 2025-06-01 12:00, on c0",
+    ]
+    assert shown(*taken)[:2] == [
+        "checkpoint  1 earlier ones; -f json lists all",
+        "checkpoint  c1\\u001B since 2025-06-01 12:00, on c0",
+    ]
+    assert len(shown(*taken)) == 9

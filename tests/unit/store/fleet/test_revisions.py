@@ -14,7 +14,16 @@ from sqlalchemy import text
 
 from undercroft.assurance.auditheads import verify_log
 from undercroft.errors import OperationError
-from undercroft.model.domain import ChainEntry, DiskKind, Domain, DomainDisk, Interface, Ownership, Power
+from undercroft.model.domain import (
+    ChainEntry,
+    DiskKind,
+    Domain,
+    DomainCheckpoint,
+    DomainDisk,
+    Interface,
+    Ownership,
+    Power,
+)
 from undercroft.model.fleet import HeldTap, Hold
 from undercroft.store.fleet.digests import to_text
 from undercroft.store.fleet.engine import WRITES, connect, parse_url
@@ -115,13 +124,30 @@ def test_what_the_first_revision_held_is_as_it_was(earlier: Callable[..., str]):
         assert record.holds() == (HOLD,)
         (networked,) = record.networked_machines()
         assert networked.domain == replace(MACHINE, disks=())
-        assert networked.since == dict.fromkeys(("52:54:00:00:00:01", "52:54:00:00:00:02"), NOW)
+        assert networked.since == dict.fromkeys((UUID, "52:54:00:00:00:01", "52:54:00:00:00:02"), NOW)
+        assert record.machines_with(["52:54:00:00:00:02"]) == (networked,)
     with records.transaction() as record:
         record.put_survey(survey(MACHINE, host=HOST, at=later(1)))
         record.put_hold(HOLD)
         assert record.log_entries() == ()  # the same once more is nothing new
         assert record.put_applied_policy("{}", "d", "root", "", datetime.now(UTC)).number == 1
         verify_log(record.log_entries(), (), "")
+    records.close()
+
+
+def test_checkpoints_and_disks_of_the_second_revision_are_brought_along(earlier: Callable[..., str]):
+    body = json.loads(MACHINE_0001) | {"checkpoints": ["c1", "c2"]}
+    body["ownership"]["addresses"] = []
+    for interface in body["interfaces"]:
+        interface["addresses"] = []
+    rows = {"host": key_text(HOST), "uuid": UUID, "at": micros(NOW), "body": json.dumps(body)}
+    insert = "INSERT INTO machine VALUES (:host, :uuid, 'web01', :at, :at, NULL, :body, '')"
+    records = open_records(earlier("0002", (insert, rows)))
+    taken = DomainCheckpoint("c1"), DomainCheckpoint("c2")
+    with records.reading() as record:
+        (found,) = record.machines(HOST)
+        assert found.domain == replace(MACHINE, checkpoints=taken)
+        assert [disk.identity for disk in found.domain.disks] == [""]
     records.close()
 
 

@@ -95,7 +95,14 @@ def _below(domain: Domain, snapshot: DomainSnapshot, disk: DomainDisk, overlays:
     for depth in reversed(range(len(layers) - 1)):
         if layers[depth].path in overlays:
             top, *rest = layers[depth + 1 :]
-            return replace(disk, path=top.path, format=top.format, chain=tuple(rest), data_file=top.data_file)
+            return replace(
+                disk,
+                path=top.path,
+                format=top.format,
+                chain=tuple(rest),
+                data_file=top.data_file,
+                identity="",  # that of the image above
+            )
     overlay = ", ".join(sorted(filter(None, overlays))) or "a file"
     raise UnsupportedError(
         f"{domain.name}: {disk.target} does not lie on {overlay} of snapshot {snapshot.name!r} "

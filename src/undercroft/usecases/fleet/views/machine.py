@@ -16,6 +16,7 @@ from undercroft.model.verdict import Verdict
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.views.fleet import Facts, machine_rows, network_of, snapshots_of
 from undercroft.usecases.fleet.views.values import (
+    CheckpointView,
     Counts,
     CredentialsView,
     DiskView,
@@ -110,6 +111,15 @@ def machine_view(record: Record, name: str, now: datetime, *, limit: int = 20) -
         floor=len(record.floor(uuid).entries),
         problems=_problems(domain, scan, assessment),
         mends=tuple(_mends(machine, rows[0])),
+        checkpoints=checkpoints_of(domain),
+    )
+
+
+def checkpoints_of(domain: Domain) -> tuple[CheckpointView, ...]:
+    """Return a machine's checkpoints, parents before children."""
+    return tuple(
+        CheckpointView(checkpoint.name, checkpoint.parent, _moment(checkpoint.created_at_s or None))
+        for checkpoint in domain.checkpoints
     )
 
 
@@ -145,11 +155,15 @@ def _state(record: Record, row: FleetRow, scan: Scan | None, created_at_s: int |
     credentials = record.credentials(scan.credentials) if scan and scan.credentials else None
     return StateView(
         row=row,
-        taken_at=datetime.fromtimestamp(created_at_s, UTC) if created_at_s is not None else None,
+        taken_at=_moment(created_at_s),
         counts=_counts(assessment, whole=row.complete) if assessment else None,
         secrets=len(credentials.secrets) if credentials else None,
         problems=scan.problems if scan else (),
     )
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _counts(assessment: Assessment, *, whole: bool) -> Counts:

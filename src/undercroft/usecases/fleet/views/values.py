@@ -174,6 +174,15 @@ class DiskView:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointView:
+    """One checkpoint: changed blocks are known since `taken_at`, None where nobody knows. `parent`: or ""."""
+
+    name: str
+    parent: str
+    taken_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceView:
     """One interface, and whether its port is held."""
 
@@ -207,6 +216,7 @@ class MachineView:
         problems: why something about it is not known.
         mends: what to do.
         addresses: what its metadata says are its own, as in `Ownership.addresses`.
+        checkpoints: parents before children.
     """
 
     taken_at: datetime
@@ -235,6 +245,7 @@ class MachineView:
     problems: tuple[str, ...] = ()
     mends: tuple[Mend, ...] = ()
     addresses: tuple[str, ...] = ()
+    checkpoints: tuple[CheckpointView, ...] = ()
 
     @property
     def current(self) -> FleetRow:
