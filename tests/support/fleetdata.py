@@ -16,6 +16,7 @@ from undercroft.model.domain import (
     ChainEntry,
     DiskKind,
     Domain,
+    DomainCheckpoint,
     DomainDisk,
     DomainSnapshot,
     Interface,
@@ -129,7 +130,16 @@ ARCHIVE = domain(
     10, "old-archive", Power.OFF, ownership=Ownership("web team", ("prod",), date(2025, 5, 1)), genid=False
 )
 NEW = domain(11, "new01", Power.OFF, ownership=Ownership())
-APP = domain(12, "app01", snapshots=(snapshot("warm", days_ago=1),), ownership=Ownership("apps", ("prod",)))
+APP = domain(
+    12,
+    "app01",
+    snapshots=(snapshot("warm", days_ago=1),),
+    checkpoints=(
+        DomainCheckpoint("nightly", "", int(ago(days=1).timestamp())),
+        DomainCheckpoint(reports.EVIL, "nightly"),
+    ),
+    ownership=Ownership("apps", ("prod",)),
+)
 GOLDEN = domain(20, "golden-debian12", Power.OFF, ownership=Ownership("build team", (), None, template=True))
 
 VOLUMES = (
