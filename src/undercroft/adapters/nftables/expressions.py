@@ -189,8 +189,8 @@ def _immediate(given: Fields) -> Expression:
 
 
 def _dynset(given: Fields) -> Expression:
-    given.ignore(9)
-    _require(given.number(3) == _UPDATE and not _flag(given, 10))
+    given.ignore(8)
+    _require(given.number(3) == _UPDATE and not _flag(given, 9))
     timeout_ms = given.number(6, 8) if given.has(6) else 0
     return Update(given.text(1), given.register(4), timeout_ms)
 

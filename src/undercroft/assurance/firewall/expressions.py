@@ -73,6 +73,7 @@ class Evaluator:
         self._cuts = cuts
         self._definitions = {definition.name: definition for definition in table.sets}
         self._hook = Hook.PREROUTING
+        self._limits = 0
 
     def expression(self, expression: Expression, frame: RuleRun, run: ChainRun) -> None:
         """Run one expression: change what is live, registers, verdicts and what is written.
@@ -96,7 +97,9 @@ class Evaluator:
             case Update():
                 self._update(expression, frame)
             case Limit():
-                frame.require(z3.Bool(f"{LIMIT} {frame.place}"))
+                # Asked twice it may answer otherwise, also for one packet.
+                self._limits += 1
+                frame.require(z3.Bool(f"{LIMIT} {self._limits}, {frame.place}"))
             case Log() | Counter():
                 pass
             case Unknown(name):
@@ -118,6 +121,10 @@ class Evaluator:
             case Meta(register, key):
                 self._meta(register, key, frame, run)
             case Bitwise(source, target, mask, xor):
+                if 0 < abs(target - source) * REGISTER_BYTES < len(mask):
+                    raise UnsupportedError(
+                        f"{frame.place}: writes registers from {target} on while it reads from {source} on"
+                    )
                 frame.write(target, _masked(frame.read(source, len(mask)), mask, xor))
             case Load(register, data):
                 frame.write(register, constant(data))

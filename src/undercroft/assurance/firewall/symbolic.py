@@ -190,11 +190,13 @@ class Executor(Evaluator):
     ) -> tuple[Truth, Writes]:
         """Take over what a chain does, and return for which packets it comes to no verdict."""
         place = (chain.name, *map(id, run.mark), *map(id, known))
-        if place not in self._jumps:
-            inner = ChainRun(run.mark)
+        if place in self._jumps:
+            inner = self._jumps[place][0]
+        else:
+            inner, limits = ChainRun(run.mark), self._limits
             self._chain(chain, TRUE, known, inner, depth + 1)
-            self._jumps[place] = (inner, run.mark, known)  # what is named by id has to stay alive
-        inner = self._jumps[place][0]
+            if self._limits == limits:  # where there is one, it may do something else the next time
+                self._jumps[place] = (inner, run.mark, known)  # what is named by id has to stay alive
         run.accepted += [both(condition, accepted) for accepted in inner.accepted]
         run.written += [replace(write, condition=both(condition, write.condition)) for write in inner.written]
         run.mark = chosen(condition, inner.mark, run.mark)

@@ -11,10 +11,24 @@ from undercroft.assurance.firewall.answers import Timing
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample
 from undercroft.assurance.firewall.proof import Prover
 from undercroft.assurance.firewall.skeleton import Skeleton
+from undercroft.errors import UnsupportedError
 from undercroft.firewall import marks
 from undercroft.firewall.compiler import compile_ruleset
 from undercroft.firewall.expressions import ACCEPT, IN, OUT, equal, jump, mark_as, rule
-from undercroft.firewall.kernel import Chain, Compare, Hook, Load, Operator, Rule, Ruleset
+from undercroft.firewall.kernel import (
+    Bitwise,
+    Chain,
+    Compare,
+    Hook,
+    Key,
+    Limit,
+    Load,
+    Meta,
+    Operator,
+    Rule,
+    Ruleset,
+    SetMark,
+)
 from undercroft.firewall.packets import parse
 from undercroft.firewall.policy import FirewallPolicy, Ports
 from undercroft.firewall.simulate import Context, Memory, Outcome, run
@@ -50,6 +64,15 @@ def with_rules(table: Ruleset, before: dict[str, tuple[Rule, ...]], *made: Chain
     """Put rules before those of chains, and make chains."""
     chains = tuple(replace(one, rules=(*before.get(one.name, ()), *one.rules)) for one in table.table.chains)
     return replace(table, table=replace(table.table, chains=(*chains, *made)))
+
+
+def before_the_last(table: Ruleset, name: str, *rules: Rule) -> Ruleset:
+    """Put rules before a chain's last one."""
+    chains = tuple(
+        replace(one, rules=(*one.rules[:-1], *rules, one.rules[-1])) if one.name == name else one
+        for one in table.table.chains
+    )
+    return replace(table, table=replace(table.table, chains=chains))
 
 
 def at(table: Ruleset, hook: Hook, frame: bytes, context: Context) -> Outcome:
@@ -109,11 +132,7 @@ def opening(target_mac: bytes) -> bytes:
 def test_a_mark_that_is_given_where_the_host_takes_a_frame_in_is_found(state: StateKind) -> None:
     """The host keeps it while it routes, and where it sends the packet on it counts as the class's."""
     honest = ruleset(state)
-    chains = tuple(
-        replace(one, rules=(*one.rules[:-1], FORGED, one.rules[-1])) if one.name == "input" else one
-        for one in honest.table.chains
-    )
-    broken = replace(honest, table=replace(honest.table, chains=chains))
+    broken = before_the_last(honest, "input", FORGED)
     for table, comes_by in ((broken, True), (honest, False)):
         taken = at(table, Hook.INPUT, opening(HOST_MAC), Context("eth0"))
         assert taken.accept
@@ -125,3 +144,20 @@ def test_a_mark_that_is_given_where_the_host_takes_a_frame_in_is_found(state: St
 @pytest.mark.parametrize("state", StateKind)
 def test_a_mark_that_is_given_behind_a_target_is_found(state: StateKind) -> None:
     assert unshown(with_rules(ruleset(state), {"opened": (FORGED,)})) == "to db"
+
+
+def test_a_limit_that_is_asked_twice_may_answer_twice_and_otherwise() -> None:
+    """It flips the mark twice, and once where a packet has taken the last that the limit had to give."""
+    mark = marks.data(marks.of_class(WEB))
+    flip = (Limit(1, 1, 1), Meta(0, Key.MARK), Bitwise(0, 0, b"\xff" * 4, mark), SetMark(0))
+    twice = before_the_last(ruleset(), "input", rule(jump("flip")), rule(jump("flip")))
+    chains = (*twice.table.chains, Chain("flip", (rule(flip),)))
+    assert unshown(replace(twice, table=replace(twice.table, chains=chains)))
+
+
+def test_what_reads_the_registers_that_it_writes_is_not_known() -> None:
+    """Kernels that take such an expression do it word by word, and read what they have just written."""
+    copied = Bitwise(0, 1, b"\xff" * 8, bytes(8))
+    hole = rule(*(Load(place, bytes((place, 0, 0, 0))) for place in (1, 2, 3)), Load(0, b"AAAA"), copied)
+    with pytest.raises(UnsupportedError, match="while it reads"):
+        unshown(before_the_last(ruleset(), "input", hole))
