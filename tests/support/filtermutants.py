@@ -225,6 +225,9 @@ def _other(old: Expression, ruleset: Ruleset, random: Random) -> Expression:
         case Load():
             return replace(old, data=_bit(old.data, random))
         case Update():
+            if old.limit and random.random() < 0.5:
+                more = replace(old.limit, rate=old.limit.rate * 1000)
+                return replace(old, limit=random.choice((None, more)))
             return replace(old, timeout_ms=old.timeout_ms + random.choice((-1000, 1000, 86_400_000)))
         case _:
             raise NoMutantError

@@ -2,6 +2,7 @@
 
 import random
 import struct
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -29,6 +30,8 @@ from undercroft.firewall.simulate import Memory
 from undercroft.firewall.tracking import StateKind
 from undercroft.model.verdict import Verdict
 from undercroft.steady.policy import Match
+
+MOST_TRIED, MOST_FLOWS = 60, 20
 
 WORLD, HOST, ANY = Peer(PeerKind.WORLD), Peer(PeerKind.HOST), Peer(PeerKind.ANY)
 PING = Service(Protocol.ICMP)
@@ -131,10 +134,15 @@ def routed_mark(path: Path) -> int:
 def memory_of(remembered: Remembered) -> Memory:
     """Return the same memory as the kernel's sets hold it."""
     memory = Memory()
-    for source, target, protocol, source_port, target_port in remembered.answers:
-        name = "flows4" if len(source) == 4 else "flows6"
-        key = key_of(source, target, bytes([protocol]), source_port, target_port)
-        memory.sets.setdefault(name, set()).add(key)
+    for kind, tuples in (
+        ("flows", remembered.answers),
+        ("tries", remembered.tries),
+        ("knocks", remembered.knocks),
+    ):
+        for source, target, protocol, source_port, target_port in tuples:
+            name = f"{kind}{4 if len(source) == 4 else 6}"
+            key = key_of(source, target, bytes([protocol]), source_port, target_port)
+            memory.sets.setdefault(name, set()).add(key)
     for source, target, ident in remembered.echoes:
         name = "echoes4" if len(source) == 4 else "echoes6"
         memory.sets.setdefault(name, set()).add(key_of(source, target, ident))
@@ -147,9 +155,24 @@ def memory_of(remembered: Remembered) -> Memory:
     return memory
 
 
+def with_room(remembered: Remembered) -> Remembered:
+    """Return less than is remembered, where it is so much that frames would seldom be about the same."""
+    if len(remembered.tries) + len(remembered.knocks) > MOST_TRIED:
+        remembered = replace(remembered, tries=frozenset(), knocks=frozenset())
+    if len(remembered.answers) > MOST_FLOWS:
+        remembered = Remembered(connection=remembered.connection)
+    return remembered
+
+
+def without_rates(sets: Mapping[str, Collection[bytes]]) -> dict[str, Collection[bytes]]:
+    """Return what is remembered without the sets of rates, of which no single packet's meaning speaks."""
+    return {name: keys for name, keys in sets.items() if keys and "-rate" not in name}
+
+
 def with_entries(remembered: Remembered, entries: tuple[tuple[str, object], ...]) -> Remembered:
     """Return what is remembered after a decision."""
-    values = {name: set(getattr(remembered, name)) for name in ("answers", "echoes", "pieces", "asked")}
+    names = ("answers", "tries", "knocks", "echoes", "pieces", "asked")
+    values = {name: set(getattr(remembered, name)) for name in names}
     for name, entry in entries:
         values[name].add(entry)
     return Remembered(
@@ -223,7 +246,7 @@ class Frames:
             source_port = 40000 + self.random.randrange(2)
             if port in {67, 68}:
                 source_port, port = (135 - port, port) if version == 4 else (479 + port, 614 - port)
-            payload = struct.pack(">HH", source_port, port) + bytes(16)
+            payload = self._segment(struct.pack(">HH", source_port, port))
         return path, self._ethernet(
             source.mac if source else OUTSIDE_MAC,
             target.mac if target else OUTSIDE_MAC,
@@ -371,15 +394,16 @@ class Frames:
         source_mac, target_mac, source, target = self._ends(path, version)
         if version == 6 and kind < 0.30:
             return target_mac + source_mac + b"\x86\xdd" + self._discovery(path, source, target, source_mac)
-        if remembered.answers and kind < 0.5:
-            found = [
-                item for item in sorted(remembered.answers) if len(item[0]) == (4 if version == 4 else 16)
-            ]
+        known = remembered.answers
+        if not known or self.random.random() < 0.3:
+            known = remembered.tries | remembered.knocks
+        if known and kind < 0.5:
+            found = [item for item in sorted(known) if len(item[0]) == (4 if version == 4 else 16)]
             if found:
                 a, b, protocol, one, other = self.random.choice(found)
                 if self.random.random() < 0.8:
                     source, target = a, b
-                payload = one + other + bytes(16)
+                payload = self._segment(one + other)
                 if self.random.random() < 0.4:
                     inner = ip_packet(version, b, a, protocol, other + one + bytes(4))
                     if self.random.random() < 0.3:
@@ -390,6 +414,15 @@ class Frames:
                 return self._ethernet(source_mac, target_mac, version, source, target, protocol, payload)
         protocol, payload = self._transport(version, remembered)
         return self._ethernet(source_mac, target_mac, version, source, target, protocol, payload)
+
+    def _segment(self, ports: bytes) -> bytes:
+        """Return a TCP header; as another protocol's it is as good as any."""
+        return (
+            ports
+            + bytes(9)
+            + bytes([self.random.choice((0x10, 0x10, 0x18, 0x02, 0x12, 0x04, 0x14))])
+            + bytes(6)
+        )
 
     def _ethernet(
         self,

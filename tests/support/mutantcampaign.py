@@ -7,7 +7,17 @@ from enum import StrEnum
 
 from filtermutants import Mutant
 from filterproofs import passes
-from firewallworld import CLASSES, FLEET, POLICY, Frames, memory_of, routed_mark, ruleset, with_entries
+from firewallworld import (
+    CLASSES,
+    FLEET,
+    POLICY,
+    Frames,
+    memory_of,
+    routed_mark,
+    ruleset,
+    with_entries,
+    with_room,
+)
 
 from undercroft.assurance.firewall.certificate import Certificate
 from undercroft.assurance.firewall.proof import Prover
@@ -20,7 +30,6 @@ from undercroft.firewall.simulate import Memory, follow
 from undercroft.firewall.tracking import StateKind
 
 MOST_PER_CHAIN = 1500
-MOST_REMEMBERED = 30
 
 
 class Fate(StrEnum):
@@ -86,8 +95,7 @@ class Traffic:
                 frames.note(path, frame)
             if decision.remember:
                 remembered = with_entries(remembered, decision.remember)
-            if len(remembered.answers) > MOST_REMEMBERED:
-                remembered = Remembered()
+            remembered = with_room(remembered)
         return traffic
 
     def note(self, path: Path, packet: Packet, memory: Memory, accept: bool) -> None:

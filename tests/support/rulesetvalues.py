@@ -123,7 +123,9 @@ def expressions(
 def lookups(draw: st.DrawFn, definition: SetDefinition) -> Expression:
     register = draw(registers(key_bytes(definition)))
     if definition.dynamic and draw(st.booleans()):
-        return Update(definition.name, register, draw(st.integers(0, 1000)) * 1000)
+        limit = Limit(draw(st.integers(1, 9999)), draw(st.sampled_from([1, 60])), draw(st.integers(1, 9999)))
+        timeout_ms = draw(st.integers(0, 1000)) * 1000
+        return Update(definition.name, register, timeout_ms, draw(st.sampled_from([None, limit])))
     if definition.data == "mark":
         return Lookup(definition.name, register, draw(registers(4)))
     if definition.data == "verdict":

@@ -22,6 +22,7 @@ from firewallworld import (
     routed_mark,
     ruleset,
     with_entries,
+    without_rates,
 )
 from frames import Crafted, kind_of, reaches
 from wire import BRIDGE_MAC
@@ -131,9 +132,9 @@ def episode(wire: Taps, kernel: PacketFilter, twin: Twin, drawn: Crafted, count:
     dynamic = [definition.name for definition in twin.rules.table.sets if definition.dynamic]
     held = kernel.read(twin.rules.table.name, dynamic).elements
     sets = {
-        "kernel": {name: set(keys) for name, keys in held.items() if keys},
-        "model": {name: keys for name, keys in twin.memory.sets.items() if keys},
-        "meaning": {name: keys for name, keys in memory_of(twin.remembered).sets.items() if keys},
+        "kernel": {name: set(keys) for name, keys in without_rates(held).items()},
+        "model": without_rates(twin.memory.sets),
+        "meaning": without_rates(memory_of(twin.remembered).sets),
     }
     if not sets["kernel"] == sets["model"] == sets["meaning"]:
         figures.differences.append(f"remembered: {sets}")

@@ -43,7 +43,7 @@ def compile_table(
     zone_marks = frozenset(side.mark for side in kept if side.zone)
     chains = (
         *tracking_chains(policy, state),
-        *(chain for side in kept for chain in side_chains(side, found[side.mark], policy.log)),
+        *(chain for side in kept for chain in side_chains(side, found[side.mark], policy.log, state)),
         *reaching_chains(policy, zone_marks),
         *arriving_chains(policy),
         *sender_chains(policy),

@@ -40,7 +40,9 @@ class Remembered:
     """What has passed before and has not timed out yet.
 
     Attributes:
-        answers: tuples of answers to what was opened.
+        answers: tuples of answers, of flows in which there has been one.
+        tries: the same of what nobody has answered yet, opened by machines and the host.
+        knocks: the same, opened from outside.
         echoes: source, target and identifier of answers to echo requests.
         pieces: source, target, protocol and identification of packets whose first fragment has passed.
         asked: MACs that have asked for an address.
@@ -48,6 +50,8 @@ class Remembered:
     """
 
     answers: frozenset[Tuple] = frozenset()
+    tries: frozenset[Tuple] = frozenset()
+    knocks: frozenset[Tuple] = frozenset()
     echoes: frozenset[tuple[bytes, bytes, bytes]] = frozenset()
     pieces: frozenset[tuple[bytes, bytes, int, bytes]] = frozenset()
     asked: frozenset[bytes] = frozenset()

@@ -14,6 +14,7 @@ from undercroft.firewall.kernel import (
     Expression,
     Immediate,
     Key,
+    Limit,
     Load,
     Lookup,
     Meta,
@@ -185,9 +186,9 @@ def mark_as(mark: int) -> Expressions:
     return (Load(0, data(mark)), SetMark(0))
 
 
-def remembered(set_name: str, timeout_ms: int, *fields: Field) -> Expressions:
-    """Put the fields into a dynamic set, or renew them; end the rule where it is full."""
-    return (*_key(fields, 0), Update(set_name, 0, timeout_ms))
+def remembered(set_name: str, timeout_ms: int, *fields: Field, limit: Limit | None = None) -> Expressions:
+    """Put the fields into a dynamic set, or renew them; end the rule without room, or beyond the limit."""
+    return (*_key(fields, 0), Update(set_name, 0, timeout_ms, limit))
 
 
 def _key(fields: tuple[Field, ...], register: int) -> Expressions:

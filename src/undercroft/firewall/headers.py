@@ -62,6 +62,7 @@ RARP_BYTES = 46
 """Of an announcement behind the Ethernet header, padded to the shortest frame."""
 
 SOURCE_PORT, TARGET_PORT, PORTS = transport(0, 2), transport(2, 2), transport(0, 4)
+TCP_FLAGS = transport(13, 1)
 ICMP, TCP, UDP, ICMPV6 = b"\x01", b"\x06", b"\x11", b"\x3a"
 TYPE, TYPE_AND_CODE, ECHO_ID = transport(0, 1), transport(0, 2), transport(4, 2)
 ECHO_REQUEST, ECHO_REPLY = b"\x08\x00", b"\x00\x00"

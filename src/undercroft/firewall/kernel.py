@@ -155,15 +155,6 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
-    """Put the key in the registers into a dynamic set, or renew its timeout; a full set ends the rule."""
-
-    set_name: str
-    register: int
-    timeout_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class Conntrack:
     """Load the state of the packet's connection: a bit mask in host order (invalid 1, established 2)."""
 
@@ -177,6 +168,19 @@ class Limit:
     rate: int
     per_s: int
     burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Put the key in the registers into a dynamic set, or renew its timeout; a full set ends the rule.
+
+    `limit` is one for each key: what is beyond it ends the rule too, when the key has been put there.
+    """
+
+    set_name: str
+    register: int
+    timeout_ms: int
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True, slots=True)

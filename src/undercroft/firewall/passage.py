@@ -5,7 +5,7 @@ from undercroft.firewall.packets import IPV4, Packet
 from undercroft.firewall.permission import End, Permission
 from undercroft.firewall.policy import Flow
 
-_ICMP, _ICMPV6, _FRAGMENT = 1, 58, 44
+_ICMP, _TCP, _ICMPV6, _FRAGMENT = 1, 6, 58, 44
 _ECHO_REQUEST = {4: (1, b"\x08\x00"), 6: (58, b"\x80\x00")}
 _ECHO_REPLY = {4: (1, b"\x00\x00"), 6: (58, b"\x81\x00")}
 _ERRORS = {4: (1, frozenset({3, 11, 12})), 6: (58, frozenset({1, 2, 3, 4}))}
@@ -37,12 +37,16 @@ class Passage:
             return Decision(False, "no transport protocol that the kernel knows")
         opens, answers = self._opening(), self._answering()
         if opens:
-            return Decision(True, "allowed", opens.place, self._memory("answers", self._answer()))
+            return Decision(True, "allowed", opens.place, self._opened())
         if answers:
-            known = self._is("established", self._as_sent() in self._remembered.answers)
-            if not known:
+            flow = self._as_sent() in self._remembered.answers
+            waiting = self._as_sent() in getattr(self._remembered, _waiting(self._target))
+            if not self._is("established", flow or waiting):
                 return Decision(False, "answers to nothing that was opened")
-            return Decision(True, "an answer", answers.place, self._memory("answers", self._as_sent()))
+            kept = self._memory("answers", self._as_sent())
+            if not flow and self._refuses():
+                kept = tuple(item for item in kept if item[0] == "pieces")
+            return Decision(True, "an answer", answers.place, kept)
         return self._echo() or self._other()
 
     def _is(self, connection: str, in_sets: bool) -> bool:
@@ -72,6 +76,19 @@ class Passage:
     def _answer(self) -> Tuple:
         source, target, protocol, source_port, target_port = self._as_sent()
         return target, source, protocol, target_port, source_port
+
+    def _opened(self) -> tuple[tuple[str, object], ...]:
+        """Return what is to be remembered of a packet that opens: nothing, where it is of a flow."""
+        answer = self._answer()
+        kept = self._memory(_waiting(self._source), answer)
+        if answer in self._remembered.answers:
+            return tuple(item for item in kept if item[0] == "pieces")
+        return kept
+
+    def _refuses(self) -> bool:
+        """Tell whether a first answer makes no flow: of TCP, one with SYN or RST, or without its flags."""
+        flags = self._packet.transport(13, 1)
+        return self._packet.protocol == _TCP and (flags is None or flags[0] & 0x06 != 0)
 
     def _memory(self, name: str, entry: object) -> tuple[tuple[str, object], ...]:
         """Return what is to be remembered of a packet that passes."""
@@ -152,10 +169,15 @@ class Passage:
             number = inner.protocol[0]
             opened = (peer, receiver, number, inner.target_port, inner.source_port)
             answered = (receiver, peer, number, inner.source_port, inner.target_port)
-            if opened in known.answers or answered in known.answers:
+            if not {opened, answered}.isdisjoint(known.answers | known.tries | known.knocks):
                 return True
         asked = (inner.protocol[0], inner.kind) == _ECHO_REQUEST[self._version]
         return asked and inner.ident is not None and (peer, receiver, inner.ident) in known.echoes
+
+
+def _waiting(opener: End) -> str:
+    """Return what of `Remembered` has the openings of an end that nobody has answered yet."""
+    return "tries" if opener.is_machine or opener.is_host else "knocks"
 
 
 class _Inner:

@@ -34,6 +34,7 @@ from undercroft.firewall.grants import Granted, Side
 from undercroft.firewall.kernel import Chain, Code, Hook, Key, Limit, Log, Operator, Rule
 from undercroft.firewall.policy import FirewallPolicy, LogRate, OtherPorts
 from undercroft.firewall.senders import DENY, PRIORITY, closed_taps
+from undercroft.firewall.tracking import StateKind, answered_chain
 from undercroft.firewall.vlans import granted_to_target, inside
 from undercroft.firewall.zones import Zone, zones
 
@@ -84,7 +85,7 @@ def reaching_chains(policy: FirewallPolicy, granted_zones: frozenset[int]) -> tu
     )
 
 
-def side_chains(side: Side, granted: Granted, log: LogRate) -> tuple[Chain, ...]:
+def side_chains(side: Side, granted: Granted, log: LogRate, state: StateKind) -> tuple[Chain, ...]:
     """Return the chain of one target, that of later fragments, and for machines that of who looks for them.
 
     Later fragments are told apart first: they have no ports to be looked up.
@@ -98,7 +99,7 @@ def side_chains(side: Side, granted: Granted, log: LogRate) -> tuple[Chain, ...]
         rule(equal(CONTENT, h.IPV6), h.later6(), goto(f"later-{name}")),
         *told,
         rule(found(f"to-{name}", MARK, PROTOCOL, h.TARGET_PORT), goto("opened")),
-        rule(found(f"back-{name}", MARK, PROTOCOL, h.SOURCE_PORT), goto("answered")),
+        rule(found(f"back-{name}", MARK, PROTOCOL, h.SOURCE_PORT), goto(answered_chain(side, state))),
         rule(found(f"ping-{name}", MARK), jump("pinged")),
         rule(found(f"pong-{name}", MARK), jump("ponged")),
         rule(found(f"near-{name}", MARK), goto("other")),

@@ -12,7 +12,8 @@ from undercroft.firewall.tracking import StateKind
 MACHINE_SET_SIZE = 1 << 17
 CLASS_MAP_SIZE = MAX_CLASS + 1
 FLOW_SET_SIZE = 1 << 18
-FRAGMENT_SET_SIZE = 1 << 14
+ECHO_SET_SIZE = 1 << 18
+FRAGMENT_SET_SIZE = 1 << 17
 SMALLEST_SET_SIZE = 64
 DEFAULT_TIMEOUT_MS = 120_000
 
@@ -70,10 +71,16 @@ def _by_address(version: int) -> tuple[SetDefinition, ...]:
 def _tracking_sets() -> tuple[SetDefinition, ...]:
     return (
         *(
-            _dynamic(f"flows{version}", FLOW_SET_SIZE, ip, ip, "inet_proto", "inet_service", "inet_service")
+            _dynamic(f"{name}{version}", FLOW_SET_SIZE, ip, ip, "inet_proto", "inet_service", "inet_service")
+            for name in ("flows", "tries", "knocks")
             for version, ip in _IP.items()
         ),
-        *(_dynamic(f"echoes{version}", FLOW_SET_SIZE, ip, ip, "inet_service") for version, ip in _IP.items()),
+        *(
+            _dynamic(f"{name}{version}", MACHINE_SET_SIZE, "mark", ip)
+            for name in ("tries-rate", "knocks-rate")
+            for version, ip in _IP.items()
+        ),
+        *(_dynamic(f"echoes{version}", ECHO_SET_SIZE, ip, ip, "inet_service") for version, ip in _IP.items()),
         _dynamic("pieces4", FRAGMENT_SET_SIZE, "ipv4_addr", "ipv4_addr", "inet_proto", "inet_service"),
         _dynamic("pieces6", FRAGMENT_SET_SIZE, "ipv6_addr", "ipv6_addr", "inet_proto", "mark"),
     )

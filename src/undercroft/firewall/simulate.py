@@ -4,7 +4,7 @@ Later fragments are read as the kernel at hand reads them, ports and all (`Packe
 has to do the same whatever they seem to hold.
 
 Sets that rules add to are kept in a `Memory`, whose timeouts are whoever's who keeps it. Rates never bind
-here: a `Limit` lets everything through, and nothing but a log line may rest on it.
+here: a `Limit`, also one of a set's key, lets everything through, as a set has room for everything.
 Source: net/netfilter/nf_tables_core.c and nft_*.c.
 """
 

@@ -213,7 +213,8 @@ class _Writer:
             for position, place in enumerate(_registers(self._sets[name], expression.register))
         )
         if isinstance(expression, Update):
-            return f"update @{name} {{ {key} timeout {expression.timeout_ms // 1000}s }}"
+            limit = f" {words.statement(expression.limit)}" if expression.limit else ""
+            return f"update @{name} {{ {key} timeout {expression.timeout_ms // 1000}s{limit} }}"
         if expression.target is not None and expression not in self._unused:
             self._values[expression.target] = f"{key} map @{name}"
             return ""

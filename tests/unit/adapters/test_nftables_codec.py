@@ -187,7 +187,9 @@ def test_what_means_something_else_is_no_known_expression() -> None:
         ("bitwise", number(1, 8), number(2, 8), number(3, 4), number(6, 1), nested(7, attribute(1, b"abcd"))),
         ("lookup", name, number(2, 8), number(5, 2)),
         ("dynset", name, number(3, 0), number(4, 8)),  # adds, does not renew
-        ("dynset", name, number(3, 1), number(4, 8), number(10, 1)),
+        ("dynset", name, number(3, 1), number(4, 8), number(9, 1)),  # goes on where there is no room
+        ("dynset", name, number(3, 1), number(4, 8), nested(7, attribute(1, b"counter\0"))),
+        ("dynset", name, number(3, 1), number(4, 8), attribute(10, b"")),  # several expressions
         ("ct", number(2, 1), number(1, 8)),  # the direction
         ("limit", attribute(1, bytes(7) + b"\1"), attribute(2, bytes(7) + b"\1"), number(3, 5), number(4, 1)),
         (

@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from firewallworld import FLEET, POLICY, Frames, memory_of, routed_mark, ruleset, with_entries
+from firewallworld import FLEET, POLICY, Frames, memory_of, routed_mark, ruleset, with_entries, with_room
 from rulemutants import rule_mutants
 
 from undercroft.firewall.decisions import Remembered
@@ -47,8 +47,7 @@ def corpus(rules, count, seed):
             frames.note(path, frame)
         if decision.remember:
             remembered = with_entries(remembered, decision.remember)
-        if len(remembered.answers) > 30:
-            remembered = Remembered()
+        remembered = with_room(remembered)
     return by_chain
 
 

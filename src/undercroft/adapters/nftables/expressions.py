@@ -125,9 +125,10 @@ def _encoded_with_names(expression: Lookup | Update | Limit | Log) -> tuple[str,
             elif expression.target is not None:
                 data += fields.register(3, expression.target)
             return "lookup", data + (fields.number(5, _INVERTED) if expression.inverted else b"")
-        case Update(set_name, register, timeout_ms):
+        case Update(set_name, register, timeout_ms, limit):
             data = fields.text(1, set_name) + fields.number(3, _UPDATE) + fields.register(4, register)
-            return "dynset", data + (fields.long(6, timeout_ms) if timeout_ms else b"")
+            data += fields.long(6, timeout_ms) if timeout_ms else b""
+            return "dynset", data + (nested(7, expression_attributes(limit)) if limit else b"")
         case Limit(rate, per_s, burst):
             speed = fields.long(1, rate) + fields.long(2, per_s)
             return "limit", speed + fields.number(3, burst) + fields.number(4, _PACKETS)
@@ -192,7 +193,10 @@ def _dynset(given: Fields) -> Expression:
     given.ignore(8)
     _require(given.number(3) == _UPDATE and not _flag(given, 9))
     timeout_ms = given.number(6, 8) if given.has(6) else 0
-    return Update(given.text(1), given.register(4), timeout_ms)
+    limit = decode_expression(given.raw(7)) if given.has(7) else None
+    if limit is not None and not isinstance(limit, Limit):
+        raise UnknownShapeError
+    return Update(given.text(1), given.register(4), timeout_ms, limit)
 
 
 def _conntrack(given: Fields) -> Expression:

@@ -3,28 +3,32 @@
 Three things may pass from S to T: what S may open of T; what answers to something that T may open of S, and
 has opened; and what belongs to one of these, that is later fragments and ICMP errors. What is opened is
 remembered by the tuple of its answer, so what a packet writes is a part of the meaning too.
+
+There are two memories. An opening is in the short one until it is answered: apart for machines and the host,
+whose name nobody else can take, and for all others, who may be anybody. New places there are given at a rate:
+to each machine's address, and of others to each address that they open to. The first answer makes it a flow,
+where it is more than a forged opening gets: TCP's SYN-ACK and reset are none. Answers renew flows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from undercroft.assurance.firewall.places import KIND_MASK, MACHINE, OURS, Place
+from undercroft.assurance.firewall.ipversion import IpVersion
+from undercroft.assurance.firewall.places import HOST_MARK, KIND_MASK, MACHINE, OURS, Kind, Place
 from undercroft.assurance.firewall.reading import Field, Reading, key
-from undercroft.assurance.firewall.running import Written, host_order, room
-from undercroft.assurance.firewall.senders import (
-    FRAGMENT,
-    ICMP,
-    ICMPV6,
-    IPV4,
-    IPV6,
-    TCP,
-    later_fragment6,
-)
+from undercroft.assurance.firewall.running import Written, host_order, room, within
+from undercroft.assurance.firewall.senders import TCP
 from undercroft.assurance.firewall.terms import TRUE, Truth, both, either, equal, negated
-from undercroft.firewall.kernel import Base
+from undercroft.firewall.kernel import Base, Limit
 
 ECHO_MS = 30_000
-FRAGMENT_MS = 30_000
+FRAGMENT_MS = 5_000
+TRY_MS = 30_000
+RATE_MS = 60_000
+RATE = Limit(rate=1000, per_s=1, burst=4000)
+RATES = ("tries-rate4", "tries-rate6", "knocks-rate4", "knocks-rate6")
+SYN_OR_RST = 0x06
+KNOWN = frozenset({Kind.MACHINES, Kind.HOST})
 ESTABLISHED, RELATED = 2, 4
 
 
@@ -37,54 +41,6 @@ class Timing:
     other_ms: int = 0
 
 
-@dataclass(slots=True)
-class _Version:
-    """Fields of one IP version."""
-
-    reading: Reading
-    number: int
-
-    @property
-    def plain(self) -> Truth:
-        return self.reading.holds(IPV4 if self.number == 4 else IPV6)
-
-    @property
-    def source(self) -> Field:
-        return self.reading.network(12, 4) if self.number == 4 else self.reading.network(8, 16)
-
-    @property
-    def target(self) -> Field:
-        return self.reading.network(16, 4) if self.number == 4 else self.reading.network(24, 16)
-
-    @property
-    def packet_id(self) -> Field:
-        return self.reading.network(4, 2) if self.number == 4 else self.reading.network(44, 4)
-
-    @property
-    def icmp(self) -> bytes:
-        return ICMP if self.number == 4 else ICMPV6
-
-    def is_echo(self, *, reply: bool) -> Truth:
-        """An echo request, or a reply to one."""
-        kinds = {(4, False): 8, (4, True): 0, (6, False): 128, (6, True): 129}
-        message = bytes((kinds[self.number, reply], 0))
-        return both(
-            self.plain, self.reading.protocol.reads(self.icmp), self.reading.transport(0, 2).reads(message)
-        )
-
-    def has_more_fragments(self) -> Truth:
-        """More of the packet follows."""
-        if self.number == 4:
-            return self.reading.network(6, 2).has_bits(0x2000)
-        return both(self.reading.network(6, 1).reads(FRAGMENT), self.reading.network(42, 2).has_bits(0x0001))
-
-    def is_later_fragment(self) -> Truth:
-        """A fragment without a transport header."""
-        if self.number == 4:
-            return self.reading.network(6, 2).has_bits(0x1FFF)
-        return later_fragment6(self.reading)
-
-
 class Passing:
     """What passes between sides, with all that it writes, gathered over all targets."""
 
@@ -93,9 +49,9 @@ class Passing:
         self._reading = reading
         self._mark = mark
         self._timing = timing
-        self._versions = (_Version(reading, 4), _Version(reading, 6))
+        self._versions = (IpVersion(reading, 4), IpVersion(reading, 6))
         self._opens: list[Truth] = []
-        self._answers: list[Truth] = []
+        self._answers: dict[str, list[Truth]] = {"tries": [], "knocks": []}
         self._pings: list[Truth] = []
         self._pongs: list[Truth] = []
         self._others: list[Truth] = []
@@ -109,7 +65,8 @@ class Passing:
         answers = both(negated(opens), reading.in_set(f"back-{name}", *back))
         rest = both(reached, negated(either([opens, answers])))
         self._opens.append(both(reached, opens))
-        self._answers.append(both(reached, answers))
+        waiting = "tries" if place.kind in KNOWN else "knocks"
+        self._answers[waiting].append(both(reached, answers))
         self._pings.append(both(rest, reading.in_set(f"ping-{name}", self._mark)))
         self._pongs.append(both(rest, reading.in_set(f"pong-{name}", self._mark)))
         self._others.append(both(rest, reading.in_set(f"near-{name}", self._mark)))
@@ -121,44 +78,83 @@ class Passing:
         passed: list[Truth] = []
         written: list[Written] = []
         for version in self._versions:
-            kept = self._kept(version)
-            through = either([write.condition for write in kept] + [self._answered_echo(version)])
+            kept = list(self._kept(version))
+            through = either([self._answered_echo(version), *(passing for passing, _ in kept)])
             passed.append(through)
-            written += [*kept, self._piece(version, through)]
-            passed.append(both(either(self._others), self._belongs(version)))
+            written += [write for _, writes in kept for write in writes]
+            written.append(self._piece(version, through))
+            passed.append(both(either(self._others), negated(self._asks(version)), self._belongs(version)))
         return either(passed), tuple(written)
 
-    def _kept(self, version: _Version) -> list[Written]:
-        """What opens a flow, answers in one, or asks for an echo, with what it leaves behind."""
-        reading = self._reading
-        source_port, target_port, protocol = (
-            reading.transport(0, 2),
-            reading.transport(2, 2),
-            reading.protocol,
-        )
-        answer = (version.target, version.source, protocol, target_port, source_port)
-        itself = (version.source, version.target, protocol, source_port, target_port)
-        flows, echoes = f"flows{version.number}", f"echoes{version.number}"
-        echo = (version.target, version.source, reading.transport(4, 2))
-        tcp = protocol.reads(TCP)
-        written = []
-        for is_kind, timeout_ms in (
-            (tcp, self._timing.tcp_ms),
-            (both(protocol.there, negated(tcp)), self._timing.other_ms),
-        ):
-            opened = both(either(self._opens), version.plain, is_kind, self._fits(flows, *answer))
-            answered = both(either(self._answers), version.plain, is_kind, reading.in_set(flows, *itself))
-            written.append(Written(flows, opened, key(*answer), timeout_ms))
-            written.append(Written(flows, answered, key(*itself), timeout_ms))
-        asked = both(either(self._pings), version.is_echo(reply=False), self._fits(echoes, *echo))
-        return [*written, Written(echoes, asked, key(*echo), ECHO_MS)]
+    def _kept(self, version: IpVersion) -> Iterator[tuple[Truth, tuple[Written, ...]]]:
+        """Yield what passes as it opens, answers or asks for an echo, with what it leaves behind."""
+        opens = both(either(self._opens), version.plain)
+        asks = self._asks(version)
+        flow = self._reading.in_set(f"flows{version.number}", *version.answer)
+        yield both(opens, flow), ()
+        echo = (version.target, version.source, self._reading.transport(4, 2))
+        for waiting, opener in (("tries", self._is_known()), ("knocks", negated(self._is_known()))):
+            name, echoes = f"{waiting}{version.number}", f"echoes{version.number}"
+            tries = both(opens, opener, negated(flow))
+            yield self._new(version, waiting, tries, name, version.answer, TRY_MS)
+            yield self._new(version, waiting, both(asks, opener), echoes, echo, ECHO_MS)
+            yield self._answered(version, waiting)
 
-    def _answered_echo(self, version: _Version) -> Truth:
+    def _asks(self, version: IpVersion) -> Truth:
+        """It asks for an echo, and may."""
+        return both(either(self._pings), version.is_echo(reply=False))
+
+    def _is_known(self) -> Truth:
+        """It is of a machine, or of the host."""
+        machine = equal_mark(self._mark, KIND_MASK, OURS + MACHINE)
+        return either([machine, equal_mark(self._mark, 2**32 - 1, HOST_MARK)])
+
+    def _new(
+        self,
+        version: IpVersion,
+        waiting: str,
+        reached: Truth,
+        name: str,
+        answer: tuple[Field, ...],
+        timeout_ms: int,
+    ) -> tuple[Truth, tuple[Written, ...]]:
+        """What is remembered already is renewed, and what is new has a rate and needs room."""
+        rate = f"{waiting}-rate{version.number}"
+        counted = (self._mark, version.source if waiting == "tries" else version.target)
+        known = self._reading.in_set(name, *answer)
+        asked = both(reached, negated(known), self._fits(rate, *counted))
+        new = both(asked, within(rate, RATE), self._fits(name, *answer))
+        passes = either([both(reached, known), new])
+        return passes, (
+            Written(rate, asked, key(*counted), RATE_MS),
+            Written(name, passes, key(*answer), timeout_ms),
+        )
+
+    def _answered(self, version: IpVersion, waiting: str) -> tuple[Truth, tuple[Written, ...]]:
+        """What answers in a flow renews it; the first real answer to an opening makes one."""
+        reading, flows = self._reading, f"flows{version.number}"
+        answers = both(either(self._answers[waiting]), version.plain)
+        flow = both(answers, reading.in_set(flows, *version.itself))
+        first = both(answers, negated(flow), reading.in_set(f"{waiting}{version.number}", *version.itself))
+        is_tcp, flags = reading.protocol.reads(TCP), reading.transport(13, 1)
+        is_other = both(reading.protocol.there, negated(is_tcp))
+        real = both(flags.there, negated(flags.has_bits(SYN_OR_RST)))
+        kept = (
+            (is_tcp, either([flow, both(first, real, room(flows))]), self._timing.tcp_ms),
+            (is_other, either([flow, both(first, room(flows))]), self._timing.other_ms),
+        )
+        writes = (
+            Written(flows, both(is_kind, written), key(*version.itself), timeout_ms)
+            for is_kind, written, timeout_ms in kept
+        )
+        return either([flow, first]), tuple(writes)
+
+    def _answered_echo(self, version: IpVersion) -> Truth:
         echo = (version.source, version.target, self._reading.transport(4, 2))
         known = self._reading.in_set(f"echoes{version.number}", *echo)
         return both(either(self._pongs), version.is_echo(reply=True), known)
 
-    def _piece(self, version: _Version, through: Truth) -> Written:
+    def _piece(self, version: IpVersion, through: Truth) -> Written:
         """A first fragment that passes lets the later ones of its packet pass, where there is room."""
         piece = (version.source, version.target, self._reading.protocol, version.packet_id)
         name = f"pieces{version.number}"
@@ -171,19 +167,19 @@ class Passing:
             *(item.there for item in fields), either([self._reading.in_set(name, *fields), room(name)])
         )
 
-    def _belongs(self, version: _Version) -> Truth:
+    def _belongs(self, version: IpVersion) -> Truth:
         """Later fragments of what has passed, and errors about flows of their receiver."""
         piece = (version.source, version.target, self._reading.protocol, version.packet_id)
         later = both(version.is_later_fragment(), self._reading.in_set(f"pieces{version.number}", *piece))
         return both(version.plain, either([later, both(self._is_error(version), self._error(version))]))
 
-    def _is_error(self, version: _Version) -> Truth:
+    def _is_error(self, version: IpVersion) -> Truth:
         kind = self._reading.transport(0, 1)
         return both(
             self._reading.protocol.reads(version.icmp), self._reading.in_set(f"errors{version.number}", kind)
         )
 
-    def _error(self, version: _Version) -> Truth:
+    def _error(self, version: IpVersion) -> Truth:
         """The packet in it (from byte 8 on) is of a flow that the error's receiver takes part in.
 
         A machine tells of flows of its own only: the flow's other end is then the error's sender.
@@ -212,16 +208,20 @@ class Passing:
             ),
         )
 
-    def _of_flow(self, version: _Version, peer: Field, inner: tuple[Field, int]) -> Truth:
+    def _of_flow(self, version: IpVersion, peer: Field, inner: tuple[Field, int]) -> Truth:
         protocol, at = inner
         reading, receiver = self._reading, version.target
         source_port, target_port = reading.transport(at, 2), reading.transport(at + 2, 2)
-        flows = f"flows{version.number}"
+        opened = (peer, receiver, protocol, target_port, source_port)
+        answered = (receiver, peer, protocol, source_port, target_port)
         request = b"\x08\x00" if version.number == 4 else b"\x80\x00"
         return either(
             [
-                reading.in_set(flows, peer, receiver, protocol, target_port, source_port),
-                reading.in_set(flows, receiver, peer, protocol, source_port, target_port),
+                *(
+                    reading.in_set(f"{name}{version.number}", *of)
+                    for name in ("flows", "tries", "knocks")
+                    for of in (opened, answered)
+                ),
                 both(
                     protocol.reads(version.icmp),
                     reading.transport(at, 2).reads(request),
@@ -235,7 +235,8 @@ class Passing:
         state = Field(self._reading.packet.state)
         established = equal_mark(state, ESTABLISHED, ESTABLISHED)
         related = equal_mark(state, RELATED, RELATED)
-        passed = [either(self._opens), both(either(self._answers), established)]
+        answers = either([*self._answers["tries"], *self._answers["knocks"]])
+        passed = [either(self._opens), both(answers, established)]
         for version in self._versions:
             passed += [
                 both(either(self._pings), version.is_echo(reply=False)),

@@ -18,5 +18,5 @@ NOT_COVERED = (
     "frames to 01:80:c2:00:00:00 and 01:80:c2:00:00:0e from ports that do not forward these groups",
     "packet sockets of the host's own programs, and devices on a port in another network namespace",
     "interfaces that are no ports of a bridge: direct, hostdev, vhost-user, user-mode",
-    "sizes of sets: a full one denies, it lets nothing by",
+    "sizes of sets, and the rate of openings: what finds no room, or comes too fast, is denied",
 )

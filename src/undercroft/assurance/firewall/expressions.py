@@ -3,7 +3,8 @@
 Each follows the kernel's evaluation of it (Linux 6, net/netfilter): `nft_payload_eval`, `nft_meta_get_eval`
 and `nft_meta_set_eval`, `nft_cmp_eval`, `nft_range_eval`, `nft_bitwise_eval_mask_xor`, `nft_lookup_eval`,
 `nft_immediate_eval`, `nft_dynset_eval`, `nft_ct_get_eval`, `nft_limit_eval`. What a limit lets through, and
-whether a dynamic set has room, is left open. What is not known here fails the proof and names its place.
+whether a dynamic set has room, is left open: what is proven holds for either. What is not known here fails
+the proof and names its place.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import z3
 
 from undercroft.assurance.firewall.contents import Sets
 from undercroft.assurance.firewall.packet import SymbolicPacket
-from undercroft.assurance.firewall.running import Arrival, ChainRun, Cuts, RuleRun, Written, room
+from undercroft.assurance.firewall.running import Arrival, ChainRun, Cuts, RuleRun, Written, room, within
 from undercroft.assurance.firewall.terms import (
     FALSE,
     ZERO,
@@ -213,6 +214,8 @@ class Evaluator:
         key = frame.read(update.register, key_bytes(definition))
         frame.require(either([self._found(update.set_name, key, frame), room(update.set_name)]))
         frame.writes.append(Written(update.set_name, frame.live, key, update.timeout_ms))
+        if update.limit:
+            frame.require(within(update.set_name, update.limit))
 
     def _definition(self, name: str, frame: RuleRun) -> SetDefinition:
         definition = self._definitions.get(name)

@@ -21,6 +21,7 @@ from undercroft.firewall.kernel import (
     REGISTER_BYTES,
     REGISTERS,
     Code,
+    Limit,
     Verdict,
 )
 
@@ -153,6 +154,11 @@ class ChainRun:
 def room(set_name: str) -> Truth:
     """Return whether a dynamic set has room for one element more; left open."""
     return z3.Bool(f"room {set_name}")
+
+
+def within(set_name: str, limit: Limit) -> Truth:
+    """Return whether a key of a dynamic set is within its limit; left open, for each limit by itself."""
+    return z3.Bool(f"within {limit.rate} in {limit.per_s} s, burst {limit.burst}, of {set_name}")
 
 
 def host_order(value: int) -> bytes:

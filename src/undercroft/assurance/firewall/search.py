@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 
 import z3
 
+from undercroft.assurance.firewall.answers import RATE, RATES
 from undercroft.assurance.firewall.contents import Elements, KnownSets, OpenSets
 from undercroft.assurance.firewall.example import buildable, example
 from undercroft.assurance.firewall.examplepacket import Example
 from undercroft.assurance.firewall.meaning import Meaning
 from undercroft.assurance.firewall.packet import SymbolicPacket
 from undercroft.assurance.firewall.reading import Reading
-from undercroft.assurance.firewall.running import Passage, room
+from undercroft.assurance.firewall.running import Passage, room, within
 from undercroft.assurance.firewall.skeleton import Skeleton, kept_headers
 from undercroft.assurance.firewall.symbolic import Executor
 from undercroft.assurance.firewall.terms import Bytes, Truth, bit_solver, both, constant, joined
 from undercroft.errors import InputError, UnsupportedError
-from undercroft.firewall.kernel import Hook, Ruleset
+from undercroft.firewall.kernel import Hook, Ruleset, Update
 from undercroft.firewall.packets import parse
 from undercroft.firewall.simulate import Context, Memory, run
 
@@ -94,6 +95,7 @@ class Search:
             buildable(packet),
             opened.congruent(),
             *(room(name) for name in dynamic),
+            *self._within(),
             mine.accepted != theirs.accepted,
         )
         if Hook.FORWARD in way:  # A bridge sends nothing back to where it came from.
@@ -106,6 +108,15 @@ class Search:
         made = example(packet, model, way, opened, dynamic)
         passes = z3.is_true(model.eval(mine.accepted, model_completion=True))
         return Found(made, passes, not passes)
+
+    def _within(self) -> Iterator[Truth]:
+        """Yield that all limits of sets' keys let it by, those of the policy and of the table."""
+        yield from (within(name, RATE) for name in RATES)
+        for chain in self.skeleton.table.chains:
+            for rule in chain.rules:
+                for item in rule.expressions:
+                    if isinstance(item, Update) and item.limit:
+                        yield within(item.set_name, item.limit)
 
     def _passages(
         self,

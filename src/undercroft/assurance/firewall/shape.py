@@ -15,12 +15,21 @@ WRITTEN = {
     "asked": 6,
     "flows4": 20,
     "flows6": 44,
+    "tries4": 20,
+    "tries6": 44,
+    "tries-rate4": 8,
+    "tries-rate6": 20,
+    "knocks4": 20,
+    "knocks6": 44,
+    "knocks-rate4": 8,
+    "knocks-rate6": 20,
     "echoes4": 12,
     "echoes6": 36,
     "pieces4": 16,
     "pieces6": 40,
 }
-"""Sets that packets write -> bytes of their keys: a MAC; addresses, protocol and ports; addresses and ids."""
+"""Sets that packets write -> bytes of their keys: a MAC; addresses, protocol and ports; a mark and an
+address; addresses and ids."""
 
 _FLAGS = {1: "it is dormant and filters nothing", 2: "it goes with the process that has made it"}
 _CURE = "apply the policy again"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import z3
 
-from undercroft.assurance.firewall.answers import Timing, equal_mark
+from undercroft.assurance.firewall.answers import KNOWN, Timing, equal_mark
 from undercroft.assurance.firewall.comparing import AnotherShapeError, different, different_ways
 from undercroft.assurance.firewall.contents import OpenSets
 from undercroft.assurance.firewall.expected import HEADERS6, TRANSPORTS6
@@ -160,7 +160,7 @@ class Skeleton:
         for place in self.places:
             if place.name not in self.targets:
                 continue
-            form = form_of(chains, f"to-{place.name}", place)
+            form = (place.kind in KNOWN, *form_of(chains, f"to-{place.name}", place))
             if form not in shown:
                 shown.add(form)
                 self._refuse_devices(f"to-{place.name}", chains)

@@ -105,7 +105,7 @@ def free_names(term: z3.ExprRef) -> set[z3.ExprRef]:
         if one.get_id() in seen:
             continue
         seen.add(one.get_id())
-        if z3.is_const(one) and str(one).startswith(("limit ", "room ")):
+        if z3.is_const(one) and str(one).startswith(("limit ", "room ", "within ")):
             found.add(one)
         waiting += one.children()
     return found
