@@ -90,14 +90,15 @@ class MemoryFilter:
         with self._asked():
             return self.can
 
-    def read(self, table: str, sets: Collection[str] | None = None) -> Ruleset:
+    def read(self, table: str, sets: Collection[str] | None = None, *, written: bool = True) -> Ruleset:
         with self._asked():
             held = self._held(table)
             self.reads += 1
+            names = {one.name for one in held.sets if written or not one.dynamic}
             elements = {
                 name: dict(found)
                 for name, found in self._elements[table].items()
-                if sets is None or name in sets
+                if name in names and (sets is None or name in sets)
             }
             return Ruleset(held, elements, self._generation)
 

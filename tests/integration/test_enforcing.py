@@ -29,6 +29,7 @@ from undercroft.firewall.fleet import Elsewhere, Fleet
 from undercroft.firewall.kernel import Ruleset, SetDefinition, Table
 from undercroft.firewall.marks import of_class
 from undercroft.firewall.policy import FirewallPolicy, Flow, Ports
+from undercroft.firewall.sets import FRAGMENT_SET_SIZE
 from undercroft.firewall.tracking import StateKind
 
 needs_nft = pytest.mark.skipif(shutil.which("nft") is None, reason="needs nft: apt-get install nftables")
@@ -169,10 +170,13 @@ def test_what_is_full_is_told_and_the_kernel_has_what_it_had(kernel: Nftables, t
             enforcer.enforce(wanted, replace(fleet("old"), host_addresses=addresses))
         after = kernel.read(TABLE_NAME)
         assert after.elements == before.elements
-    pieces = tuple(A4 + number.to_bytes(4, "big") + b"\6\0\0\0\1\2\0\0" for number in range(16_385))
+    flow = B4 + A4 + b"\6" + bytes(11)
+    pieces = [A4 + number.to_bytes(4, "big") + b"\6\0\0\0\1\2\0\0" for number in range(FRAGMENT_SET_SIZE)]
+    kernel.remember(before.table, {"pieces4": dict.fromkeys(pieces, 60_000)})
     with pytest.raises(StateError, match="the set is full"):
-        enforcer.adopt({"pieces4": pieces})
-    assert kernel.read(TABLE_NAME).elements["pieces4"] == {}
+        enforcer.adopt({"pieces4": (A4 + B4 + bytes(8),), "flows4": (flow,)})
+    found = kernel.read(TABLE_NAME, ("pieces4", "flows4")).elements
+    assert (found["pieces4"].keys(), found["flows4"].keys()) == (set(pieces), {flow})
     enforcer.enforce(policy("old"), fleet("old"))
     as_wanted(enforcer, kernel, policy("old"), fleet("old"))
 
@@ -251,7 +255,7 @@ def flows_of_a(folder: Path) -> dict[str, tuple[bytes, ...]]:
         enforcer.enforce(policy("old"), fleet("old"))
         assert B.tap in wire.put(A.tap, ASKED)
         assert A.tap in wire.put(B.tap, ANSWER)
-        return dict(enforcer.flows_of(A))
+        return dict(enforcer.flows_of([A]))
 
 
 @in_own_network

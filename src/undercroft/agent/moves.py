@@ -40,16 +40,12 @@ class Moves:
 
     def left(self, machine: str) -> None:
         """Put the flows of a machine that leaves on record; what fails is told, its flows then begin anew."""
-        elements: dict[str, dict[bytes, None]] = {}
         try:
-            for port in self._labels.ports(machine):
-                for name, keys in self._enforcer.flows_of(port).items():
-                    elements.setdefault(name, {}).update(dict.fromkeys(keys))
+            ports = tuple(self._labels.ports(machine))
+            elements = self._enforcer.flows_of(ports) if ports else {}
             if not elements:
                 return
-            flows = MovedFlows(
-                machine, self._host.name, now(), {name: tuple(keys) for name, keys in elements.items()}
-            )
+            flows = MovedFlows(machine, self._host.name, now(), elements)
             with self._host.records.transaction() as record:
                 record.put_moved_flows(flows)
         except UndercroftError as error:

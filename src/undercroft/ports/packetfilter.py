@@ -101,12 +101,13 @@ class PacketFilter(Protocol):
         """Return what the kernel can do, by asking it for each in a transaction that it then gives up."""
         ...
 
-    def read(self, table: str, sets: Collection[str] | None = None) -> Ruleset:
+    def read(self, table: str, sets: Collection[str] | None = None, *, written: bool = True) -> Ruleset:
         """Return a table with the elements of its sets, all of one generation, chains and sets by name.
 
         Args:
             table: its name.
             sets: whose elements to read; all where it is None.
+            written: also those of sets that packets write, of which a flood makes a great many.
 
         Raises:
             NotFoundError: there is no such table.

@@ -98,15 +98,16 @@ class Nftables:
         with self._channel() as channel:
             return probe(channel)
 
-    def read(self, table: str, sets: Collection[str] | None = None) -> Ruleset:
+    def read(self, table: str, sets: Collection[str] | None = None, *, written: bool = True) -> Ruleset:
         """See `PacketFilter.read`."""
+        wanted = reading.Wanted(sets, written)
         for _ in range(FREE_ATTEMPTS):
             with self._channel() as channel, suppress(InterruptedDumpError):
-                return reading.read_ruleset(channel, table, sets)
+                return reading.read_ruleset(channel, table, wanted)
         for _ in range(ATTEMPTS):
             with self._changing, Bystander(table) as bystander, self._channel() as channel:
                 try:
-                    return reading.read_among_others(channel, table, sets, bystander)
+                    return reading.read_among_others(channel, table, wanted, bystander)
                 except InterruptedDumpError as error:
                     interrupted = error
         raise OperationError(
@@ -178,7 +179,8 @@ class Nftables:
         0 stands for any: what makes a table anew looks at nothing that is there.
         """
         try:
-            held = self.read(ruleset.table.name)
+            # What packets have written stays, whatever it is.
+            held = self.read(ruleset.table.name, written=False)
         except NotFoundError:
             return [recreated(ruleset)], 0
         except UnknownShapeError:
@@ -192,7 +194,7 @@ class Nftables:
         """
         name, made = ruleset.table.name, 0
         with self._changing, Bystander(name) as bystander, self._channel() as channel:
-            held = reading.read_among_others(channel, name, None, bystander)
+            held = reading.read_among_others(channel, name, reading.Wanted(written=False), bystander)
             generation = held.generation
             for requests in stages(held, ruleset):
                 for _ in range(COMMIT_ATTEMPTS):

@@ -5,7 +5,7 @@ while it ran; the whole number is asked for before and after all dumps of one ta
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from undercroft.adapters.netlinkcodec import attributes
 from undercroft.adapters.nftables import codec, fields, numbers
@@ -19,6 +19,19 @@ from undercroft.firewall.kernel import Chain, Rule, Ruleset, SetDefinition, Tabl
 from undercroft.ports.packetfilter import TableName
 
 _ANY_FAMILY = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Whose elements to read: of these sets, of all where it is None; or of those that no packet writes."""
+
+    sets: Collection[str] | None = None
+    written: bool = True
+
+    def has(self, definition: SetDefinition) -> bool:
+        """Tell whether a set's are wanted."""
+        named = self.sets is None or definition.name in self.sets
+        return named and (self.written or not definition.dynamic)
 
 
 def read_generation(channel: Channel) -> int:
@@ -37,15 +50,13 @@ def read_tables(channel: Channel) -> tuple[TableName, ...]:
     return tuple(sorted(names, key=lambda table: (table.family, table.name)))
 
 
-def read_among_others(
-    channel: Channel, name: str, sets: Collection[str] | None, bystander: Bystander
-) -> Ruleset:
+def read_among_others(channel: Channel, name: str, wanted: Wanted, bystander: Bystander) -> Ruleset:
     """Return the same as `read_ruleset`, however often others change their own tables meanwhile.
 
     Args:
         channel: to ask with.
         name: of the table.
-        sets: whose elements to read; all where it is None.
+        wanted: which elements.
         bystander: of this table, from before.
 
     Raises:
@@ -55,7 +66,7 @@ def read_among_others(
     """
     channel.forgiving = True
     try:
-        found = _read(channel, name, sets)
+        found = _read(channel, name, wanted)
         # What happens after this is another generation's, and what came before is in what was read.
         generation = read_generation(channel)
     except NotFoundError:
@@ -69,8 +80,8 @@ def read_among_others(
     return replace(found, generation=generation)
 
 
-def read_ruleset(channel: Channel, name: str, sets: Collection[str] | None) -> Ruleset:
-    """Return a table with the elements of these sets, of all where it is None.
+def read_ruleset(channel: Channel, name: str, wanted: Wanted) -> Ruleset:
+    """Return a table with the wanted elements.
 
     Raises:
         NotFoundError: there is no such table.
@@ -78,8 +89,10 @@ def read_ruleset(channel: Channel, name: str, sets: Collection[str] | None) -> R
         DeniedError, OperationError: see `Channel`.
     """
     generation = read_generation(channel)
+    # A transaction bears its number before all that it brings is there: one that is under way ends first.
+    channel.settle()
     try:
-        found = _read(channel, name, sets)
+        found = _read(channel, name, wanted)
     except NotFoundError:
         if read_generation(channel) == generation:
             raise
@@ -114,13 +127,13 @@ def find_elements(
     return found
 
 
-def _read(channel: Channel, name: str, sets: Collection[str] | None) -> Ruleset:
+def _read(channel: Channel, name: str, wanted: Wanted) -> Ruleset:
     flags = _flags(channel, name)
     chains = _chains(channel, name)
     definitions = _sets(channel, name)
     elements: dict[str, Mapping[bytes, Data]] = {}
     for index, definition in enumerate(definitions):
-        if sets is None or definition.name in sets:
+        if wanted.has(definition):
             elements[definition.name], unknown = _elements(channel, name, definition)
             definitions[index] = replace(definition, unknown=definition.unknown + unknown)
     return Ruleset(Table(name, tuple(definitions), chains, flags), elements)

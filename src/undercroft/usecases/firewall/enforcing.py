@@ -26,7 +26,7 @@ from undercroft.firewall.policy import FirewallPolicy
 from undercroft.firewall.tracking import StateKind
 from undercroft.ports.packetfilter import PacketFilter
 from undercroft.usecases.firewall.delta import Change
-from undercroft.usecases.firewall.flows import flows_about, taken_in
+from undercroft.usecases.firewall.flows import flows_about, moving, taken_in
 from undercroft.usecases.firewall.holding import Enforced, Holding, TouchedError
 from undercroft.usecases.firewall.proofs import Proofs
 
@@ -187,8 +187,8 @@ class Enforcer:
                     return None
             return self._proven(anyway=False)
 
-    def flows_of(self, port: Port) -> Mapping[str, tuple[bytes, ...]]:
-        """Return what the dynamic sets remember of a port: set name -> keys, to be adopted by another host.
+    def flows_of(self, ports: Sequence[Port]) -> Mapping[str, tuple[bytes, ...]]:
+        """Return what the dynamic sets remember of ports: set name -> keys, to be adopted by another host.
 
         With conntrack as the state there is nothing to move, and it is empty: the kernel of the other host
         takes a flow up with the next packet of who opened it.
@@ -201,8 +201,9 @@ class Enforcer:
             table = self._holding.required().table
             if self._holding.state is StateKind.CONNTRACK:
                 return {}
-            names = {definition.name for definition in table.sets if definition.dynamic}
-            return flows_about(table, self._filter.read(TABLE_NAME, names).elements, port)
+        # There may be many, and meanwhile machines start.
+        names = {definition.name for definition in moving(table)}
+        return flows_about(table, self._filter.read(TABLE_NAME, names).elements, ports)
 
     def adopt(self, elements: Mapping[str, tuple[bytes, ...]], machine: str = "") -> None:
         """Remember what another host's `flows_of` gave, as far as it is about ports that were admitted here.
@@ -215,7 +216,8 @@ class Enforcer:
 
         Raises:
             InputError: too many keys, or one that is no key of its set.
-            StateError: no policy is enforced, or a set is full. Nothing was taken.
+            StateError: no policy is enforced, or a set is full. Nothing was taken for that set, nor for those
+                after it; flows come first.
         """
         with self._lock:
             held = self._holding.required()
@@ -223,8 +225,14 @@ class Enforcer:
                 return
             ports = held.standing.ports_of(machine) if machine else held.standing.fleet.ports
             timeouts_ms = taken_in(held.table, held.policy, ports, elements)
-            if timeouts_ms:
+            if not timeouts_ms:
+                return
+            try:
                 self._holding.made(self._filter.remember(held.table, timeouts_ms))
+            except StateError:
+                # A flood of pings, or of fragments, is not to keep flows from their machine.
+                for name, of_set in timeouts_ms.items():
+                    self._holding.made(self._filter.remember(held.table, {name: of_set}))
 
     def _exchanged(self, change: Change) -> Enforced:
         done = self._holding.exchange(change)
@@ -239,7 +247,7 @@ class Enforcer:
         with self._lock:
             held = self._holding.required()
             try:
-                found = self._filter.read(TABLE_NAME)
+                found = self._filter.read(TABLE_NAME, written=False)
             except NotFoundError as error:
                 self._holding.know(0)
                 self._proofs.forget()

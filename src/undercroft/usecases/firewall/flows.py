@@ -5,7 +5,7 @@ says of flows can let an answer by that nobody asked for, on a way that is allow
 it says of machines that are not ours is left out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from undercroft.errors import InputError
@@ -23,21 +23,33 @@ MAX_MOVED = 1 << 16
 """Keys of one machine: what is beyond is not moved, and refused where it comes from another host."""
 
 _TCP = 6
+_MOVING = ("flows", "echoes", "pieces", "asked")
 _ADDRESSES = frozenset({"ipv4_addr", "ipv6_addr"})
 
 
-def flows_about(table: Table, elements: Mapping[str, Mapping[bytes, Data]], port: Port) -> Keys:
-    """Return set name -> keys of the dynamic sets that are about a port's addresses or MAC.
+def moving(table: Table) -> tuple[SetDefinition, ...]:
+    """Return the sets that go with a machine, flows first.
+
+    Openings that nobody has answered yet do not: who opens does so again, and others make them many.
+    """
+    found = (one for one in table.sets if one.dynamic and one.name.rstrip("46") in _MOVING)
+    return tuple(sorted(found, key=lambda one: (_MOVING.index(one.name.rstrip("46")), one.name)))
+
+
+def flows_about(
+    table: Table, elements: Mapping[str, Mapping[bytes, Data]], ports: Iterable[Port]
+) -> dict[str, tuple[bytes, ...]]:
+    """Return set name -> keys of the sets that go with a machine, about its ports' addresses or MACs.
 
     Args:
         table: for its sets.
         elements: theirs.
-        port: any.
+        ports: the machine's.
     """
-    mine = _named([port])
+    mine = _named(ports)
     found: dict[str, tuple[bytes, ...]] = {}
     room = MAX_MOVED
-    for definition in _dynamic(table):
+    for definition in moving(table):
         about = (key for key in elements.get(definition.name, {}) if mine & set(_parties(definition, key)))
         keys = tuple(islice(about, room))
         room -= len(keys)
@@ -49,7 +61,7 @@ def flows_about(table: Table, elements: Mapping[str, Mapping[bytes, Data]], port
 def taken_in(
     table: Table, policy: FirewallPolicy, ports: Iterable[Port], untrusted: Keys
 ) -> dict[str, dict[bytes, int]]:
-    """Return set name -> key -> timeout in ms of what another host says, as far as it is about these ports.
+    """Return set name -> key -> timeout in ms of what another host says of these ports, flows first.
 
     Args:
         table: for its sets; what is said of others is left out.
@@ -64,7 +76,7 @@ def taken_in(
     if sum(map(len, untrusted.values())) > MAX_MOVED:
         raise InputError(f"flows of another host: more than {MAX_MOVED:,} of one machine")
     found: dict[str, dict[bytes, int]] = {}
-    for definition in _dynamic(table):
+    for definition in moving(table):
         for key in untrusted.get(definition.name, ()):
             if len(key) != key_bytes(definition):
                 raise InputError(
@@ -74,10 +86,6 @@ def taken_in(
             if mine & set(_parties(definition, key)):
                 found.setdefault(definition.name, {})[key] = _timeout_ms(definition, policy, key)
     return found
-
-
-def _dynamic(table: Table) -> Iterator[SetDefinition]:
-    return (definition for definition in table.sets if definition.dynamic)
 
 
 def _named(ports: Iterable[Port]) -> set[bytes]:

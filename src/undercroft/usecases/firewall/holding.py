@@ -154,7 +154,7 @@ class Holding:
         if matched is not None:
             self._memory = matched
             return ""
-        self._memory = numbering.distrusted(found, self._filter.read(TABLE_NAME), now)
+        self._memory = numbering.distrusted(found, self._filter.read(TABLE_NAME, written=False), now)
         problem = problem or f"{self._path}: it does not fit to the kernel's table {TABLE_NAME!r}"
         return f"{problem}; all classes get new numbers when a policy is enforced next"
 

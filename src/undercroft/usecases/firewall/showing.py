@@ -28,6 +28,9 @@ from undercroft.usecases.firewall.reach import (
 from undercroft.usecases.firewall.values import KernelHas, LabelReason, PortView, Reach, Showing
 from undercroft.usecases.fleet.verdicts.facts import domain_target
 
+NO_TABLE = "the kernel has no table: nothing is filtered on this host; undercroft doctor says why"
+"""Stands for the table where a policy is in force and the kernel, which was asked, has none."""
+
 
 def showing(
     member: Member,
@@ -162,7 +165,7 @@ def _origin_of(address: Address, item: Interface, machine: MachineRecord, policy
 def _problems(member: Member, everyone: Members) -> Iterable[str]:
     name = member.name
     if not member.labels:
-        yield "no label fits it: no rule but one for * means it"
+        yield "no label fits it, so that only rules for * are about it"
     if not member.addresses:
         yield (
             "no address is known for it: it may ask for one by DHCP, and nothing else; say it in the policy's"
@@ -174,14 +177,16 @@ def _problems(member: Member, everyone: Members) -> Iterable[str]:
 
 
 def kernel_table(packet_filter: PacketFilter) -> Ruleset | str:
-    """Return the kernel's table of this host, or that there is none. Raises as `PacketFilter.read`."""
+    """Return the kernel's table of this host, or `NO_TABLE`. Raises as `PacketFilter.read`."""
     try:
-        return packet_filter.read(TABLE_NAME)
+        return packet_filter.read(TABLE_NAME, written=False)
     except NotFoundError:
-        return "the kernel has no table: nothing is filtered on this host"
+        return NO_TABLE
 
 
 def _compared(member: Member, table: Ruleset | str) -> tuple[KernelHas, tuple[str, ...]]:
+    if table == NO_TABLE and member.ports:
+        return KernelHas.DIFFERENT, (NO_TABLE,)
     if isinstance(table, str):
         return KernelHas.UNKNOWN, (table,) if table else ()
     if not member.ports:

@@ -193,7 +193,7 @@ def test_without_a_policy_nothing_is_admitted_or_proven(enforcer: Enforcer) -> N
         lambda: enforcer.admit([WEB01]),
         lambda: enforcer.dismiss("uuid-1"),
         enforcer.prove,
-        lambda: enforcer.flows_of(WEB01),
+        lambda: enforcer.flows_of([WEB01]),
         lambda: enforcer.adopt({}),
     ):
         with pytest.raises(StateError, match="apply one first"):
@@ -467,7 +467,7 @@ def test_flows_of_a_machine_move_and_those_of_others_stay(
     }
     packet_filter.change(table, mine, {})
     packet_filter.change(table, {"flows4": {world + db + tcp + ports: None}, "asked": {DB01.mac: None}}, {})
-    moved = enforcer.flows_of(WEB01)
+    moved = enforcer.flows_of([WEB01])
     assert {name: set(keys) for name, keys in moved.items()} == {
         name: set(found) for name, found in mine.items()
     }
@@ -505,6 +505,6 @@ def test_with_conntrack_no_flow_moves(packet_filter: MemoryFilter, tmp_path: Pat
         packet_filter.change(packet_filter.read("undercroft").table, {}, {"asked": [WEB01.mac]})
     packet_filter.change(packet_filter.read("undercroft").table, {"asked": {WEB01.mac: None}}, {})
     generation = packet_filter.generation()
-    assert enforcer.flows_of(WEB01) == {}
+    assert enforcer.flows_of([WEB01]) == {}
     enforcer.adopt({"asked": (WEB01.mac,)})
     assert packet_filter.generation() == generation
