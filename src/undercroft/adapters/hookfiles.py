@@ -352,9 +352,12 @@ def sweep(state: Path, now: datetime) -> None:
     with _told(state):
         for folder in (state / "spool", state / "run"):
             for entry in os.scandir(folder):
-                is_old = now.timestamp() - entry.stat(follow_symlinks=False).st_mtime > HALF_WRITTEN_S
-                if entry.name.startswith(".") and entry.is_file(follow_symlinks=False) and is_old:
-                    Path(entry.path).unlink(missing_ok=True)
+                if not entry.name.startswith("."):
+                    continue
+                with suppress(FileNotFoundError):  # a hook that is at work has just given it its name
+                    is_old = now.timestamp() - entry.stat(follow_symlinks=False).st_mtime > HALF_WRITTEN_S
+                    if entry.is_file(follow_symlinks=False) and is_old:
+                        Path(entry.path).unlink(missing_ok=True)
 
 
 def remove_event(state: Path, name: str) -> None:

@@ -3,11 +3,13 @@
 import hashlib
 import hmac
 import json
+import os
 import shutil
 import signal
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -181,6 +183,29 @@ def test_any_bytes_in_the_spool_are_an_event_or_an_input_error(state: Path, data
     (state / "spool" / NAME).write_bytes(data)
     with pytest.raises(InputError):
         hookfiles.read_event(state, NAME)
+
+
+def test_what_hooks_at_work_name_while_their_drafts_are_swept_up_is_left_to_them(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that begins among many starts: each draft has its name by the time that it is looked at."""
+    listed = os.scandir
+
+    def named_meanwhile(folder: Path) -> Iterator[os.DirEntry[str]]:
+        for entry in listed(folder):
+            if entry.name.startswith(".") and ".json." in entry.name:
+                os.rename(entry.path, Path(folder) / entry.name.removeprefix(".").rpartition(".")[0])
+            yield entry
+
+    for number in range(3):
+        (state / "spool" / f".{number:020d}-{1:032x}.json.77").write_text("{}")
+    (state / "spool" / ".left").touch()
+    os.utime(state / "spool" / ".left", (0, 0))
+    monkeypatch.setattr(os, "scandir", named_meanwhile)
+    hookfiles.sweep(state, datetime.now(UTC))
+    monkeypatch.undo()
+    assert len(hookfiles.spooled(state)) == 3
+    assert not (state / "spool" / ".left").exists()
 
 
 def test_the_daemon_is_found_by_its_file_and_by_what_it_is(tmp_path: Path) -> None:
