@@ -1,5 +1,10 @@
 """What the kernel takes over netlink and `nft` would not write: the proof sees it all the same."""
 
+import subprocess
+from pathlib import Path
+
+import pytest
+from enforced import make
 from filterproofs import POLICY, classes, fleet, ruleset
 from netns import in_own_network
 
@@ -33,16 +38,41 @@ def new_rule(chain: str, rule: Rule) -> Request:
 @in_own_network
 def test_an_update_that_goes_on_only_where_the_set_is_full_is_not_taken_for_one_that_remembers() -> None:
     honest = ruleset(MACHINES)
-    (opened,) = (chain for chain in honest.table.chains if chain.name == "opened")
+    chain = next(
+        chain
+        for chain in honest.table.chains
+        if any(isinstance(item, Update) for rule in chain.rules for item in rule.expressions)
+    )
     with Nftables() as kernel:
         kernel.replace(honest)
         prover = Prover()
         answer = prover.prove(kernel.read("undercroft"), POLICY, fleet(MACHINES), classes())
         assert isinstance(answer, Certificate), answer.text()
         channel = Channel()
-        rules = [new_rule("opened", rule) for rule in opened.rules]
-        channel.commit([codec.delete_rules("undercroft", "opened"), *rules])
+        rules = [new_rule(chain.name, rule) for rule in chain.rules]
+        channel.commit([codec.delete_rules("undercroft", chain.name), *rules])
         channel.close()
         answer = prover.prove(kernel.read("undercroft"), POLICY, fleet(MACHINES), classes())
         assert isinstance(answer, Counterexample)
         assert "dynset" in answer.says
+
+
+@pytest.mark.parametrize("name", ["flows4", "pieces6", "asked"])
+def test_an_element_for_all_keys_in_a_set_that_packets_write_is_found_and_taken_away(
+    tmp_path: Path, name: str
+) -> None:
+    @in_own_network
+    def run() -> None:
+        with Nftables() as kernel:
+            enforcer = make(kernel, tmp_path)
+            enforcer.enforce(POLICY, fleet(MACHINES))
+            assert isinstance(enforcer.prove(), Certificate)
+            command = f"nft add element bridge undercroft {name} {{ * }}"
+            subprocess.run(command.split(), check=True)
+            answer = enforcer.drifted(kernel.generation())
+            assert isinstance(answer, Counterexample)
+            assert f"set {name}: it has an element for all other keys" in answer.says
+            enforcer.enforce(POLICY, fleet(MACHINES))
+            assert isinstance(enforcer.prove(), Certificate)
+
+    run()

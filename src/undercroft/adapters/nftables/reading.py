@@ -7,7 +7,7 @@ while it ran; the whole number is asked for before and after all dumps of one ta
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from undercroft.adapters.netlinkcodec import attributes
+from undercroft.adapters.netlinkcodec import attributes, nested
 from undercroft.adapters.nftables import codec, fields, numbers
 from undercroft.adapters.nftables.bystander import Bystander
 from undercroft.adapters.nftables.elements import Data, decode_elements, key_lists
@@ -30,8 +30,14 @@ class Wanted:
 
     def has(self, definition: SetDefinition) -> bool:
         """Tell whether a set's are wanted."""
-        named = self.sets is None or definition.name in self.sets
-        return named and (self.written or not definition.dynamic)
+        return self._names(definition) and (self.written or not definition.dynamic)
+
+    def leaves_out(self, definition: SetDefinition) -> bool:
+        """Tell whether a set's are not wanted only because packets write them."""
+        return self._names(definition) and not self.has(definition)
+
+    def _names(self, definition: SetDefinition) -> bool:
+        return self.sets is None or definition.name in self.sets
 
 
 def read_generation(channel: Channel) -> int:
@@ -136,6 +142,9 @@ def _read(channel: Channel, name: str, wanted: Wanted) -> Ruleset:
         if wanted.has(definition):
             elements[definition.name], unknown = _elements(channel, name, definition)
             definitions[index] = replace(definition, unknown=definition.unknown + unknown)
+        elif wanted.leaves_out(definition):
+            unknown = _element_for_all(channel, name, definition)
+            definitions[index] = replace(definition, unknown=definition.unknown + unknown)
     return Ruleset(Table(name, tuple(definitions), chains, flags), elements)
 
 
@@ -174,6 +183,19 @@ def _elements(
     what = f"set {definition.name!r} of table {table!r}"
     request = Request(numbers.GET_ELEMENT, 0, codec.elements_head(table, definition.name), what)
     return decode_elements(_lists(channel.dump(request)))
+
+
+def _element_for_all(channel: Channel, table: str, definition: SetDefinition) -> tuple[str, ...]:
+    """Tell in words that a set has an element for all keys, which no packet writes; () where it has not."""
+    flags = fields.number(numbers.ELEMENT_FLAGS, numbers.FOR_ALL_KEYS)
+    listed = nested(numbers.ELEMENTS_LIST, nested(numbers.LIST_ELEMENT, flags))
+    what = f"set {definition.name!r} of table {table!r}"
+    body = codec.elements_head(table, definition.name) + listed
+    try:
+        answer = channel.ask(Request(numbers.GET_ELEMENT, 0, body, what))
+    except NotFoundError:
+        return ()
+    return decode_elements([Fields(answer).raw(numbers.ELEMENTS_LIST)])[1]
 
 
 def _lists(answers: list[bytes]) -> Iterator[bytes]:
