@@ -22,7 +22,6 @@ from undercroft.assurance.firewall.certificate import Certificate, Counterexampl
 from undercroft.assurance.firewall.proof import Prover
 from undercroft.errors import InputError, OperationError, StateError
 from undercroft.usecases.firewall.proving import (
-    Ground,
     Proven,
     Signing,
     Wanted,
@@ -31,6 +30,7 @@ from undercroft.usecases.firewall.proving import (
     prove,
     verify_certificate,
 )
+from undercroft.usecases.firewall.surrounding import Ground
 from undercroft.usecases.fleet.audit.headfile import own_key
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)

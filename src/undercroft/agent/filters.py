@@ -6,6 +6,8 @@ Guarantees:
 - a machine's change on record is in the kernel at once where this host made it, else within seconds;
 - who changes the table beside Undercroft is found by the kernel's word on every change: an alarm says with
   which packet it differs, and the policy whether it is put right;
+- what could pass the table by is looked at with a proof, at least every few minutes: a finding that defeats
+  it is an alarm, and stays a problem of this host for as long as it is there;
 - where the table keeps machines in quarantine no more, by a policy or a change that stands, they are held off
   their bridges.
 
@@ -32,6 +34,7 @@ from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.packetfilter import GenerationChange, PacketFilter
 from undercroft.ports.records import Record, Records
 from undercroft.usecases.firewall.enforcing import Enforcer, TouchedError
+from undercroft.usecases.firewall.surrounding import Around, Gather, Ground
 from undercroft.usecases.fleet.starts.labels import Followed, Labels
 from undercroft.usecases.fleet.starts.network import close, is_of_host
 
@@ -59,6 +62,7 @@ class Firewall:
     packet_filter: PacketFilter
     enforcer: Enforcer
     labels: Labels
+    around: Around
 
     @classmethod
     def of(
@@ -68,6 +72,7 @@ class Firewall:
         host: str,
         state: Path,
         host_addresses: Callable[[], tuple[Address, ...]],
+        gather: Gather | None = None,
     ) -> "Firewall":
         """Return that of a host; nothing is asked of the kernel yet.
 
@@ -77,9 +82,11 @@ class Firewall:
             host: this host's name.
             state: the agent's folder, in which the numbers of classes are kept.
             host_addresses: gives the host's own addresses.
+            gather: gives the facts around the table, None where nobody looks at them.
         """
         enforcer = Enforcer(packet_filter, state / MEMORY_NAME, now)
-        return cls(packet_filter, enforcer, Labels(enforcer, records, host, host_addresses))
+        around = Around(Ground(packet_filter, gather) if gather else None, now)
+        return cls(packet_filter, enforcer, Labels(enforcer, records, host, host_addresses), around)
 
 
 class Filters:
@@ -96,6 +103,7 @@ class Filters:
         self._labels = firewall.labels
         self._enforcer = firewall.enforcer
         self._packet_filter = firewall.packet_filter
+        self._around = firewall.around
         self._told_required = required
         self._was_required = False
         self._is_recalled = False
@@ -235,6 +243,7 @@ class Filters:
             self._failure = ""
             if not self._labels.required:  # nothing is filtered: what was said of the table is over
                 self._drift, self._proven_at = "", None
+                self._around.forget()
         except TouchedError:
             self.changed()  # once more: it is looked at first
         except UndercroftError as error:
@@ -376,7 +385,7 @@ class Filters:
     async def _prove_for_ever(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(PROVE_EVERY_S):
+                async with asyncio.timeout(min(PROVE_EVERY_S, self._around.every_s)):
                     await self._to_prove.wait()
             except TimeoutError:
                 pass
@@ -397,7 +406,21 @@ class Filters:
             else:
                 self._drift = _text(answer)
                 await self._host.work(self._alarm, "proof", f"the firewall is not proven: {self._drift}")
+            await self._host.work(self._look_around)
             await self._host.work(self._put_state)
+
+    def _look_around(self) -> None:
+        """Look at what stands around the table, where that is due; what defeats it is an alarm, once."""
+        fleet = self._enforcer.fleet
+        try:
+            news = self._around.look(fleet.ports) if fleet else ""
+        except (StateError, NotFoundError):
+            return  # what was in force has just gone
+        except UndercroftError as error:
+            self._host.problem("what stands around the firewall's table is not seen for a moment", error)
+            return
+        if news:
+            self._alarm("around", f"the firewall is passed by: {news}")
 
     def _proven(self, certificate: Certificate) -> None:
         self._proven_at, self._drift = certificate.proven_at, ""
@@ -410,8 +433,8 @@ class Filters:
             return
         if not self._labels.is_known:  # what the host has filtered by is on record, and stays there
             return
-        problem = "; ".join(filter(None, (self._failure, self._drift)))
-        state = self._labels.state(self._followed, self._proven_at, problem, now())
+        problem = "; ".join(filter(None, (self._failure, self._drift, self._around.problem)))
+        state = self._around.noted(self._labels.state(self._followed, self._proven_at, problem, now()))
         if self._written is not None and self._is_old(self._written, state):
             return
         try:
@@ -423,10 +446,16 @@ class Filters:
         self._written, self._written_at = state, time.monotonic()
 
     def _is_old(self, written: FilterState, state: FilterState) -> bool:
-        same = replace(
-            written, at=state.at, generation=state.generation, proven_at=state.proven_at
-        ) == state and (written.proven_at is None) == (state.proven_at is None)
-        return same and time.monotonic() - self._written_at < STATE_EVERY_S
+        as_new = replace(
+            written,
+            at=state.at,
+            generation=state.generation,
+            proven_at=state.proven_at,
+            around_at=state.around_at,
+        )
+        first = (written.proven_at is None) != (state.proven_at is None)
+        first |= (written.around_at is None) != (state.around_at is None)
+        return as_new == state and not first and time.monotonic() - self._written_at < STATE_EVERY_S
 
     def _touched(self) -> None:
         """Tell soon of what was undone before it could be looked at; a transaction may wait for this."""

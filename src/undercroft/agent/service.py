@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass
 from pathlib import Path
 
-from undercroft.adapters import hookfiles, hostnetwork, netlink
+from undercroft.adapters import hookfiles, hostnetwork, netlink, surroundings
 from undercroft.adapters.libvirt import LibvirtHypervisor
 from undercroft.adapters.libvirt.fleet import LibvirtFleet
 from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY
@@ -322,7 +322,9 @@ def _host(options: Options, report: Callable[[str], None]) -> Iterator[tuple[Hos
             stack.callback(metrics.serve(records, options.metrics))
         name = socket.gethostname()
         packet_filter = stack.enter_context(closing(Nftables()))
-        firewall = Firewall.of(packet_filter, records, name, places.state, hostnetwork.host_addresses)
+        firewall = Firewall.of(
+            packet_filter, records, name, places.state, hostnetwork.host_addresses, surroundings.gather
+        )
         firewall.labels.shield = shield
         host = Host(
             places,

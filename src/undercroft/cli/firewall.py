@@ -56,6 +56,8 @@ def plan(path: Path | None, withdraw: bool, output_format: str, verbose: bool, d
     """
     from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415 - not for --help
 
+    if path and withdraw:
+        raise click.UsageError("--withdraw takes no policy")
     policy = None if withdraw else _policy(path)
     with existing_records(database) as records, records.reading() as record:
         found = _planned(record, policy)
@@ -106,7 +108,8 @@ def apply(
 ) -> int:
     """Check the policy as `plan` does, put it on record, and wait until each host's agent holds it.
 
-    Exit code 1: it cannot be applied, or a host says that it does not hold it. 4: a host has not answered.
+    Exit code 1: it cannot be applied, a host says that it does not hold it, or something defeats it there. 4:
+    a host has not answered in time, or has not proven it, or something of it is wrong or could not be told.
     """
     from undercroft.cli.render.firewallplan import render_plan  # noqa: PLC0415 - not for --help
     from undercroft.usecases.firewall import applying  # noqa: PLC0415
@@ -119,6 +122,7 @@ def apply(
     with existing_records(database) as records:
         with records.reading() as record:
             found = _planned(record, policy)
+        applying.check_withdrawal(found, order)
         if output_format == "table":
             show(render_plan(found, screen(), verbose=verbose))
         with records.transaction() as record:
@@ -138,7 +142,11 @@ def apply(
 def status(output_format: str, database: str) -> int:
     """Show which policy is in force, and what each host's agent says of it.
 
-    Exit code 1: a host does not hold it. 4: one has not told, or has not proven it yet.
+    PROVEN is when the kernel's table was proven to be the policy. AROUND is when the agent looked at what
+    could pass that table by, and how much it found: `undercroft firewall prove`, on that host, names it.
+
+    Exit code 1: a host does not hold it, or something defeats it there. 4: one has not told, has not proven
+    it yet, or something of it is wrong or could not be told.
     """
     from undercroft.usecases.firewall import applying  # noqa: PLC0415 - not for --help
     from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415
@@ -186,6 +194,6 @@ def _held(found: "Status") -> ExitCode:
     from undercroft.usecases.firewall.values import Holding  # noqa: PLC0415
 
     holdings = {host.holding for host in found.hosts}
-    if Holding.PROBLEM in holdings:
+    if holdings & {Holding.PROBLEM, Holding.VOID}:
         return ExitCode.ERROR
     return ExitCode.CLEAN if holdings <= {Holding.PROVEN} else ExitCode.INCOMPLETE

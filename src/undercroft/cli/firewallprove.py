@@ -87,6 +87,7 @@ def _proven(records: "Records") -> "Proven":
     from undercroft.agent.filters import MEMORY_NAME  # noqa: PLC0415
     from undercroft.usecases.firewall import inforce, proving  # noqa: PLC0415
     from undercroft.usecases.firewall.machines import gathered  # noqa: PLC0415
+    from undercroft.usecases.firewall.surrounding import Ground  # noqa: PLC0415
     from undercroft.usecases.fleet.places import Places  # noqa: PLC0415
     from undercroft.usecases.fleet.starts.arrivals import on_their_way  # noqa: PLC0415
 
@@ -105,7 +106,7 @@ def _proven(records: "Records") -> "Proven":
             return proving.Wanted(policy, fleet, held)
 
         signing = proving.Signing(records, places.audit_key) if places.audit_key.exists() else None
-        ground = proving.Ground(packet_filter, gather)
+        ground = Ground(packet_filter, gather)
         return proving.prove(ground, wanted, signing, lambda: datetime.now(UTC))
 
 

@@ -1,6 +1,8 @@
 """The commands of `undercroft firewall` that only look: one machine, one flow, the map."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from undercroft.cli.exitcode import ExitCode
 from undercroft.cli.firewalloptions import asked_policy_option, kernel_table, own_addresses
 from undercroft.cli.fleetoptions import record_option
 from undercroft.cli.options import examples, format_option, screen, show, write_picture
+from undercroft.errors import InputError
 
 
 @click.command(
@@ -78,7 +81,8 @@ def trace_command(
 
     FROM and TO are machines, addresses, `world` or `host`; SERVICE is a port as tcp/5432, or icmp. The first
     packet and its answer are followed through the rules of each host concerned: the kernel's own where
-    root asks on that host, else those that policy and record make. Exit code 1: it is denied.
+    root asks on that host, else those that policy and record make. Exit code 1: it is denied. 2: it is no
+    question.
     """
     from undercroft.usecases.firewall import inforce, parties  # noqa: PLC0415 - not for --help
     from undercroft.usecases.firewall.tracing import tracing  # noqa: PLC0415
@@ -86,17 +90,21 @@ def trace_command(
 
     with existing_records(database) as records, records.reading() as record:
         number, policy = inforce.policy_asked(record, path, datetime.now(UTC).date())
-        question, everyone = parties.question_of(record, policy, own_addresses(), (source, target), service)
+        with _asking():
+            question, everyone = parties.question_of(
+                record, policy, own_addresses(), (source, target), service
+            )
     here = socket.gethostname()
     table = kernel_table(here) if number and here in everyone.fleets else ""
-    found = tracing(
-        question,
-        everyone,
-        policy,
-        number=number,
-        read={} if isinstance(table, str) else {here: table},
-        unread=(table,) if isinstance(table, str) and table else (),
-    )
+    with _asking():
+        found = tracing(
+            question,
+            everyone,
+            policy,
+            number=number,
+            read={} if isinstance(table, str) else {here: table},
+            unread=(table,) if isinstance(table, str) and table else (),
+        )
     if output_format == "table":
         from undercroft.cli.render.firewallshow import render_trace  # noqa: PLC0415
 
@@ -152,3 +160,12 @@ def map_command(picture: str | None, path: Path | None, output_format: str, data
         from undercroft.cli.render import data  # noqa: PLC0415 - one of three
 
         show(data.render_value("undercroft/firewall-map/1", found, output_format))
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """Tell a question that is none from one whose answer is no."""
+    try:
+        yield
+    except InputError as error:
+        raise click.UsageError(str(error)) from error

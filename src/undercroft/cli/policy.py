@@ -36,8 +36,10 @@ def check(paths: tuple[Path, ...]) -> int:
     Prints what it means, and which exceptions end soon; or everything that is wrong with it, a line each.
     Flows that the firewall's part allows and forbids at once are named.
     """
-    from undercroft.cli.render.verdicts import render_policy  # noqa: PLC0415 - not needed for --help
+    from undercroft.cli.render.firewallplan import render_firewall_policy  # noqa: PLC0415 - not for --help
+    from undercroft.cli.render.verdicts import render_policy  # noqa: PLC0415
     from undercroft.firewall import reading as firewall  # noqa: PLC0415
+    from undercroft.firewall.policy import FirewallPolicy  # noqa: PLC0415
     from undercroft.steady import reading  # noqa: PLC0415
     from undercroft.usecases.fleet.verdicts.policyfile import read_texts  # noqa: PLC0415
 
@@ -50,6 +52,8 @@ def check(paths: tuple[Path, ...]) -> int:
     if found.policy is None or traffic.policy is None:
         return ExitCode.ERROR
     show(render_policy(found.policy, screen(), today))
+    if traffic.policy.digest != FirewallPolicy().digest:
+        show(render_firewall_policy(traffic.policy, screen()))
     return ExitCode.CLEAN
 
 

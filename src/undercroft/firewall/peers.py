@@ -37,7 +37,8 @@ def peer_of(checker: Checker, node: Node, what: str, names: Names) -> Peer | Non
         choices = [*sorted({*names.labels, *names.addresses}), *_WORDS]
         checker.note(
             node.place,
-            f"{what}: found {text[:64]!r}; {possible(text, choices)}, a network, a name of addresses",
+            f"{what}: found {text[:64]!r}; {possible(text, choices)}, a network; or say where it is:"
+            f" addresses: {{{text[:64]}: 192.0.2.10}}",
         )
         return None
     if isinstance(found, str):

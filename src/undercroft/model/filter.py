@@ -48,6 +48,10 @@ class FilterState:
             never.
         problem: why that is not so, or what of it no host can do, "" where all is well.
         at: when this was written.
+        around_at: when what stands around the table was last looked at, None for never: a proof is of the
+            table alone.
+        findings: how many things were found there then.
+        voided: one of them defeats the table, and `problem` tells it.
     """
 
     host: str
@@ -58,6 +62,9 @@ class FilterState:
     proven_at: datetime | None
     problem: str
     at: datetime
+    around_at: datetime | None = None
+    findings: int = 0
+    voided: bool = False
 
     def bounded(self) -> "FilterState":
         """Return it with a `problem` of at most `MAX_PROBLEM_CHARACTERS`."""

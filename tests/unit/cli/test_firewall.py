@@ -33,11 +33,14 @@ def policy(tmp_path: Path) -> str:
     return str(path)
 
 
-def tell(database: str, host: str, number: int, problem: str = "") -> None:
+def tell(database: str, host: str, number: int, problem: str = "", *, void: bool = False) -> None:
     records = open_records(database)
     now = datetime.now(UTC) + timedelta(seconds=30)
+    proven = None if problem and not void else now
     with records.transaction() as record:
-        record.put_filter_state(FilterState(host, number, "d", 42, 2, None if problem else now, problem, now))
+        record.put_filter_state(
+            FilterState(host, number, "d", 42, 2, proven, problem, now, now, int(void), voided=void)
+        )
     records.close()
 
 
@@ -234,3 +237,54 @@ def test_what_stands_against_a_policy_or_is_wrong_with_the_fleet_has_an_exit_cod
     shown = capsys.readouterr().out
     assert "PROBLEMS\n  web30: address 10.0.0.1 is web01's" in shown
     assert run(["firewall", "apply", "--policy", policy, "--record", database, "--wait", "0"]) == 0
+
+
+def test_a_table_that_is_proven_and_passed_by_is_told_as_that(
+    database: str, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    applied(database, policy)
+    tell(database, "host1", 1)
+    tell(
+        database,
+        "host2",
+        1,
+        "bypass around the table: port vnet6: tc takes its frames; tc qdisc del",
+        void=True,
+    )
+    capsys.readouterr()
+    assert run(["firewall", "status", "--record", database]) == 1
+    shown = capsys.readouterr().out
+    assert "void: passed by" in shown
+    assert "1 finding" in shown
+    assert "tc qdisc del" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert run(["firewall", "status", "--record", database, "-f", "json"]) == 1
+    assert json.loads(capsys.readouterr().out)["hosts"][1]["state"]["voided"] is True
+
+
+def test_what_cannot_be_meant_is_told_before_anything_else_is(
+    database: str, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["firewall", "plan", "--withdraw", "--policy", policy, "--record", database]) == 2
+    assert run(["firewall", "apply", "--withdraw", "--record", database]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "nothing to withdraw" in told.err
+
+
+def test_a_question_that_is_none_is_not_answered_by_no(
+    database: str, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--policy", policy, "--record", database]
+    assert run(["firewall", "trace", "web01", "db01", "tcp/22", *asked]) == 1
+    assert run(["firewall", "trace", "web01", "db01", "22", *asked]) == 2
+    assert run(["firewall", "trace", "world", "host", "tcp/22", *asked]) == 2
+    assert run(["firewall", "trace", "web01", "nobody", "tcp/22", *asked]) == 3
+    assert "undercroft fleet lists the machines" in capsys.readouterr().err
+
+
+def test_a_policy_check_says_what_it_has_of_the_firewall(
+    policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["policy", "check", policy]) == 0
+    assert "5 labels, 6 rules, which keep to 2 nevers" in " ".join(capsys.readouterr().out.split())

@@ -186,7 +186,7 @@ def test_two_files_that_say_the_same_setting_contradict_each_other(line):
 def test_the_example_of_the_documentation_asks_for_the_mirrors_addresses_and_is_whole_with_them():
     found = problems(OF_THE_ISSUE)
     assert [problem.split(":")[1] for problem in found] == ["5", "7"]
-    assert all("patch-mirror" in problem and "a name of addresses" in problem for problem in found)
+    assert all("addresses: {patch-mirror: 192.0.2.10}" in problem for problem in found)
     policy = load_firewall(
         [
             ("p.yaml", OF_THE_ISSUE.encode()),

@@ -9,6 +9,8 @@ from undercroft.cli.render.firewallmap import listed, shown_places, shown_servic
 from undercroft.cli.render.fleetcells import ago
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
 from undercroft.cli.render.terminal import Style, Terminal
+from undercroft.firewall.policy import FirewallPolicy
+from undercroft.model.filter import FilterState
 from undercroft.usecases.firewall.values import (
     Applied,
     Closed,
@@ -42,14 +44,15 @@ _LABELS = (
 _HOSTS = (
     Column("HOST", flexible=True, vital=True),
     Column("HOLDS"),
-    Column("GENERATION", right=True, optional=True),
-    Column("MACHINES", right=True),
+    Column("MACHINES", right=True, optional=True),
     Column("PROVEN", optional=True),
+    Column("AROUND"),
     Column("HEARD"),
 )
 _HOLDING = {
     Holding.PROVEN: ("proven", Style.GOOD),
     Holding.QUALIFIED: ("proven, with problems", Style.WARNING),
+    Holding.VOID: ("void: passed by", Style.WORST),
     Holding.HELD: ("held, not proven", Style.WARNING),
     Holding.PROBLEM: ("problem", Style.WORST),
     Holding.BEHIND: ("not yet", Style.WARNING),
@@ -70,6 +73,20 @@ def render_plan(plan: Plan, terminal: Terminal, *, verbose: bool = False) -> str
     _closed(page, plan.closed, verbose=verbose)
     _lines(page, "PORTS", plan.ports, Style.WARNING)
     _lines(page, "PROBLEMS", plan.problems, Style.BAD)
+    return page.text()
+
+
+def render_firewall_policy(policy: FirewallPolicy, terminal: Terminal) -> str:
+    """Return what a policy without mistakes says of the firewall, in a sentence."""
+    page = Page(terminal)
+    labels = words.count(len({rule.name for rule in policy.labels}), "label")
+    flows = words.count(len(policy.flows), "rule")
+    kept = f", which keep to {words.count(len(policy.nevers), 'never')}" if policy.nevers else ""
+    page.paragraph(
+        span(f"Firewall {policy.digest[:12]}: {labels}, {flows}{kept}. It is in force once it is applied:"),
+        span(" undercroft firewall plan shows what that would change."),
+        hang=2,
+    )
     return page.text()
 
 
@@ -112,7 +129,7 @@ def cure_of(host: HostHolding) -> str:
             return f"its agent told last of {had}; if it does not answer: undercroft doctor, undercroft up"
         case Holding.HELD:
             return "not proven since; if that stays so, on that host: undercroft firewall prove"
-        case Holding.PROBLEM | Holding.QUALIFIED:
+        case Holding.PROBLEM | Holding.QUALIFIED | Holding.VOID:
             return harmless(host.state.problem) if host.state else ""
 
 
@@ -242,8 +259,17 @@ def _host(host: HostHolding, now: datetime) -> Spans:
     return [
         span(escape(host.host)),
         span(word, style),
-        span(f"{state.generation}") if state and state.generation else _DASH,
         span(f"{state.machines if state else host.machines:,}"),
         span(ago(state.proven_at, now)) if state and state.proven_at else _DASH,
+        _around(state, now),
         span(ago(state.at, now)) if state else _DASH,
     ]
+
+
+def _around(state: FilterState | None, now: datetime) -> Span:
+    """Return when a host's agent looked at what could pass its table by, and how much it found."""
+    if state is None or state.around_at is None:
+        return _DASH
+    style = Style.WORST if state.voided else Style.WARNING if state.findings else Style.PLAIN
+    found = f", {words.count(state.findings, 'finding')}" if state.findings else ""
+    return span(f"{ago(state.around_at, now)}{found}", style)

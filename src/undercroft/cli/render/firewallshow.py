@@ -7,7 +7,7 @@ from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.firewallmap import listed, shown_places, shown_services
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
 from undercroft.cli.render.terminal import Style, Terminal
-from undercroft.usecases.firewall.values import KernelHas, Reach, Showing, Trace, Way
+from undercroft.usecases.firewall.values import KernelHas, PortView, Reach, Showing, Trace, Way
 
 _LISTED = 6
 _REACH = (
@@ -38,18 +38,7 @@ def render_showing(view: Showing, terminal: Terminal, *, verbose: bool = False) 
         page.paragraph(span("! ", Style.WARNING), span(harmless(problem), Style.WARNING), indent=2, hang=2)
     _labels(page, view, verbose=verbose)
     page.heading(span("PORTS", Style.HEADING))
-    rows: list[Spans] = [
-        [
-            span(escape(port.tap) or "-"),
-            span(escape(port.mac) or "-"),
-            span(escape(port.network)),
-            span(harmless(port.unfiltered), Style.BAD)
-            if port.unfiltered
-            else span(escape(", ".join(port.addresses)) or "none", Style.PLAIN),
-        ]
-        for port in view.ports
-    ]
-    if rows:
+    if rows := [row for port in view.ports for row in _port_rows(port)]:
         page.grid(_PORTS, rows, indent=2)
     else:
         page.paragraph(span("none"), indent=2)
@@ -108,6 +97,16 @@ def _labels(page: Page, view: Showing, *, verbose: bool) -> None:
     if view.alike:
         shown = words.listed(view.alike, None if verbose else _LISTED)
         page.record(span(f"filtered like it: {escape(shown)}", Style.DIM), indent=2, hang=2)
+
+
+def _port_rows(port: PortView) -> list[Spans]:
+    """Return a port's lines: one for each address, so that none of them is cut."""
+    found = port.addresses or ("none",)
+    addresses = [span(escape(address)) for address in found]
+    if port.unfiltered:
+        addresses = [span(harmless(port.unfiltered), Style.BAD)]
+    first = [span(escape(port.tap) or "-"), span(escape(port.mac) or "-"), span(escape(port.network))]
+    return [[*(first if number == 0 else [span("")] * 3), cell] for number, cell in enumerate(addresses)]
 
 
 def _reach(page: Page, heading: str, found: Sequence[Reach], *, verbose: bool) -> None:

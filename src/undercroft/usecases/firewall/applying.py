@@ -47,12 +47,17 @@ def put_into_force(record: Record, plan: Plan, order: ApplyOrder) -> AppliedPoli
     if (present.number if present else 0) != (plan.applied.number if plan.applied else 0):
         number = present.number if present else 0
         raise StateError(f"policy {number} was applied meanwhile; look at `undercroft firewall plan` again")
+    check_withdrawal(plan, order)
     if order.policy is None:
-        if plan.applied is None or plan.applied.withdrawn:
-            raise StateError("no firewall policy is in force; there is nothing to withdraw")
         return record.put_applied_policy("", "", order.by, order.reason, order.at)
     text, digest = to_text(order.policy), order.policy.digest
     return record.put_applied_policy(text, digest, order.by, order.reason, order.at)
+
+
+def check_withdrawal(plan: Plan, order: ApplyOrder) -> None:
+    """Raise StateError where there is nothing to withdraw."""
+    if order.policy is None and (plan.applied is None or plan.applied.withdrawn):
+        raise StateError("no firewall policy is in force; there is nothing to withdraw")
 
 
 def status(record: Record) -> Status:
@@ -97,7 +102,7 @@ def wait_until_held(
 
 
 def _settled(hosts: Iterable[HostHolding]) -> bool:
-    settled = {Holding.PROVEN, Holding.QUALIFIED, Holding.PROBLEM}
+    settled = {Holding.PROVEN, Holding.QUALIFIED, Holding.VOID, Holding.PROBLEM}
     return all(host.holding in settled for host in hosts)
 
 
@@ -111,6 +116,8 @@ def _holding(applied: AppliedPolicy | None, state: FilterState | None) -> Holdin
         return Holding.PROBLEM if state.problem else Holding.PROVEN
     # A proof that is older is of the policy before.
     proven = state.proven_at is not None and state.proven_at >= applied.at
+    if proven and state.voided:
+        return Holding.VOID
     if state.problem:
         return Holding.QUALIFIED if proven else Holding.PROBLEM
     return Holding.PROVEN if proven else Holding.HELD

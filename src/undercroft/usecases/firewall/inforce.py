@@ -50,8 +50,8 @@ def policy_in_force(record: Record) -> tuple[int, FirewallPolicy]:
     applied = record.applied_policy()
     if applied is None or not applied.body:
         raise NotFoundError(
-            "no firewall policy is in force; undercroft firewall plan shows what one would do, and"
-            " --policy FILE asks one that is not applied"
+            "no firewall policy is in force: nothing is filtered; undercroft firewall plan shows what one"
+            " would do; show, trace and map take one that is not applied: --policy FILE"
         )
     return applied.number, from_text(applied.body)
 

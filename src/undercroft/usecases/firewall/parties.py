@@ -15,6 +15,8 @@ from undercroft.usecases.firewall.reach import labels_text
 
 _WORLD4, _WORLD6 = ip_address("203.0.113.1"), ip_address("2001:db8:ffff::1")
 """What stands for the world where no address is named: of the ranges for examples (RFC 5737, 3849)."""
+_NAMED = 5
+"""Machines that an error names."""
 _ROUTER_MAC = bytes.fromhex("02000000fffe")
 """What stands for the MAC of a router or of the host; no rule asks for it."""
 
@@ -81,14 +83,15 @@ def question_of(
     """
     wanted = service_of(service)
     known = members(record, policy, host_addresses, tuple(host_addresses))
-    parties = [party_of(end, known) for end in ends]
+    parties = [party_of(end, known, policy) for end in ends]
     concerned = {party.member.host for party in parties if party.member}
     everyone = members(record, policy, host_addresses, concerned)
-    return Question(party_of(ends[0], everyone), party_of(ends[1], everyone), wanted), everyone
+    source, target = (party_of(end, everyone, policy) for end in ends)
+    return Question(source, target, wanted), everyone
 
 
-def party_of(text: str, everyone: Members) -> Party:
-    """Return who is meant by a machine's name or UUID, an address, "world" or "host".
+def party_of(text: str, everyone: Members, policy: FirewallPolicy) -> Party:
+    """Return who is meant: a machine by name or UUID, an address or its name in the policy, "world", "host".
 
     Raises:
         NotFoundError: nobody.
@@ -104,13 +107,37 @@ def party_of(text: str, everyone: Members) -> Party:
         raise InputError(f"{text}: {len(found)} machines have this name: {each}; give the UUID of one")
     if found:
         return Party(found[0].name, found[0])
+    address = _named(text, policy)
+    if address is not None:
+        return _at(address, f"{text} at {address}", everyone)
     try:
         address = ip_address(text)
     except ValueError:
-        raise NotFoundError(
-            f"{text}: no machine on record has this name, and it is no address; possible: a machine, an"
-            " address, world, host"
-        ) from None
+        raise NotFoundError(f"{text}: {_nobody(text, everyone, policy)}") from None
+    return _at(address, text, everyone)
+
+
+def _named(text: str, policy: FirewallPolicy) -> Address | None:
+    """Return the first address that the policy's `addresses` give to a name, None for no such name."""
+    networks = [network for named in policy.addresses if named.name == text for network in named.networks]
+    return ip_address(str(next(iter(networks[0].hosts()), networks[0]))) if networks else None
+
+
+def _nobody(text: str, everyone: Members, policy: FirewallPolicy) -> str:
+    having = sorted(item.name for item in everyone.machines.values() if text in item.labels)
+    if having:
+        more = f" and {len(having) - _NAMED} more" if len(having) > _NAMED else ""
+        return f"this is a label; name a machine that has it: {', '.join(having[:_NAMED])}{more}"
+    if any(rule.name == text for rule in policy.labels):
+        return "this is a label, and no machine has it; name a machine, an address, world or host"
+    return (
+        "no machine on record has this name, and it is no address and no name of the policy's addresses;"
+        " possible: one of these, world, host; undercroft fleet lists the machines"
+    )
+
+
+def _at(address: Address, text: str, everyone: Members) -> Party:
+    """Return whose an address is: a machine's, a host's, or of somebody outside, who is called `text`."""
     for item in everyone.machines.values():
         if address in item.addresses:
             return Party(f"{item.name} at {address}", item, address)

@@ -165,7 +165,7 @@ def _closed(new: _Half) -> Iterable[Closed]:
     for member in sorted(new.members.machines.values(), key=lambda member: member.name):
         missing = []
         if not member.labels:
-            missing.append("no label fits it: no rule but one for * means it")
+            missing.append("no label fits it, so that only rules for * are about it")
         if not member.addresses and any(item.holdable for item in member.record.domain.interfaces):
             missing.append("no address: it may ask for one by DHCP, and nothing else")
         if missing:

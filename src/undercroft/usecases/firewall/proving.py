@@ -11,7 +11,7 @@
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from json import loads
@@ -20,20 +20,18 @@ from pathlib import Path
 from undercroft.assurance.auditlog import canonical
 from undercroft.assurance.firewall import signing
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample, Standing
-from undercroft.assurance.firewall.hostfacts import Surroundings
 from undercroft.assurance.firewall.hostfindings import Finding
 from undercroft.assurance.firewall.proof import Answer, Prover
-from undercroft.assurance.firewall.surroundings import judge
 from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, StateError
 from undercroft.firewall.classes import Classes
 from undercroft.firewall.compiler import TABLE_NAME
 from undercroft.firewall.fleet import Fleet
-from undercroft.firewall.kernel import Table
 from undercroft.firewall.policy import FirewallPolicy
 from undercroft.model.schema import Json, decode, encode
 from undercroft.ports.packetfilter import PacketFilter
 from undercroft.ports.records import Records
 from undercroft.usecases.firewall import memory, numbering
+from undercroft.usecases.firewall.surrounding import Ground, judged
 from undercroft.usecases.fleet.audit.headfile import existing_key
 
 ATTEMPTS = 4
@@ -41,8 +39,6 @@ ATTEMPTS = 4
 MAX_FILE_BYTES = 16 << 20
 SCHEMA = "undercroft/certificate/1"
 LOG_KIND = "firewall"
-
-_Gather = Callable[[str, Collection[str], Collection[tuple[str, int]], Mapping[str, bytes]], Surroundings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +48,6 @@ class Wanted:
     policy: FirewallPolicy
     fleet: Fleet
     classes: Classes
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """The host.
-
-    Attributes:
-        packet_filter: of the network namespace in which machines' taps are.
-        gather: gives the facts around the table: `adapters.surroundings.gather`.
-    """
-
-    packet_filter: PacketFilter
-    gather: _Gather
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +118,16 @@ def classes_held(packet_filter: PacketFilter, memory_path: Path, now: datetime) 
     """Return the classes that the kernel's table is made with, as the agent has noted them.
 
     Raises:
-        NotFoundError: there is no table.
-        StateError: what was noted is not of this table.
+        StateError: there is no table, or what was noted is not of it.
         DeniedError, OperationError: either cannot be read.
     """
-    table = packet_filter.read(TABLE_NAME, sets=()).table
+    try:
+        table = packet_filter.read(TABLE_NAME, sets=()).table
+    except NotFoundError as error:
+        raise StateError(
+            f"a policy is in force by the record, and this host's kernel has no table {TABLE_NAME!r}: nothing"
+            " is filtered here; undercroft doctor says why"
+        ) from error
     found = numbering.matched(memory.load(memory_path), table, now)
     if found is None:
         raise StateError(
@@ -216,18 +204,12 @@ def _looked(ground: Ground, wanted: Wanted, prover: Prover) -> tuple[Answer, tup
     """Prove and look around once; the last value is False where the tables changed meanwhile."""
     ruleset = ground.packet_filter.read(TABLE_NAME)
     answer = prover.prove(ruleset, wanted.policy, wanted.fleet, wanted.classes)
-    taps = {port.tap for port in wanted.fleet.ports}
-    macs = {port.tap: port.mac for port in wanted.fleet.ports if not port.arriving}
-    findings = judge(ground.gather(TABLE_NAME, taps, _priorities(ruleset.table), macs))
+    findings = judged(ground, ruleset.table, wanted.fleet.ports)
     settled = ground.packet_filter.generation() == ruleset.generation
     if isinstance(answer, Counterexample):
         return answer, findings, settled
     around = replace(answer, host=wanted.fleet.host, looked_around=True, findings=findings)
     return around, findings, settled
-
-
-def _priorities(table: Table) -> tuple[tuple[str, int], ...]:
-    return tuple((chain.hook.value, chain.priority) for chain in table.chains if chain.hook is not None)
 
 
 def _signed(certificate: Certificate, signing_with: Signing) -> Certificate:

@@ -109,13 +109,16 @@ class Plan:
 class Holding(StrEnum):
     """What a host's agent says of the policy in force.
 
-    PROVEN: its kernel holds it, and that was proven since it was applied. QUALIFIED: the same, and something
-    of a machine, or of the table since, is wrong: it says what. HELD: it holds it, not proven since. PROBLEM:
-    it says why it may not hold it. BEHIND: it told last of an earlier one. SILENT: nothing was ever heard.
+    PROVEN: its kernel's table is the policy, and that was proven since it was applied. QUALIFIED: the same,
+    and something of a machine, of the table since, or of what is around it is wrong or could not be told: it
+    says what. VOID: the same, and something around the table defeats it. HELD: it holds it, not proven since.
+    PROBLEM: it says why it may not hold it. BEHIND: it told last of an earlier one. SILENT: nothing was ever
+    heard.
     """
 
     PROVEN = "proven"
     QUALIFIED = "qualified"
+    VOID = "void"
     HELD = "held"
     PROBLEM = "problem"
     BEHIND = "behind"

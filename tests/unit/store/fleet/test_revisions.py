@@ -24,6 +24,7 @@ from undercroft.model.domain import (
     Ownership,
     Power,
 )
+from undercroft.model.filter import FilterState
 from undercroft.model.fleet import HeldTap, Hold
 from undercroft.store.fleet.digests import to_text
 from undercroft.store.fleet.engine import WRITES, connect, parse_url
@@ -148,6 +149,25 @@ def test_checkpoints_and_disks_of_the_second_revision_are_brought_along(earlier:
         (found,) = record.machines(HOST)
         assert found.domain == replace(MACHINE, checkpoints=taken)
         assert [disk.identity for disk in found.domain.disks] == [""]
+    records.close()
+
+
+def test_what_hosts_said_of_their_filters_before_is_brought_along_and_nobody_has_looked_around(
+    earlier: Callable[..., str],
+):
+    state = FilterState(HOST, 3, "d", 7, 2, NOW, "it leaks", later(1))
+    body = json.loads(to_text(state))
+    for name in ("around_at", "findings", "voided"):
+        del body[name]
+    rows = [(HOST, json.dumps(body)), ("damaged", "{")]
+    insert = "INSERT INTO filter_state VALUES (:host, :body)"
+    url = earlier("0004", *((insert, {"host": key_text(host), "body": body}) for host, body in rows))
+    records = open_records(url)
+    with records.transaction() as record:
+        with pytest.raises(OperationError, match="filter state is damaged"):
+            record.filter_states()
+        record.put_filter_state(state)
+        assert record.log_entries() == (), "it says the same as before"
     records.close()
 
 

@@ -133,11 +133,12 @@ def test_an_address_that_the_kernel_gives_to_a_port_besides_is_found(records: Me
     assert "none of its own" in found.differences[0]
 
 
-def test_where_nobody_looked_into_the_kernel_it_says_why(records: MemoryRecords) -> None:
+def test_a_kernel_without_the_table_is_no_kernel_that_was_not_looked_at(records: MemoryRecords) -> None:
     packet_filter = MemoryFilter()
     missing = kernel_table(packet_filter)
     found = view(records, "web01", table=missing)
-    assert found.kernel is KernelHas.UNKNOWN
+    assert found.kernel is KernelHas.DIFFERENT
     assert "nothing is filtered on this host" in found.differences[0]
+    assert view(records, "web01", table="only root may read it").kernel is KernelHas.UNKNOWN
     packet_filter.replace(compiled(records)[0])
     assert isinstance(kernel_table(packet_filter), Ruleset)

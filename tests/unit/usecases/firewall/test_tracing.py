@@ -49,7 +49,7 @@ def trace(
 ) -> Trace:
     policy = fleet.policy(text)
     found = everyone(records, policy)
-    question = Question(party_of(source, found), party_of(target, found), service_of(service))
+    question = Question(*(party_of(end, found, policy) for end in (source, target)), service_of(service))
     return tracing(question, found, policy, state=state)
 
 
@@ -154,7 +154,7 @@ def test_a_table_that_was_read_is_followed_instead_of_the_compiled_one(records: 
     sets = [port.labels for port in view.ports] + [item.labels for item in view.elsewhere]
     ruleset = compile_ruleset(policy, view, assigned(Classes(), sets), StateKind.TUPLES)
     emptied = Ruleset(ruleset.table, {**ruleset.elements, "classes": {}})
-    question = Question(party_of("web01", found), party_of("db01", found), service_of("tcp/5432"))
+    question = Question(*(party_of(end, found, policy) for end in ("web01", "db01")), service_of("tcp/5432"))
     for table, allowed in ((ruleset, True), (emptied, False)):
         answer = tracing(question, found, policy, read={"host1": table})
         assert answer.allowed is allowed
@@ -165,7 +165,8 @@ def test_a_table_that_was_read_is_followed_instead_of_the_compiled_one(records: 
 @pytest.mark.parametrize(
     ("source", "target", "service", "error", "says"),
     [
-        ("mail", "db01", "tcp/1", NotFoundError, "possible: a machine, an address, world, host"),
+        ("mail", "db01", "tcp/1", NotFoundError, "possible: one of these, world, host"),
+        ("web", "db01", "tcp/1", NotFoundError, "this is a label; name a machine that has it: web01, web02"),
         ("world", "host", "tcp/1", InputError, "neither is a machine"),
         ("web01", "db01", "http", InputError, "tcp/443"),
         ("web01", "db01", "tcp/1-2", InputError, "name one"),
@@ -178,7 +179,26 @@ def test_what_is_no_question_is_refused_with_what_is_possible(
         trace(records, source, target, service)
 
 
-NAMES = ("web01", "web02", "db01", "lost01", "db02", "sick01", "world", "host", "192.0.2.10", "10.0.0.254")
+def test_a_name_of_the_policy_s_addresses_is_asked_by_its_name(records: MemoryRecords) -> None:
+    found = trace(records, "sick01", "patch-mirror", "tcp/443")
+    assert found.allowed
+    assert found.target == "patch-mirror at 192.0.2.10"
+    assert not trace(records, "web01", "patch-mirror", "tcp/443").allowed
+
+
+NAMES = (
+    "patch-mirror",
+    "web01",
+    "web02",
+    "db01",
+    "lost01",
+    "db02",
+    "sick01",
+    "world",
+    "host",
+    "192.0.2.10",
+    "10.0.0.254",
+)
 SERVICES = ("tcp/5432", "tcp/5433", "tcp/443", "tcp/22", "udp/53", "icmp", "sctp/1")
 
 
@@ -189,7 +209,7 @@ def test_the_rules_answer_and_the_tables_agree_for_every_pair(
 ) -> None:
     policy = fleet.policy()
     found = everyone(records, policy)
-    ends = party_of(source, found), party_of(target, found)
+    ends = party_of(source, found, policy), party_of(target, found, policy)
     if ends[0].member is None and ends[1].member is None:
         return
     if ends[0].member is not None and ends[0].member == ends[1].member:
