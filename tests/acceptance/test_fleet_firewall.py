@@ -1,24 +1,17 @@
-"""The firewall as an administrator has it: a policy is applied, and real guests on a real bridge meet it.
+"""The firewall as an administrator has it: a policy is applied, and real guests on a real bridge meet it."""
 
-Every machine has its address by its name in the policy. `world` is what lies beyond the uplink; the mirror of
-patches is one address there.
-"""
-
-import json
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 
+import filteredhost
 import fleethost
-import guests
 import hookhost
 import outside
 import pytest
-import taps
+from filteredhost import ADDRESSES, GATE, HARMLESS, MIRROR, alarms, asks, begin, hearing, mac_of, sent
 from fleethost import FleetHost
-from fleetstates import NEW, OLD, filesystem
 from outside import World
 
 MISSING = fleethost.missing() or ("" if shutil.which("nft") else "nft is missing: apt-get install nftables")
@@ -28,73 +21,23 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run"),
 ]
 
-GATE, MIRROR = "192.0.2.1", "192.0.2.10"
-ADDRESSES = {"web01": "192.0.2.21", "db01": "192.0.2.22", "web02": "192.0.2.23", "web03": "192.0.2.24"}
-POLICY = f"""version: 1
-defaults: {{drifting: quarantine}}
-labels:
-  web: {{machines: "web*"}}
-  db: {{machines: "db*"}}
-  quarantine: {{verdict: quarantined}}
-addresses:
-  patch-mirror: {MIRROR}
-  {json.dumps(ADDRESSES)[1:-1].replace(", ", chr(10) + "  ")}
-ports: {{machines: [vnet, tap], uplinks: up0}}
-firewall:
-  - {{from: web, to: db, allow: [tcp/5432]}}
-  - {{from: world, to: web, allow: [tcp/443, tcp/80]}}
-  - {{from: quarantine, to: patch-mirror, allow: [tcp/443]}}
-never:
-  - {{from: quarantine, to: "*", except: patch-mirror}}
-  - {{from: world, to: db}}
-"""
-WORKLOAD = """
-stty -F /dev/ttyS1 raw -echo
-(while read -r order; do eval "$order"; echo "DID $order"; done </dev/ttyS1) &
-mount -t ext4 /dev/vda /mnt
-n=$(printf %d 0x$(cut -d: -f6 /sys/class/net/eth0/address))
-ip addr add 192.0.2.$n/24 dev eth0 && ip link set eth0 up
-for port in 22 443 5432; do nc -ll -p $port -e cat & done
-n=0
-while :; do
-  n=$((n+1))
-  ping -c 1 -w 1 192.0.2.1 >/dev/null &
-  usleep 250000
-  echo ALIVE $n
-done
-"""
 
-
-def mac_of(name: str) -> str:
-    return f"52:54:00:00:00:{int(ADDRESSES[name].rpartition('.')[2]):02x}"
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FleetHost, World]]:
+    with filteredhost.running(tmp_path_factory.mktemp("firewall")) as both:
+        both[0].undercroft("firewall", "apply", "--reason", "the issue's", check=True)
+        yield both
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetHost]:
-    folder = tmp_path_factory.mktemp("firewall")
-    with fleethost.running(folder, WORKLOAD) as host:
-        filesystem(folder, "old", OLD)
-        filesystem(folder, "new", NEW)
-        host.policy(POLICY)
-        with host.up():
-            yield host
+def world(joined: tuple[FleetHost, World]) -> World:
+    return joined[1]
 
 
 @pytest.fixture(scope="module")
-def world(host: FleetHost) -> Iterator[World]:
-    addresses = [f"{GATE}/24", f"{MIRROR}/24"]
-    with outside.joined([host.daemon], fleethost.BRIDGE, "up0", addresses) as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def applied(host: FleetHost, world: World) -> None:
-    host.undercroft("firewall", "apply", "--reason", "the issue's", check=True)
-
-
-@pytest.fixture(scope="module")
-def fleet(host: FleetHost, applied: None) -> Iterator[FleetHost]:
+def fleet(joined: tuple[FleetHost, World]) -> Iterator[FleetHost]:
     """The host with web01 and db01, which run and are steady."""
+    host, _ = joined
     for name in ("web01", "db01"):
         begin(host, name)
     for name in ("web01", "db01"):
@@ -102,20 +45,6 @@ def fleet(host: FleetHost, applied: None) -> Iterator[FleetHost]:
     yield host
     for name in ("web01", "db01"):
         host.forget(name)
-
-
-def begin(host: FleetHost, name: str, state: str = "new", devices: str = "") -> None:
-    devices = devices or hookhost.interface(mac_of(name))
-    host.define(name, host.image(name, host.folder / f"{state}.fs"), devices)
-    host.virsh("start", name)
-
-
-def asks(host: FleetHost, name: str, address: str, port: int, source: str = "") -> bool:
-    """Tell whether a guest gets an answer from there."""
-    seen = guests.lines(host.serial(name)).count("REPLY")
-    bound = f"-s {source} " if source else ""
-    host.tell(name, f"echo ask | timeout 2 nc {bound}-w 1 {address} {port} | sed s/ask/REPLY/")
-    return guests.lines(host.serial(name)).count("REPLY") > seen
 
 
 def state(host: FleetHost) -> dict[str, object]:
@@ -127,36 +56,6 @@ def state(host: FleetHost) -> dict[str, object]:
 def in_order(host: FleetHost) -> bool:
     found = state(host)
     return bool(found["proven"]) and not found["problem"]
-
-
-def alarms(host: FleetHost) -> list[str]:
-    with host.records() as records, records.reading() as record:
-        entries = record.log_entries(0, 10_000)
-    return [json.loads(entry.body)["reason"] for entry in entries if entry.kind == "alarm"]
-
-
-@contextmanager
-def hearing(host: FleetHost, world: World, name: str) -> Iterator[taps.Ear]:
-    """Hear what comes out of the uplink."""
-    with taps.listening(world.inside, outside.DEVICE, host.folder / f"heard-{name}") as ear:
-        yield ear
-
-
-def sent(ear: taps.Ear, name: str) -> set[str]:
-    """Return what was heard of a machine: "arp", "answers" on port 443, other "ipv4" and "ipv6".
-
-    "neighbours" is what a machine may always ask for with IPv6: its neighbours, and a router.
-    """
-    kinds = {"0x0806": "arp", "0x0800": "ipv4"}
-    found = set()
-    for source, protocol, frame in ear.frames():
-        if source == mac_of(name):
-            header, kind = frame[40:42], frame[108:110]
-            asks = protocol == "0x86dd" and header == "3a" and kind in {"85", "87", "88"}
-            answers = protocol == "0x0800" and frame[46:48] == "06" and int(frame[68:72], 16) == 443
-            other = "answers" if answers else kinds.get(protocol, "ipv6")
-            found.add("neighbours" if asks else other)
-    return found
 
 
 def test_the_issue_s_policy_lets_pass_what_it_allows_and_nothing_else(fleet: FleetHost, world: World) -> None:
@@ -198,7 +97,7 @@ def test_not_one_denied_packet_leaves_a_guest_from_its_first_on_nor_the_next_one
         fleet.goes_on("db02")
         assert not world.reaches(ADDRESSES["web03"], 443), "the tap's name is a db's now, without an address"
         fleet.forget("db02")
-    assert sent(ear, "web03") <= {"arp", "neighbours", "answers"}, "it asks for who may ask it"
+    assert sent(ear, "web03") <= HARMLESS, "it asks for who may ask it"
 
 
 def test_a_quarantined_guest_reaches_the_mirror_alone_and_a_released_one_has_its_flows(

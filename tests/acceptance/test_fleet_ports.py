@@ -1,0 +1,182 @@
+"""Ports that come and go under the filter: cards that are plugged, machines saved, taps moved by hand.
+
+Every guest pings the world from its first second on, which is denied: not one ping is ever heard.
+"""
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import filteredhost
+import fleethost
+import guests
+import hookhost
+import outside
+import pytest
+from filteredhost import ADDRESSES, HARMLESS, alarms, begin, hearing, link, mac_of, sent, tap_of
+from fleethost import BRIDGE, FleetHost
+from outside import World
+
+MISSING = fleethost.missing() or ("" if shutil.which("nft") else "nft is missing: apt-get install nftables")
+pytestmark = [
+    pytest.mark.libvirt,
+    pytest.mark.xdist_group("fleet-ports"),
+    pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run"),
+]
+
+SHIELDED = "group_fwd_mask 0xfffd"
+
+
+@pytest.fixture(scope="module")
+def filtered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FleetHost, World]]:
+    """A host with the issue's policy in force, and web01, whose kernel boots again where it reboots."""
+    with filteredhost.running(tmp_path_factory.mktemp("ports")) as (host, world):
+        host.undercroft("firewall", "apply", "--reason", "ports", check=True)
+        path, _ = host.described("web01", host.image("web01", host.folder / "new.fs"), card("web01"))
+        path.write_text(path.read_text().replace("<on_reboot>destroy", "<on_reboot>restart"))
+        host.virsh("define", str(path))
+        host.virsh("start", "web01")
+        host.wait(lambda: world.reaches(ADDRESSES["web01"], 443), "web01 is reached")
+        yield host, world
+        host.forget("web01")
+
+
+def card(name: str) -> str:
+    return hookhost.interface(mac_of(name))
+
+
+def plug(host: FleetHost, name: str) -> None:
+    host.virsh(
+        "attach-interface", name, "bridge", BRIDGE, "--mac", mac_of(name), "--model", "virtio", "--live"
+    )
+
+
+def unplug(host: FleetHost, name: str) -> None:
+    tap = tap_of(host, name)
+    host.virsh("detach-interface", name, "bridge", "--mac", mac_of(name), "--live")
+    host.wait(lambda: tap not in link(host, "show"), f"{tap} has gone")
+
+
+def is_filtered(host: FleetHost, world: World, name: str) -> None:
+    """Wait until a web server is reached; nothing else of it is then."""
+    host.wait(lambda: world.reaches(ADDRESSES[name], 443), f"{name} is reached")
+    assert not world.reaches(ADDRESSES[name], 22)
+    assert SHIELDED in link(host, "show", tap_of(host, name))
+
+
+def test_a_card_that_a_running_guest_gets_is_closed_until_it_has_its_labels_and_again_when_plugged_anew(
+    filtered: tuple[FleetHost, World],
+) -> None:
+    host, world = filtered
+    with hearing(host, world, "plugged") as ear:
+        begin(host, "web02", devices="<!-- no card -->")
+        host.goes_on("web02")
+        plug(host, "web02")
+        is_filtered(host, world, "web02")
+        unplug(host, "web02")
+        plug(host, "web02")
+        is_filtered(host, world, "web02")
+        unplug(host, "web02")
+        heard = len(ear.frames())
+        host.stop_agent(signal.SIGKILL)
+        plug(host, "web02")
+        seen = host.alive("web02")
+        host.wait(lambda: host.alive("web02") > seen + 6, "it sends for a while")
+        nobody = [source for source, _, _ in ear.frames()[heard:] if source == mac_of("web02")]
+        assert nobody == [], "nobody has labels for it"
+        host.start_agent()
+        is_filtered(host, world, "web02")
+    assert "answers" in sent(ear, "web02") <= HARMLESS
+    host.forget("web02")
+
+
+@pytest.mark.parametrize("way", ["save", "managedsave", "suspend", "reboot"])
+def test_a_guest_that_goes_on_is_filtered_from_its_first_packet_and_its_open_flow_goes_on_too(
+    filtered: tuple[FleetHost, World], way: str
+) -> None:
+    host, world = filtered
+    path = str(host.daemon.images / "web01.save")
+    orders = {
+        "save": (("save", "web01", path), ("restore", path)),
+        "managedsave": (("managedsave", "web01"), ("start", "web01")),
+        "suspend": (("suspend", "web01"), ("resume", "web01")),
+        "reboot": (("reset", "web01"),),
+    }
+    with hearing(host, world, way) as ear, world.connected(ADDRESSES["web01"], 443) as flow:
+        assert outside.echoes(flow)
+        seen = counted(host)
+        for order in orders[way]:
+            host.virsh(*order)
+        host.wait(lambda: counted(host) > seen + 6, "it pings for a while")
+        is_filtered(host, world, "web01")
+        assert outside.echoes(flow) is (way != "reboot")
+    assert "answers" in sent(ear, "web01") <= HARMLESS
+
+
+def counted(host: FleetHost) -> int:
+    """Return how often web01 has counted, before it booted again too."""
+    return sum(line.startswith("ALIVE") for line in guests.lines(host.serial("web01")))
+
+
+def test_a_tap_that_somebody_takes_off_its_bridge_and_puts_back_is_shielded_anew(
+    filtered: tuple[FleetHost, World],
+) -> None:
+    host, world = filtered
+    tap = tap_of(host, "web01")
+    with hearing(host, world, "by-hand") as ear:
+        link(host, "set", tap, "nomaster")
+        assert not world.reaches(ADDRESSES["web01"], 443)
+        link(host, "set", tap, "master", BRIDGE)
+        host.wait(lambda: SHIELDED in link(host, "show", tap), "it is shielded")
+        is_filtered(host, world, "web01")
+    assert "answers" in sent(ear, "web01") <= HARMLESS
+
+
+def test_a_tap_that_somebody_renames_is_closed_as_long_as_its_name_is_one_for_machines(
+    filtered: tuple[FleetHost, World],
+) -> None:
+    host, world = filtered
+    tap = tap_of(host, "web01")
+    with hearing(host, world, "renamed") as ear:
+        rename(host, tap, "vnet99")
+        assert not world.reaches(ADDRESSES["web01"], 443), "it has no labels"
+        rename(host, "vnet99", tap)
+        is_filtered(host, world, "web01")
+    assert "answers" in sent(ear, "web01") <= HARMLESS
+
+
+def rename(host: FleetHost, tap: str, name: str) -> None:
+    link(host, "set", tap, "down")
+    link(host, "set", tap, "name", name)
+    link(host, "set", name, "up")
+
+
+def test_a_table_that_is_right_and_passed_by_is_not_called_proven(filtered: tuple[FleetHost, World]) -> None:
+    host, world = filtered
+    tap = tap_of(host, "web01")
+    host.stop_agent()
+    nft = [*host.daemon.inside_network, "nft"]
+    device = f"type filter hook ingress device {tap} priority 0; "
+    rules = f"table netdev beside {{ chain in {{ {device}icmp type echo-request fwd to up0; }} }}"
+    with hearing(host, world, "beside") as ear:
+        subprocess.run([*nft, rules], check=True)
+        host.wait(lambda: "ipv4" in sent(ear, "web01"), "what is denied is heard")
+        host.start_agent()
+        told = host.wait(
+            lambda: (done := host.undercroft("firewall", "status")).returncode == 1 and done, "it is told"
+        )
+    assert "void: passed by" in told.stdout
+    assert "bypass around the table" in told.stdout
+    assert any("the firewall is passed by" in reason for reason in alarms(host))
+    subprocess.run([*nft, "delete table netdev beside"], check=True)
+    host.wait(lambda: host.undercroft("firewall", "status").returncode == 0, "and that it is over")
+
+
+def test_control_once_the_policy_is_withdrawn_the_same_pings_are_heard(
+    filtered: tuple[FleetHost, World],
+) -> None:
+    host, world = filtered
+    host.undercroft("firewall", "apply", "--withdraw", "--reason", "control", check=True)
+    with hearing(host, world, "control") as ear:
+        host.wait(lambda: "ipv4" in sent(ear, "web01"), "it is heard")
