@@ -20,7 +20,7 @@ from undercroft.adapters.nftables import Nftables
 from undercroft.assurance.firewall.certificate import Certificate
 from undercroft.assurance.firewall.proof import Prover
 from undercroft.firewall.compiler import compile_ruleset
-from undercroft.firewall.kernel import Ruleset, Table
+from undercroft.firewall.kernel import Code, Immediate, Rule, Ruleset, Table, Verdict
 from undercroft.firewall.tracking import StateKind
 
 pytestmark = [
@@ -168,6 +168,42 @@ def test_fragments_are_filtered_as_the_packet_that_they_make(guest: FilterGuest,
     for piece in pieces(54, 78):
         assert guest.put(A.tap, piece) == {}
     assert guest.put(A.tap, pieces(53, 79)[1]) == {}
+
+
+def believing(rules: Ruleset) -> Ruleset:
+    """Return the control: a table whose first hook lets by what comes from elsewhere, in whatever name."""
+    passes = (Rule((Immediate(Verdict(Code.ACCEPT)),)),)
+    chains = (replace(one, rules=passes) if one.name == "foreign" else one for one in rules.table.chains)
+    return replace(rules, table=replace(rules.table, chains=tuple(chains)))
+
+
+def a_strangers_piece_gets_into_a_machines_packet(guest: FilterGuest, ident: int) -> bool:
+    whole = frame(A.mac, B.mac, (A4, B4), 17, udp((43000, 53), bytes(200)))
+    first = ip_packet(4, A4, B4, 6, tcp((43000, 5432), SYN) + bytes(84), 0x2000, ident)
+    forged = ip_packet(4, A4, B4, 6, b"of a stranger" + bytes(83), 13, ident)
+    assert guest.put(A.tap, checked(whole[:14] + first)) == {}
+    out = guest.put("eth0", checked(B.mac + OUTSIDE_MAC + b"\x08\0" + forged))
+    return b"of a stranger" in b"".join(out.get(B.tap, []))
+
+
+def a_stranger_opens_in_a_machines_name(guest: FilterGuest, port: int) -> bool:
+    forged = frame(OUTSIDE_MAC, bytes(5) + b"\x02", (A4, WORLD4), 17, udp((port, 53)))
+    guest.put("eth0", forged)
+    answer = frame(OUTSIDE_MAC, A.mac, (WORLD4, A4), 17, udp((53, port)))
+    return A.tap in guest.put("eth0", answer)
+
+
+def test_what_comes_from_elsewhere_in_a_machines_name_is_neither_joined_to_its_packets_nor_remembered(
+    guest: FilterGuest, kernel: Nftables
+) -> None:
+    assert not a_strangers_piece_gets_into_a_machines_packet(guest, 81)
+    assert not a_stranger_opens_in_a_machines_name(guest, 45_000)
+    try:
+        kernel.replace(believing(CLOSED))
+        assert a_strangers_piece_gets_into_a_machines_packet(guest, 82)
+        assert a_stranger_opens_in_a_machines_name(guest, 45_001)
+    finally:
+        kernel.replace(CLOSED)
 
 
 def test_answers_end_with_the_flow_that_the_policy_takes_away(guest: FilterGuest, kernel: Nftables) -> None:

@@ -180,6 +180,9 @@ def with_entries(remembered: Remembered, entries: tuple[tuple[str, object], ...]
     )
 
 
+_OWN_HOST6 = tuple(one.packed for one in FLEET.host_addresses if one.version == 6)
+
+
 @dataclass
 class Frames:
     """Draws frames and ways, most of them near to what is allowed."""
@@ -204,6 +207,11 @@ class Frames:
     def draw(self, remembered: Remembered) -> tuple[Path, bytes]:
         """Return a way and a frame: a flow of the policies, a sequel to what has passed, or anything."""
         path, frame = self._drawn(remembered)
+        if path.kind is not PathKind.FROM_HOST and self.random.random() < 0.06:
+            # As a machine of this host would send it, and from elsewhere.
+            path = replace(path, source=self.random.choice(("eth0", "eth0", "veth9")))
+            if self.random.random() < 0.7:
+                frame = frame[:6] + OUTSIDE_MAC + frame[12:]
         if self.random.random() < 0.12:
             frame = frame[:12] + self.random.choice(_TAGS) + frame[12:]
         return path, frame
@@ -288,6 +296,9 @@ class Frames:
             _icmp6(link, own6, b"\x86\0\0\0" + bytes(12)),
             _icmp6(link, own6, b"\x87\0\0\0" + rest + own6),
             _icmp6(link, own6, b"\x88\0\0\0" + rest + link),
+            _icmp6(link, own6, b"\x88\0\0\0" + rest + other6),
+            _icmp6(link, own6, b"\x88\0\0\0" + rest + self.random.choice(_OWN_HOST6)),
+            _icmp6(self.random.choice(_OWN_HOST6), own6, b"\x88\0\0\0" + rest + _OWN_HOST6[0]),
             b"\x08\0" + ip_packet(4, OUTSIDE4, own4, 17, b"\0\x43\0\x44" + bytes(20)),
             b"\x08\0" + ip_packet(4, OUTSIDE4, b"\xff" * 4, 17, b"\0\x43\0\x44" + bytes(20)),
             b"\x86\xdd" + ip_packet(6, link, own6, 17, b"\x02\x23\x02\x22" + bytes(20)),

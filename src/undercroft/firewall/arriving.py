@@ -25,6 +25,7 @@ from undercroft.firewall.expressions import (
     rule,
     unequal,
 )
+from undercroft.firewall.foreign import advertised_chain
 from undercroft.firewall.kernel import Chain, Rule
 from undercroft.firewall.policy import FirewallPolicy, OtherPorts
 from undercroft.firewall.senders import DENY
@@ -117,8 +118,9 @@ def _sources(version: int, source: Field, found_zones: tuple[Zone, ...]) -> tupl
 def _arrived() -> tuple[Chain, ...]:
     """Return what lets the network's own messages in, and passes the rest on to the targets.
 
-    Neighbours may be looked for from outside. Routers and DHCP servers are outside, or the host. What
-    they say is for the link alone, or for who has just asked: nobody far away gets in as a DHCP server.
+    Neighbours may be looked for from outside, and tell of themselves. Routers and DHCP servers are outside,
+    or the host. What they say is for the link alone, or for who has just asked: nobody far away gets in as a
+    DHCP server.
     """
     neighbours = (
         *equal(CONTENT, h.IPV6),
@@ -129,7 +131,7 @@ def _arrived() -> tuple[Chain, ...]:
         rule(marked(0xFFFF_FFFF, marks.FORGED), DENY),
         rule(equal(CONTENT, h.ARP), ACCEPT),
         rule(neighbours, equal(h.TYPE_AND_CODE, h.SOLICITATION), ACCEPT),
-        rule(neighbours, equal(h.TYPE_AND_CODE, h.ADVERTISEMENT), ACCEPT),
+        rule(neighbours, equal(h.TYPE_AND_CODE, h.ADVERTISEMENT), goto("advertised")),
         rule(marked(marks.KIND_MASK, marks.PREFIX), jump("infrastructure")),
         rule(goto("reach")),
     )
@@ -155,4 +157,4 @@ def _arrived() -> tuple[Chain, ...]:
         rule(dhcp, equal(h.IPV4_TARGET, h.BROADCAST4), ACCEPT),
         rule(dhcp6, ACCEPT),
     )
-    return Chain("arrived", arrived), Chain("infrastructure", infrastructure)
+    return Chain("arrived", arrived), advertised_chain(), Chain("infrastructure", infrastructure)

@@ -14,6 +14,7 @@ from undercroft.firewall.arriving import arriving_chains
 from undercroft.firewall.classes import Classes
 from undercroft.firewall.elements import Elements, fleet_elements, policy_elements
 from undercroft.firewall.fleet import Fleet, check_fleet
+from undercroft.firewall.foreign import foreign_chains
 from undercroft.firewall.grants import Granted, Grants, Side, grants_of
 from undercroft.firewall.kernel import Chain, Ruleset, SetDefinition, Table
 from undercroft.firewall.policy import FirewallPolicy
@@ -46,6 +47,7 @@ def compile_table(
         *(chain for side in kept for chain in side_chains(side, found[side.mark], policy.log, state)),
         *reaching_chains(policy, zone_marks),
         *arriving_chains(policy),
+        *foreign_chains(),
         *sender_chains(policy),
         *base_chains(policy),
     )

@@ -103,6 +103,8 @@ def _add_port(elements: Elements, port: Port, number: int) -> None:
     into("classes", {})[tap] = mark
     into("taps", {})[tap] = None
     into("macs", {})[tap_mac] = None
+    if not port.arriving:
+        into("stations", {})[port.mac] = None
     from_outside = mark if port.arriving else _FORGED
     own6 = dict.fromkeys((*(address.packed for address in port.ipv6), link_local_bytes(port.mac)))
     for version, addresses in (("4", [address.packed for address in port.ipv4]), ("6", list(own6))):

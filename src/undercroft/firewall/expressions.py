@@ -150,6 +150,12 @@ def mapped(map_name: str, *fields: Field) -> Expressions:
     return (*_key(fields, 0), Lookup(map_name, 0, target=target), anything)
 
 
+def given(map_name: str, data: bytes, *fields: Field) -> Expressions:
+    """Go on where the map gives just this for the fields."""
+    target = sum(field.registers for field in fields)
+    return (*_key(fields, 0), Lookup(map_name, 0, target=target), Compare(target, Operator.EQUAL, data))
+
+
 def looked_up(map_name: str, *fields: Field) -> tuple[Expressions, int]:
     """Return what gets the map's data for the fields, and the register that a look-up may take them from.
 

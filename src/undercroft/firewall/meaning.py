@@ -20,6 +20,7 @@ from undercroft.firewall.policy import FirewallPolicy, OtherPorts
 _DHCP_CLIENT, _DHCP_SERVER, _DHCP6_CLIENT, _DHCP6_SERVER = 68, 67, 546, 547
 _BROADCAST, _DHCP6_SERVERS = IPv4Address("255.255.255.255"), IPv6Address("ff02::1:2")
 _UDP, _ICMPV6 = 17, 58
+_ADVERTISEMENT = b"\x88\0"
 
 
 def decide(
@@ -43,18 +44,15 @@ class Meaning:
     def __init__(self, policy: FirewallPolicy, fleet: Fleet) -> None:
         self._policy = policy
         self._ports = {port.tap: port for port in fleet.ports}
+        self._stations = {port.mac for port in fleet.ports if not port.arriving}
         self._permission = Permission(policy, fleet)
 
     def decide(self, packet: Packet, path: Path, remembered: Remembered) -> Decision:
         """Return what the policy says; the arguments are `decide`'s."""
         source, target = self._ports.get(path.source), self._ports.get(path.target)
-        for name, port in ((path.source, source), (path.target, target)):
-            if port is None and self._looks_like_a_machine(name):
-                return Decision(False, f"{name} is no machine's that the filter knows")
-        if source is None and target is None:
-            return Decision(True, "concerns no machine")
-        if packet.outer_type in TAGS and not self._may_use_vlan(packet, path, source, target):
-            return Decision(False, "a tag that is not granted")
+        at_once = self._at_once(packet, path, source, target)
+        if at_once:
+            return at_once
         sender = self._sender(packet, path, source, remembered)
         if isinstance(sender, Decision):
             return sender
@@ -65,6 +63,21 @@ class Meaning:
         if packet.ether_type == RARP:
             return Decision(path.kind is PathKind.FORWARD, "says where it is, for switches to know")
         return self._to_outside(packet, sender, remembered)
+
+    def _at_once(
+        self, packet: Packet, path: Path, source: Port | None, target: Port | None
+    ) -> Decision | None:
+        """Return what becomes of it whoever is at its ends, None where that has to be asked."""
+        for name, port in ((path.source, source), (path.target, target)):
+            if port is None and self._looks_like_a_machine(name):
+                return Decision(False, f"{name} is no machine's that the filter knows")
+        if source is None and path.source and self._bears_a_name_from_here(packet):
+            return Decision(False, "from elsewhere, in the name of a machine that runs here")
+        if source is None and target is None:
+            return Decision(True, "concerns no machine")
+        if packet.outer_type in TAGS and not self._may_use_vlan(packet, path, source, target):
+            return Decision(False, "a tag that is not granted")
+        return None
 
     def _sender(
         self, packet: Packet, path: Path, source: Port | None, remembered: Remembered
@@ -81,8 +94,29 @@ class Meaning:
         sender = self._outside_sender(packet, from_host=path.kind is PathKind.FROM_HOST)
         if sender is None:
             return Decision(False, "a forged source, or no plain IP or ARP")
+        if neighbour_message(packet) == _ADVERTISEMENT and self._claims_anothers(packet, sender):
+            return Decision(False, "claims another's address")
         service = _infrastructure(packet, sender, remembered)
         return Decision(True, service) if service else sender
+
+    def _bears_a_name_from_here(self, packet: Packet) -> bool:
+        """Tell whether a frame has the MAC or an address of a machine that runs here, or claims one."""
+        address = {
+            IPV4: packet.network(12, 4),
+            IPV6: packet.network(8, 16),
+            ARP: packet.network(14, 4),
+        }.get(packet.ether_type)
+        advertises = packet.ether_type == IPV6 and packet.protocol == _ICMPV6
+        advertises = advertises and packet.transport(0, 2) == _ADVERTISEMENT
+        claimed = packet.transport(8, 16) if advertises else None
+        of_machines = (self._permission.address(one).is_here for one in (address, claimed) if one)
+        return packet.link(6, 6) in self._stations or any(of_machines)
+
+    def _claims_anothers(self, packet: Packet, sender: End) -> bool:
+        """Tell whether an advertisement is of an address of a machine here, or of the host by another."""
+        claimed = packet.transport(8, 16)
+        owner = self._permission.address(claimed) if claimed else self._permission.world
+        return owner.is_here or (owner.is_host and not sender.is_host)
 
     def _may_use_vlan(self, packet: Packet, path: Path, *ends: Port | None) -> bool:
         """Tell whether a frame bears the tag of a VLAN that the machines at both ends may use."""

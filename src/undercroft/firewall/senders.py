@@ -46,7 +46,7 @@ def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
         rule(mark_from("classes", IN), goto("managed")),
         *(rule(tap, DENY) for tap in closed_taps(policy, Key.INPUT_NAME)),
         rule(marked(marks.PREFIX_MASK, marks.PREFIX), mark_as(0)),
-        rule(ACCEPT),
+        rule(goto("foreign")),
     )
     managed = (
         rule(equal(h.ETHER_TYPE, h.IPV4), goto("sender4")),

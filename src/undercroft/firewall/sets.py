@@ -26,6 +26,7 @@ def fixed_sets(state: StateKind) -> tuple[SetDefinition, ...]:
         _machines("classes", "ifname", data="mark"),
         _machines("taps", "ifname"),
         _machines("macs", "ifname", "ether_addr"),
+        _machines("stations", "ether_addr"),
         *(definition for version in _IP for definition in _by_address(version)),
         SetDefinition("class-targets", ("mark",), "verdict", size=CLASS_MAP_SIZE),
         SetDefinition("class-near", ("mark",), "verdict", size=CLASS_MAP_SIZE),

@@ -20,6 +20,7 @@ from undercroft.firewall.kernel import (
     Load,
     Lookup,
     Meta,
+    Operator,
     Payload,
     Range,
     Rule,
@@ -240,6 +241,8 @@ class _Writer:
             bits = int.from_bytes(self._masks[register], sys.byteorder)
             return "ct state " + ",".join(name for bit, name in words.STATES.items() if bits & bit)
         if any(item.target == register for item in self._unused):
+            if isinstance(expression, Compare) and expression.operator is Operator.EQUAL:
+                return f"== {words.value('mark', expression.data)}"
             return ""
         load = self._loaded[register]
         if isinstance(expression, Range):

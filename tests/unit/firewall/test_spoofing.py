@@ -429,4 +429,7 @@ def test_frames_that_skip_prerouting_do_not_reach_the_host():
 def test_a_tap_without_a_class_is_closed_both_ways():
     assert not accepted(ethernet(IP), Path(PathKind.FORWARD, "vnet99", "eth0"))
     assert not accepted(ethernet(IP), Path(PathKind.FORWARD, "eth0", "vnet99"))
-    assert accepted(ethernet(IP), Path(PathKind.FORWARD, "eth0", "veth9"))
+    strangers = ip_packet(4, bytes((203, 0, 113, 9)), B4, 6, TCP)
+    assert accepted(ethernet(strangers, source=OUTSIDE_MAC), Path(PathKind.FORWARD, "eth0", "veth9")), (
+        "this concerns no machine"
+    )

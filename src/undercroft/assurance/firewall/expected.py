@@ -125,6 +125,8 @@ def of_port(contents: Contents, port: Port, number: int) -> None:
     contents["classes"][tap] = mark
     contents["taps"][tap] = None
     contents["macs"][frame] = None
+    if not port.arriving:
+        contents["stations"][mac] = None
     link_local = b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
     own = [("4", int(address).to_bytes(4, "big")) for address in port.ipv4]
     own += [("6", address) for address in {link_local, *(int(one).to_bytes(16, "big") for one in port.ipv6)}]
@@ -154,7 +156,7 @@ def of_fleet(fleet: Fleet, numbers: Mapping[frozenset[str], int]) -> Contents:
         StateError: a machine's labels have no class.
     """
     names = ("sources", "targets", "near", "places", "outside")
-    contents: Contents = {"classes": {}, "taps": {}, "macs": {}}
+    contents: Contents = {"classes": {}, "taps": {}, "macs": {}, "stations": {}}
     contents |= {f"{name}{version}": {} for name in names for version in (4, 6)}
     for port in fleet.ports:
         of_port(contents, port, number_of(port.name, port.labels, numbers))

@@ -3,7 +3,9 @@
 Source: RFC 826, 4861, 2131, 8415.
 """
 
+from undercroft.assurance.firewall.places import HOST_MARK
 from undercroft.assurance.firewall.reading import Field, Reading
+from undercroft.assurance.firewall.running import host_order
 from undercroft.assurance.firewall.senders import (
     ADVERTISEMENT,
     ARP,
@@ -13,8 +15,9 @@ from undercroft.assurance.firewall.senders import (
     IPV6,
     SOLICITATION,
     UDP,
+    is_of_one_here,
 )
-from undercroft.assurance.firewall.terms import Truth, both, either, joined, negated
+from undercroft.assurance.firewall.terms import Truth, both, either, equal, joined, negated
 
 ROUTER_ADVERTISEMENT = b"\x86\x00"
 DHCP_ASKS = {4: bytes((0, 68, 0, 67)), 6: bytes((2, 34, 2, 35))}
@@ -36,6 +39,16 @@ def looks_from_outside(reading: Reading) -> Truth:
     """Return whether somebody looks for a neighbour, or answers that."""
     looks = either([neighbours(reading, SOLICITATION), neighbours(reading, ADVERTISEMENT)])
     return either([reading.holds(ARP), both(reading.holds(IPV6), looks)])
+
+
+def claims_anothers(reading: Reading, mark: Field) -> Truth:
+    """Return whether an advertisement is of an address of a machine here, or of the host by somebody else."""
+    claimed = reading.transport(8, 16)
+    named = reading.sets.data("named-sources6", claimed.data)
+    of_host = both(reading.in_set("named-sources6", claimed), equal(named, host_order(HOST_MARK)))
+    by_another = negated(equal(mark.data, host_order(HOST_MARK)))
+    anothers = either([is_of_one_here(reading, claimed), both(of_host, by_another)])
+    return both(reading.holds(IPV6), neighbours(reading, ADVERTISEMENT), anothers)
 
 
 def told_by_the_network(reading: Reading) -> Truth:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from undercroft.assurance.firewall.answers import Passing, Timing, equal_mark
 from undercroft.assurance.firewall.links import (
     asks_for_address,
+    claims_anothers,
     looks_from_outside,
     neighbours,
     told_by_the_network,
@@ -27,6 +28,7 @@ from undercroft.assurance.firewall.senders import (
     RARP,
     ROUTER_SOLICITATION,
     SOLICITATION,
+    bears_a_name_from_here,
     may_send,
 )
 from undercroft.assurance.firewall.terms import (
@@ -114,7 +116,11 @@ class Meaning:
         accepted = either(
             [
                 both(managed, self._untagged_or(self._in_vlan(Field(own))), may_send(reading)),
-                both(negated(managed), negated(self._closed(reading.input_name))),
+                both(
+                    negated(managed),
+                    negated(self._closed(reading.input_name)),
+                    negated(bears_a_name_from_here(reading)),
+                ),
             ]
         )
         return Passage(accepted, chosen(managed, own, foreign), ())
@@ -180,6 +186,7 @@ class Meaning:
 
     def _arrives(self, allowed: Truth, mark: Field) -> Truth:
         """Let in what the link itself says; return what else comes from outside."""
+        allowed = both(allowed, negated(claims_anothers(self.reading, mark)))
         outside = equal_mark(mark, KIND_MASK, OURS)
         told = either([looks_from_outside(self.reading), both(outside, told_by_the_network(self.reading))])
         self._accepted.append(both(allowed, told))

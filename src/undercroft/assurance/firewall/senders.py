@@ -4,8 +4,10 @@ The meaning of anti-spoofing, for every packet, by relations between ports and a
 `sources4` and `sources6` (port, MAC, address), `macs` (port, MAC). Nothing is taken from the compiler.
 """
 
+from undercroft.assurance.firewall.places import FORGED
 from undercroft.assurance.firewall.reading import Field, Reading
-from undercroft.assurance.firewall.terms import Truth, both, either, negated
+from undercroft.assurance.firewall.running import host_order
+from undercroft.assurance.firewall.terms import Truth, both, either, equal, negated
 
 IPV4, IPV6, ARP, RARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06", b"\x80\x35"
 TCP, UDP, ICMP, ICMPV6 = b"\x06", b"\x11", b"\x01", b"\x3a"
@@ -110,6 +112,27 @@ def _icmpv6(reading: Reading) -> Truth:
             both(negated(message.among(discovery)), ours, either([plain, later_fragment6(reading)])),
         ]
     )
+
+
+def bears_a_name_from_here(reading: Reading) -> Truth:
+    """Return whether a frame has the MAC or an address of a machine that runs here, or advertises one."""
+    advertises = both(reading.protocol.reads(ICMPV6), reading.transport(0, 2).reads(ADVERTISEMENT))
+    return either(
+        [
+            reading.in_set("stations", reading.source_mac),
+            both(reading.holds(IPV4), is_of_one_here(reading, reading.network(12, 4))),
+            both(reading.holds(IPV6), is_of_one_here(reading, reading.network(8, 16))),
+            both(reading.holds(ARP), is_of_one_here(reading, reading.network(14, 4))),
+            both(reading.holds(IPV6), advertises, is_of_one_here(reading, reading.transport(8, 16))),
+        ]
+    )
+
+
+def is_of_one_here(reading: Reading, address: Field) -> Truth:
+    """Return whether an address is that of a machine that runs here and is not arriving."""
+    name = "outside4" if len(address.data) == 4 else "outside6"
+    forged = equal(reading.sets.data(name, address.data), host_order(FORGED))
+    return both(reading.in_set(name, address), forged)
 
 
 def hides_more6(reading: Reading) -> Truth:

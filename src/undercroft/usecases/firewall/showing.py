@@ -243,6 +243,8 @@ def _of_port(port: Port, table: Ruleset) -> Elements:
             mine = {key: data for key, data in elements.items() if key[: len(tap)] == tap}
         elif definition.name.startswith(("outside", "places")):
             mine = {key: data for key, data in elements.items() if key in own}
+        elif definition.name == "stations":
+            mine = {key: data for key, data in elements.items() if key == port.mac}
         else:
             continue
         if mine:
