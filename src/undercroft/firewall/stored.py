@@ -3,11 +3,15 @@
 The text is JSON with a format number. What comes back has the digest of what went in, and its places. A text
 that is not exactly what `to_text` writes is refused: cut, edited, of another format, or with values that no
 reader of policies lets by. The compiler so never meets what it was not written for.
+
+What an earlier version wrote lacks the fields that have come since: these get their defaults, which mean what
+the earlier version did. A field that this version does not know may forbid something: it is refused.
 """
 
 import json
+import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 
 from undercroft.errors import InputError, StateError
 from undercroft.firewall.policy import (
@@ -22,6 +26,7 @@ from undercroft.firewall.policy import (
 )
 from undercroft.firewall.shapes import is_device, is_name
 from undercroft.model.schema import decode, encode
+from undercroft.version import VERSION
 
 FORMAT = 1
 MAX_TEXT_CHARS = 64 << 20
@@ -39,7 +44,7 @@ class _Stored:
 
 def to_text(policy: FirewallPolicy) -> str:
     """Return the text: keys sorted, no spaces, ASCII. Equal policies with equal places have equal texts."""
-    return json.dumps(encode(_Stored(FORMAT, policy)), sort_keys=True, separators=(",", ":"))
+    return _written(encode(_Stored(FORMAT, policy)))
 
 
 def from_text(text: str) -> FirewallPolicy:
@@ -57,21 +62,51 @@ def from_text(text: str) -> FirewallPolicy:
         raise StateError(f"the applied policy on record: {error}; {_CURE}") from error
 
 
+def _completed(annotation: object, value: object, place: str) -> object:
+    """Return the JSON value of a dataclass with the defaults of fields that it lacks, and so of all in it.
+
+    Raises StateError for a field that this version does not know.
+    """
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple and isinstance(value, list):
+        return [_completed(arguments[0], item, place) for item in value]
+    if not (isinstance(annotation, type) and is_dataclass(annotation) and isinstance(value, dict)):
+        return value
+    hints = typing.get_type_hints(annotation)
+    unknown = sorted(value.keys() - hints.keys())
+    if unknown:
+        raise StateError(
+            f"the applied policy on record: {place} has {unknown[0][:64]!r}, which Undercroft {VERSION} does"
+            " not know: a newer one applied it; update Undercroft on this host, or apply the policy again"
+            " with this one: `undercroft firewall apply`"
+        )
+    defaults = {item.name: encode(item.default) for item in fields(annotation) if item.default is not MISSING}
+    return {name: _completed(hints[name], item, name) for name, item in {**defaults, **value}.items()}
+
+
+def _written(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
 def _read(text: str) -> FirewallPolicy:
     if len(text) > MAX_TEXT_CHARS:
         raise InputError(f"{len(text):,} characters, the limit is {MAX_TEXT_CHARS:,}")
     try:
         value = json.loads(text)
+        canonical = _written(value)
     except (ValueError, RecursionError) as error:
         raise InputError(f"no JSON ({type(error).__name__})") from error
     found = value.get("format") if isinstance(value, dict) else None
     if found != FORMAT:
         raise InputError(f"format {str(found)[:20]!r}, this version reads {FORMAT}")
+    if canonical != text:
+        raise InputError("written otherwise than this version writes it")
+    value = _completed(_Stored, value, "it")
     policy = decode(_Stored, value, "policy").policy
     wrong = next(_wrong(policy), None)
     if wrong:
         raise InputError(wrong)
-    if to_text(policy) != text:
+    if to_text(policy) != _written(value):
         raise InputError("written otherwise than this version writes it")
     return policy
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 import pytest
 from firewallworld import POLICIES
@@ -163,7 +164,9 @@ SERVICE = ("policy", "flows", 0, "services", 0)
         (to_text(POLICIES[0])[:-1], "no JSON"),
         (to_text(POLICIES[0]) + " ", "written otherwise"),
         (json.dumps(json.loads(to_text(POLICIES[0]))), "written otherwise"),
-        (changed(("policy", "more"), 1), "the fields of FirewallPolicy are"),
+        (changed(("policy", "more"), 1), "policy has 'more', which Undercroft"),
+        (changed((*SERVICE, "more"), 1), "services has 'more', which Undercroft"),
+        (changed(("more",), 1), "it has 'more', which Undercroft"),
         (changed(("policy", "flows"), {}), "flows: expected a list"),
         (changed((*SERVICE, "high"), 70_000), "service tcp 5432 to 70000 is none"),
         (changed((*SERVICE, "low"), 0), "is none"),
@@ -186,6 +189,43 @@ def test_what_is_no_policy_is_refused_with_what_is_wrong_and_the_cure(text, said
     with pytest.raises(StateError, match="apply the policy again") as error:
         from_text(text)
     assert said in str(error.value)
+
+
+EARLIER = Path(__file__).parent / "stored"
+"""Texts as earlier versions wrote them. They are never written anew: what is on record stays as it is."""
+
+
+@pytest.mark.parametrize("path", sorted(EARLIER.iterdir()), ids=lambda path: path.name)
+def test_what_an_earlier_version_put_on_record_is_read_with_the_defaults_of_what_has_come_since(path):
+    policy = from_text(path.read_text())
+    assert [rule.name for rule in policy.labels] == ["web", "db", "quarantine", "restored"]
+    assert policy.labels[3].origins == (Origin.RESTORE, Origin.REVERT)
+    assert (len(policy.flows), len(policy.nevers), policy.nevers[1].hops) == (3, 2, 2)
+    assert policy.vlans == (VlanGrant("db", (7, 8), "policy.yaml:20"),)
+    assert policy.ports == Ports(("vnet", "tap"), ("eth0",), OtherPorts.OUTSIDE)
+    assert (policy.drift, policy.tcp_state_s) == (Drift.REPORT, 3600)
+    assert from_text(to_text(policy)) == policy
+
+
+def test_a_field_that_has_come_since_has_its_default():
+    """As those of today stand for those that are to come: all of a policy's fields have defaults."""
+    stored = json.loads(to_text(POLICIES[0]))
+    for gone in ("drift", "vlans", "tcp_state_s", "ports", "log"):
+        del stored["policy"][gone]
+    for rule in stored["policy"]["labels"]:
+        del rule["origins"]
+    text = json.dumps(stored, sort_keys=True, separators=(",", ":"))
+    policy = from_text(text)
+    assert policy.flows == POLICIES[0].flows
+    assert (policy.drift, policy.vlans, policy.ports) == (Drift.REPAIR, (), Ports())
+    assert all(rule.origins == () for rule in policy.labels)
+
+
+def test_a_field_that_was_always_there_may_not_be_missing():
+    stored = json.loads(to_text(POLICIES[0]))
+    del stored["policy"]["flows"][0]["services"]
+    with pytest.raises(StateError, match="the fields of Flow are"):
+        from_text(json.dumps(stored, sort_keys=True, separators=(",", ":")))
 
 
 def test_a_never_without_an_end_is_refused():
