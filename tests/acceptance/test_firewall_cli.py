@@ -7,9 +7,9 @@ agent would do of itself, following the applied policy, is its own part of it, c
 import io
 import json
 import os
+import re
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -26,9 +26,7 @@ from undercroft.adapters.nftables import Nftables
 from undercroft.adapters.surroundings.shielding import shield, shield_tap
 from undercroft.agent.filters import Firewall
 from undercroft.cli.program import run as run_command
-from undercroft.firewall.elements import device, key_of
 from undercroft.firewall.fleet import Port
-from undercroft.firewall.marks import MAX_CLASS
 from undercroft.model.filter import FilterState
 from undercroft.ports.records import Records
 from undercroft.store.fleet.records import open_records
@@ -101,13 +99,6 @@ class Host:
         with self.records.transaction() as record:
             record.put_filter_state(FilterState(HERE, number, "", self.kernel.generation(), 5, now, "", now))
             record.put_filter_state(FilterState("host2", number, "", 1, 2, now, "", now))
-
-
-def mark_of(host: Host, tap: str) -> bytes:
-    """Return the mark that the kernel gives to packets from a tap."""
-    found = host.kernel.read("undercroft").elements["classes"][device(tap)]
-    assert isinstance(found, bytes)
-    return found
 
 
 def run(command: str) -> None:
@@ -227,27 +218,45 @@ def test_a_policy_is_planned_applied_proven_and_withdrawn(tmp_path: Path) -> Non
 def test_a_table_that_somebody_changed_is_found_by_each_command_with_the_packet_that_gets_through(
     tmp_path: Path,
 ) -> None:
+    """As the README shows it, with docs/FIREWALL.md's first policy; the packet is the solver's choice."""
+    change, asked, *shown = block_of("README.md", "# nft add element").splitlines()
+    assert asked == "$ undercroft firewall prove"
+
     def test(host: Host) -> None:
+        host.policy.write_text(block_of("docs/FIREWALL.md", "version: 1"))
         host.run("apply", "--policy", str(host.policy), "--wait", "0")
         host.follow()
         assert "has exactly these addresses" in host.run("show", "web01")
         assert not arrives("web01", "db01", "tcp/22")
         # One element lets web01's class open SSH of db01's.
-        source, target = mark_of(host, "vnet1"), mark_of(host, "vnet3")
-        number = int.from_bytes(target, sys.byteorder) & MAX_CLASS
-        adds = {f"to-{number}": {key_of(source, b"\x06", (22).to_bytes(2, "big")): None}}
-        host.kernel.change(host.kernel.read("undercroft").table, adds, {})
+        run(change.removeprefix("# "))
         assert arrives("web01", "db01", "tcp/22")
         told = host.run("trace", "web01", "db01", "tcp/22", code=1)
         assert "no rule allows it, but the table lets its first packet pass" in told
         told = host.run("prove", "--out", str(host.folder / "no.json"), code=1)
-        assert "not proven" in told
-        assert "the kernel passes it, the policy drops it" in told
-        assert "A PACKET  vnet1" in told
-        assert "to 22" in told
+        head = shown.index("")
+        assert told.splitlines()[:head] == shown[:head]
+        for text in (told, "\n".join(shown)):
+            for line in (
+                r"A PACKET  vnet1 → \w+: the kernel passes it, the policy drops it",
+                r"  from 52:54:00:00:00:01 to [0-9a-f:]+, IPv[46], \d+ bytes",
+                r"  tcp port \d+ to 22",
+            ):
+                assert re.search(f"^{line}$", text, re.MULTILINE), text
         assert not (host.folder / "no.json").exists()
         run("nft delete element bridge undercroft taps { vnet1 }")
         told = host.run("show", "web01", code=1)
         assert "vnet1: taps lacks" in told
+        run("nft delete table bridge undercroft")
+        assert "the kernel has no table" in host.run("show", "web01", code=1)
+        assert "the kernel has no table" in host.run("trace", "web01", "db01", "tcp/22", code=1)
+        assert "nothing is filtered here" in host.run("prove", code=1)
 
     on_host(tmp_path, test)
+
+
+def block_of(document: str, beginning: str) -> str:
+    """Return the first block of a document that begins so."""
+    text = (Path(__file__).parents[2] / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return next(block for block in blocks if block.startswith(beginning)).rstrip("\n")

@@ -48,9 +48,10 @@ def by_contents(
 ) -> Counterexample:
     """Return the first difference in contents, with a packet that shows it where one is found."""
     name, keys = next(iter(differing.items()))
+    differ = "1 element is" if len(keys) == 1 else f"{len(keys)} elements are"
     plain = Counterexample(
         f"contents of {name}",
-        f"{len(keys)} elements are not what policy and fleet say",
+        f"{differ} not what policy and fleet say",
         name,
         keys[0],
         _told(wanted[name].get(keys[0], _ABSENT)),

@@ -202,7 +202,7 @@ def verify_certificate(path: Path, key: str, records: Records | None = None) -> 
 
 def _looked(ground: Ground, wanted: Wanted, prover: Prover) -> tuple[Answer, tuple[Finding, ...], bool]:
     """Prove and look around once; the last value is False where the tables changed meanwhile."""
-    ruleset = ground.packet_filter.read(TABLE_NAME)
+    ruleset = ground.packet_filter.read(TABLE_NAME, written=False)
     answer = prover.prove(ruleset, wanted.policy, wanted.fleet, wanted.classes)
     findings = judged(ground, ruleset.table, wanted.fleet.ports)
     settled = ground.packet_filter.generation() == ruleset.generation
