@@ -94,7 +94,7 @@ class HookHandler:
         """Put an event on record; return what a `start` is answered, None for any other."""
         host, step = self._host, (event.operation, event.sub)
         labels = step == ("start", "begin") and host.means.filter.required
-        domain, hold = None, None
+        domain, hold, is_gone = None, None, False
         if step == ("migrate", "begin"):
             self._filters.arrives(event.uuid)
         with host.records.transaction() as record:
@@ -107,11 +107,17 @@ class HookHandler:
                     hold = held_by_hook(host.means, record, event)
                 case "release", "end":
                     let_go(record, event.uuid, event.eid, moment(event.at_ns))
+                    # An event may come twice: the labels of what has begun since are not this one's to take.
+                    is_gone = not _lives(record, event.uuid, host.name)
             if labels:
                 domain = _put_machine(host, record, event)  # with its taps, which it had not at `prepare`
-        if step == ("release", "end"):
+        if is_gone:
             self._filters.gone(event.uuid, migrated=event.extra == "migrated")
         return _labelled(host, event, domain, hold) if labels else None
+
+
+def _lives(record: Record, machine: str, host: str) -> bool:
+    return any(one.host == host for one in record.live_origins([machine]))
 
 
 def _labelled(host: Host, event: HookEvent, domain: Domain | None, hold: Hold | None) -> Answer:

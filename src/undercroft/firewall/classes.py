@@ -38,32 +38,58 @@ class Classes:
         return sorted((number, labels) for labels, number in self.numbers.items())
 
 
+class Labeller:
+    """Tells the labels that a policy gives to machines; to be made once for many of them."""
+
+    def __init__(self, policy: FirewallPolicy) -> None:
+        """Take a policy: its label rules, and the names of `addresses` that some rule is about.
+
+        A name that none is about tells its machine from nobody: thousands of machines whose addresses the
+        policy names are filtered alike.
+        """
+        self._policy = policy
+        self._names = frozenset(named.name for named in policy.addresses) & _labels_in_rules(policy)
+
+    def labels(self, target: Target, verdict: Verdict | None, origin: Origin | None = None) -> Labels:
+        """Return the labels of one machine.
+
+        Args:
+            target: the machine's name, owner, metadata labels, networks and host: the host's word, and no
+                guest's.
+            verdict: what was judged of it last, None for nothing.
+            origin: how its present execution began, None where it has none or nobody knows.
+
+        Returns:
+            Its labels; of a quarantined machine that some rule quarantines, the labels of such rules alone.
+        """
+        quarantine: set[str] = set()
+        labels = {target.name} & self._names
+        for rule in self._policy.labels:
+            if rule.verdicts and verdict not in rule.verdicts:
+                continue
+            if rule.origins and origin not in rule.origins:
+                continue
+            if rule.match.fits(target):
+                is_of_quarantine = rule.quarantines and verdict is Verdict.QUARANTINED
+                (quarantine if is_of_quarantine else labels).add(rule.name)
+        if verdict is Verdict.QUARANTINED:
+            return frozenset(quarantine)
+        return frozenset(labels)
+
+
 def labels_of(
     policy: FirewallPolicy, target: Target, verdict: Verdict | None, origin: Origin | None = None
 ) -> Labels:
-    """Return the labels of one machine.
+    """Return the labels of one machine, as `Labeller.labels` does."""
+    return Labeller(policy).labels(target, verdict, origin)
 
-    Args:
-        policy: its label rules, and the names that it gives to addresses.
-        target: the machine's name, owner, metadata labels, networks and host: the host's word, no guest's.
-        verdict: what was judged of it last, None for nothing.
-        origin: how its present execution began, None where it has none or nobody knows.
 
-    Returns:
-        Its labels; of a quarantined machine that some rule quarantines, the labels of such rules alone.
-    """
-    quarantine: set[str] = set()
-    labels = {named.name for named in policy.addresses if named.name == target.name}
-    for rule in policy.labels:
-        if rule.verdicts and verdict not in rule.verdicts:
-            continue
-        if rule.origins and origin not in rule.origins:
-            continue
-        if rule.match.fits(target):
-            (quarantine if rule.quarantines and verdict is Verdict.QUARANTINED else labels).add(rule.name)
-    if verdict is Verdict.QUARANTINED:
-        return frozenset(quarantine)
-    return frozenset(labels)
+def _labels_in_rules(policy: FirewallPolicy) -> Labels:
+    """Return the labels that flows, nevers and grants are about."""
+    peers = [peer for flow in policy.flows for peer in (flow.source, flow.target)]
+    for never in policy.nevers:
+        peers += [never.source, never.target, *never.exceptions]
+    return frozenset(peer.label for peer in peers) | {grant.label for grant in policy.vlans}
 
 
 def assigned(previous: Classes, label_sets: Iterable[Labels]) -> Classes:

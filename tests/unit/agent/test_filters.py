@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentlab import BRIDGE, HOST, NAME, QUICK, TAP, UUID, WAIT_S, FailingRecords, Fault
+from agentlab import BRIDGE, HOST, QUICK, TAP, UUID, WAIT_S, FailingRecords, Fault
 from comebackdata import PATCHED, UNPATCHED
 from filterlab import NO_QUARANTINE, POLICY, FilterLab, without_snapshots
 from memoryfilter import MemoryFilter
@@ -82,11 +82,34 @@ def test_a_tap_has_its_labels_before_qemu_runs_and_none_after_its_release(lab: F
     async def scene() -> None:
         await lab.until(lab.action, "it is known")
         assert await lab.start()
-        assert lab.seen == [(True, frozenset({"web", NAME}))]
+        assert lab.seen == [(True, frozenset({"web"}))]
         await lab.until(lab.is_open, "it runs")
         await lab.stop()
         await lab.until(lambda: lab.labels() is None, "its labels are gone")
         await lab.until(lab.is_proven, "and the table is proven without them")
+
+    play(lab, scene)
+
+
+def test_a_release_that_is_told_twice_takes_no_labels_from_what_has_begun_since(lab: FilterLab) -> None:
+    """Its file stays where the disk fails, or the agent ends, before it is removed."""
+    lab.apply()
+    without_snapshots(lab)
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        assert await lab.start()
+        await lab.until(lab.is_open, "it runs")
+        (first,) = lab._read(lambda record: record.live_executions())
+        await lab.stop()
+        await lab.until(lambda: lab.labels() is None, "its labels are gone")
+        assert await lab.start()
+        await lab.until(lab.is_open, "it runs again")
+        await asyncio.to_thread(lab._tell, lab.fleet.domain(UUID), "release", first.eid, sub="end")
+        await lab.until(lab.is_quiet, "it is taken")
+        assert lab.labels() == {"web"}
+        await lab.stop()
+        await lab.until(lambda: lab.labels() is None, "its own release takes them")
 
     play(lab, scene)
 
@@ -101,7 +124,7 @@ def test_what_waits_for_a_confirmation_is_off_its_bridge_until_it_is_opened_with
         assert await lab.start()
         assert not lab.seen[0][0]
         await lab.until(lab.is_open, "it began as it was judged")
-        assert lab.labels() == {"web", NAME}
+        assert lab.labels() == {"web"}
 
     play(lab, scene)
 
@@ -232,9 +255,9 @@ def test_the_filter_fails_at_any_change_and_no_tap_is_ever_open_without_its_labe
         await lab.until(lambda: lab.firewall.labels.required, "a policy is in force")
         for _ in range(2):
             assert await lab.start()
-            assert lab.seen[-1] in {(True, frozenset({"web", NAME})), (False, None)}
+            assert lab.seen[-1] in {(True, frozenset({"web"})), (False, None)}
             await lab.until(lab.is_open, "it is open")
-            assert lab.labels() == {"web", NAME}
+            assert lab.labels() == {"web"}
             await lab.stop()
             await lab.until(lambda: lab.labels() is None, "its labels are gone")
         await lab.until(lab.is_proven, "and all is well again")
@@ -255,7 +278,7 @@ def test_a_policy_that_cannot_be_enforced_leaves_the_one_before_and_is_told(lab:
             lambda: "policy 2 cannot be enforced, 1 stays in force" in lab.problem(), "it is told"
         )
         assert await lab.start()
-        assert lab.seen == [(True, frozenset({"web", NAME}))], "the first one counts on"
+        assert lab.seen == [(True, frozenset({"web"}))], "the first one counts on"
 
     play(lab, scene)
     state = lab.state()
@@ -281,7 +304,7 @@ def test_a_host_whose_policy_cannot_be_enforced_any_more_keeps_what_starts_off_i
         await lab.until(lambda: [hold.pending for hold in lab.holds()] == [True], "it is held")
         lab.packet_filter.mend()
         await lab.until(lab.is_open, "it opens once it has its labels")
-        assert lab.labels() == {"web", NAME}
+        assert lab.labels() == {"web"}
 
     play(lab, scene)
 
@@ -317,7 +340,7 @@ def test_a_foreign_change_is_an_alarm_and_put_right(
         await calm(lab)
         change(lab)
         await lab.until(lambda: bool(lab.alarms()), "it is seen")
-        await lab.until(lambda: lab.labels() == {"web", NAME} and lab.is_proven(), "it is put right")
+        await lab.until(lambda: lab.labels() == {"web"} and lab.is_proven(), "it is put right")
 
     play(lab, scene)
     assert any("has changed the firewall's table" in reason for reason in lab.alarms())
@@ -460,7 +483,7 @@ async def life(lab: FilterLab) -> None:
     await lab.until(lab.action, "it is known")
     await lab.until(lambda: lab.firewall.labels.required, "a policy is in force")
     await begun(lab)
-    await lab.until(lambda: lab.is_open() and lab.labels() == {"web", NAME}, "it runs")
+    await lab.until(lambda: lab.is_open() and lab.labels() == {"web"}, "it runs")
     await lab.stop()
     await lab.until(lambda: lab.is_over() and lab.labels() is None, "its end is on record")
     lab.disks[CURRENT] = UNPATCHED
@@ -468,7 +491,7 @@ async def life(lab: FilterLab) -> None:
     await lab.until(lab.is_in_quarantine, "it is in quarantine")
     lab.disks[CURRENT] = PATCHED
     lab.scans.add(UUID, Wish(settle=True))
-    await lab.until(lambda: lab.is_open() and lab.labels() == {"web", NAME}, "it is out")
+    await lab.until(lambda: lab.is_open() and lab.labels() == {"web"}, "it is out")
     await lab.stop()
     await lab.until(lambda: lab.is_over() and lab.labels() is None, "its last end is on record")
 
@@ -486,7 +509,7 @@ def lived(folder: Path, fault: Fault) -> dict[str, Any]:
             await life(lab)
 
     asyncio.run(run())
-    steady, quarantined = frozenset({"web", NAME}), frozenset({"quarantine"})
+    steady, quarantined = frozenset({"web"}), frozenset({"quarantine"})
     first, *later = lab.seen
     assert first in {(True, steady), (False, None), (False, steady)}
     assert all(on_run[1] in {quarantined, None} or not on_run[0] for on_run in later), lab.seen

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from undercroft.errors import InputError
+from undercroft.firewall.classes import Labeller
 from undercroft.firewall.policy import Address, FirewallPolicy, NamedAddresses
 from undercroft.model.addresses import claimed, own_address
 from undercroft.model.domain import Interface
@@ -46,14 +47,33 @@ class Claims:
         return not self.by_policy, since.timestamp(), self.machine.uuid
 
 
-def claims_by(policy: FirewallPolicy) -> Callable[[NetworkedMachine], Claims]:
-    """Return what tells a machine's claims under a policy."""
-    names = {named.name: named for named in policy.addresses}
+class Named:
+    """What a policy says of machines by their names, found at once; to be made once for many machines."""
 
-    def claims(machine: NetworkedMachine) -> Claims:
-        return _claims(machine, names.get(machine.name))
+    def __init__(self, policy: FirewallPolicy) -> None:
+        """Take a policy."""
+        self.policy = policy
+        self.labeller = Labeller(policy)
+        self._by_name = {named.name: named for named in policy.addresses}
+        self._by_address: dict[str, list[str]] = {}
+        for named in policy.addresses:
+            for network in named.networks:
+                if network.num_addresses == 1:
+                    self._by_address.setdefault(str(network.network_address), []).append(named.name)
 
-    return claims
+    def addresses(self, name: str) -> tuple[str, ...]:
+        """Return the single addresses that the policy gives to machines of a name, as `things_of` does."""
+        named = self._by_name.get(name)
+        networks = named.networks if named else ()
+        return tuple(str(network.network_address) for network in networks if network.num_addresses == 1)
+
+    def names(self, address: str) -> Sequence[str]:
+        """Return the names of the machines to which the policy gives an address."""
+        return self._by_address.get(address, ())
+
+    def claims(self, machine: NetworkedMachine) -> Claims:
+        """Return what a machine says is its own."""
+        return _claims(machine, self._by_name.get(machine.name))
 
 
 def first_interface(interfaces: Sequence[Interface]) -> Interface | None:

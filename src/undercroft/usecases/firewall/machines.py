@@ -7,33 +7,30 @@ Guarantees:
 3. An address and a MAC are the machine's that the policy names, else of the one that has it longest: whoever
    may change a machine takes nothing from another one. A tap is that of the machine that began last: the
    kernel gives its name out anew, while the record may not have seen the end of the one before.
-4. One machine's mistake closes that machine, and is a sentence with its cure; it never stops the others.
+4. A machine that has the UUID of another host's is that one where it was migrated, and is closed otherwise
+   (`whereabouts`).
+5. One machine's mistake closes that machine, and is a sentence with its cure; it never stops the others.
 
     found = gathered(record, policy, "host1", host_addresses())
     enforcer.enforce(policy, found.fleet)
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from undercroft.errors import InputError
 from undercroft.firewall.classes import Labels
-from undercroft.firewall.fleet import TAP_BYTES, Elsewhere, Fleet, Port, link_local
+from undercroft.firewall.fleet import Elsewhere, Fleet, Port
 from undercroft.firewall.policy import Address, FirewallPolicy
-from undercroft.model.addresses import own_mac
-from undercroft.model.domain import Domain, Interface
-from undercroft.model.execution import Origin
-from undercroft.model.filter import LiveOrigin, NetworkedMachine, claims_of
+from undercroft.model.domain import Interface
+from undercroft.model.filter import NetworkedMachine
 from undercroft.ports.records import Record
-from undercroft.usecases.firewall.claims import Claims, Rank, claims_by, winners
+from undercroft.usecases.firewall.claims import Claims, Named, winners
 from undercroft.usecases.firewall.look import Look, Standing, tapped
+from undercroft.usecases.firewall.openports import Problem, because, mac_bytes, macs_of, open_ports
 
-__all__ = ["Gathered", "Look", "gather", "gathered", "ports_of"]
-
-_NOW = datetime(9999, 1, 1, tzinfo=UTC)
-"""Later than all that is on record."""
+__all__ = ["Gathered", "Gatherer", "Look", "gather", "gathered", "macs_here"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +41,17 @@ class Gathered:
     problems: tuple[str, ...] = ()
     labels: Mapping[str, Labels] = field(default_factory=dict)
     """Of every machine on record, by UUID: also of those that are in no fleet, for want of an address."""
+    whose: tuple[str, ...] = ()
+    """UUIDs of the machines that the problems are about, in their order."""
+
+    def ports_of(self, machine: str) -> tuple[Port, ...]:
+        """Return the ports of one machine (its UUID)."""
+        return tuple(port for port in self.fleet.ports if port.machine == machine)
+
+    def problems_of(self, machine: str) -> tuple[str, ...]:
+        """Return what is wrong with one machine (its UUID)."""
+        pairs = zip(self.problems, self.whose, strict=True)
+        return tuple(problem for problem, uuid in pairs if uuid == machine)
 
 
 def gathered(
@@ -65,38 +73,15 @@ def gathered(
     return gather(Look.at(record), policy, host, host_addresses, arriving)
 
 
-def ports_of(
-    record: Record,
+def gather(
+    look: Look,
     policy: FirewallPolicy,
     host: str,
     host_addresses: Iterable[Address],
-    domain: Domain,
     arriving: frozenset[str] = frozenset(),
-) -> tuple[tuple[Port, ...], tuple[str, ...]]:
-    """Return the ports of one machine that runs on this host or is about to, and its problems.
-
-    As `gathered` would, if the record had `domain`, with its taps, as it is.
-    """
-    look = Look.at(record)
-    here = next((one for one in look.machines if (one.uuid, one.host) == (domain.uuid, host)), None)
-    before = here.since if here else {}
-    now = NetworkedMachine(
-        host=host,
-        uuid=domain.uuid,
-        name=domain.name,
-        power=domain.power,
-        interfaces=domain.interfaces,
-        ownership=domain.ownership,
-        last_seen=_NOW,
-        since={claim: before.get(claim, _NOW) for claim in claims_of(domain)},
-    )
-    live = look.live
-    if domain.uuid not in arriving and (domain.uuid, host) not in {(one.machine, one.host) for one in live}:
-        live = (*live, LiveOrigin(domain.uuid, host, Origin.UNKNOWN, _NOW))
-    machines = (*(one for one in look.machines if one is not here), now)
-    found = gather(replace(look, machines=machines, live=live), policy, host, host_addresses, arriving)
-    ports = tuple(port for port in found.fleet.ports if port.machine == domain.uuid)
-    return ports, tuple(one for one in found.problems if one.startswith(f"{domain.name}: "))
+) -> Gathered:
+    """Return the same from one look at the record."""
+    return Gatherer(look, Named(policy)).at(host, host_addresses, arriving)
 
 
 def macs_here(record: Record, host: str) -> Mapping[str, bytes]:
@@ -105,157 +90,136 @@ def macs_here(record: Record, host: str) -> Mapping[str, bytes]:
     for machine in record.networked_machines():
         for interface in filter(tapped, machine.interfaces if machine.host == host else ()):
             with suppress(InputError):
-                found[interface.tap] = _mac_bytes(interface)
+                found[interface.tap] = mac_bytes(interface)
     return found
 
 
-def gather(
-    look: Look,
-    policy: FirewallPolicy,
-    host: str,
-    host_addresses: Iterable[Address],
-    arriving: frozenset[str] = frozenset(),
-) -> Gathered:
-    """Return the same from one look at the record, as for several hosts or policies."""
-    own = tuple(dict.fromkeys(host_addresses))
-    standing = Standing(look, host, arriving)
-    machines = standing.one_each()
-    claims = [*map(claims_by(policy), machines)]
-    problems = [problem for claim in claims for problem in claim.problems]
-    addresses, lost = winners(
-        claims, lambda claim: claim.addresses, lambda claim, what: claim.rank(str(what))
-    )
-    problems += [_lost(claim, address, addresses[address]) for claim, address in lost]
-    kept: dict[str, dict[Address, str]] = {machine.uuid: {} for machine in machines}
-    for address, claim in addresses.items():
-        if address in own:
-            problems.append(
-                f"{claim.machine.name}: address {address} is that of host {host} itself; {_cure(claim)}"
-            )
-        else:
-            kept[claim.machine.uuid][address] = claim.addresses[address]
-    labels = {
-        machine.uuid: standing.labels(policy, standing.here.get(machine.uuid, machine))
-        for machine in machines
-    }
-    ports: list[Port] = []
-    elsewhere: list[Elsewhere] = []
-    here = [_as_here(claim, standing) for claim in claims if claim.machine.uuid in standing.here]
-    for claim, interface in _open(here, standing, own, problems):
-        ports.append(_port(claim.machine, interface, kept, labels, host, arriving))
-    problems += _unplaced(here, kept)
-    for claim in claims:
-        machine = claim.machine
-        if kept[machine.uuid] and machine.uuid not in standing.here:
-            found = tuple(sorted(kept[machine.uuid], key=_order))
-            elsewhere.append(Elsewhere(machine.uuid, machine.name, found, labels[machine.uuid], machine.host))
-    return Gathered(Fleet(host, own, tuple(ports), tuple(elsewhere)), tuple(problems), labels)
+class Gatherer:
+    """What one look at the record gives to several hosts: what is the same to all is concluded once."""
 
-
-def _as_here(claim: Claims, standing: Standing) -> Claims:
-    """Return a machine's claims, which are the same to all hosts, with its interfaces on this one."""
-    here = standing.here[claim.machine.uuid]
-    return replace(claim, machine=replace(claim.machine, host=here.host, interfaces=here.interfaces))
-
-
-def _open(
-    here: Sequence[Claims], standing: Standing, own: Sequence[Address], problems: list[str]
-) -> Iterator[tuple[Claims, Interface]]:
-    """Yield the interfaces that get a port; why others get none is added to `problems`."""
-    sound = []
-    for claim in here:
-        for interface in filter(tapped, claim.machine.interfaces):
-            problem = _unsound(interface, own)
-            if problem:
-                problems.append(f"{claim.machine.name}: {problem}")
-            else:
-                sound.append((claim, interface))
-
-    def by_tap(pair: tuple[Claims, Interface], _tap: str) -> Rank:
-        return False, -standing.began(pair[0].machine).timestamp(), pair[0].machine.uuid
-
-    def by_mac(pair: tuple[Claims, Interface], mac: str) -> Rank:
-        return pair[0].rank(mac)
-
-    taps, lost = winners(sound, lambda pair: (pair[1].tap,), by_tap)
-    problems += [
-        f"{claim.machine.name}: {tap} is {taps[tap][0].machine.name}'s by now, whose execution began later;"
-        " the next survey of the host puts it right"
-        for (claim, _), tap in lost
-    ]
-    macs, lost = winners(taps.values(), lambda pair: (pair[1].mac,), by_mac)
-    for (claim, interface), mac in lost:
-        other = macs[mac][0]
-        problems.append(
-            f"{claim.machine.name}: {interface.tap} is closed: its MAC {mac} is {other.machine.name}'s, "
-            f"{_because(other)}; give one of them another MAC with virsh edit"
+    def __init__(self, look: Look, named: Named) -> None:
+        """Take a look, and the policy."""
+        self._standing = standing = Standing(look)
+        self._labeller = named.labeller
+        self._claims = {uuid: named.claims(machine) for uuid, machine in standing.machines.items()}
+        self._owners, lost = winners(
+            self._claims.values(), lambda claim: claim.addresses, lambda claim, what: claim.rank(str(what))
         )
-    yield from macs.values()
+        self._problems: list[Problem] = [
+            (claim.machine.uuid, problem) for claim in self._claims.values() for problem in claim.problems
+        ]
+        self._problems += [_lost(claim, address, self._owners[address]) for claim, address in lost]
+        self._problems += [_false(*pair) for pair in standing.false]
+        self._kept: dict[str, dict[Address, str]] = {}
+        for address, claim in self._owners.items():
+            self._kept.setdefault(claim.machine.uuid, {})[address] = claim.addresses[address]
+        self._labels = {uuid: self._labels_of(machine) for uuid, machine in standing.machines.items()}
+        self._macs = macs_of(self._claims.values(), standing)
+        self._elsewhere = {uuid: self._as_elsewhere(uuid, kept) for uuid, kept in self._kept.items()}
 
+    def at(
+        self, host: str, host_addresses: Iterable[Address], arriving: frozenset[str] = frozenset()
+    ) -> Gathered:
+        """Return the machines that one host's filter knows; as `gathered`."""
+        own = tuple(dict.fromkeys(host_addresses))
+        problems = list(self._problems)
+        changed: dict[str, dict[Address, str]] = {}
+        for address in own:
+            if (claim := self._owners.get(address)) is not None:
+                problems.append(_of_host(claim, address, host))
+                uuid = claim.machine.uuid
+                changed.setdefault(uuid, dict(self._kept[uuid])).pop(address)
+        kept = {**self._kept, **changed} if changed else self._kept
+        standing = self._standing
+        machines = standing.here(host, arriving)
+        here = [
+            replace(claim, machine=replace(claim.machine, host=host, interfaces=machines[uuid].interfaces))
+            for uuid, claim in self._claims.items()
+            if uuid in machines
+        ]
+        labels = dict(self._labels)
+        for uuid, machine in machines.items():
+            if standing.machines[uuid].host != host:
+                labels[uuid] = self._labels_of(machine)
+        ports = [
+            _port(claim.machine, interface, kept.get(claim.machine.uuid, {}), labels, arriving)
+            for claim, interface in open_ports(here, self._macs, standing, own, problems)
+        ]
+        problems += _unplaced(here, kept)
+        elsewhere = [
+            self._as_elsewhere(uuid, changed[uuid]) if uuid in changed else one
+            for uuid, one in self._elsewhere.items()
+            if uuid not in machines and kept[uuid]
+        ]
+        return Gathered(
+            Fleet(host, own, tuple(ports), tuple(elsewhere)),
+            tuple(problem for _, problem in problems),
+            labels,
+            tuple(uuid for uuid, _ in problems),
+        )
 
-def _unsound(interface: Interface, own: Sequence[Address]) -> str:
-    """Return why an interface can have no port, "" where it can."""
-    try:
-        mac = _mac_bytes(interface)
-        if not 0 < len(interface.tap.encode()) <= TAP_BYTES:
-            raise ValueError(f"a device's name has 1 to {TAP_BYTES} bytes")
-    except (InputError, ValueError) as error:
-        return f"{interface.tap!r} with MAC {interface.mac!r} is closed: {error}"
-    if link_local(mac) in own:
-        return f"{interface.tap} is closed: MAC {interface.mac} is the host's: change it with virsh edit"
-    return ""
+    def _labels_of(self, machine: NetworkedMachine) -> Labels:
+        return self._standing.labels(self._labeller, machine)
 
-
-def _mac_bytes(interface: Interface) -> bytes:
-    """Return an interface's MAC. Raises InputError for what no machine can have."""
-    return bytes.fromhex(own_mac(interface.mac).replace(":", ""))
+    def _as_elsewhere(self, uuid: str, kept: Iterable[Address]) -> Elsewhere:
+        machine = self._standing.machines[uuid]
+        found = tuple(sorted(kept, key=_order))
+        return Elsewhere(uuid, machine.name, found, self._labels[uuid], machine.host)
 
 
 def _port(
     machine: NetworkedMachine,
     interface: Interface,
-    kept: Mapping[str, Mapping[Address, str]],
+    kept: Mapping[Address, str],
     labels: Mapping[str, Labels],
-    host: str,
     arriving: frozenset[str],
 ) -> Port:
-    mine = sorted(
-        (address for address, mac in kept[machine.uuid].items() if mac == interface.mac), key=_order
-    )
+    mine = sorted((address for address, mac in kept.items() if mac == interface.mac), key=_order)
     return Port(
         machine=machine.uuid,
         name=machine.name,
         tap=interface.tap,
-        mac=bytes.fromhex(interface.mac.replace(":", "")),
+        mac=mac_bytes(interface),
         ipv4=tuple(address for address in mine if address.version == 4),
         ipv6=tuple(address for address in mine if address.version == 6),
         labels=labels[machine.uuid],
-        host=host,
+        host=machine.host,
         arriving=machine.uuid in arriving,
     )
 
 
-def _unplaced(here: Iterable[Claims], kept: Mapping[str, Mapping[Address, str]]) -> Iterator[str]:
+def _unplaced(here: Iterable[Claims], kept: Mapping[str, Mapping[Address, str]]) -> Iterator[Problem]:
     """Yield what is wrong with addresses on interfaces that no tap carries: the filter lets none use them."""
     for claim in here:
         macs = {interface.mac for interface in claim.machine.interfaces if tapped(interface)}
-        for address, mac in kept[claim.machine.uuid].items():
+        for address, mac in kept.get(claim.machine.uuid, {}).items():
             if mac not in macs:
                 yield (
+                    claim.machine.uuid,
                     f"{claim.machine.name}: address {address} is on interface {mac or 'without a MAC'}, which"
-                    f" has no tap on a bridge: give it to another one: {_command(claim)}@MAC"
+                    f" has no tap on a bridge: give it to another one: {_command(claim)}@MAC",
                 )
 
 
-def _lost(claim: Claims, address: Address, winner: Claims) -> str:
-    name, other = claim.machine.name, winner.machine.name
+def _false(false: NetworkedMachine, true: NetworkedMachine) -> Problem:
     return (
-        f"{name}: address {address} is {other}'s, {_because(winner)}; {name} goes without it: {_cure(claim)}"
+        false.uuid,
+        f"{false.name}: it is closed on {false.host}, where it was not migrated to: its UUID is that of"
+        f" {true.name} on {true.host}; undefine one of them, or define it anew with another UUID",
     )
 
 
-def _because(winner: Claims) -> str:
-    return "whom the policy names" if winner.by_policy else "which has it longer"
+def _of_host(claim: Claims, address: Address, host: str) -> Problem:
+    problem = f"{claim.machine.name}: address {address} is that of host {host} itself; {_cure(claim)}"
+    return claim.machine.uuid, problem
+
+
+def _lost(claim: Claims, address: Address, winner: Claims) -> Problem:
+    name, other = claim.machine.name, winner.machine.name
+    return (
+        claim.machine.uuid,
+        f"{name}: address {address} is {other}'s, {because(winner)}; {name} goes without it: {_cure(claim)}",
+    )
 
 
 def _cure(claim: Claims) -> str:

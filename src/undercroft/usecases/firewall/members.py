@@ -12,7 +12,8 @@ from undercroft.model.execution import Origin
 from undercroft.model.fleet import MachineRecord
 from undercroft.model.verdict import Verdict
 from undercroft.ports.records import Record
-from undercroft.usecases.firewall.machines import Look, gather
+from undercroft.usecases.firewall.claims import Named
+from undercroft.usecases.firewall.machines import Gatherer, Look
 from undercroft.usecases.fleet.subjects import machine_key
 
 
@@ -91,7 +92,7 @@ def members(
         hosts: whose filters are looked at: machines of others have no ports, and their problems are not
             told. None for all; each takes some time with thousands of machines.
     """
-    look = Look.at(record)
+    gatherer = Gatherer(Look.at(record), Named(policy))
     found = record.machines()
     fleets: dict[str, Fleet] = {}
     problems: dict[str, None] = {}
@@ -100,7 +101,7 @@ def members(
     ports: dict[str, list[Port]] = {}
     every = {machine.host for machine in found}
     for host in sorted(every if hosts is None else every & set(hosts)) or sorted(every)[:1]:
-        view = gather(look, policy, host, host_addresses.get(host, ()))
+        view = gatherer.at(host, host_addresses.get(host, ()))
         fleets[host] = view.fleet
         problems |= dict.fromkeys(view.problems)
         labels |= {uuid: mine for uuid, mine in view.labels.items() if uuid not in labels}

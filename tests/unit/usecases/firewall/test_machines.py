@@ -1,11 +1,12 @@
 """Which machines a host's filter knows: addresses and their owners, labels, and where a machine is."""
 
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -23,8 +24,9 @@ from undercroft.model.verdict import SubjectKind, Verdict
 from undercroft.ports.records import Record, Records
 from undercroft.steady.policy import Match
 from undercroft.store.fleet.records import SqlRecords, open_records
+from undercroft.usecases.firewall.claims import Named
 from undercroft.usecases.firewall.look import Look
-from undercroft.usecases.firewall.machines import Gathered, gather, gathered, ports_of
+from undercroft.usecases.firewall.machines import Gathered, Gatherer, gather, gathered
 
 HOST, OTHER = "host1", "host2"
 QUARANTINE = LabelRule("quarantine", Match(), (Verdict.QUARANTINED,))
@@ -402,25 +404,126 @@ def test_a_machine_that_comes_has_what_its_network_reserved_where_it_was_until_l
     arriving = frozenset({uuid(1)})
     assert ports(look(records, arriving=arriving)) == {"vnet10": ("192.0.2.1",), "vnet20": ()}
     with records.transaction() as record:
-        record.put_execution(execution(9, uuid(1), started_at=later(3)))
+        record.put_execution(execution(9, uuid(1), origin=Origin.MIGRATE, started_at=later(3)))
     assert ports(look(records)) == {"vnet10": ("192.0.2.1",), "vnet20": ()}
     with records.transaction() as record:
         record.put_domain(HOST, uuid(1), machine(1, nic(1, "192.0.2.9")), later(4))
     assert ports(look(records))["vnet10"] == ("192.0.2.9",)
 
 
-def test_a_machine_that_is_on_record_otherwise_with_two_hosts_has_the_same_addresses_to_all(
-    records: MemoryRecords,
-) -> None:
+def _owners(found: Gathered) -> dict[str, tuple[str, ...]]:
+    """Return what machines have, by UUID, as one host sees it."""
+    owners = {one.machine: tuple(map(str, one.ipv4)) for one in found.fleet.ports}
+    return owners | {one.machine: tuple(map(str, one.addresses)) for one in found.fleet.elsewhere}
+
+
+def test_a_machine_that_is_migrated_has_the_same_addresses_to_all(records: MemoryRecords) -> None:
     with records.transaction() as record:
         put(record, machine(1, nic(1, "192.0.2.1")), host=HOST)
         put(record, machine(2, addresses=["192.0.2.1"]), host=HOST)
-        put(record, machine(1, nic(1, "192.0.2.7")), host=OTHER, at=later(5))
+        record.put_domain(OTHER, uuid(1), machine(1, nic(1, "192.0.2.7")), later(5))
+        record.put_execution(execution(5, uuid(1), origin=Origin.MIGRATE, host=OTHER))
     for host in (HOST, OTHER, "third"):
-        found = look(records, host=host, arriving=frozenset({uuid(1)} if host == HOST else ()))
-        owners = {one.machine: tuple(map(str, one.ipv4)) for one in found.fleet.ports}
-        owners |= {one.machine: tuple(map(str, one.addresses)) for one in found.fleet.elsewhere}
-        assert owners == {uuid(1): ("192.0.2.7",), uuid(2): ("192.0.2.1",)}
+        found = look(records, host=host, arriving=frozenset({uuid(1)} if host == OTHER else ()))
+        assert _owners(found) == {uuid(1): ("192.0.2.7",), uuid(2): ("192.0.2.1",)}
+
+
+# One UUID on two hosts
+
+
+@pytest.mark.parametrize("origin", [Origin.START, Origin.UNKNOWN, Origin.RESTORE])
+def test_a_machine_with_the_uuid_of_another_host_s_takes_nothing_from_it(
+    records: MemoryRecords, origin: Origin
+) -> None:
+    """Whoever may define machines on one host would else have what any machine of any host has."""
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, "192.0.2.1"), name="db01"))
+    with records.transaction() as record:
+        thief = machine(1, nic(9, "192.0.2.7", tap="vnet9"), name="web09", addresses=["192.0.2.1"])
+        record.put_domain(OTHER, uuid(1), thief, later(9))
+        record.put_execution(execution(9, uuid(1), origin=origin, host=OTHER))
+    for host in (HOST, OTHER, "third"):
+        found = look(records, host=host)
+        assert _owners(found) == {uuid(1): ("192.0.2.1",)}
+        assert found.labels[uuid(1)] == frozenset(), "it would be web"
+        assert found.problems == (
+            "web09: it is closed on host2, where it was not migrated to: its UUID is that of db01 on host1; "
+            "undefine one of them, or define it anew with another UUID",
+        )
+    assert look(records, host=OTHER).fleet.ports == ()
+    assert short(records, uuid(1), host=OTHER) == ((), look(records, host=OTHER).problems)
+
+
+def test_it_takes_nothing_either_from_one_that_is_off_or_by_migrating_on(records: MemoryRecords) -> None:
+    true, thief = machine(1, nic(1, "192.0.2.1")), machine(1, nic(9, "192.0.2.1", tap="vnet9"))
+    with records.transaction() as record:
+        put(record, true)
+    with records.transaction() as record:
+        record.put_domain(OTHER, uuid(1), thief, later(9))
+        record.put_execution(execution(9, uuid(1), host=OTHER, origin=Origin.START))
+    with records.transaction() as record:
+        record.put_domain("third", uuid(1), thief, later(10))
+        record.put_execution(execution(10, uuid(1), host="third", origin=Origin.MIGRATE))
+    assert look(records, host="third").fleet.ports == look(records, host=OTHER).fleet.ports == ()
+    with records.transaction() as record:
+        record.put_domain(HOST, uuid(1), off(true), later(11))
+        for number in (1, 9):
+            ended = execution(number, uuid(1), host=(HOST, OTHER)[number > 1], ended_at=later(11))
+            record.put_execution(replace(ended, ending="stopped", origin=Origin.START))
+    found = look(records, host="third")
+    assert (found.fleet.ports, elsewhere(found)) == ((), {"web01": ("192.0.2.1",)})
+    with records.transaction() as record:  # its owner undefines what it was
+        record.put_domain(HOST, uuid(1), None, later(12))
+        record.put_domain(OTHER, uuid(1), None, later(12))
+    assert ports(look(records, host="third")) == {"vnet9": ("192.0.2.1",)}
+
+
+def test_a_machine_that_was_migrated_stays_the_same_where_it_is_started_again(records: MemoryRecords) -> None:
+    moving = machine(1, nic(1, "192.0.2.1"))
+    with records.transaction() as record:
+        put(record, moving)
+    with records.transaction() as record:
+        record.put_domain(OTHER, uuid(1), moving, later(5))
+        record.put_execution(execution(5, uuid(1), host=OTHER, origin=Origin.MIGRATE))
+        record.put_domain(HOST, uuid(1), off(moving), later(6))
+        ended = execution(1, uuid(1), host=HOST, origin=Origin.START, started_at=NOW, ended_at=later(6))
+        record.put_execution(replace(ended, ending="migrated"))
+        came = execution(5, uuid(1), host=OTHER, origin=Origin.MIGRATE, ended_at=later(7))
+        record.put_execution(replace(came, ending="stopped"))
+    with records.transaction() as record:
+        record.put_domain(OTHER, uuid(1), moving, later(8))
+        record.put_execution(execution(8, uuid(1), host=OTHER, origin=Origin.START))
+    found = look(records, host=OTHER)
+    assert (ports(found), found.problems) == ({"vnet10": ("192.0.2.1",)}, ())
+    with records.transaction() as record:  # where it was before somebody starts it once more
+        record.put_domain(HOST, uuid(1), replace(moving, name="web09"), later(9))
+        record.put_execution(execution(9, uuid(1), host=HOST, origin=Origin.START))
+    for host in (HOST, OTHER):
+        found = look(records, host=host)
+        assert _owners(found) == {uuid(1): ("192.0.2.1",)}
+        assert [problem.split(":")[0] for problem in found.problems] == ["web09"]
+    assert look(records).fleet.ports == ()
+
+
+def test_of_two_machines_with_one_mac_on_two_hosts_the_later_one_is_closed(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, machine(2, nic(2, "192.0.2.2")), host=OTHER)
+    with records.transaction() as record:
+        put(record, machine(1, nic(2, "192.0.2.1", tap="vnet7"), nic(1, index=1)))
+    found = look(records)
+    assert ports(found) == {"vnet11": ()}
+    assert found.problems == (
+        f"web01: vnet7 is closed: its MAC {mac(2)} is web02's on host2, which has it longer; give one of them"
+        " another MAC with virsh edit",
+    )
+    assert ports(look(records, host=OTHER)) == {"vnet20": ("192.0.2.2",)}
+    by_policy = named("web01", "192.0.2.1")
+    assert ports(look(records, by_policy)) == {"vnet7": ("192.0.2.1",), "vnet11": ()}
+    assert ports(look(records, by_policy, OTHER)) == {}
+    with records.transaction() as record:  # it is off: nobody sends with its MAC
+        ended = execution(2, uuid(2), host=OTHER, origin=Origin.START, started_at=NOW, ended_at=later(3))
+        record.put_execution(replace(ended, ending="stopped"))
+    assert ports(look(records)) == {"vnet7": ("192.0.2.1",), "vnet11": ()}
 
 
 # Labels
@@ -498,22 +601,44 @@ def test_a_machine_that_is_off_and_would_start_closed_is_in_quarantine(records: 
 # One machine's ports, for its start
 
 
-def test_ports_of_one_machine_are_those_of_its_definition_as_it_is_now(records: MemoryRecords) -> None:
-    with records.transaction() as record:
-        put(record, off(machine(1, nic(1, "192.0.2.1"))), machine(2, nic(2, "192.0.2.2")))
-    now = machine(1, nic(1, "192.0.2.1"), nic(1, index=1), addresses=["192.0.2.2", "192.0.2.3"])
+def short(
+    records: Records,
+    machine: str,
+    policy: FirewallPolicy = POLICY,
+    host: str = HOST,
+    own: Sequence[str] = (),
+    arriving: frozenset[str] = frozenset(),
+) -> tuple[tuple[Port, ...], tuple[str, ...]]:
+    """Return one machine's ports and problems as a start has them: from a look at few machines."""
+    named = Named(policy)
     with records.reading() as record:
-        found, problems = ports_of(record, POLICY, HOST, (), now)
-    assert [(port.tap, tuple(map(str, port.ipv4))) for port in found] == [
-        ("vnet10", ("192.0.2.3",)),
-        ("vnet11", ()),
-    ]
-    assert [problem.split(";")[0] for problem in problems] == [
-        "web01: address 192.0.2.2 is web02's, which has it longer"
-    ]
-    with records.reading() as record:
-        (new,), _ = ports_of(record, POLICY, HOST, (), machine(9, nic(9, "192.0.2.9")))
-    assert (new.machine, new.labels, tuple(map(str, new.ipv4))) == (uuid(9), {"web"}, ("192.0.2.9",))
+        gatherer = Gatherer(Look.about(record, named, machine, host), named)
+    found = gatherer.at(host, tuple(map(ip_address, own)), arriving)
+    return found.ports_of(machine), found.problems_of(machine)
+
+
+def test_what_one_machine_has_is_found_by_looking_at_those_that_have_it_too(tmp_path: Path) -> None:
+    with closing(open_records(str(tmp_path / "fleet.db"))) as records:
+        with records.transaction() as record:
+            others = (machine(number, nic(number, f"192.0.2.{number}")) for number in range(10, 60))
+            record.put_survey(survey(machine(2, nic(2, "192.0.2.2")), *others))
+            for number in (2, *range(10, 60)):
+                record.put_execution(execution(number, uuid(number)))
+        with records.transaction() as record:
+            put(
+                record, machine(1, nic(1, "192.0.2.1"), nic(1, index=1), addresses=["192.0.2.2", "192.0.2.3"])
+            )
+        found, problems = short(records, uuid(1))
+        assert [(port.tap, tuple(map(str, port.ipv4))) for port in found] == [
+            ("vnet10", ("192.0.2.3",)),
+            ("vnet11", ()),
+        ]
+        assert [problem.split(";")[0] for problem in problems] == [
+            "web01: address 192.0.2.2 is web02's, which has it longer"
+        ]
+        with records.reading() as record:
+            looked = Look.about(record, Named(POLICY), uuid(1), HOST)
+        assert {one.uuid for one in looked.machines} == {uuid(1), uuid(2)}
 
 
 # Whatever is on record
@@ -544,26 +669,56 @@ _MACHINES = st.builds(
 )
 
 
-@settings(deadline=None)
-@given(
-    machines=st.lists(st.tuples(_MACHINES, st.sampled_from([HOST, OTHER]), st.integers(0, 3)), max_size=8),
-    policy=st.sampled_from(
-        [POLICY, named("web1", "192.0.2.1"), named("web0", "2001:db8::1", "192.0.2.0/24")]
-    ),
-    arriving=st.frozensets(st.sampled_from([uuid(number) for number in range(4)])),
+@dataclass(frozen=True)
+class Lived:
+    """One machine that was put on record of a host, and how its execution began there and ended."""
+
+    machine: Domain
+    host: str
+    minutes: int
+    origin: Origin
+    ending: str
+
+
+_LIVED = st.builds(
+    Lived,
+    _MACHINES,
+    st.sampled_from([HOST, OTHER]),
+    st.integers(0, 3),
+    st.sampled_from([Origin.START, Origin.START, Origin.MIGRATE]),
+    st.sampled_from(["", "", "migrated", "stopped"]),
 )
+
+
+def _live(records: Records, lives: Sequence[Lived]) -> None:
+    for number, one in enumerate(lives):
+        with records.transaction() as record:
+            record.put_domain(one.host, one.machine.uuid, one.machine, later(one.minutes))
+            ends: dict[str, object] = {}
+            if one.ending:
+                ends = {"ending": one.ending, "ended_at": later(100)}
+            changes = {"host": one.host, "origin": one.origin, "started_at": later(one.minutes)}
+            record.put_execution(execution(number, one.machine.uuid, **changes, **ends))
+
+
+_POLICIES = st.sampled_from(
+    [POLICY, named("web1", "192.0.2.1"), named("web0", "2001:db8::1", "192.0.2.0/24", "192.0.2.2")]
+)
+_ARRIVING = st.frozensets(st.sampled_from([uuid(number) for number in range(4)]))
+OWN = ["192.0.2.254", f"fe80::5054:ff:fe00:{3}"]
+
+
+@settings(deadline=None)
+@given(lives=st.lists(_LIVED, max_size=8), policy=_POLICIES, arriving=_ARRIVING)
 def test_whatever_machines_claim_each_thing_has_one_owner_and_all_hosts_agree(
-    machines: list[tuple[Domain, str, int]], policy: FirewallPolicy, arriving: frozenset[str]
+    lives: list[Lived], policy: FirewallPolicy, arriving: frozenset[str]
 ) -> None:
     records = MemoryRecords()
-    with records.transaction() as record:
-        for found, host, at in machines:
-            put(record, found, host=host, at=later(at))
-    own = ["192.0.2.254", f"fe80::5054:ff:fe00:{3}"]
-    here = look(records, policy, own=own, arriving=arriving)
-    there = look(records, policy, OTHER, own=own)
-    assert set(here.labels) == set(there.labels) == {found.uuid for found, _, _ in machines}
-    names = {found.name for found, _, _ in machines}
+    _live(records, lives)
+    here = look(records, policy, own=OWN, arriving=arriving)
+    there = look(records, policy, OTHER, own=OWN)
+    assert set(here.labels) == set(there.labels) == {one.machine.uuid for one in lives}
+    names = {one.machine.name for one in lives}
     assert all(problem.split(": ")[0] in names for problem in here.problems)
     owners = {
         address: one.machine
@@ -576,6 +731,28 @@ def test_whatever_machines_claim_each_thing_has_one_owner_and_all_hosts_agree(
             assert all(owners[address] == one.machine for address in one.addresses)
         for port in view.fleet.ports:
             assert all(owners[address] == port.machine for address in (*port.ipv4, *port.ipv6))
+    if not arriving:
+        macs = {(port.mac, port.machine) for view in (here, there) for port in view.fleet.ports}
+        assert len({mac for mac, _ in macs}) == len(macs), "a MAC is one machine's on all hosts"
+
+
+@settings(deadline=None)
+@given(lives=st.lists(_LIVED, max_size=8), policy=_POLICIES, arriving=_ARRIVING, real=st.booleans())
+def test_what_a_look_at_one_machine_finds_is_what_a_look_at_all_of_them_does(
+    lives: list[Lived], policy: FirewallPolicy, arriving: frozenset[str], real: bool
+) -> None:
+    with ExitStack() as stack:
+        records: Records = MemoryRecords()
+        if real:
+            name = stack.enter_context(TemporaryDirectory())
+            records = stack.enter_context(closing(open_records(f"{name}/fleet.db")))
+        _live(records, lives)
+        for host in (HOST, OTHER):
+            found = look(records, policy, host, OWN, arriving)
+            for number in range(4):
+                ports, problems = short(records, uuid(number), policy, host, OWN, arriving)
+                assert ports == found.ports_of(uuid(number))
+                assert problems == found.problems_of(uuid(number))
 
 
 def test_the_database_gathers_what_the_fake_does(tmp_path: Path) -> None:

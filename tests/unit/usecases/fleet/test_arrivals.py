@@ -95,6 +95,22 @@ def test_by_the_record_a_machine_arrives_while_it_runs_elsewhere_and_was_not_see
     seen(records, Power.RUNNING, 2)
     with records.reading() as record:
         assert on_their_way(record, HOST) == arrivals.now(record) == frozenset()
+    seen(records, Power.PAUSED, 3)
+    assert now(records, arrivals) == frozenset(), "it has come once"
+
+
+def test_which_of_two_hosts_a_machine_goes_to_is_told_by_no_clock() -> None:
+    """A host whose clock is an hour late would never see a machine arrive, and drop what it is answered."""
+    records = MemoryRecords()
+    lives(records, AWAY, Origin.START, 60)
+    lives(records, HOST, Origin.MIGRATE, 0)
+    with records.reading() as record:
+        assert (on_their_way(record, HOST), on_their_way(record, AWAY)) == ({UUID}, frozenset())
+    lives(records, AWAY, Origin.MIGRATE, 70)  # it goes back, where nobody has seen its end
+    with records.reading() as record:
+        assert (on_their_way(record, HOST), on_their_way(record, AWAY)) == (frozenset(), {UUID})
+        assert Arrivals(AWAY).now(record, [UUID]) == {UUID}
+        assert Arrivals(AWAY).now(record, [OTHER]) == frozenset()
 
 
 def test_libvirt_s_word_counts_for_the_process_that_it_was_about() -> None:

@@ -11,7 +11,7 @@ counts for a minute, until its process is on record as one that was migrated.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from undercroft.model.domain import Power
@@ -42,7 +42,7 @@ class Arrivals:
     def announce(self, record: Record, machine: str) -> None:
         """Take note that a machine is said to be about to come."""
         self._announced.pop(machine, None)
-        if machine not in _here(record, self._host):
+        if _here(record, self._host, machine) is None:
             self._announced[machine] = self._clock()
             while len(self._announced) > MAX_ANNOUNCED:
                 del self._announced[next(iter(self._announced))]
@@ -50,7 +50,7 @@ class Arrivals:
     def arrived(self, record: Record, machine: str) -> None:
         """Take note that a machine runs here."""
         self._announced.pop(machine, None)
-        if (live := _here(record, self._host).get(machine)) is not None:
+        if (live := _here(record, self._host, machine)) is not None:
             self._arrived[machine] = live.started_at
 
     def is_announced(self, machine: str) -> bool:
@@ -62,25 +62,40 @@ class Arrivals:
         self._announced.pop(machine, None)
         self._arrived.pop(machine, None)
 
-    def now(self, record: Record) -> frozenset[str]:
-        """Return the UUIDs of the machines that arrive, with a live process here or one that is to be."""
-        here = _here(record, self._host)
-        self._arrived = {uuid: at for uuid, at in self._arrived.items() if uuid in here}
-        coming = set(on_their_way(record, self._host))
+    def now(self, record: Record, machines: Collection[str] | None = None) -> frozenset[str]:
+        """Return the UUIDs of the machines that arrive, with a live process here or one that is to be.
+
+        Args:
+            record: a transaction.
+            machines: which are asked about, None for all.
+        """
+        live_ones = record.live_origins(machines)
+        here = _of_host(live_ones, self._host)
+        if machines is None:
+            self._arrived = {uuid: at for uuid, at in self._arrived.items() if uuid in here}
+        coming = set(_going_to(self._host, live_ones))
         for machine, since in tuple(self._announced.items()):
+            if machines is not None and machine not in machines:
+                continue
             live = here.get(machine)
-            if live is None:
-                counts = self._clock() - since < ANNOUNCED_S
-            else:
-                counts = live.origin is Origin.MIGRATE and not _was_seen_running(record, live)
+            counts = self._clock() - since < ANNOUNCED_S if live is None else live.origin is Origin.MIGRATE
             if counts:
                 coming.add(machine)
             else:
                 del self._announced[machine]
-        return frozenset(uuid for uuid in coming if uuid not in here or not self._has_arrived(here[uuid]))
+        return frozenset(
+            uuid for uuid in coming if uuid not in here or not self._has_arrived(record, here[uuid])
+        )
 
-    def _has_arrived(self, live: LiveOrigin) -> bool:
-        return self._arrived.get(live.machine) == live.started_at
+    def _has_arrived(self, record: Record, live: LiveOrigin) -> bool:
+        """Tell whether it is here; one that was seen running once is, however it stands later."""
+        if self._arrived.get(live.machine) == live.started_at:
+            return True
+        if not _was_seen_running(record, live):
+            return False
+        self._arrived[live.machine] = live.started_at
+        self._announced.pop(live.machine, None)
+        return True
 
 
 def on_their_way(record: Record, host: str) -> frozenset[str]:
@@ -89,23 +104,43 @@ def on_their_way(record: Record, host: str) -> frozenset[str]:
     One that came here before, and is on its way on, has begun on the other one since. One that was seen
     running here has come, whatever is on record of where it was.
     """
-    elsewhere: dict[str, datetime] = {}
-    for item in record.live_origins():
+    live_ones = record.live_origins()
+    here = _of_host(live_ones, host)
+    going = _going_to(host, live_ones)
+    return frozenset(machine for machine in going if not _was_seen_running(record, here[machine]))
+
+
+def _going_to(host: str, live_ones: Sequence[LiveOrigin]) -> frozenset[str]:
+    """Return the machines that live on a host and on another one, which they have left for it."""
+    elsewhere: dict[str, LiveOrigin] = {}
+    for item in live_ones:
         if item.host != host:
-            elsewhere[item.machine] = max(item.started_at, elsewhere.get(item.machine, item.started_at))
+            elsewhere[item.machine] = max(item, elsewhere.get(item.machine, item), key=_order)
     return frozenset(
         machine
-        for machine, live in _here(record, host).items()
+        for machine, live in _of_host(live_ones, host).items()
         if live.origin is Origin.MIGRATE
         and machine in elsewhere
-        and elsewhere[machine] < live.started_at
-        and not _was_seen_running(record, live)
+        and _order(elsewhere[machine]) < _order(live)
     )
 
 
-def _here(record: Record, host: str) -> dict[str, LiveOrigin]:
+def _order(live: LiveOrigin) -> tuple[bool, int]:
+    """Return what tells which of two hosts a machine has gone to: what was migrated has left where it began.
+
+    The order is that of the record. Each host has a clock of its own, and they are not compared.
+    """
+    return live.origin is Origin.MIGRATE, live.number
+
+
+def _here(record: Record, host: str, machine: str) -> LiveOrigin | None:
+    """Return a machine's latest live execution on a host."""
+    return _of_host(record.live_origins([machine]), host).get(machine)
+
+
+def _of_host(live_ones: Sequence[LiveOrigin], host: str) -> dict[str, LiveOrigin]:
     """Return what lives on a host, the latest of each machine."""
-    return {item.machine: item for item in record.live_origins() if item.host == host}
+    return {item.machine: item for item in live_ones if item.host == host}
 
 
 def _was_seen_running(record: Record, live: LiveOrigin) -> bool:

@@ -25,8 +25,9 @@ from undercroft.firewall.policy import Address, FirewallPolicy
 from undercroft.firewall.stored import from_text
 from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.ports.records import Record, Records
+from undercroft.usecases.firewall.claims import Named
 from undercroft.usecases.firewall.enforcing import Enforced, Enforcer, TouchedError
-from undercroft.usecases.firewall.machines import Gathered, gathered
+from undercroft.usecases.firewall.machines import Gathered, Gatherer, Look
 from undercroft.usecases.fleet.starts.arrivals import Arrivals
 
 _PROBLEMS_TOLD = 20
@@ -88,6 +89,7 @@ class Labels:
         self._applied: AppliedPolicy | None = None
         self._required = False
         self._before: FilterState | None = None
+        self._named: Named | None = None
         self._is_known = False
         self._is_withdrawn = False
         self._may_quarantine = True
@@ -397,11 +399,18 @@ class Labels:
         self, record: Record, policy: FirewallPolicy, machine: str
     ) -> tuple[tuple[Port, ...], tuple[str, ...]]:
         """Return a machine's ports, and what is wrong with it."""
-        found = self._gathered(record, policy)
-        ports = tuple(port for port in found.fleet.ports if port.machine == machine)
-        names = {one.domain.name for one in record.find_machines(machine)}
-        return ports, tuple(one for one in found.problems if one.partition(": ")[0] in names)
+        named = self._named_by(policy)
+        look = Look.about(record, named, machine, self._host)
+        arriving = self._arrivals.now(record, {one.uuid for one in look.machines})
+        found = Gatherer(look, named).at(self._host, self._host_addresses(), arriving)
+        return found.ports_of(machine), found.problems_of(machine)
 
     def _gathered(self, record: Record, policy: FirewallPolicy) -> Gathered:
-        arriving = self._arrivals.now(record)
-        return gathered(record, policy, self._host, self._host_addresses(), arriving)
+        gatherer = Gatherer(Look.at(record), self._named_by(policy))
+        return gatherer.at(self._host, self._host_addresses(), self._arrivals.now(record))
+
+    def _named_by(self, policy: FirewallPolicy) -> Named:
+        """Return what a policy says by machines' names: there may be thousands, and it is asked for each."""
+        if self._named is None or self._named.policy is not policy:
+            self._named = Named(policy)
+        return self._named
