@@ -172,6 +172,25 @@ def test_a_child_cannot_write_to_a_file_that_slipped_in_writable(
     assert image.read_bytes() == before
 
 
+def test_what_one_child_may_write_to_no_later_child_may(reader: SandboxedReader, image: Path) -> None:
+    """Filters are kept by descriptors' numbers: a file under the number of an earlier job's socket."""
+    before = image.read_bytes()
+    for _ in range(2):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.sendall(b"reply")
+            assert reader.call("converse", {}, [theirs.fileno()]) == "reply"
+        with (
+            opened(image, os.O_RDWR) as descriptor,
+            Conversation(
+                reader._process.control, "write_image_in_place", {}, [descriptor], Limits(), streaming=False
+            ) as conversation,
+            pytest.raises(InputError, match="forbids"),
+        ):
+            conversation.frame()
+    assert image.read_bytes() == before
+
+
 def test_a_child_cannot_kill_or_trace_its_server_or_siblings(reader: SandboxedReader) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, contextlib.ExitStack() as stack:

@@ -9,7 +9,6 @@ import gc
 import os
 import resource
 import signal
-import stat
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -18,12 +17,11 @@ from undercroft.errors import InputError, OperationError
 from undercroft.sandbox import failure, seccomp, wire
 from undercroft.sandbox.context import JobContext, JobModule
 from undercroft.sandbox.limits import Limits
-from undercroft.sandbox.syscalls import Architecture
 from undercroft.sandbox.wire import Request
 
 
 def run(
-    request: Request, answer: int, descriptors: Sequence[int], jobs: JobModule, architecture: Architecture
+    request: Request, answer: int, descriptors: Sequence[int], jobs: JobModule, call_filter: bytes
 ) -> NoReturn:
     """Confine this process, run the job, answer on the descriptor `answer`, and exit.
 
@@ -34,7 +32,7 @@ def run(
     out_of_memory = wire.encode_failure("InputError", failure.out_of_memory(request.limits))
     try:
         try:
-            _confine(request, answer, descriptors, architecture)
+            _confine(request, answer, descriptors, call_filter)
             _answer(request, answer, JobContext(request.arguments, tuple(descriptors)), jobs)
         except MemoryError:
             wire.send_frame(answer, wire.FAILURE, out_of_memory)  # made while there was memory
@@ -64,15 +62,16 @@ def _answer(request: Request, answer: int, context: JobContext, jobs: JobModule)
     wire.send_frame(answer, wire.END)
 
 
-def _confine(request: Request, answer: int, descriptors: Sequence[int], architecture: Architecture) -> None:
-    """Give up all but the job's descriptors, then limit, then filter. Raises OperationError."""
+def _confine(request: Request, answer: int, descriptors: Sequence[int], call_filter: bytes) -> None:
+    """Give up all but the job's descriptors, then limit, then filter. Raises OperationError.
+
+    What signals do was settled before the fork.
+    """
     try:
         gc.enable()
         _close_all_but({answer, *descriptors})
-        _restore_signals()
         _limit(request.limits, highest_descriptor=max(answer, *descriptors, 0), timed=not request.streaming)
-        sockets = [number for number in descriptors if stat.S_ISSOCK(os.fstat(number).st_mode)]
-        seccomp.install(seccomp.build(architecture, answer, sockets))
+        seccomp.install(call_filter)
     except (OSError, ValueError) as error:
         raise OperationError(f"the reader could not be confined: {error}") from error
 
@@ -85,13 +84,6 @@ def _close_all_but(kept: set[int]) -> None:
         os.closerange(start, number)
         start = number + 1
     os.closerange(start, os.sysconf("SC_OPEN_MAX"))
-
-
-def _restore_signals() -> None:
-    """Default actions, none blocked: the limits' signals must end the process."""
-    for number in (signal.SIGINT, signal.SIGALRM, signal.SIGXCPU, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _limit(limits: Limits, *, highest_descriptor: int, timed: bool) -> None:

@@ -18,6 +18,7 @@ import hmac  # noqa: F401
 import os
 import unicodedata  # noqa: F401
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 
 from undercroft.disks import ext4, nbd, qcow2  # noqa: F401
 from undercroft.disks.filesystem import FileKind, FileStat
@@ -184,12 +185,24 @@ def _text(name: bytes) -> str:
 
 def prepare(arguments: Mapping[str, Json]) -> None:
     """Import what the job needs and few need; in the warm process, on the host's own arguments."""
+    _compiled()
     disks = arguments.get("disks")
     if not isinstance(disks, list):
         return
     layers = [layer for disk in decode_list(DiskInput, disks, "disks") for layer in disk.layers]
     if any(layer.zstd for layer in layers):
         import zstandard  # noqa: F401, PLC0415 - 10 ms, for images with zstd clusters only
+
+
+@cache
+def _compiled() -> None:
+    """Have what checks and writes values compiled once, on values of its own, and not in every child."""
+    layer = LayerInput("", 0, 0, None)
+    decode_list(DiskInput, [encode(DiskInput("", (layer,)))])
+    decode_list(ProvenReads, [encode(ProvenReads((), (), ""))])
+    decode(LayerInput, encode(layer))
+    encode(ImageInfo(DiskFormat.RAW, 0))
+    encode(Replayed((), None))
 
 
 JOBS: Mapping[str, Callable[[JobContext], Json]] = {

@@ -12,6 +12,8 @@ import os
 import select
 import signal
 import socket
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
@@ -21,6 +23,9 @@ from undercroft.sandbox.syscalls import Architecture
 
 CODECS = ("ascii", "latin-1", "utf-8", "utf-16-le", "utf-16-be", "cp437")
 """Loaded on first use by the interpreter, which a filtered child can no longer do."""
+
+
+MAX_FILTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +42,19 @@ def main(control_descriptor: int, jobs_module: str) -> NoReturn:
     control = socket.socket(fileno=control_descriptor)
     os.closerange(3, control_descriptor)
     os.closerange(control_descriptor + 1, os.sysconf("SC_OPEN_MAX"))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _settle_signals()
     jobs = _load(jobs_module)
     control.send(wire.READY)
     _Server(control, jobs, seccomp.native_architecture()).serve()
     os._exit(0)
+
+
+def _settle_signals() -> None:
+    """Default actions for the limits' signals, none blocked: they must end a child, which inherits this."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGALRM, signal.SIGXCPU, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _load(jobs_module: str) -> JobModule:
@@ -66,6 +79,7 @@ class _Server:
         self._poll.register(control, select.POLLIN)
         self._by_pidfd: dict[int, _Child] = {}
         self._by_status: dict[int, _Child] = {}
+        self._filters: dict[tuple[int, ...], bytes] = {}
 
     def serve(self) -> None:
         """Return when the host has closed the control socket."""
@@ -90,9 +104,10 @@ class _Server:
             return False
         request, (answer, status, *descriptors) = received
         self._jobs.prepare(request.arguments)
+        call_filter = self._filter(answer, _sockets(descriptors))
         pid = os.fork()
         if pid == 0:
-            child.run(request, answer, descriptors, self._jobs, self._architecture)
+            child.run(request, answer, descriptors, self._jobs, call_filter)
         for descriptor in (answer, *descriptors):
             os.close(descriptor)
         started = _Child(pid, os.pidfd_open(pid), socket.socket(fileno=status))
@@ -101,6 +116,15 @@ class _Server:
         self._poll.register(started.pidfd, select.POLLIN)
         self._poll.register(status, 0)  # POLLHUP alone: the host has closed its end
         return True
+
+    def _filter(self, answer: int, sockets: tuple[int, ...]) -> bytes:
+        """Return the filter for these descriptors; most jobs get the same numbers, and each child is new."""
+        place = (answer, *sockets)
+        if place not in self._filters:
+            if len(self._filters) >= MAX_FILTERS:
+                self._filters.clear()
+            self._filters[place] = seccomp.build(self._architecture, answer, sockets)
+        return self._filters[place]
 
     def _kill(self, given_up: _Child) -> None:
         """End a child that the host waits for no longer; it is buried when its pidfd says so."""
@@ -119,3 +143,7 @@ class _Server:
         except (KeyError, OSError):
             pass  # the host has its answer, or gave the job up
         ended.status.close()
+
+
+def _sockets(descriptors: Sequence[int]) -> tuple[int, ...]:
+    return tuple(number for number in descriptors if stat.S_ISSOCK(os.fstat(number).st_mode))
