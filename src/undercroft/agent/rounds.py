@@ -19,7 +19,7 @@ LOOK_EVERY_S = 2.0
 JUDGE_EVERY_S = 300.0
 """How often everything is judged anew because time has passed: graces end, scans grow old."""
 GATHER_S = 0.1
-GATHER_AT_MOST_S = 3.0
+GATHER_AT_MOST_S = 5.0
 
 
 class Rounds:

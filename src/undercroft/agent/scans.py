@@ -32,6 +32,8 @@ from undercroft.usecases.fleet.subjects import image_key
 from undercroft.usecases.fleet.verdicts.floors import raise_floors, seen_to_have
 
 BATCH = 24
+"""At most. After a rest batches grow, of 1, 2, 4, ...: what was found in one machine proves the next ones
+like it only once it is on record, and until then each of them is read whole."""
 WORKERS = 2
 RETRY_S = 60.0
 SETTLE_AGAIN_S = (2.0, 5.0, 15.0, RETRY_S)
@@ -102,6 +104,7 @@ class Scans:
         self._waiting: tuple[dict[str, Wish], dict[str, Wish], dict[str, Wish]] = {}, {}, {}
         self._busy: set[str] = set()
         self._last: set[str] = set()
+        self._batch = 1
         self._calm_at = 0.0
         self._patient_until = 0.0
         self._failures: dict[str, int] = {}
@@ -132,6 +135,7 @@ class Scans:
         while True:
             batch = self._next()
             if not batch:
+                self._batch = 1
                 self._more.clear()
                 await self._more.wait()
                 continue
@@ -157,10 +161,11 @@ class Scans:
                 if alone and batch:
                     break
                 batch[key] = queue.pop(key)
-                if alone or len(batch) >= BATCH:
+                if alone or len(batch) >= self._batch:
                     break
             if batch:
                 break
+        self._batch = min(BATCH, 2 * self._batch) if len(batch) == self._batch else self._batch
         batch = batch or self._next_of_last()
         self._busy |= batch.keys()
         return batch

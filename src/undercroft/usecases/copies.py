@@ -91,7 +91,7 @@ class Copies:
 
 def _digest(file: OpenFile) -> str:
     try:
-        data = os.pread(file.descriptor, WHOLE_BYTES, 0)
+        data = os.pread(file.descriptor, file.size_bytes + 1, 0)
     except OSError as error:
         raise InputError(f"{file.path}: cannot be read: {error.strerror}") from error
     if len(data) != file.size_bytes:

@@ -143,3 +143,27 @@ def test_credentials_wait_until_nothing_else_was_read_for_a_while(monkeypatch: p
         )
 
     asyncio.run(campaign())
+
+
+def test_the_first_of_a_thousand_is_on_record_before_many_others_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+
+    async def campaign() -> None:
+        stage = Stage(monkeypatch)
+        work = stage._work
+
+        async def counted(call: Any, batch: dict[str, Wish]) -> Put:
+            sizes.append(len(batch))
+            return await work(call, batch)
+
+        stage.queue._host.work = counted
+        for number in range(1000):
+            stage.queue.add(f"{number:04}")
+        await stage.until(1000)
+
+    asyncio.run(campaign())
+    assert sizes[:6] == [1, 2, 4, 8, 16, scans.BATCH]
+    assert max(sizes) == scans.BATCH
+    assert sum(sizes) == 1000

@@ -19,6 +19,7 @@ from undercroft.usecases.opening import OpenFile, open_file
 from undercroft.usecases.target import NamedFile
 
 LATER_NS = 10 * RACY_NS
+NFS = 0x6969
 
 
 @contextmanager
@@ -75,8 +76,18 @@ def test_a_running_machines_file_and_one_of_an_unknown_filesystem_prove_nothing(
 ) -> None:
     assert identity_of(image).proves
     assert not identity_of(image, live=True).proves
-    monkeypatch.setattr(identity, "LOCAL_FILESYSTEMS", frozenset({"nfs"}))
+    monkeypatch.setattr(identity, "LOCAL_FILESYSTEMS", frozenset({NFS}))
     assert not identity_of(image).proves
+
+
+@pytest.mark.parametrize("folder", ["/dev/shm", "/proc", "/sys", "/"])
+def test_the_type_of_a_filesystem_is_what_stat_says(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        found = identity._filesystem(descriptor)
+    finally:
+        os.close(descriptor)
+    assert f"{found:x}" == run("stat", "-f", "-c", "%t", folder).strip()
 
 
 def test_a_file_that_qemu_has_open_for_writing_proves_nothing(image: Path) -> None:
