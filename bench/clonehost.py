@@ -36,6 +36,7 @@ class CloneHost:
         self.base = self._base()
         self.fresh, self.own = self._overlays()
         self.connection = libvirt.open(fleet.daemon.uri)
+        self.started_at = 0.0
         fleet.policy(POLICY)
 
     @property
@@ -85,9 +86,9 @@ class CloneHost:
 
     def up(self):
         """Start the agent; return when it was started, before it answers."""
-        started = time.perf_counter()
+        self.started_at = time.perf_counter()
         self.fleet.start_agent()
-        return started
+        return self.started_at
 
     def down(self):
         """End it, and forget all that it knew."""
@@ -97,9 +98,14 @@ class CloneHost:
 
     def agent_pid(self):
         """Return the agent's number as seen from here."""
-        pid = self.fleet.agent.pid
-        (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return int(child)
+        (child,) = _children(self.fleet.agent.pid)
+        return child
+
+    def sandbox_pid(self):
+        """Return the number of the sandbox's warm process: bubblewrap's child."""
+        (wrapper,) = _children(self.agent_pid())
+        (warm,) = _children(wrapper)
+        return warm
 
     # What is on record, asked without the program
 
@@ -130,6 +136,16 @@ class CloneHost:
             time.sleep(0.05)
         return time.perf_counter()
 
+    def wait_for_credentials(self, *, timeout_s=300):
+        """Wait until accounts and keys of every machine are known; return the moment."""
+        statement = "SELECT count(*) FROM scan WHERE subject LIKE 'machine:%' AND credentials != ''"
+        deadline = time.perf_counter() + timeout_s
+        while (self.ask(statement) or (0,))[0] < self.count:
+            if time.perf_counter() > deadline:
+                raise SystemExit(f"credentials of some are unknown:\n{self.fleet.log()[-3000:]}")
+            time.sleep(0.5)
+        return time.perf_counter()
+
     def _base(self):
         old = [DebPackage("libssl3", fleetstates.OLD, "openssl"), DebPackage("openssl", fleetstates.OLD)]
         tree = debian_tree(self.fleet.folder / "base", [*packages(498), *old])
@@ -146,6 +162,12 @@ class CloneHost:
         own = path.read_bytes()
         path.unlink()
         return fresh, own
+
+
+def _children(pid):
+    """Return the processes that any thread of a process has started."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(word) for thread in threads for word in (thread / "children").read_text().split()]
 
 
 def uuid_of(name):

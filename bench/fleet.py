@@ -15,16 +15,19 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from clonehost import clone_host, fleetstates, libvirt, uuid_of
+from undercroft.model.domain import Survey
 from undercroft.steady.policy import Policy
 from undercroft.store.fleet.records import open_records
 from undercroft.usecases.fleet.verdicts.advising import Advisor
 from undercroft.usecases.fleet.verdicts.judging import Judging
 from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
+from undercroft.usecases.fleet.views.fleet import fleet_view
 
 COUNT = 1000
 STARTS = 60
@@ -52,11 +55,7 @@ def main():
 
 
 def _up(host):
-    listed = _list_seconds(host.connection)
-    seconds = host.wait_for_judgements_after(host.up)
-    rows = [("libvirt: list of all machines and their XML", listed, 1.0)]
-    rows.append((f"`undercroft up` to the last of {host.count} judgements", seconds, seconds / listed))
-    _table(f"Discovery: {host.count} linked clones of a base of 500 packages, never started", rows, "libvirt")
+    _discovered(host, "of a base of 500 packages, never started")
 
 
 def _own(host):
@@ -65,13 +64,23 @@ def _own(host):
     for number in range(host.count):
         host.image(number)
     time.sleep(1.5)
+    _discovered(host, "that have run, bytes of their own in each")
+
+
+def _discovered(host, which):
     listed = _list_seconds(host.connection)
     seconds = host.wait_for_judgements_after(host.up)
+    pid = host.agent_pid()
+    sandbox = host.sandbox_pid()
     rows = [("libvirt: list of all machines and their XML", listed, 1.0)]
     rows.append((f"`undercroft up` to the last of {host.count} judgements", seconds, seconds / listed))
-    _table(
-        f"Discovery: {host.count} linked clones that have run, bytes of their own in each", rows, "libvirt"
-    )
+    for name, taken in (
+        ("processor time of that: the agent", _cpu_seconds(pid)),
+        ("the sandbox's warm process, which forks", _cpu_seconds(sandbox)),
+        ("its children", _cpu_seconds(sandbox, children=True)),
+    ):
+        rows.append((name, taken, None))
+    _table(f"Discovery: {host.count} linked clones {which}", rows, "libvirt")
 
 
 # New advisories
@@ -85,7 +94,7 @@ def _advisories(host):
         _replace_advisories(path, day)
         begun, since_us = time.perf_counter(), time.time_ns() // 1000
         whole.append(host.wait_for_judgements(since_us=since_us) - begun)
-    rows = [(f"judging {host.count} machines from the record", _judging_seconds(host, path), None)]
+    rows = [(f"judging {host.count} machines from the record", _judging_seconds(host), None)]
     rows.append(
         ("database replaced to the last judgement, agent looks every 2 s", statistics.median(whole), None)
     )
@@ -100,30 +109,88 @@ def _replace_advisories(path, day):
     new.replace(path)
 
 
-def _judging_seconds(host, path):
+def _judging_seconds(host):
     """Judge a copy of the record by advisories that are new to it, as the agent does after its look."""
-    with tempfile.TemporaryDirectory(dir=host.fleet.folder) as folder:
-        copy = Path(folder) / "fleet.db"
-        for source in host.fleet.state.glob("fleet.db*"):
-            shutil.copyfile(source, copy.with_name(source.name))
-        new = Path(folder) / "advisories.db"
-        shutil.copyfile(path, new)
-        policy = PolicyKeeper(host.fleet.folder / "policy.yaml", lambda: datetime.now(UTC).date()).policy
+    with _copied_record(host) as (path, advisories, policy), closing(open_records(str(path))) as records:
+        judging = Judging(records, lambda: datetime.now(UTC))
         times = []
-        with closing(open_records(str(copy))) as records:
-            judging = Judging(records, lambda: datetime.now(UTC))
-            for day in range(5, 10):
-                _replace_advisories(new, day)
-                times.append(_judge_once(judging, new, policy))
+        for day in range(5, 10):
+            _replace_advisories(advisories, day)
+            started = time.perf_counter()
+            _judge_once(judging, advisories, policy)
+            times.append(time.perf_counter() - started)
         return statistics.median(times)
 
 
-def _judge_once(judging, advisories, policy: Policy):
-    started = time.perf_counter()
-    now = datetime.now(UTC)
-    with Advisor(str(advisories)).advice(now) as advised:
-        judging.everything(policy, advised)
-    return time.perf_counter() - started
+@contextmanager
+def _copied_record(host):
+    """Give a copy of the record, one of the advisories, and the policy."""
+    with tempfile.TemporaryDirectory(dir=host.fleet.folder) as folder:
+        copy, advisories = Path(folder) / "fleet.db", Path(folder) / "advisories.db"
+        with closing(_reading(host)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)  # one moment of it, while the agent writes
+        shutil.copyfile(host.fleet.folder / "advisories.db", advisories)
+        keeper = PolicyKeeper(host.fleet.folder / "policy.yaml", lambda: datetime.now(UTC).date())
+        yield copy, advisories, keeper.policy
+
+
+def _judge_once(judging, advisories, policy: Policy, only=()):
+    with Advisor(str(advisories)).advice(datetime.now(UTC)) as advised:
+        judging.everything(policy, advised, only)
+
+
+# Judging, by the number of machines on record
+
+
+def _judging(host):
+    """Processor time of judging, also of a record that holds each machine ten times, under other UUIDs."""
+    _running(host)
+    rows = []
+    for times in (1, 10):
+        with _copied_record(host) as (path, advisories, policy), closing(open_records(str(path))) as records:
+            _multiply(records, times)
+            judging = Judging(records, lambda: datetime.now(UTC))
+            whole = []
+            for day in range(5, 8):
+                _replace_advisories(advisories, day)
+                whole.append(_cpu_of(_judge_once, judging, advisories, policy))
+            one = f"machine:{uuid_of('clone0000')}"
+            single = [_cpu_of(_judge_once, judging, advisories, policy, (one,)) for _ in range(20)]
+            table = [_cpu_of(_table_of, records) for _ in range(3)]
+        many = f"{host.count * times:,} on record"
+        rows.append((f"{many}: new advisories, all judged", statistics.median(whole), None))
+        rows.append((f"{many}: one machine judged", statistics.median(single), None))
+        rows.append((f"{many}: the table of `undercroft fleet` made", statistics.median(table), None))
+    _table("Judging and the table, processor time", rows, "")
+
+
+def _multiply(records, times):
+    """Put each machine on record again under other UUIDs, with its subject and its scan."""
+    with records.transaction() as record:
+        machines, scans = record.machines(), record.scans()
+        subjects = {subject.machine: subject for subject in record.subjects() if subject.kind == "machine"}
+        host, domains = machines[0].host, [machine.domain for machine in machines]
+        for turn in range(1, times):
+            for machine in machines:
+                name = f"{machine.domain.name}-{turn}"
+                subject = subjects[machine.domain.uuid]
+                key = f"machine:{uuid_of(name)}"
+                domains.append(replace(machine.domain, uuid=uuid_of(name), name=name))
+                record.put_subject(replace(subject, key=key, name=name, machine=uuid_of(name)))
+                record.put_scan(replace(scans[subject.key], subject=key))
+        domains.sort(key=lambda domain: domain.name)
+        record.put_survey(Survey(host, "", datetime.now(UTC), tuple(domains), record.volumes(host)))
+
+
+def _table_of(records):
+    with records.reading() as record:
+        fleet_view(record, datetime.now(UTC))
+
+
+def _cpu_of(call, *arguments):
+    started = time.process_time()
+    call(*arguments)
+    return time.process_time() - started
 
 
 # Admission: the whole process of the hook
@@ -216,15 +283,20 @@ def _recorded(host, heard, name, kind, word):
 
 
 def _idle(host):
+    """At rest: when the credentials of all have been read too, which is done last and one by one."""
     _running(host)
-    time.sleep(20)
-    pid = host.agent_pid()
+    seconds = host.wait_for_credentials() - host.started_at
+    time.sleep(5)
+    pid, sandbox = host.agent_pid(), host.sandbox_pid()
     before = _cpu_seconds(pid)
     time.sleep(IDLE_S)
     percent = 100 * (_cpu_seconds(pid) - before) / IDLE_S
     print(f"## At rest with {host.count} machines\n\n| | found | goal |\n|---|---|---|")
     print(f"| of one core, over {IDLE_S} s | {percent:.2f} % | under 1 % |")
-    print(f"| resident memory of the agent | {_rss_mib(pid):.0f} MiB | under 150 MB |\n")
+    print(f"| resident memory of the agent | {_mib(pid, 'Rss'):.0f} MiB | under 150 MB (143 MiB) |")
+    print(f"| of that its own, shared with no other process | {_own_mib(pid):.0f} MiB | |")
+    print(f"| beside it: the sandbox's warm process, its own | {_own_mib(sandbox):.0f} MiB | |")
+    print(f"| from `undercroft up` until accounts and keys of all are known | {seconds:.0f} s | |\n")
 
 
 # The physical limits
@@ -285,16 +357,20 @@ def _times(command, runs):
     return times[1:]
 
 
-def _cpu_seconds(pid):
+def _cpu_seconds(pid, *, children=False):
+    """Return the processor time of a process so far, or of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    first = 13 if children else 11
+    return (int(fields[first]) + int(fields[first + 1])) / os.sysconf("SC_CLK_TCK")
 
 
-def _rss_mib(pid):
-    line = next(
-        one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmRSS")
-    )
-    return int(line.split()[1]) / 1024
+def _mib(pid, what):
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{what}:")).split()[1]) / 1024
+
+
+def _own_mib(pid):
+    return _mib(pid, "Private_Clean") + _mib(pid, "Private_Dirty")
 
 
 def _spread(times):
@@ -325,6 +401,7 @@ PART = {
     "up": _up,
     "own": _own,
     "advisories": _advisories,
+    "judging": _judging,
     "idle": _idle,
     "hook": _hook,
     "events": _events,
