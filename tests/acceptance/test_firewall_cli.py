@@ -12,13 +12,14 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 
 import firewallrecord as fleet
 import pytest
+import recordvalues as values
 from netns import call_in_own_network
 from program import PROGRAM
 
@@ -27,6 +28,8 @@ from undercroft.adapters.surroundings.shielding import shield, shield_tap
 from undercroft.agent.filters import Firewall
 from undercroft.cli.program import run as run_command
 from undercroft.firewall.fleet import Port
+from undercroft.model.domain import Power
+from undercroft.model.execution import Origin
 from undercroft.model.filter import FilterState
 from undercroft.ports.records import Records
 from undercroft.store.fleet.records import open_records
@@ -200,6 +203,7 @@ def test_a_policy_is_planned_applied_proven_and_withdrawn(tmp_path: Path) -> Non
         assert told.count("not yet") == 2
         host.follow()
         assert host.run("status").count("proven") == 2
+        come_from_elsewhere(host, "lost01")
         certificate = host.folder / "certificate.json"
         told = host.run("prove", "--out", str(certificate), "-v")
         assert told.startswith("certified")
@@ -253,6 +257,21 @@ def test_a_table_that_somebody_changed_is_found_by_each_command_with_the_packet_
         assert "nothing is filtered here" in host.run("prove", code=1)
 
     on_host(tmp_path, test)
+
+
+def come_from_elsewhere(host: Host, name: str) -> None:
+    """Let a machine be on its way to this host from one that is not on record, as the agent alone is told."""
+    number, domain = next((n, one) for n, one in enumerate(fleet.HOST1, 1) if one.name == name)
+    before = values.execution(number, domain.uuid, name=name, host=HERE, origin=Origin.START)
+    with host.records.transaction() as record:
+        record.put_execution(replace(before, ended_at=values.later(50), ending="stopped"))
+    host.firewall.labels.arrive(domain.uuid)
+    paused = [replace(one, power=Power.PAUSED) if one is domain else one for one in fleet.HOST1]
+    with host.records.transaction() as record:
+        record.put_survey(values.survey(*paused, host=HERE, at=values.later(60)))
+        record.put_execution(values.execution(60, domain.uuid, name=name, host=HERE, origin=Origin.MIGRATE))
+    host.firewall.labels.follow()
+    assert next(port for port in host.firewall.enforcer.fleet.ports if port.name == name).arriving
 
 
 def block_of(document: str, beginning: str) -> str:

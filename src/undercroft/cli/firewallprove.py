@@ -2,6 +2,7 @@
 
 import socket
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,18 +90,19 @@ def _proven(records: "Records") -> "Proven":
     from undercroft.usecases.firewall.machines import gathered  # noqa: PLC0415
     from undercroft.usecases.firewall.surrounding import Ground  # noqa: PLC0415
     from undercroft.usecases.fleet.places import Places  # noqa: PLC0415
-    from undercroft.usecases.fleet.starts.arrivals import on_their_way  # noqa: PLC0415
+    from undercroft.usecases.fleet.starts.arrivals import may_be_arriving, on_their_way  # noqa: PLC0415
 
     places, host = Places.default(), socket.gethostname()
     with records.reading() as record:
         inforce.policy_in_force(record)
+    # What comes from a host that is not on record arrives only where the agent was told so: it may be either.
+    views = cycle((on_their_way, may_be_arriving))
     with Nftables() as packet_filter:
 
         def wanted() -> proving.Wanted:
             with records.reading() as record:
                 _, policy = inforce.policy_in_force(record)
-                # As the agent sees them, but for one that comes from a host that is not on record.
-                arriving = on_their_way(record, host)
+                arriving = next(views)(record, host)
                 fleet = gathered(record, policy, host, own_addresses()[host], arriving).fleet
             held = proving.classes_held(packet_filter, places.state / MEMORY_NAME, datetime.now(UTC))
             return proving.Wanted(policy, fleet, held)

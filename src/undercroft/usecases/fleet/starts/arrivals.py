@@ -133,6 +133,19 @@ def _order(live: LiveOrigin) -> tuple[bool, int]:
     return live.origin is Origin.MIGRATE, live.number
 
 
+def may_be_arriving(record: Record, host: str) -> frozenset[str]:
+    """Return those that are on their way, and those that come from a host that is not on record.
+
+    Of these the agent alone knows for sure: it was told before they came, and it may have ended since.
+    """
+    unknown = {
+        machine
+        for machine, live in _of_host(record.live_origins(), host).items()
+        if live.origin is Origin.MIGRATE and not _was_seen_running(record, live)
+    }
+    return on_their_way(record, host) | unknown
+
+
 def _here(record: Record, host: str, machine: str) -> LiveOrigin | None:
     """Return a machine's latest live execution on a host."""
     return _of_host(record.live_origins([machine]), host).get(machine)
