@@ -510,7 +510,7 @@ def test_what_the_hook_writes_is_what_the_model_reads(lab: Lab) -> None:
 
 
 def test_the_hook_imports_a_few_modules_and_no_more() -> None:
-    hook = Path(hookfiles.__file__).parents[1] / "hook" / "qemu_hook.py"
+    hook = Path(hookfiles.__file__).parents[2] / "hook" / "qemu_hook.py"
     command = ["/usr/bin/python3", "-ISB", "-X", "importtime", str(hook)]
     told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
     imported = set(re.findall(r"\|\s+(\S+)$", told, re.MULTILINE))
