@@ -236,7 +236,7 @@ class _Reader:
     def _flag(self, node: Node, what: str) -> bool:
         text = node.text if isinstance(node, nodes.Scalar) else ""
         if text not in {"true", "false"}:
-            self.checker.note(node.place, f"{what}: {possible(text, ['true', 'false'])}")
+            self.checker.note(node.place, f"{what}: found {text[:64]!r}; {possible(text, ['true', 'false'])}")
         return text == "true"
 
 

@@ -83,7 +83,9 @@ class Settings:
             self._once("firewall_log.per", place)
             text = item.text if isinstance(item, nodes.Scalar) else ""
             if text not in _SPANS_S:
-                checker.note(item.place, f"firewall_log.per: {possible(text, list(_SPANS_S))}")
+                checker.note(
+                    item.place, f"firewall_log.per: found {text[:64]!r}; {possible(text, list(_SPANS_S))}"
+                )
             self._log["per_s"] = _SPANS_S.get(text, 1)
 
         limits = {"packets": MAX_LOGGED, "burst": MAX_LOGGED, "group": MAX_GROUP}

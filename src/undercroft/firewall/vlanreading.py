@@ -36,7 +36,9 @@ class VlanReader:
         """Return the grants in order; the labels are all that the policy gives."""
         for label, (place, _) in self._found.items():
             if label not in labels:
-                self._checker.note(place, f"vlans: {possible(label, sorted(labels))}, a label")
+                self._checker.note(
+                    place, f"vlans: found {label!r}, no label; {possible(label, sorted(labels))}"
+                )
         return tuple(VlanGrant(label, ids, place.source) for label, (place, ids) in self._found.items())
 
     def _ids(self, node: Node, what: str) -> tuple[int, ...]:

@@ -82,11 +82,12 @@ def showing(
 def label_reasons(policy: FirewallPolicy, machine: MachineRecord, known: Known) -> Iterable[LabelReason]:
     """Yield each label that some rule gives a machine, the ones that count first."""
     target = domain_target(machine.domain, machine.host)
+    unused = unused_names([policy])
     quarantined = known.verdict is Verdict.QUARANTINED
     found = [
         LabelReason(named.name, f"{named.place} (addresses)", not quarantined)
         for named in policy.addresses
-        if named.name == target.name
+        if named.name == target.name and named.name not in unused
     ]
     found += [
         LabelReason(rule.name, rule.place, not quarantined or rule.quarantines)

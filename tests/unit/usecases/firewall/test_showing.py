@@ -59,7 +59,9 @@ def test_an_address_tells_who_says_so(records: MemoryRecords) -> None:
         "2001:db8::1 (its metadata)",
     )
     assert view(records, "web02").ports[0].addresses == ("10.0.0.2 (policy.yaml:9)",)
-    assert view(records, "web02").labels[0].label == "web02"
+    assert [reason.label for reason in view(records, "web02").labels] == ["web"], "no rule is about its name"
+    about = fleet.POLICY.replace("{from: web, to: db,", "{from: web02, to: db,")
+    assert view(records, "web02", about).labels[0].label == "web02"
 
 
 def test_whom_it_may_reach_and_who_may_reach_it_stand_apart(records: MemoryRecords) -> None:
