@@ -1,35 +1,42 @@
-"""What commands did is found in the log: once, also what was done while the agent was away."""
+"""What follows from what commands did: a reading, or a survey; a record that is away keeps nothing back."""
 
-from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import cast
+import asyncio
+from pathlib import Path
 
+import pytest
+from agentlab import UUID, FailingRecords, Fault, Lab
 from memoryrecords import MemoryRecords
-from recordvalues import domain
 
-from undercroft.agent.host import Host
+from undercroft.agent import orders
+from undercroft.agent.host import now
 from undercroft.agent.orders import Orders
 
-NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
-
-def test_releases_and_removals_are_taken_up_once_and_refusals_not_at_all() -> None:
+@pytest.mark.parametrize("fails", [0, 1, 2])
+def test_a_release_is_followed_by_a_reading_and_a_removal_by_a_survey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    monkeypatch.setattr(orders, "LOOK_EVERY_S", 0.01)
     records = MemoryRecords()
-    host = cast("Host", SimpleNamespace(records=records, name="alpha"))
-    orders = Orders(host, lambda machine: None, lambda: None)
-    here, elsewhere = domain(1), domain(2)
+    lab = Lab(tmp_path, records)
+    lab._wired()
+    lab.host.records = FailingRecords(records, Fault(fails))
+    done: list[str] = []
     with records.transaction() as record:
-        record.put_domain("alpha", here.uuid, here, NOW)
-        record.put_domain("beta", elsewhere.uuid, elsewhere, NOW)
-        for uuid in (here.uuid, elsewhere.uuid):
-            record.log("release", uuid, {"outcome": "refused"}, NOW)
-            record.log("release", uuid, {"outcome": "done"}, NOW)
-            record.log("release", uuid, {"outcome": "done"}, NOW)
-    after, found = orders._since(-1)
-    assert found == [(here.uuid, False)]
-    assert orders._since(after) == (after, [])
+        record.put_survey(lab.fleet.survey())
+        record.log("release", UUID, {"outcome": "done"}, now())
 
-    with records.transaction() as record:
-        record.log("retention", here.uuid, {"outcome": "ordered"}, NOW)
-        record.log("retention", here.uuid, {"outcome": "removed"}, NOW)
-    assert orders._since(after)[1] == [(here.uuid, True)]
+    async def run() -> None:
+        following = asyncio.create_task(Orders(lab.host, done.append, lambda: done.append("a survey")).run())
+        async with asyncio.timeout(60):
+            while UUID not in done:
+                await asyncio.sleep(0.01)
+            with records.transaction() as record:
+                record.log("retention", UUID, {"outcome": "removed"}, now())
+            while "a survey" not in done:
+                await asyncio.sleep(0.01)
+        following.cancel()
+
+    asyncio.run(run())
+    lab.host.close()
+    assert done == [UUID, "a survey"]

@@ -1,0 +1,48 @@
+"""What commands have done by themselves, as the log has it: the only place where they and the agent meet."""
+
+import json
+from dataclasses import dataclass
+
+from undercroft.model.audit import AuditEntry
+from undercroft.ports.records import Record
+from undercroft.usecases.fleet.orders import release, retention
+
+LOOK_BACK = 1000
+"""So many entries from before the agent's start are looked at: what was ordered while it was away."""
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """What was done to a machine of a host. `surveyed`: a survey is what follows, else a reading of it."""
+
+    machine: str
+    surveyed: bool
+
+
+def ordered(record: Record, host: str, after: int) -> tuple[int, list[Ordered]]:
+    """Return how far the log was read, and what was done since then, each once, in order.
+
+    Args:
+        record: an open transaction.
+        host: what was done to machines of others is left out.
+        after: number of the last entry that was read, less than 0 for none yet.
+
+    Raises:
+        OperationError: the record cannot be read.
+    """
+    found: dict[Ordered, None] = {}
+    if after < 0:
+        after = max(record.log_head()[1] - LOOK_BACK, 0)
+    while entries := record.log_entries(after, _PAGE):
+        after = entries[-1].number
+        done = [Ordered(entry.subject, entry.kind == retention.KIND) for entry in entries if _is_done(entry)]
+        here = {machine.domain.uuid for machine in record.machines(host)} if done else set()
+        found |= dict.fromkeys(one for one in done if one.machine in here)
+    return after, list(found)
+
+
+def _is_done(entry: AuditEntry) -> bool:
+    """Tell whether an entry is an order that was carried out."""
+    wanted = {release.KIND: "done", retention.KIND: "removed"}.get(entry.kind)
+    return wanted is not None and json.loads(entry.body).get("outcome") == wanted

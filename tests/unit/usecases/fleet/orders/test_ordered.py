@@ -1,0 +1,39 @@
+"""What commands did is found in the log: once, also what was done while the agent was away."""
+
+from datetime import UTC, datetime
+
+from memoryrecords import MemoryRecords
+from recordvalues import domain
+
+from undercroft.usecases.fleet.orders import ordered as module
+from undercroft.usecases.fleet.orders.ordered import Ordered, ordered
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def test_releases_and_removals_are_taken_up_once_and_refusals_not_at_all() -> None:
+    here, elsewhere = domain(1), domain(2)
+    with MemoryRecords().transaction() as record:
+        record.put_domain("alpha", here.uuid, here, NOW)
+        record.put_domain("beta", elsewhere.uuid, elsewhere, NOW)
+        for uuid in (here.uuid, elsewhere.uuid):
+            record.log("release", uuid, {"outcome": "refused"}, NOW)
+            record.log("release", uuid, {"outcome": "done"}, NOW)
+            record.log("release", uuid, {"outcome": "done"}, NOW)
+        after, found = ordered(record, "alpha", -1)
+        assert found == [Ordered(here.uuid, surveyed=False)]
+        assert ordered(record, "alpha", after) == (after, [])
+
+        record.log("retention", here.uuid, {"outcome": "ordered"}, NOW)
+        record.log("retention", here.uuid, {"outcome": "removed"}, NOW)
+        assert ordered(record, "alpha", after)[1] == [Ordered(here.uuid, surveyed=True)]
+
+
+def test_a_first_look_goes_back_so_far_and_no_further() -> None:
+    with MemoryRecords().transaction() as record:
+        record.put_domain("alpha", domain(1).uuid, domain(1), NOW)
+        record.log("release", domain(1).uuid, {"outcome": "done"}, NOW)
+        for number in range(module.LOOK_BACK):
+            record.log("agent", "alpha", {"number": number}, NOW)
+        assert ordered(record, "alpha", -1)[1] == []
+        assert ordered(record, "alpha", 0)[1] == [Ordered(domain(1).uuid, surveyed=False)]
