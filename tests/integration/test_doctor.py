@@ -32,7 +32,7 @@ from undercroft.steady.policy import Policy, Setting, Settings
 from undercroft.store.fleet.records import open_records
 from undercroft.usecases.fleet.audit.audit import sign_head
 from undercroft.usecases.fleet.doctor.check import examine
-from undercroft.usecases.fleet.doctor.checkup import Host
+from undercroft.usecases.fleet.doctor.checkup import CheckedHost
 from undercroft.usecases.fleet.doctor.filter import FilterHost
 from undercroft.usecases.fleet.doctor.health import Check, Health
 from undercroft.usecases.fleet.places import Places
@@ -55,7 +55,7 @@ def daemon() -> Iterator[HookHost]:
 
 
 @pytest.fixture
-def host(daemon: HookHost) -> Iterator[Host]:
+def host(daemon: HookHost) -> Iterator[CheckedHost]:
     """A host on which nothing is missing; what a test breaks is whole again for the next."""
     root = daemon.daemon.root
     places = Places(daemon.state, root / "agent", root / "own")
@@ -73,7 +73,7 @@ def host(daemon: HookHost) -> Iterator[Host]:
             yield found
 
     with daemon.agent().running():
-        yield Host(
+        yield CheckedHost(
             places=places,
             hooks=daemon.hooks,
             run=root / "run",
@@ -111,11 +111,11 @@ def feed(*, stale: bool = False) -> FeedStatus:
     return FeedStatus("kev", "1", NOW, NOW, NOW + timedelta(days=1), 1, stale=stale)
 
 
-def by_name(host: Host) -> dict[str, Check]:
+def by_name(host: CheckedHost) -> dict[str, Check]:
     return {check.name: check for check in examine(host)}
 
 
-def test_nothing_fails_on_a_host_that_can_enforce(host: Host) -> None:
+def test_nothing_fails_on_a_host_that_can_enforce(host: CheckedHost) -> None:
     checks = examine(host)
     assert [check for check in checks if check.health in {Health.FAIL, Health.UNKNOWN}] == []
     assert {check.name for check in checks} == {
@@ -129,38 +129,38 @@ def test_nothing_fails_on_a_host_that_can_enforce(host: Host) -> None:
     assert all(check.cure for check in checks if check.health is not Health.OK)
 
 
-def _remove_hook(host: Host) -> None:
+def _remove_hook(host: CheckedHost) -> None:
     (host.hooks / "qemu.d" / "undercroft").unlink()
 
 
-def _change_hook(host: Host) -> None:
+def _change_hook(host: CheckedHost) -> None:
     hook = host.hooks / "qemu.d" / "undercroft"
     hook.write_bytes(hook.read_bytes() + b"\n")
 
 
-def _hook_not_executable(host: Host) -> None:
+def _hook_not_executable(host: CheckedHost) -> None:
     (host.hooks / "qemu.d" / "undercroft").chmod(0o644)
 
 
-def _hook_for_everyone(host: Host) -> None:
+def _hook_for_everyone(host: CheckedHost) -> None:
     (host.hooks / "qemu.d" / "undercroft").chmod(0o777)
 
 
-def _spoil_settings(host: Host) -> None:
+def _spoil_settings(host: CheckedHost) -> None:
     (host.hooks / "undercroft.json").write_text("{")
 
 
-def _settings_of_another(host: Host) -> None:
+def _settings_of_another(host: CheckedHost) -> None:
     settings = hookfiles.read_settings(host.hooks)
     hookfiles.install_hook(host.hooks, replace(settings, state="/elsewhere"))
 
 
-def _cut_log(host: Host) -> None:
+def _cut_log(host: CheckedHost) -> None:
     host.places.state.joinpath("fleet.db").unlink()
     open_records(host.places.database_url).close()
 
 
-def _spoil_heads(host: Host) -> None:
+def _spoil_heads(host: CheckedHost) -> None:
     with host.places.heads.open("ab") as heads:
         heads.write(b"{}\n")
 
@@ -179,7 +179,7 @@ def _spoil_heads(host: Host) -> None:
     ],
 )
 def test_one_fault_is_one_failure_with_a_cure(
-    host: Host, fault: Callable[[Host], None], name: str, words: str
+    host: CheckedHost, fault: Callable[[CheckedHost], None], name: str, words: str
 ) -> None:
     fault(host)
     failed = [check for check in examine(host) if check.health is Health.FAIL]
@@ -190,12 +190,12 @@ def test_one_fault_is_one_failure_with_a_cure(
     assert ("undercroft audit restart" in failed[0].cure) is (name == "signed heads")
 
 
-def _heal(host: Host) -> None:
+def _heal(host: CheckedHost) -> None:
     """Leave a log that its heads pin, for the next test."""
     host.places.heads.unlink()
 
 
-def test_an_agent_that_does_not_answer_and_an_event_that_waits_are_failures(host: Host) -> None:
+def test_an_agent_that_does_not_answer_and_an_event_that_waits_are_failures(host: CheckedHost) -> None:
     name = f"{time.time_ns() - 3600 * 10**9:020d}-{'0' * 32}.json"
     elsewhere = replace(host.places, run=host.places.run / "none")
     state = host.places.state.parent / "other"
@@ -226,7 +226,7 @@ print(*[check.health for check in _agent(host)])
     assert (done.stdout, done.stderr) == ("unknown\n", "")
 
 
-def test_a_hook_younger_than_libvirt_is_told_until_it_is_called(host: Host, daemon: HookHost) -> None:
+def test_a_hook_younger_than_libvirt_is_told_until_it_is_called(host: CheckedHost, daemon: HookHost) -> None:
     run = host.places.run / "pids"
     run.mkdir(exist_ok=True)
     os.utime(host.places.spool, (1, 1))
@@ -248,7 +248,7 @@ def _daemon_pid(daemon: HookHost) -> int:
     return next(int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text() == "libvirtd\n")
 
 
-def test_what_cannot_be_looked_at_is_unknown_and_keeps_no_other_check_back(host: Host) -> None:
+def test_what_cannot_be_looked_at_is_unknown_and_keeps_no_other_check_back(host: CheckedHost) -> None:
     def fails() -> Policy:
         raise InputError("policy.yaml:3: 'alow': allow, quarantine or refuse expected")
 
@@ -262,7 +262,7 @@ def test_what_cannot_be_looked_at_is_unknown_and_keeps_no_other_check_back(host:
 
 @pytest.mark.parametrize(("feeds", "words"), [((), "there are none"), ((feed(stale=True),), "too old: kev")])
 def test_missing_or_old_advisories_are_a_failure(
-    host: Host, feeds: tuple[FeedStatus, ...], words: str
+    host: CheckedHost, feeds: tuple[FeedStatus, ...], words: str
 ) -> None:
     found = by_name(replace(host, feeds=lambda: feeds))["advisories"]
     assert found.health is Health.FAIL
@@ -270,7 +270,7 @@ def test_missing_or_old_advisories_are_a_failure(
     assert found.cure == "undercroft feeds update"
 
 
-def test_a_machine_that_should_be_quarantined_and_cannot_be_is_named(host: Host) -> None:
+def test_a_machine_that_should_be_quarantined_and_cannot_be_is_named(host: CheckedHost) -> None:
     strict = Policy(Settings(drifting=Setting(Action.QUARANTINE)), files=("policy.yaml",))
     found = by_name(replace(host, policy=lambda: strict))["networks"]
     assert found.health is Health.WARN

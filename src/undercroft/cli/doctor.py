@@ -22,7 +22,7 @@ from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.model.finding import FeedStatus
 from undercroft.ports.packetfilter import FilterFeatures, TableName
 from undercroft.usecases.fleet.doctor.check import examine
-from undercroft.usecases.fleet.doctor.checkup import Host
+from undercroft.usecases.fleet.doctor.checkup import CheckedHost
 from undercroft.usecases.fleet.doctor.filter import FilterHost
 from undercroft.usecases.fleet.doctor.health import Check, Health
 from undercroft.usecases.fleet.places import Places
@@ -69,7 +69,7 @@ def command(output_format: str, quiet: bool, connect: str, database: str) -> int
     return exit_code(checks)
 
 
-def _host(connect: str, database: str) -> Host:
+def _host(connect: str, database: str) -> CheckedHost:
     from contextlib import closing  # noqa: PLC0415 - not for --help
 
     from undercroft.adapters.libvirt.version import daemon_version  # noqa: PLC0415
@@ -80,7 +80,7 @@ def _host(connect: str, database: str) -> Host:
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    return Host(
+    return CheckedHost(
         places=places,
         hooks=HOOKS_FOLDER,
         run=Path("/run"),

@@ -18,7 +18,7 @@ from undercroft.model.verdict import Action
 from undercroft.steady.policy import Settings, Unenforceable
 from undercroft.usecases.fleet.audit.audit import RESTART_CURE
 from undercroft.usecases.fleet.audit.headfile import read_heads
-from undercroft.usecases.fleet.doctor.checkup import Host, Look
+from undercroft.usecases.fleet.doctor.checkup import CheckedHost, Look
 from undercroft.usecases.fleet.doctor.filter import FILTER_LOOKS
 from undercroft.usecases.fleet.doctor.health import Check, Health
 from undercroft.usecases.fleet.doctor.host import HOST_LOOKS
@@ -40,7 +40,7 @@ def looked(name: str, look: Callable[[], Iterable[Check]], cure: str = "") -> tu
         return (Check(name, Health.UNKNOWN, f"{where}{error.strerror or error}", cure),)
 
 
-def examine(host: Host) -> tuple[Check, ...]:
+def examine(host: CheckedHost) -> tuple[Check, ...]:
     """Return all checks, those first that others rest on."""
     looks: list[tuple[str, Callable[[], Iterable[Check]], str]] = [
         *((name, partial(look, host), cure) for name, look, cure in (*HOST_LOOKS, *_FLEET_LOOKS)),
@@ -49,14 +49,14 @@ def examine(host: Host) -> tuple[Check, ...]:
     return tuple(check for name, look, cure in looks for check in looked(name, look, cure))
 
 
-def _sandbox(host: Host) -> Iterable[Check]:
+def _sandbox(host: CheckedHost) -> Iterable[Check]:
     disk = DiskInput("probe", (), unread="nothing to read")
     with host.reader() as reader:
         reader.call("inventory", {"disks": [encode(disk)]}, ())
     yield Check("sandbox", Health.OK, "bubblewrap starts a reader, and it answers")
 
 
-def _policy(host: Host) -> Iterable[Check]:
+def _policy(host: CheckedHost) -> Iterable[Check]:
     path = host.places.policy
     try:
         policy = host.policy()
@@ -76,7 +76,7 @@ def _policy(host: Host) -> Iterable[Check]:
         yield Check("policy", Health.WARN, "none is written; the built-in one holds", cure)
 
 
-def _meanwhile(host: Host) -> str:
+def _meanwhile(host: CheckedHost) -> str:
     """Return by what starts go while the policy is wrong; an agent that was never there keeps nothing."""
     try:
         last = kept_policy(host.places.kept_policy, host.clock().date())
@@ -87,7 +87,7 @@ def _meanwhile(host: Host) -> str:
     return "meanwhile the agent goes by the last good one, over restarts too"
 
 
-def _is_gone(host: Host) -> bool:
+def _is_gone(host: CheckedHost) -> bool:
     """Tell whether the files of a policy that is kept are not there."""
     if not host.places.kept_policy.exists():
         return False
@@ -98,7 +98,7 @@ def _is_gone(host: Host) -> bool:
     return False
 
 
-def _record(host: Host) -> Iterable[Check]:
+def _record(host: CheckedHost) -> Iterable[Check]:
     with host.records() as records, records.reading() as record:
         machines = len(record.machines())
         log, number, _ = record.log_head()
@@ -137,7 +137,7 @@ def _signed(last: SignedHead | None, log: str, number: int, digest: str) -> Chec
     return Check("signed heads", Health.OK, f"the log's head is signed, on {last.at:%Y-%m-%d %H:%M}")
 
 
-def _advisories(host: Host) -> Iterable[Check]:
+def _advisories(host: CheckedHost) -> Iterable[Check]:
     try:
         feeds = host.feeds()
     except NotFoundError:
@@ -154,7 +154,7 @@ def _advisories(host: Host) -> Iterable[Check]:
         yield Check("advisories", Health.OK, f"{len(feeds)} sources, fetched since {oldest:%Y-%m-%d %H:%M}")
 
 
-def _machines(host: Host) -> Iterable[Check]:
+def _machines(host: CheckedHost) -> Iterable[Check]:
     survey, policy = host.survey(), host.policy()
     machines = [
         (domain, policy.settings(domain_target(domain, survey.host)))

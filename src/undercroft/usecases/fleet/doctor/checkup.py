@@ -17,7 +17,7 @@ from undercroft.usecases.fleet.places import Places
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class CheckedHost:
     """What is looked at, and the ways to look.
 
     Attributes:
@@ -47,4 +47,4 @@ class Host:
     filter: FilterHost
 
 
-Look = Callable[[Host], Iterable[Check]]
+Look = Callable[[CheckedHost], Iterable[Check]]

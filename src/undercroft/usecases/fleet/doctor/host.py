@@ -10,7 +10,7 @@ from pathlib import Path
 
 from undercroft.adapters import hookfiles
 from undercroft.errors import InputError, NotFoundError, OperationError
-from undercroft.usecases.fleet.doctor.checkup import Host, Look
+from undercroft.usecases.fleet.doctor.checkup import CheckedHost, Look
 from undercroft.usecases.fleet.doctor.health import Check, Health
 
 FREE_BYTES_WANTED = 1 << 30
@@ -24,7 +24,7 @@ _INSTALL = "undercroft up installs it"
 _RELOAD = "systemctl reload libvirtd (or virtqemud)"
 
 
-def _libvirt(host: Host) -> Iterable[Check]:
+def _libvirt(host: CheckedHost) -> Iterable[Check]:
     try:
         version = host.version()
     except OperationError as error:
@@ -39,7 +39,7 @@ def _libvirt(host: Host) -> Iterable[Check]:
     yield Check("libvirt", Health.OK, f"{daemon} {version}")
 
 
-def _hook(host: Host) -> Iterable[Check]:
+def _hook(host: CheckedHost) -> Iterable[Check]:
     path = host.hooks / "qemu.d" / hookfiles.HOOK_NAME
     try:
         found = path.stat()
@@ -70,7 +70,7 @@ def _told_by(path: Path) -> str:
     return "" if expected else said[-200:] or f"exit code {done.returncode}"
 
 
-def _seen(host: Host, path: Path, found: os.stat_result) -> Iterable[Check]:
+def _seen(host: CheckedHost, path: Path, found: os.stat_result) -> Iterable[Check]:
     """Tell whether libvirt knows of the hook: it looks for the first one of a folder only when it starts."""
     try:
         started_s = Path(f"/proc/{hookfiles.daemon_pid(host.run)}").stat().st_ctime
@@ -85,7 +85,7 @@ def _seen(host: Host, path: Path, found: os.stat_result) -> Iterable[Check]:
         yield Check("hook", Health.OK, f"{path}, of this version")
 
 
-def _settings(host: Host) -> Iterable[Check]:
+def _settings(host: CheckedHost) -> Iterable[Check]:
     path = host.hooks / hookfiles.SETTINGS_NAME
     try:
         settings = hookfiles.read_settings(host.hooks)
@@ -103,7 +103,7 @@ def _settings(host: Host) -> Iterable[Check]:
     yield Check("hook's settings", Health.OK, found)
 
 
-def _agent(host: Host) -> Iterable[Check]:
+def _agent(host: CheckedHost) -> Iterable[Check]:
     address = host.places.admission_socket
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(5.0)
@@ -119,7 +119,7 @@ def _agent(host: Host) -> Iterable[Check]:
     yield Check("agent", Health.OK, f"answers at {address}")
 
 
-def _state(host: Host) -> Iterable[Check]:
+def _state(host: CheckedHost) -> Iterable[Check]:
     folder = host.places.state
     if not folder.is_dir():
         yield Check("state", Health.FAIL, f"{folder} is not there", _START)
@@ -143,7 +143,7 @@ def _state(host: Host) -> Iterable[Check]:
         yield Check("state", Health.WARN if tight else Health.OK, told, cure if tight else "")
 
 
-def _spool(host: Host) -> Iterable[Check]:
+def _spool(host: CheckedHost) -> Iterable[Check]:
     names = hookfiles.spooled(host.places.state)
     bad = len(os.listdir(host.places.spool / hookfiles.BAD_FOLDER))
     if bad:
@@ -157,7 +157,7 @@ def _spool(host: Host) -> Iterable[Check]:
         yield Check("spool", Health.OK, f"{len(names)} events wait")
 
 
-def _kernel(_host: Host) -> Iterable[Check]:
+def _kernel(_host: CheckedHost) -> Iterable[Check]:
     if Path("/sys/module/bridge").exists() or (Path("/sys/class/net").exists() and _bridges()):
         yield Check("bridge", Health.OK, "the kernel has bridges")
     else:
@@ -169,7 +169,7 @@ def _bridges() -> list[Path]:
     return list(Path("/sys/class/net").glob("*/bridge"))
 
 
-def _clock(_host: Host) -> Iterable[Check]:
+def _clock(_host: CheckedHost) -> Iterable[Check]:
     # adjtimex(2): asked for nothing, it answers whether anybody keeps the clock.
     timex = ctypes.create_string_buffer(_TIMEX_BYTES)
     answer = ctypes.CDLL(None, use_errno=True).adjtimex(timex)
