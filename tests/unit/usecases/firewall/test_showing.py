@@ -60,7 +60,7 @@ def test_an_address_tells_who_says_so(records: MemoryRecords) -> None:
     )
     assert view(records, "web02").ports[0].addresses == ("10.0.0.2 (policy.yaml:9)",)
     assert [reason.label for reason in view(records, "web02").labels] == ["web"], "no rule is about its name"
-    about = fleet.POLICY.replace("{from: web, to: db,", "{from: web02, to: db,")
+    about = fleet.POLICY.replace("{from: web, to: world,", "{from: web02, to: web,")
     assert view(records, "web02", about).labels[0].label == "web02"
 
 
