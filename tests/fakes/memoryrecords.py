@@ -22,6 +22,7 @@ from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.execution import Execution, HookEvent, Origin, RecordedState
 from undercroft.model.filter import (
+    FLOWS_KEPT,
     AppliedPolicy,
     FilterState,
     LiveOrigin,
@@ -498,7 +499,9 @@ class MemoryRecord:
         }
 
     def put_moved_flows(self, flows: MovedFlows) -> None:
-        self._written.flows[flows.machine] = flows
+        before = self._now() - FLOWS_KEPT
+        kept = {machine: one for machine, one in self._written.flows.items() if one.at >= before}
+        self._written.flows = kept | {flows.machine: flows}
 
     def moved_flows(self, machine: str) -> MovedFlows | None:
         return self._draft.flows.get(machine)

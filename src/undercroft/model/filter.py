@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from undercroft.errors import InputError
 from undercroft.model.addresses import own_address
@@ -11,6 +11,10 @@ from undercroft.model.execution import Origin
 
 MAX_PROBLEM_CHARACTERS = 8_000
 """Of one host's filter; the rest of a longer one says nothing that the beginning does not."""
+
+
+FLOWS_KEPT = timedelta(minutes=10)
+"""How long flows of a machine that has left are on record at least, where nobody takes them."""
 
 
 @dataclass(frozen=True, slots=True)

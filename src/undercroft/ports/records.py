@@ -324,7 +324,10 @@ class Record(Protocol):
         ...
 
     def put_moved_flows(self, flows: MovedFlows) -> None:
-        """Keep the open flows of a machine that has left; those of an earlier time are replaced."""
+        """Keep the open flows of a machine that has left; those of an earlier time are replaced.
+
+        Those of others that nobody has taken for `model.filter.FLOWS_KEPT` are forgotten.
+        """
         ...
 
     def moved_flows(self, machine: str) -> MovedFlows | None:

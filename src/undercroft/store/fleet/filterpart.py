@@ -1,6 +1,7 @@
 """A record's firewall: the policy that was applied, what each host's kernel holds, and flows on the move."""
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,14 @@ from sqlalchemy import Row, Text, func, or_, select, type_coerce
 
 from undercroft.errors import OperationError
 from undercroft.model.execution import Origin
-from undercroft.model.filter import AppliedPolicy, FilterState, LiveOrigin, MovedFlows, NetworkedMachine
+from undercroft.model.filter import (
+    FLOWS_KEPT,
+    AppliedPolicy,
+    FilterState,
+    LiveOrigin,
+    MovedFlows,
+    NetworkedMachine,
+)
 from undercroft.model.verdict import Verdict
 from undercroft.store.fleet import logged, tables
 from undercroft.store.fleet.codec import from_text, from_texts
@@ -38,6 +46,11 @@ _SUBJECT = type_coerce(tables.judgement.c.subject, Text)
 _VERDICTS = select(_SUBJECT, tables.judgement.c.verdict).where(
     or_(_SUBJECT.startswith("machine:"), _SUBJECT.startswith("template:"))
 )
+
+
+_HEAD_CHARS = 80
+_AT = re.compile(r'\{"at":"([^"]{1,60})"')
+"""How the canonical JSON of `StoredFlows` begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +154,16 @@ class FilterPart(LogPart):
             StoredSet(name, tuple(key.hex() for key in flows.elements[name]))
             for name in sorted(flows.elements)
         )
+        self._forget_flows(self._shared.now() - FLOWS_KEPT)
         stored = StoredFlows(flows.machine, flows.host, flows.at, sets)
         self._put(tables.moved_flows, [{"machine": flows.machine, "body": to_text(stored)}])
+
+    def _forget_flows(self, before: datetime) -> None:
+        """Forget what was put earlier; of a body only the beginning is read, where its time is."""
+        flows = tables.moved_flows.c
+        rows = self._all(select(type_coerce(flows.machine, Text), func.substr(flows.body, 1, _HEAD_CHARS)))
+        for some in chunks(machine for machine, head in rows if not _is_since(head, before)):
+            self._write(tables.moved_flows.delete().where(type_coerce(flows.machine, Text).in_(some)))
 
     def moved_flows(self, machine: str) -> MovedFlows | None:
         """See `ports.records.Record.moved_flows`."""
@@ -160,6 +181,15 @@ class FilterPart(LogPart):
     def drop_moved_flows(self, machine: str) -> None:
         """See `ports.records.Record.drop_moved_flows`."""
         self._write(tables.moved_flows.delete().where(tables.moved_flows.c.machine == machine))
+
+
+def _is_since(head: str, before: datetime) -> bool:
+    """Tell whether flows are not older; what is damaged counts as old."""
+    found = _AT.match(head)
+    try:
+        return found is not None and datetime.fromisoformat(found[1]) >= before
+    except (ValueError, TypeError):
+        return False
 
 
 def _networked(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[NetworkedMachine, ...]:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from recordvalues import NOW, domain, execution, judgement, later, subject, survey, uuid
@@ -15,6 +16,7 @@ from undercroft.errors import NotFoundError, OperationError
 from undercroft.model.domain import Domain, Interface, Ownership, Power
 from undercroft.model.execution import Origin
 from undercroft.model.filter import (
+    FLOWS_KEPT,
     MAX_PROBLEM_CHARACTERS,
     AppliedPolicy,
     FilterState,
@@ -123,6 +125,20 @@ def test_a_host_whose_problem_is_endless_spoils_no_other_hosts_view(records: Rec
         assert len(found.problem) == MAX_PROBLEM_CHARACTERS
         assert found == endless.bounded()
         assert len(_logged(record, "filter")) == 1
+
+
+def test_flows_that_nobody_takes_are_forgotten_when_others_come(records: Records):
+    """A host that never was, or a machine that has gone on: each would leave its flows for ever."""
+    now = datetime.now(UTC)
+    old, young = (replace(FLOWS, at=now - FLOWS_KEPT * many) for many in (2, 0.5))
+    with records.transaction() as record:
+        record.put_moved_flows(old)
+        assert record.moved_flows(old.machine) == old
+        record.put_moved_flows(replace(young, machine=uuid(2)))
+        record.put_moved_flows(replace(old, machine=uuid(3)))
+    with records.reading() as record:
+        found = [record.moved_flows(uuid(number)) is not None for number in (1, 2, 3)]
+    assert found == [False, True, True]
 
 
 def test_flows_of_a_machine_that_moved_are_there_until_they_are_dropped(records: Records):
