@@ -197,6 +197,11 @@ def remembered(set_name: str, timeout_ms: int, *fields: Field, limit: Limit | No
     return (*_key(fields, 0), Update(set_name, 0, timeout_ms, limit))
 
 
+def renewed(set_name: str, timeout_ms: int, *fields: Field) -> Expressions:
+    """Go on where a dynamic set has the fields, and renew them; they are loaded once."""
+    return (*found(set_name, *fields), Update(set_name, 0, timeout_ms))
+
+
 def _key(fields: tuple[Field, ...], register: int) -> Expressions:
     loads: list[Expression] = []
     for field in fields:

@@ -11,7 +11,8 @@ from undercroft.firewall.tracking import StateKind
 
 MACHINE_SET_SIZE = 1 << 17
 CLASS_MAP_SIZE = MAX_CLASS + 1
-FLOW_SET_SIZE = 1 << 18
+FLOW_SET_SIZE = 1 << 20
+TRY_SET_SIZE = 1 << 19
 ECHO_SET_SIZE = 1 << 18
 FRAGMENT_SET_SIZE = 1 << 17
 SMALLEST_SET_SIZE = 64
@@ -72,8 +73,8 @@ def _by_address(version: int) -> tuple[SetDefinition, ...]:
 def _tracking_sets() -> tuple[SetDefinition, ...]:
     return (
         *(
-            _dynamic(f"{name}{version}", FLOW_SET_SIZE, ip, ip, "inet_proto", "inet_service", "inet_service")
-            for name in ("flows", "tries", "knocks")
+            _dynamic(f"{name}{version}", size, ip, ip, "inet_proto", "inet_service", "inet_service")
+            for name, size in (("flows", FLOW_SET_SIZE), ("tries", TRY_SET_SIZE), ("knocks", TRY_SET_SIZE))
             for version, ip in _IP.items()
         ),
         *(

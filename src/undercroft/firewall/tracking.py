@@ -32,6 +32,7 @@ from undercroft.firewall.expressions import (
     marked,
     masked,
     remembered,
+    renewed,
     rule,
     unequal,
 )
@@ -135,11 +136,10 @@ def _opened() -> tuple[Rule, ...]:
 def _tried(waiting: str, version: int) -> tuple[Rule, ...]:
     """Return rules for what nobody has answered yet. What was tried before is no new opening."""
     name, answer = f"{waiting}{version}", _answer(version)
-    kept = remembered(name, TRY_TIMEOUT_MS, *answer)
     done = goto(f"passed{version}")
     return (
-        rule(_IS[version], found(name, *answer), kept, done),
-        rule(_IS[version], _within(waiting, version), kept, done),
+        rule(_IS[version], renewed(name, TRY_TIMEOUT_MS, *answer), done),
+        rule(_IS[version], _within(waiting, version), remembered(name, TRY_TIMEOUT_MS, *answer), done),
     )
 
 
@@ -152,10 +152,9 @@ def _within(waiting: str, version: int) -> Expressions:
 
 def _answered(version: int, tcp_ms: int, other_ms: int) -> tuple[Rule, ...]:
     key, flows, done = _itself(version), f"flows{version}", goto(f"passed{version}")
-    known = found(flows, *key)
     return (
-        rule(_IS[version], equal(PROTOCOL, h.TCP), known, remembered(flows, tcp_ms, *key), done),
-        rule(_IS[version], unequal(PROTOCOL, h.TCP), known, remembered(flows, other_ms, *key), done),
+        rule(_IS[version], equal(PROTOCOL, h.TCP), renewed(flows, tcp_ms, *key), done),
+        rule(_IS[version], unequal(PROTOCOL, h.TCP), renewed(flows, other_ms, *key), done),
     )
 
 
@@ -185,7 +184,7 @@ def _pinging(version: int) -> tuple[Rule, ...]:
     name, key, done = f"echoes{version}", _echoed(version), goto(f"passed{version}")
     kept = remembered(name, ECHO_TIMEOUT_MS, *key)
     return (
-        rule(found(name, *key), kept, done),
+        rule(renewed(name, ECHO_TIMEOUT_MS, *key), done),
         *(
             one
             for whose in (_OF_MACHINE, _OF_HOST)

@@ -213,9 +213,15 @@ class Evaluator:
             raise UnsupportedError(f"{frame.place}: adds to {update.set_name}, which is no dynamic set")
         key = frame.read(update.register, key_bytes(definition))
         frame.require(either([self._found(update.set_name, key, frame), room(update.set_name)]))
+        before = (*frame.known, *frame.writes)
+        asked = either([write.condition for write in before if write.set_name == update.set_name])
         frame.writes.append(Written(update.set_name, frame.live, key, update.timeout_ms))
         if update.limit:
-            frame.require(within(update.set_name, update.limit))
+            # Who asks a key's limit twice may get another answer.
+            self._limits += 1
+            again = z3.Bool(f"{LIMIT} {self._limits}, {frame.place}")
+            once = both(negated(asked), within(update.set_name, update.limit))
+            frame.require(either([once, both(asked, again)]))
 
     def _definition(self, name: str, frame: RuleRun) -> SetDefinition:
         definition = self._definitions.get(name)
