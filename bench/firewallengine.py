@@ -27,14 +27,18 @@ from undercroft.firewall.compiler import TABLE_NAME
 from undercroft.model.domain import Domain, Interface, Power, Survey
 from undercroft.model.execution import Execution, Origin
 from undercroft.model.verdict import Judgement, Verdict
+from undercroft.ports.records import Records
 from undercroft.store.fleet.records import open_records
+from undercroft.usecases.firewall.claims import Named
 from undercroft.usecases.firewall.enforcing import Enforcer
-from undercroft.usecases.firewall.machines import gathered
+from undercroft.usecases.firewall.machines import Gatherer, Look, gathered
+from undercroft.usecases.fleet.starts.arrivals import Arrivals
 from undercroft.usecases.fleet.subjects import machine_key
 
 CHANGES = 500
 PROOFS = 60
 COMMANDS = 15
+ONE_BY_ONE = 200
 
 
 @dataclass
@@ -112,8 +116,8 @@ def one_machine(count: int) -> dict[str, Times]:
 
 
 def gathering(count: int, rounds: int) -> dict[str, Times]:
-    """Return times of asking the record for all machines, and of the least change where none has come."""
-    took = {name: Times() for name in ("gather", "enforce")}
+    """Return times of asking the record for all machines and for one, and of a change by none."""
+    took = {name: Times() for name in ("gather", "ports", "enforce")}
     policy, now = machines.policy(), datetime.now(UTC)
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         records = open_records(f"{name}/record.db")
@@ -133,6 +137,9 @@ def gathering(count: int, rounds: int) -> dict[str, Times]:
                     )
                 )
             assert len(found[-1].fleet.ports) == count, found[-1].problems[:3]
+        named = Named(policy)
+        for domain in domains[:: max(1, count // ONE_BY_ONE)]:
+            took["ports"].of(lambda domain=domain: _ports_of(records, named, domain.uuid))
         with engine(Path(name)) as (_, enforcer):
             for item in found:
                 if enforcer.policy:
@@ -140,6 +147,14 @@ def gathering(count: int, rounds: int) -> dict[str, Times]:
                 else:
                     enforcer.enforce(policy, item.fleet)
     return took
+
+
+def _ports_of(records: Records, named: Named, machine: str) -> None:
+    with records.reading() as record:
+        look = Look.about(record, named, machine, machines.HOST)
+        arriving = Arrivals(machines.HOST).now(record, {one.uuid for one in look.machines})
+    found = Gatherer(look, named).at(machines.HOST, machines.HOST_ADDRESSES, arriving)
+    assert found.ports_of(machine)
 
 
 def _on_record(number: int, now: datetime) -> tuple[Domain, Execution, Judgement]:

@@ -27,6 +27,17 @@ def test_a_policy_that_keeps_its_word_has_no_contradiction():
     assert found(FLOWS, Never(label("quarantine"), ANY, (mirror,)), Never(WORLD, label("db"))) == []
 
 
+def test_a_named_address_is_of_the_world_to_a_never_unless_it_is_excepted_or_a_label():
+    """Its machine may go, and then whoever has the address outside is meant."""
+    named = networks("10.0.0.7/32", name="web01")
+    policy = replace(FLOWS, flows=(Flow(named, label("db"), (tcp(22),), place="p:9"),))
+    (told,) = found(policy, Never(WORLD, label("db")))
+    assert "10.0.0.7/32 to db tcp/22 (p:9)" in told
+    assert found(policy, Never(WORLD, label("db"), (named,))) == []
+    labelled = replace(policy, flows=(Flow(label("web01"), label("db"), (tcp(22),), place="p:9"),))
+    assert found(labelled, Never(WORLD, label("db"))) == []
+
+
 def test_a_forbidden_flow_is_named_with_both_places():
     (said,) = found(FLOWS, Never(WORLD, label("web"), services=(tcp(80),), place="p:9"))
     assert said == (
