@@ -198,7 +198,7 @@ def firewall_status(database: str = "") -> Status:
     from undercroft.usecases.firewall.applying import status  # noqa: PLC0415 - only when asked
 
     with existing_records(database) as records, records.reading() as record:
-        return status(record)
+        return status(record, datetime.now(UTC))
 
 
 def firewall_map(database: str = "") -> FlowMap:

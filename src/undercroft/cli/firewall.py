@@ -128,7 +128,13 @@ def apply(
         with records.transaction() as record:
             applied = applying.put_into_force(record, found, order)
         click.echo(f"policy {applied.number} is on record", err=True)
-        status = applying.wait_until_held(records, wait_s=wait_s, clock_s=time.monotonic, sleep=time.sleep)
+        status = applying.wait_until_held(
+            records,
+            wait_s=wait_s,
+            clock_s=time.monotonic,
+            sleep=time.sleep,
+            now=lambda: datetime.now(UTC),
+        )
     _show_status(status, output_format)
     return _held(status) if wait_s else ExitCode.CLEAN
 
@@ -145,14 +151,14 @@ def status(output_format: str, database: str) -> int:
     PROVEN is when the kernel's table was proven to be the policy. AROUND is when the agent looked at what
     could pass that table by, and how much it found: `undercroft firewall prove`, on that host, names it.
 
-    Exit code 1: a host does not hold it, or something defeats it there. 4: one has not told, has not proven
-    it yet, or something of it is wrong or could not be told.
+    Exit code 1: a host does not hold it, or something defeats it there. 4: one has not told, or tells no
+    more, has not proven it yet, or something of it is wrong or could not be told.
     """
     from undercroft.usecases.firewall import applying  # noqa: PLC0415 - not for --help
     from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415
 
     with existing_records(database) as records, records.reading() as record:
-        found = applying.status(record)
+        found = applying.status(record, datetime.now(UTC))
     _show_status(found, output_format)
     return _held(found)
 

@@ -53,6 +53,7 @@ _HOLDING = {
     Holding.PROVEN: ("proven", Style.GOOD),
     Holding.QUALIFIED: ("proven, with problems", Style.WARNING),
     Holding.VOID: ("void: passed by", Style.WORST),
+    Holding.AWAY: ("proven, agent away", Style.WARNING),
     Holding.HELD: ("held, not proven", Style.WARNING),
     Holding.PROBLEM: ("problem", Style.WORST),
     Holding.BEHIND: ("not yet", Style.WARNING),
@@ -127,6 +128,12 @@ def cure_of(host: HostHolding) -> str:
             held = host.state.number if host.state else 0
             had = f"policy {held}" if held else "no policy"
             return f"its agent told last of {had}; if it does not answer: undercroft doctor, undercroft up"
+        case Holding.AWAY:
+            gone = "its agent tells nothing any more: its kernel filters on, and nobody looks; on that host:"
+            said = (
+                f"; it said last: {harmless(host.state.problem)}" if host.state and host.state.problem else ""
+            )
+            return f"{gone} undercroft doctor, systemctl status undercroft{said}"
         case Holding.HELD:
             return "not proven since; if that stays so, on that host: undercroft firewall prove"
         case Holding.PROBLEM | Holding.QUALIFIED | Holding.VOID:

@@ -6,7 +6,7 @@ writes back what its kernel holds.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from undercroft.errors import StateError
 from undercroft.firewall.policy import FirewallPolicy
@@ -17,6 +17,8 @@ from undercroft.usecases.firewall.planning import applied_of
 from undercroft.usecases.firewall.values import Holding, HostHolding, Plan, Status
 
 POLL_S = 0.2
+AWAY_AFTER = timedelta(minutes=10)
+"""An agent says how it is every half minute; more is for hosts whose clocks differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def check_withdrawal(plan: Plan, order: ApplyOrder) -> None:
         raise StateError("no firewall policy is in force; there is nothing to withdraw")
 
 
-def status(record: Record) -> Status:
+def status(record: Record, now: datetime) -> Status:
     """Return the policy in force and what each host says of it: hosts with machines, and those that told."""
     applied = record.applied_policy()
     states = {state.host: state for state in record.filter_states()}
@@ -71,7 +73,7 @@ def status(record: Record) -> Status:
     return Status(
         applied_of(applied),
         tuple(
-            HostHolding(host, _holding(applied, states.get(host)), counts.get(host, 0), states.get(host))
+            HostHolding(host, _holding(applied, states.get(host), now), counts.get(host, 0), states.get(host))
             for host in hosts
         ),
     )
@@ -83,6 +85,7 @@ def wait_until_held(
     wait_s: float,
     clock_s: Callable[[], float],
     sleep: Callable[[float], None],
+    now: Callable[[], datetime],
 ) -> Status:
     """Return what the hosts say once each of them has said something of the policy in force, or time is up.
 
@@ -91,11 +94,12 @@ def wait_until_held(
         wait_s: how long; 0 looks once.
         clock_s: a monotonic clock.
         sleep: waits some seconds.
+        now: tells the time, with its zone.
     """
     until = clock_s() + wait_s
     while True:
         with records.reading() as record:
-            found = status(record)
+            found = status(record, now())
         if _settled(found.hosts) or clock_s() >= until:
             return found
         sleep(POLL_S)
@@ -106,7 +110,7 @@ def _settled(hosts: Iterable[HostHolding]) -> bool:
     return all(host.holding in settled for host in hosts)
 
 
-def _holding(applied: AppliedPolicy | None, state: FilterState | None) -> Holding:
+def _holding(applied: AppliedPolicy | None, state: FilterState | None, now: datetime) -> Holding:
     if state is None:
         return Holding.SILENT
     if applied and state.number != applied.number:
@@ -116,8 +120,10 @@ def _holding(applied: AppliedPolicy | None, state: FilterState | None) -> Holdin
         return Holding.PROBLEM if state.problem else Holding.PROVEN
     # A proof that is older is of the policy before.
     proven = state.proven_at is not None and state.proven_at >= applied.at
-    if proven and state.voided:
+    if not proven:
+        return Holding.PROBLEM if state.problem else Holding.HELD
+    if state.voided:
         return Holding.VOID
-    if state.problem:
-        return Holding.QUALIFIED if proven else Holding.PROBLEM
-    return Holding.PROVEN if proven else Holding.HELD
+    if now - state.at > AWAY_AFTER:
+        return Holding.AWAY
+    return Holding.QUALIFIED if state.problem else Holding.PROVEN

@@ -111,14 +111,15 @@ class Holding(StrEnum):
 
     PROVEN: its kernel's table is the policy, and that was proven since it was applied. QUALIFIED: the same,
     and something of a machine, of the table since, or of what is around it is wrong or could not be told: it
-    says what. VOID: the same, and something around the table defeats it. HELD: it holds it, not proven since.
-    PROBLEM: it says why it may not hold it. BEHIND: it told last of an earlier one. SILENT: nothing was ever
-    heard.
+    says what. VOID: the same, and something around the table defeats it. AWAY: either of the
+    first two, when its agent was last heard. HELD: it holds it, not proven since. PROBLEM: it says why it may
+    not hold it. BEHIND: it told last of an earlier one. SILENT: nothing was ever heard.
     """
 
     PROVEN = "proven"
     QUALIFIED = "qualified"
     VOID = "void"
+    AWAY = "away"
     HELD = "held"
     PROBLEM = "problem"
     BEHIND = "behind"

@@ -117,6 +117,7 @@ STATUS = Status(
         HostHolding("h2", Holding.PROBLEM, 3, FilterState("h2", 3, "d", 7, 3, None, EVIL, NOW)),
         HostHolding("h3", Holding.BEHIND, 3, FilterState("h3", 2, "d", 7, 3, NOW, "", NOW)),
         HostHolding("h4", Holding.PROVEN, 3, FilterState("h4", 3, "d", 7, 3, NOW, "", NOW)),
+        HostHolding("h6", Holding.AWAY, 3, FilterState("h6", 3, "d", 7, 3, NOW, EVIL, NOW)),
         HostHolding(
             "h5", Holding.VOID, 3, FilterState("h5", 3, "d", 7, 3, NOW, EVIL, NOW, NOW, 2, voided=True)
         ),

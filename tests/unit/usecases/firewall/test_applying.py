@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import firewallrecord as fleet
 import pytest
@@ -12,7 +13,13 @@ from undercroft.errors import StateError
 from undercroft.firewall.policy import FirewallPolicy
 from undercroft.firewall.stored import from_text
 from undercroft.model.filter import AppliedPolicy, FilterState
-from undercroft.usecases.firewall.applying import ApplyOrder, put_into_force, status, wait_until_held
+from undercroft.usecases.firewall.applying import (
+    AWAY_AFTER,
+    ApplyOrder,
+    put_into_force,
+    status,
+    wait_until_held,
+)
 from undercroft.usecases.firewall.inforce import planned, policy_in_force
 from undercroft.usecases.firewall.values import Holding, Status
 
@@ -52,7 +59,9 @@ def wait(records: MemoryRecords, during: object = None) -> tuple[Status, int]:
         if callable(during):
             during()
 
-    found = wait_until_held(records, wait_s=5, clock_s=lambda: sum(slept), sleep=sleep)
+    found = wait_until_held(
+        records, wait_s=5, clock_s=lambda: sum(slept), sleep=sleep, now=lambda: values.NOW
+    )
     return found, len(slept)
 
 
@@ -126,7 +135,7 @@ def test_a_proof_of_the_policy_before_is_none_of_this_one(records: MemoryRecords
         put_into_force(record, plan, later)
     tell(records, "host1", 2)
     with records.reading() as record:
-        assert holdings(status(record))["host1"] is Holding.HELD
+        assert holdings(status(record, values.NOW))["host1"] is Holding.HELD
 
 
 def test_what_a_host_said_of_an_earlier_policy_is_no_answer(records: MemoryRecords) -> None:
@@ -145,7 +154,7 @@ def test_a_host_that_never_told_is_silent_and_one_without_a_proof_is_not_proven(
     apply(records, fleet.policy())
     tell(records, "host2", 1, proven=False)
     with records.reading() as record:
-        assert holdings(status(record)) == {"host1": Holding.SILENT, "host2": Holding.HELD}
+        assert holdings(status(record, values.NOW)) == {"host1": Holding.SILENT, "host2": Holding.HELD}
 
 
 def test_a_withdrawal_needs_no_proof(records: MemoryRecords) -> None:
@@ -153,6 +162,17 @@ def test_a_withdrawal_needs_no_proof(records: MemoryRecords) -> None:
     number = apply(records, None).number
     tell(records, "host1", number, proven=False)
     with records.reading() as record:
-        found = status(record)
+        found = status(record, values.NOW)
     assert holdings(found)["host1"] is Holding.PROVEN
     assert found.applied == replace(found.applied, withdrawn=True) if found.applied else False
+
+
+def test_an_agent_that_tells_nothing_any_more_is_away_whatever_it_said(records: MemoryRecords) -> None:
+    apply(records, fleet.policy())
+    tell(records, "host1", 1)
+    tell(records, "host2", 1, problem="two machines have its address")
+    with records.reading() as record:
+        at_once = holdings(status(record, values.NOW))
+        later = holdings(status(record, values.NOW + AWAY_AFTER + timedelta(seconds=1)))
+    assert at_once == {"host1": Holding.PROVEN, "host2": Holding.QUALIFIED}
+    assert later == {"host1": Holding.AWAY, "host2": Holding.AWAY}
