@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
 from undercroft.agent.host import Host, now
+from undercroft.agent.memory import give_back
 from undercroft.errors import UndercroftError
 from undercroft.model.schema import Json
 from undercroft.model.verdict import Judgement
@@ -18,6 +19,8 @@ LOOK_EVERY_S = 2.0
 """How often the files of policy and advisories are looked at."""
 JUDGE_EVERY_S = 300.0
 """How often everything is judged anew because time has passed: graces end, scans grow old."""
+GIVE_BACK_EVERY_S = 30.0
+"""How often memory that was let go is given back to the host."""
 GATHER_S = 0.1
 GATHER_AT_MOST_S = 5.0
 
@@ -134,8 +137,12 @@ class Rounds:
         last: str | None = None
         loop = asyncio.get_running_loop()
         next_tick = loop.time() + JUDGE_EVERY_S
+        give_back_at = loop.time() + GIVE_BACK_EVERY_S
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            if loop.time() >= give_back_at:
+                give_back_at = loop.time() + GIVE_BACK_EVERY_S
+                await self._host.work(give_back)
             await self._look_at_policy()
             mark = await self._host.work(self._host.advisor.mark, now())
             if (last is not None and mark != last) or loop.time() >= next_tick:
