@@ -54,8 +54,8 @@ from undercroft.ports.records import Records
 from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.fleet.reading.layers import How, Reading
 from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner
+from undercroft.usecases.fleet.starts.confirming import Confirmed
 from undercroft.usecases.fleet.starts.network import NO_FILTER, Filter
-from undercroft.usecases.fleet.starts.starting import Confirmed
 from undercroft.usecases.fleet.verdicts.advising import Advice
 from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
 from undercroft.usecases.target import MachineTarget

@@ -27,7 +27,7 @@ from undercroft.usecases.fleet.reading.rescan import (
     scan_snapshots,
     scan_stopped,
 )
-from undercroft.usecases.fleet.starts.starting import Confirmed, settle
+from undercroft.usecases.fleet.starts.confirming import Confirmed, settle
 from undercroft.usecases.fleet.subjects import image_key
 from undercroft.usecases.fleet.verdicts.floors import raise_floors, seen_to_have
 

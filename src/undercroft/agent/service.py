@@ -45,7 +45,7 @@ from undercroft.usecases.fleet.audit.audit import sign_head
 from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.fleet.reading.layers import LayerReader
 from undercroft.usecases.fleet.reading.scanning import Scanner
-from undercroft.usecases.fleet.starts.starting import Confirmed
+from undercroft.usecases.fleet.starts.confirming import Confirmed
 from undercroft.usecases.fleet.verdicts.advising import Advisor
 from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
 from undercroft.usecases.session import start_reader

@@ -18,8 +18,8 @@ from undercroft.model.schema import Json
 from undercroft.ports.fleet import Happening
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.history.events import has_heard
+from undercroft.usecases.fleet.starts.confirming import Confirmed, Next, confirm
 from undercroft.usecases.fleet.starts.network import close
-from undercroft.usecases.fleet.starts.starting import Confirmed, Next, confirm
 from undercroft.usecases.fleet.subjects import domain_subjects
 from undercroft.usecases.fleet.verdicts.floors import raise_floors, seen_to_have
 

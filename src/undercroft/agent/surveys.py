@@ -19,8 +19,8 @@ from undercroft.ports.fleet import Happening
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.history.events import has_heard
 from undercroft.usecases.fleet.history.reconcile import surveyed
+from undercroft.usecases.fleet.starts.confirming import unconfirmed
 from undercroft.usecases.fleet.starts.network import is_of_host
-from undercroft.usecases.fleet.starts.starting import unconfirmed
 from undercroft.usecases.fleet.subjects import survey_subjects
 
 SURVEY_AFTER_S = 3.0

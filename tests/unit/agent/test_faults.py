@@ -18,7 +18,7 @@ from memoryrecords import MemoryRecords
 from undercroft.agent import admissionserver
 from undercroft.ports.records import Records
 from undercroft.store.fleet.records import open_records
-from undercroft.usecases.fleet.starts import admission, network, starting
+from undercroft.usecases.fleet.starts import admission, network, noted
 
 FILES = (
     (admissionserver, "read_event"),
@@ -27,7 +27,7 @@ FILES = (
     (admission, "write_decision"),
     (network, "read_note"),
     (network, "write_note"),
-    (starting, "read_note"),
+    (noted, "read_note"),
 )
 """Where the agent's parts touch the hook's files."""
 

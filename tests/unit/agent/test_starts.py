@@ -14,7 +14,7 @@ from undercroft.agent.host import Host
 from undercroft.agent.scans import Scans, Wish
 from undercroft.agent.starts import Starts
 from undercroft.model.domain import Domain, Power
-from undercroft.usecases.fleet.starts.starting import Confirmed, Next
+from undercroft.usecases.fleet.starts.confirming import Confirmed, Next
 
 
 class Scene:

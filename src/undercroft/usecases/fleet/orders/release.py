@@ -1,8 +1,8 @@
 """Out of quarantine: a fresh look at what runs now, and the network opens where nothing stands against it.
 
 An administrator orders it by command. The agent does the same by itself after each new scan of a held
-machine (`starts.starting.settle`), by the same rules of the policy and the same lineage; what it opens is on
-record as the end of the hold, not as an order. Beyond the agent, a command has an incomplete look stand
+machine (`starts.confirming.settle`), by the same rules of the policy and the same lineage; what it opens is
+on record as the end of the hold, not as an order. Beyond the agent, a command has an incomplete look stand
 against it, unless the policy itself says `unknown: allow`.
 
     standing = check(records, machine, examiner=examiner, now=now)

@@ -15,11 +15,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from undercroft.adapters.hookfiles import RunNote, read_note
-from undercroft.errors import InputError
 from undercroft.lineage.origin import MAY_BE_REVERT
 from undercroft.model.domain import Domain
-from undercroft.model.execution import Execution, HookEvent, Origin
+from undercroft.model.execution import Execution, Origin
 from undercroft.model.fleet import Hold, Intent
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Decision, Judgement
@@ -30,7 +28,8 @@ from undercroft.steady.judge import Judge
 from undercroft.usecases.fleet.history.events import has_heard
 from undercroft.usecases.fleet.reading.scanning import Scanned, put_scanned
 from undercroft.usecases.fleet.starts.admission import AGENT, REVERT, Means
-from undercroft.usecases.fleet.starts.network import close, let_go, reopen
+from undercroft.usecases.fleet.starts.network import close, reopen
+from undercroft.usecases.fleet.starts.noted import hold_of, note_of, put_noted
 from undercroft.usecases.fleet.subjects import domain_subjects, snapshot_subject
 from undercroft.usecases.fleet.verdicts.facts import goes_on
 from undercroft.usecases.fleet.verdicts.judging import machine_record
@@ -60,63 +59,6 @@ class Confirmed:
     reason: str = ""
 
 
-def held_by_hook(means: Means, record: Record, event: HookEvent) -> Hold | None:
-    """Record what is closed at `start begin`, by the hook or the filter; None where nothing is.
-
-    Args:
-        means: the clock and the folder of the hook's notes.
-        record: a transaction.
-        event: a `start begin`.
-    """
-    note = _note(means, event.uuid, event.eid)
-    if note is None:
-        return None
-    if not note.closed:
-        let_go(record, event.uuid, "", means.clock())  # of an earlier process whose end nobody saw
-        by_filter = note.action is Action.QUARANTINE and means.filter.quarantines
-        return _put_by_filter(means, record, note) if by_filter else None
-    return _put_noted(means, record, note)
-
-
-def is_quarantined_start(means: Means, event: HookEvent) -> bool:
-    """Tell whether `prepare` answered quarantine: whatever is true by now, its taps may not simply open.
-
-    Args:
-        means: the folder of the hook's notes.
-        event: a `start begin`.
-    """
-    note = _note(means, event.uuid, event.eid)
-    return note is not None and note.action is Action.QUARANTINE
-
-
-def _note(means: Means, machine: str, eid: str) -> RunNote | None:
-    """Return what the hook has noted of this execution, None for nothing."""
-    try:
-        note = read_note(means.state, machine)
-    except InputError:
-        return None  # the hook rewrites it at the next start; the taps are seen by `close`
-    return note if note is not None and note.eid == eid else None
-
-
-def _put_by_filter(means: Means, record: Record, note: RunNote) -> Hold:
-    before = _hold(record, note.machine, note.eid)
-    if before is not None:
-        return before
-    hold = Hold(note.machine, note.eid, (), note.reason, means.clock(), pending=False, by_filter=True)
-    record.put_hold(hold)
-    return hold
-
-
-def _put_noted(means: Means, record: Record, note: RunNote) -> Hold:
-    before = _hold(record, note.machine, note.eid)
-    if before is not None and not before.by_filter:
-        return before
-    pending = note.action is Action.ALLOW
-    hold = Hold(note.machine, note.eid, note.taps, note.reason, means.clock(), pending)
-    record.put_hold(hold)
-    return hold
-
-
 def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> Confirmed:
     """Open, close or refuse a machine that has begun to run.
 
@@ -134,8 +76,8 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
     with means.records.reading() as record:
         # What was loaded inside a process has the taps of that process.
         of = "" if execution.origin is Origin.LOAD else execution.eid
-        hold = _hold(record, domain.uuid, of)
-        other = _hold(record, domain.uuid)
+        hold = hold_of(record, domain.uuid, of)
+        other = hold_of(record, domain.uuid)
         intent = record.intent(domain.uuid, REVERT, means.clock())
         told_before = _is_confirmed(record, execution)
     if execution.origin in _ROLLBACKS and told_before:
@@ -176,14 +118,14 @@ def _doubt(domain: Domain, execution: Execution, intent: Intent | None) -> str:
 
 def _take_note(means: Means, domain: Domain, execution: Execution) -> bool:
     """Record what the hook has closed where libvirt's event was quicker; False: the execution is over."""
-    note = _note(means, domain.uuid, execution.eid)
+    note = note_of(means, domain.uuid, execution.eid)
     if note is None or not note.closed:
         return True
     with means.records.transaction() as record:
         known = record.execution(execution.eid)
         if known is None or not known.live:
             return False
-        _put_noted(means, record, note)
+        put_noted(means, record, note)
     return True
 
 
@@ -195,7 +137,7 @@ def settle(means: Means, taps: Taps, domain: Domain, scanned: Scanned) -> Confir
     was closed for another reason, says nothing of what runs now.
     """
     with means.records.reading() as record:
-        hold = _hold(record, domain.uuid)
+        hold = hold_of(record, domain.uuid)
         execution = _live(means, record, domain.uuid)
         released = record.intent(domain.uuid, RELEASE, means.clock())
     begun = [execution.started_at] if execution else []
@@ -331,7 +273,7 @@ def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str
         if action is Action.REFUSE:
             return Confirmed(Next.DESTROY, reason)
         eid = _process(record, execution) if execution else eid
-        before = _hold(record, domain.uuid, eid)
+        before = hold_of(record, domain.uuid, eid)
         hold = Hold(domain.uuid, eid, before.taps if before else (), reason, now, pending=False)
         _, failures = close(record, taps, hold, domain.interfaces, means.state, means.filter)
         if failures:
@@ -348,7 +290,7 @@ def _open(means: Means, taps: Taps, hold: Hold, why: str) -> None:
 
 def _stands(record: Record, hold: Hold) -> bool:
     """Tell whether a hold is the one on record still: nobody closed the network for another reason since."""
-    now = _hold(record, hold.machine)
+    now = hold_of(record, hold.machine)
     return now is not None and (now.eid, now.since, now.pending) == (hold.eid, hold.since, hold.pending)
 
 
@@ -363,9 +305,3 @@ def _process(record: Record, execution: Execution) -> str:
     known = record.own_executions(execution.machine, _RECENT)
     begun = [one for one in known if one.origin is not Origin.LOAD and one.started_at <= execution.started_at]
     return begun[-1].eid if begun else execution.eid
-
-
-def _hold(record: Record, machine: str, eid: str = "") -> Hold | None:
-    """Return a machine's hold, of that execution where one is named."""
-    holds = (hold for hold in record.holds() if hold.machine == machine and eid in {"", hold.eid})
-    return next(holds, None)

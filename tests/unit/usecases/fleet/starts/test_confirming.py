@@ -17,7 +17,7 @@ from undercroft.model.fleet import Floor, FloorEntry, HeldTap, Hold, Intent
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action
 from undercroft.usecases.fleet.reading.scanning import Scanned
-from undercroft.usecases.fleet.starts.starting import RELEASE, Next, confirm, settle, unconfirmed
+from undercroft.usecases.fleet.starts.confirming import RELEASE, Next, confirm, settle, unconfirmed
 from undercroft.usecases.fleet.subjects import domain_subjects
 
 EID = "e1" * 16
