@@ -280,7 +280,7 @@ class Lab:
 
     def _host(self, filter: Filter = NO_FILTER) -> Host:  # noqa: A002
         @contextmanager
-        def holder(domain: Domain) -> Iterator[Any]:
+        def point_in_time(domain: Domain) -> Iterator[Any]:
             if self.fleet.domain(domain.uuid).power not in {Power.RUNNING, Power.PAUSED}:
                 raise OperationError(f"{domain.name}: it does not run")
             yield type("Still", (), {"targets": (), "unavailable": {}})()
@@ -290,7 +290,7 @@ class Lab:
             HOST,
             records=self.records,
             fleet=self.asked,
-            holder=holder,
+            point_in_time=point_in_time,
             scanner=DiskScanner(self.records, self.disks),
             advisor=LabAdvisor(),  # type: ignore[arg-type]
             policy=PolicyKeeper(self.places.policy, lambda: now().date()),

@@ -38,7 +38,7 @@ VIEW_EVERY_S = 2.0
 """How often, at most, the view of the host's files is made anew while machines come and go."""
 
 
-Holder = Callable[[Domain], AbstractContextManager[PointInTime]]
+Stills = Callable[[Domain], AbstractContextManager[PointInTime]]
 """Holds a running machine's disks at one point in time; asks libvirt."""
 
 Given = ParamSpec("Given")
@@ -71,7 +71,7 @@ class Host:
         name: the host's name, as libvirt's surveys tell it.
         records: the record.
         fleet: libvirt.
-        holder: holds running machines.
+        point_in_time: gives the disks of a running machine as they are at one moment.
         scanner: reads disks.
         advisor: the advisories.
         policy: the policy, kept while somebody edits it.
@@ -87,7 +87,7 @@ class Host:
         *,
         records: Records,
         fleet: FleetHypervisor,
-        holder: Holder,
+        point_in_time: Stills,
         scanner: Scanner,
         advisor: Advisor,
         policy: PolicyKeeper,
@@ -99,7 +99,7 @@ class Host:
         self.name = name
         self.records = records
         self.fleet = fleet
-        self.holder = holder
+        self.point_in_time = point_in_time
         self.scanner = scanner
         self.advisor = advisor
         self.policy = policy

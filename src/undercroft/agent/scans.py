@@ -259,7 +259,7 @@ class Scans:
         credentials = wish.credentials or not wish.settle  # where a network waits, it does not wait for them
         if wish.snapshots_alone and not wish.settle:
             return [scan_snapshots(host.scanner, files, host.name, domain, credentials=credentials)]
-        with host.holder(domain) as still:
+        with host.point_in_time(domain) as still:
             current = scan_running(host.scanner, files, host.name, domain, still, credentials=credentials)
         scans = [current]
         if domain.snapshots:

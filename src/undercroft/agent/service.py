@@ -6,11 +6,9 @@ decisions.
 """
 
 import asyncio
-import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -31,17 +29,16 @@ from undercroft.agent.links import Links
 from undercroft.agent.orders import Orders
 from undercroft.agent.rounds import Rounds
 from undercroft.agent.scans import Scans, Wish
+from undercroft.agent.signing import Signing
 from undercroft.agent.single import only_agent
 from undercroft.agent.systemd import ServiceManager
 from undercroft.errors import OperationError, UndercroftError
-from undercroft.model.audit import SignedHead
 from undercroft.model.domain import Domain
-from undercroft.model.schema import Json, encode
+from undercroft.model.schema import Json
 from undercroft.ports.hypervisor import MachineDisks, PointInTime
 from undercroft.ports.records import Records
 from undercroft.steady.policy import Policy
 from undercroft.store.fleet.records import open_records
-from undercroft.usecases.fleet.audit.audit import sign_head
 from undercroft.usecases.fleet.places import Places
 from undercroft.usecases.fleet.reading.layers import LayerReader
 from undercroft.usecases.fleet.reading.scanning import Scanner
@@ -51,10 +48,6 @@ from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
 from undercroft.usecases.session import start_reader
 from undercroft.version import VERSION
 
-SIGN_EVERY_S = 2.0
-REPORT_HEAD_EVERY_S = 60.0
-HEAD_MARK = "audit-head "
-"""What a signed head in the journal stands behind: `sed -n 's/^audit-head //p'` makes a file of heads."""
 QUARANTINE_LOOK_EVERY_S = 120.0
 """How often a machine in quarantine is read anew: it leaves when it is in order."""
 
@@ -114,10 +107,7 @@ class Agent:
         places = options.places
         self._server = AdmissionServer(places.state, places.admission_socket, handler, host.report)
         self._stop = asyncio.Event()
-        self._unreported: SignedHead | None = None
-        self._report_head_at = 0.0
-        self._is_unsigned = False
-        self._report_unsigned_at = 0.0
+        self._signing = Signing(host)
 
     async def run(self) -> None:
         """Run until a signal."""
@@ -134,7 +124,7 @@ class Agent:
                 self._filters.run,
                 Links(self._host).run,
                 Orders(self._host, self._ended, self._events.survey_soon).run,
-                self._sign_for_ever,
+                self._signing.run,
                 self._keep_alive,
                 self._look_at_quarantined,
             )
@@ -178,7 +168,7 @@ class Agent:
             self._log({"agent": "stopped"})
         except UndercroftError as error:
             self._host.problem("that the agent stops is not on record", error)
-        self._sign(last=True)
+        self._signing.sign(last=True)
 
     def _install_hook(self, hooks: Path) -> None:
         host = self._host
@@ -220,33 +210,6 @@ class Agent:
     def _log(self, body: dict[str, Json]) -> None:
         with self._host.records.transaction() as record:
             record.log("agent", self._host.name, body, now())
-
-    async def _sign_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(SIGN_EVERY_S)
-            await self._host.work(self._sign)
-
-    def _sign(self, *, last: bool = False) -> None:
-        """Sign the log's head; now and then one goes into the journal, which many sites keep elsewhere."""
-        places = self._options.places
-        try:
-            head = sign_head(self._host.records, places.audit_key, places.heads, now())
-        except UndercroftError as error:
-            self._tell_unsigned(error, last=last)
-            return
-        self._is_unsigned = False
-        self._unreported = head or self._unreported
-        if self._unreported is not None and (last or time.monotonic() >= self._report_head_at):
-            self._host.report(f"{HEAD_MARK}{json.dumps(encode(self._unreported))}")
-            self._unreported = None
-            self._report_head_at = time.monotonic() + REPORT_HEAD_EVERY_S
-
-    def _tell_unsigned(self, error: UndercroftError, *, last: bool) -> None:
-        """Report at once and then each minute; every two seconds it would hide all else in the journal."""
-        if last or not self._is_unsigned or time.monotonic() >= self._report_unsigned_at:
-            self._is_unsigned = True
-            self._host.problem("the audit log's head is not signed", error)
-            self._report_unsigned_at = time.monotonic() + REPORT_HEAD_EVERY_S
 
     async def _keep_alive(self) -> None:
         if not self._manager.watchdog_s:
@@ -331,7 +294,7 @@ def _host(options: Options, report: Callable[[str], None]) -> Iterator[tuple[Hos
             name,
             records=records,
             fleet=fleet,
-            holder=_holder(options),
+            point_in_time=_point_in_time(options),
             scanner=Scanner(records, LayerReader(reader), now),
             advisor=Advisor(options.advisories),
             policy=policy,
@@ -343,9 +306,9 @@ def _host(options: Options, report: Callable[[str], None]) -> Iterator[tuple[Hos
         yield host, firewall
 
 
-def _holder(options: Options) -> Callable[[Domain], AbstractContextManager[PointInTime]]:
+def _point_in_time(options: Options) -> Callable[[Domain], AbstractContextManager[PointInTime]]:
     @contextmanager
-    def hold(domain: Domain) -> Iterator[PointInTime]:
+    def still_disks(domain: Domain) -> Iterator[PointInTime]:
         disks = MachineDisks(domain.name, domain.uuid, True, domain.disks)
         with (
             LibvirtHypervisor(options.connect, state_directory=options.state_directory) as hypervisor,
@@ -353,4 +316,4 @@ def _holder(options: Options) -> Callable[[Domain], AbstractContextManager[Point
         ):
             yield still
 
-    return hold
+    return still_disks
