@@ -195,6 +195,9 @@ def test_a_dynamic_set_keeps_what_is_in_it_over_a_new_policy(make: Make) -> None
     found = packet_filter.read("undercroft")
     assert found.elements["flows"] == {b"\1\0\0\0": None, b"\2\0\0\0": None}
     assert found.elements["ports"] == {}
+    without = packet_filter.read("undercroft", written=False)
+    assert without == replace(found, elements={k: v for k, v in found.elements.items() if k != "flows"})
+    assert packet_filter.read("undercroft", ("flows", "ports"), written=False).elements == {"ports": {}}
     larger = tuple(replace(definition, size=128) for definition in fewer.sets)
     packet_filter.replace(Ruleset(replace(fewer, sets=larger)))
     assert packet_filter.read("undercroft").elements["flows"] == {}

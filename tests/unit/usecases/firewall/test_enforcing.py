@@ -1,7 +1,7 @@
 """The engine on a packet filter in memory: what changes for whom, and what is told of others' changes."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -451,6 +451,23 @@ def test_without_logs_a_policy_that_logs_nothing_is_enforced(
 
 
 # Flows.
+
+
+def test_what_packets_have_written_is_not_read_for_a_proof(tmp_path: Path) -> None:
+    reads: list[bool] = []
+
+    class Noting(MemoryFilter):
+        def read(self, table: str, sets: Collection[str] | None = None, *, written: bool = True) -> Ruleset:
+            if sets is None:
+                reads.append(written)
+            return super().read(table, sets, written=written)
+
+    packet_filter = Noting()
+    enforcer = Enforcer(packet_filter, tmp_path / "memory", now)
+    enforcer.enforce(POLICY, FLEET)
+    assert isinstance(enforcer.prove(), Certificate)
+    assert reads
+    assert not any(reads)
 
 
 def test_flows_of_a_machine_move_and_those_of_others_stay(
