@@ -56,7 +56,10 @@ def hook_event(record: Record, event: HookEvent, host: str, looked: Looked = NOT
         return record.execution(event.eid) if event.eid else None
     match event.operation, event.sub:
         case (("restore" | "migrate"), "begin"):
-            put_pending(record, event)
+            # libvirt tells its hook of a migration before it looks: it refuses one of what lives here.
+            lives = event.operation == "migrate" and record.live_origins([event.uuid])
+            if not any(one.host == host for one in lives or ()):
+                put_pending(record, event)
             return None
         case "prepare", "begin":
             return _prepared(record, event, host, looked)

@@ -1,5 +1,7 @@
 """Each way in which a machine may begin, from libvirt's hooks and events to the origin on record."""
 
+from datetime import timedelta
+
 import pytest
 from lives import Machine, World
 from memoryrecords import MemoryRecords
@@ -352,6 +354,18 @@ def test_a_machine_from_another_host_continues_there_where_the_record_knows_it()
     known = beta.executions()
     assert (known[eid].origin, known[eid].parent, known[eid].certain) == (Origin.MIGRATE, first, True)
     assert known[first].ending == "migrated"
+
+
+def test_an_announced_migration_of_what_runs_here_says_nothing_of_its_next_start(world: World) -> None:
+    """libvirt refuses it once its hook was called: whoever may ask would choose how a start begins."""
+    web = world.machine("web01")
+    first = world.start(web)
+    world.now += timedelta(hours=1)
+    world._hook(web, "migrate", "begin")
+    world.now -= timedelta(hours=1)  # the stop takes an hour
+    world.stop(web)
+    world._hook(web, "prepare", "begin", eid="e" * 32, looked=world.looked(web))
+    assert _origin(world, "e" * 32)[:2] == (Origin.START, first)
 
 
 def test_a_machine_from_a_host_without_records_has_no_parent(world: World) -> None:
