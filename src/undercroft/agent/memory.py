@@ -1,7 +1,7 @@
 """Memory that a round or a proof took and let go, given back to the host.
 
 The C library keeps what was freed for the next time, which for the agent is minutes away: some 10 MB after
-all machines were judged, as much again after a proof. Python's own small objects lie in pools apart from that.
+all machines were judged, as much again after a proof. Python's own small objects lie apart from that.
 """
 
 import ctypes
