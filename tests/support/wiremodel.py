@@ -49,8 +49,8 @@ OWN_MACS = frozenset((BRIDGE_MAC, *(bytes.fromhex("fe5400ff00") + bytes([n]) for
 
 TURNS = (POLICIES[0], VLAN_POLICY, POLICIES[1], POLICIES[0], POLICIES[1], VLAN_POLICY, POLICIES[2])
 EPISODE_FRAMES = 400
-EPISODE_S = 15
-"""An episode ends before the shortest timeout of a set (30 s), which no model has."""
+EPISODE_S = 6
+"""An episode ends before the shortest timeout of a set (10 s), which no model has."""
 
 
 @dataclass

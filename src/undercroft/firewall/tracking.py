@@ -45,7 +45,7 @@ from undercroft.firewall.senders import DENY
 
 TRY_TIMEOUT_MS = 30_000
 """For how long an answer may take: TCP opens again after 1, 3, 7 and 15 s, and each renews it."""
-FRAGMENT_TIMEOUT_MS = 5_000
+FRAGMENT_TIMEOUT_MS = 10_000
 ECHO_TIMEOUT_MS = 30_000
 RATE_TIMEOUT_MS = 60_000
 """Longer than a burst takes to be filled up again, so that an end of the element gives nothing away."""

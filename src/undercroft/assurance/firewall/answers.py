@@ -22,7 +22,7 @@ from undercroft.assurance.firewall.terms import TRUE, Truth, both, either, equal
 from undercroft.firewall.kernel import Base, Limit
 
 ECHO_MS = 30_000
-FRAGMENT_MS = 5_000
+FRAGMENT_MS = 10_000
 TRY_MS = 30_000
 RATE_MS = 60_000
 RATE = Limit(rate=1000, per_s=1, burst=4000)
