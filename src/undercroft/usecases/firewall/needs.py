@@ -21,6 +21,8 @@ def check_features(features: FilterFeatures, policy: FirewallPolicy) -> None:
         (not features.verdict_maps, "verdict maps", _KERNEL),
         (features.concatenation_bytes < KEY_BYTES, f"sets with keys of {KEY_BYTES} bytes", _KERNEL),
         (not features.dynamic_sets, "dynamic sets", _KERNEL),
+        # Openings have a rate where the table remembers them itself.
+        (not features.rate_limits and not features.conntrack, "rate limits", "load its module nft_limit"),
     ]
     if policy.log.packets:
         lacking += [

@@ -1,5 +1,6 @@
 """The engine on a packet filter in memory: what changes for whom, and what is told of others' changes."""
 
+import contextlib
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -445,9 +446,21 @@ def test_what_the_kernel_lacks_is_named_with_its_cure(
 def test_without_logs_a_policy_that_logs_nothing_is_enforced(
     packet_filter: MemoryFilter, tmp_path: Path
 ) -> None:
-    packet_filter.can = replace(packet_filter.can, logs=False, rate_limits=False)
+    packet_filter.can = replace(packet_filter.can, logs=False)
     quiet = replace(POLICY, log=replace(POLICY.log, packets=0))
     assert make(packet_filter, tmp_path).enforce(quiet, FLEET).whole
+
+
+@pytest.mark.parametrize("conntrack", [True, False])
+def test_without_rates_the_kernel_has_to_know_flows_itself(
+    packet_filter: MemoryFilter, tmp_path: Path, conntrack: bool
+) -> None:
+    packet_filter.can = replace(packet_filter.can, logs=False, rate_limits=False, conntrack=conntrack)
+    quiet = replace(POLICY, log=replace(POLICY.log, packets=0))
+    enforcer = make(packet_filter, tmp_path)
+    with contextlib.nullcontext() if conntrack else pytest.raises(OperationError, match="nft_limit"):
+        enforcer.enforce(quiet, FLEET)
+    assert bool(packet_filter.tables()) is conntrack
 
 
 # Flows.
