@@ -2,12 +2,14 @@
 
 import socket
 import struct
+from dataclasses import replace
 
 from firewallworld import FLEET, OPEN_PORTS, OUTSIDE_MAC, POLICY, VLAN_POLICY, ip_packet, ruleset
 from netns import in_own_network
 from wire import BRIDGE, BRIDGE_MAC, HOST, Wire
 
 from undercroft.adapters.nftables import Nftables
+from undercroft.firewall.kernel import Key, Meta, Rule, Ruleset
 
 WEB, DB = FLEET.ports[0], FLEET.ports[1]
 PORTS = (*(port.tap for port in FLEET.ports), "eth0", "veth9", "vnet99")
@@ -37,6 +39,55 @@ def test_an_announcement_leaves_by_the_uplink_alone_and_only_in_its_exact_form()
             assert wire.put(WEB.tap, frame) == {}
         from_outside = announcement(bytes.fromhex("020000000001"))
         assert wire.put("eth0", from_outside) == {"veth9": [from_outside], HOST: [from_outside]}
+
+
+def without_kinds(rules: Ruleset) -> Ruleset:
+    """Return the control: a table that tells machines' taps by their names alone."""
+
+    def asks(rule: Rule) -> bool:
+        kinds = {Key.INPUT_KIND, Key.OUTPUT_KIND}
+        return any(isinstance(item, Meta) and item.key in kinds for item in rule.expressions)
+
+    chains = (
+        replace(chain, rules=tuple(rule for rule in chain.rules if not asks(rule)))
+        for chain in rules.table.chains
+    )
+    return replace(rules, table=replace(rules.table, chains=tuple(chains)))
+
+
+@in_own_network
+def test_a_tap_that_nobody_has_labelled_is_closed_whatever_its_name_also_that_of_an_uplink() -> None:
+    asks = tagged(
+        b"",
+        ip_packet(
+            4, bytes((203, 0, 113, 9)), WEB.ipv4[0].packed, 6, struct.pack(">HH", 40000, 443) + bytes(16)
+        ),
+        OUTSIDE_MAC,
+        WEB.mac,
+    )
+    says = tagged(
+        b"",
+        ip_packet(
+            4, WEB.ipv4[0].packed, bytes((203, 0, 113, 9)), 6, struct.pack(">HH", 40000, 443) + bytes(16)
+        ),
+        WEB.mac,
+        OUTSIDE_MAC,
+    )
+    named = replace(POLICY, ports=replace(POLICY.ports, uplinks=("eth0", "nic7")))
+    with Nftables() as kernel, Wire((*PORTS, "nic7")) as wire:
+        for policy in (OPEN_PORTS, named):
+            kernel.replace(without_kinds(ruleset(policy)))
+            assert wire.put("nic7", asks).keys() >= {WEB.tap, "eth0", HOST}
+            assert "nic7" in wire.put(WEB.tap, says)
+            assert "nic7" in wire.put(HOST, asks)
+            assert "nic7" in wire.put("eth0", asks)
+            kernel.replace(ruleset(policy))
+            assert wire.put("nic7", asks) == {}
+            assert "eth0" in wire.put(WEB.tap, says)
+            assert not any(
+                "nic7" in wire.put(*sent) for sent in ((WEB.tap, says), (HOST, asks), ("eth0", asks))
+            )
+            assert WEB.tap in wire.put("eth0", asks)
 
 
 IP = ip_packet(4, WEB.ipv4[0].packed, DB.ipv4[0].packed, 6, struct.pack(">HH", 40000, 5432) + bytes(16))

@@ -5,6 +5,7 @@
  *   N  netlink messages for nfnetlink; records: the datagrams that answer. One of "E" and 4 bytes: errno.
  *   X  a command for the shell; one record: what it wrote.
  *   T  the name of a tap to be opened; taps have numbers from 0.      H  listen at a bridge of that name.
+ *   U  the name of a device with another end, called x- and so on, that is used like a tap.
  *   P  the number of a tap (255: send from the host), a mark of 4 bytes for that, and a frame; records: a
  *      tap's number (255: the host), and a frame that came out of it.   Z  close the taps.
  */
@@ -30,7 +31,7 @@
 #define HOST 255
 #define MOST_TAPS 32
 
-static int port, netlink = -1, host = -1, taps[MOST_TAPS], tap_count;
+static int port, netlink = -1, host = -1, taps[MOST_TAPS], ears[MOST_TAPS], tap_count;
 static char *answer;
 static uint32_t answer_bytes, records;
 static char part[DATAGRAM_BYTES];
@@ -93,30 +94,49 @@ static void run(const char *command) {
   record("", 0, part, got);
 }
 
+static int packet_socket(const char *device, int hears) {
+  struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_protocol = hears ? htons(ETH_P_ALL) : 0};
+  int one = 1, opened = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  at.sll_ifindex = if_nametoindex(device);
+  setsockopt(opened, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one);
+  if (bind(opened, (struct sockaddr *)&at, sizeof at) < 0) failed();
+  return opened;
+}
+
+/* A port that is no tap: it is spoken to at its other end, and heard where it leaves. */
+static void open_port(const char *name) {
+  char end[IFNAMSIZ];
+  snprintf(end, sizeof end, "x-%s", name);
+  if (tap_count == MOST_TAPS) {
+    failed();
+    return;
+  }
+  ears[tap_count] = packet_socket(name, 1);
+  taps[tap_count++] = packet_socket(end, 0);
+}
+
 static void open_tap(const char *name) {
   struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI};
   int tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   strncpy(request.ifr_name, name, IFNAMSIZ - 1);
   if (tap < 0 || tap_count == MOST_TAPS || ioctl(tap, TUNSETIFF, &request) < 0) failed();
-  else taps[tap_count++] = tap;
+  else ears[tap_count] = -1, taps[tap_count++] = tap;
 }
 
 static void listen_at(const char *bridge) {
-  struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
   int one = 1;
-  at.sll_ifindex = if_nametoindex(bridge);
-  host = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  host = packet_socket(bridge, 1);
   setsockopt(host, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one);
-  setsockopt(host, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one);
-  if (bind(host, (struct sockaddr *)&at, sizeof at) < 0) failed();
 }
 
 /* Take a frame, with the tag that the kernel has taken off put back. */
-static ssize_t heard(void) {
+static ssize_t heard(int at, unsigned char *whose) {
+  struct sockaddr_ll from = {0};
   char told[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
   struct iovec to = {part, sizeof part - 4};
-  struct msghdr message = {.msg_iov = &to, .msg_iovlen = 1, .msg_control = told, .msg_controllen = sizeof told};
-  ssize_t got = recvmsg(host, &message, 0);
+  struct msghdr message = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &to, .msg_iovlen = 1,
+                           .msg_control = told, .msg_controllen = sizeof told};
+  ssize_t got = recvmsg(at, &message, 0);
   struct cmsghdr *head = got >= 12 ? CMSG_FIRSTHDR(&message) : NULL;
   if (head && head->cmsg_type == PACKET_AUXDATA) {
     struct tpacket_auxdata *data = (struct tpacket_auxdata *)CMSG_DATA(head);
@@ -127,11 +147,12 @@ static ssize_t heard(void) {
       got += 4;
     }
   }
+  *whose = from.sll_pkttype;
   return got;
 }
 
 static void put(const char *data, uint32_t length) {
-  unsigned char out = data[0];
+  unsigned char out = data[0], whose;
   ssize_t got;
   if (out == HOST) setsockopt(host, SOL_SOCKET, SO_MARK, data + 1, 4);
   if (write(out == HOST ? host : taps[out], data + 5, length - 5) < 0) {
@@ -140,13 +161,20 @@ static void put(const char *data, uint32_t length) {
   }
   for (int number = 0; number < tap_count; number++) {
     char head = number;
-    while ((got = read(taps[number], part, sizeof part)) > 0) record(&head, 1, part, got);
+    if (ears[number] < 0)
+      while ((got = read(taps[number], part, sizeof part)) > 0) record(&head, 1, part, got);
+    else
+      while ((got = heard(ears[number], &whose)) > 0)
+        if (whose == PACKET_OUTGOING) record(&head, 1, part, got);
   }
-  while (host >= 0 && (got = heard()) > 0) record("\xff", 1, part, got);
+  while (host >= 0 && (got = heard(host, &whose)) > 0) record("\xff", 1, part, got);
 }
 
 static void close_taps(void) {
-  while (tap_count) close(taps[--tap_count]);
+  while (tap_count) {
+    close(taps[--tap_count]);
+    if (ears[tap_count] >= 0) close(ears[tap_count]);
+  }
   if (host >= 0) close(host);
   host = -1;
 }
@@ -169,6 +197,7 @@ int main(int count, char **arguments) {
     case 'N': ask_netlink(request, length); break;
     case 'X': run(request); break;
     case 'T': open_tap(request); break;
+    case 'U': open_port(request); break;
     case 'H': listen_at(request); break;
     case 'P': put(request, length); break;
     case 'Z': close_taps(); break;

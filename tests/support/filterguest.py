@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 import guests
-from wire import BRIDGE, HOST, bridge_commands
+from wire import BRIDGE, HOST, bridge_commands, end_commands, is_uplink
 
 from undercroft.adapters.nftables import Nftables
 from undercroft.adapters.nftables.wire import Channel
@@ -109,7 +109,9 @@ class FilterGuest:
     def plug(self, ports: Sequence[str]) -> None:
         """Make a bridge with taps, as `Wire` does."""
         for name in ports:
-            assert not self.ask(b"T", name.encode())
+            for command in end_commands(name) if is_uplink(name) else ():
+                self.run(command)
+            assert not self.ask(b"U" if is_uplink(name) else b"T", name.encode())
         for command in bridge_commands(ports):
             self.run(command)
         assert not self.ask(b"H", BRIDGE.encode())
@@ -118,6 +120,8 @@ class FilterGuest:
     def unplug(self) -> None:
         """Take taps and bridge away."""
         self.ask(b"Z", b"")
+        for name in filter(is_uplink, self._taps):
+            self.run(f"ip link del {name}")
         self.run(f"ip link del {BRIDGE}")
 
     def put(self, port: str, frame: bytes, mark: int = 0) -> dict[str, list[bytes]]:

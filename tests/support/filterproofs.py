@@ -104,6 +104,8 @@ def passes(table: Ruleset, example: Example) -> bool:
             example.input_name if hook.value != "output" else "",
             example.output_name if hook.value in {"forward", "output"} else "",
             mark,
+            example.input_kind,
+            example.output_kind,
         )
         outcome = run(table, hook, packet, context, memory)
         if not outcome.accept:

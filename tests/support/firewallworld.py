@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from wire import kind_of_port
+
 from undercroft.firewall.classes import Classes, assigned
 from undercroft.firewall.compiler import compile_ruleset
 from undercroft.firewall.decisions import Path, PathKind, Remembered
@@ -212,6 +214,7 @@ class Frames:
             path = replace(path, source=self.random.choice(("eth0", "eth0", "veth9")))
             if self.random.random() < 0.7:
                 frame = frame[:6] + OUTSIDE_MAC + frame[12:]
+        path = replace(path, source_kind=kind_of_port(path.source), target_kind=kind_of_port(path.target))
         if self.random.random() < 0.12:
             frame = frame[:12] + self.random.choice(_TAGS) + frame[12:]
         return path, frame
@@ -362,7 +365,7 @@ class Frames:
 
     def device(self) -> str:
         taps = [port.tap for port in FLEET.ports]
-        return self.random.choice([*taps, *taps, "eth0", "eth0", "veth9", "vnet99"])
+        return self.random.choice([*taps, *taps, "eth0", "eth0", "veth9", "vnet99", "nic7"])
 
     def frame(self, path: Path, remembered: Remembered) -> bytes:
         return self._changed(self._frame(path, remembered))

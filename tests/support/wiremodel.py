@@ -25,7 +25,7 @@ from firewallworld import (
     without_rates,
 )
 from frames import Crafted, kind_of, reaches
-from wire import BRIDGE_MAC
+from wire import BRIDGE_MAC, kind_of_port
 
 from undercroft.firewall.decisions import Path, PathKind, Remembered
 from undercroft.firewall.kernel import Hook, Ruleset
@@ -44,7 +44,7 @@ class Taps(Protocol):
         ...
 
 
-PORTS = (*(port.tap for port in FLEET.ports), "eth0", "veth9", "vnet99")
+PORTS = (*(port.tap for port in FLEET.ports), "eth0", "veth9", "vnet99", "nic7")
 OWN_MACS = frozenset((BRIDGE_MAC, *(bytes.fromhex("fe5400ff00") + bytes([n]) for n in range(len(PORTS)))))
 
 TURNS = (POLICIES[0], VLAN_POLICY, POLICIES[1], POLICIES[0], POLICIES[1], VLAN_POLICY, POLICIES[2])
@@ -82,7 +82,8 @@ class Twin:
         """Return where the compiled table lets a packet out."""
         mark = routed_mark(path)
         if path.kind is not PathKind.FROM_HOST:
-            first = run(self.rules, Hook.PREROUTING, packet, Context(path.source), self.memory)
+            context = Context(path.source, input_kind=kind_of_port(path.source))
+            first = run(self.rules, Hook.PREROUTING, packet, context, self.memory)
             if not first.accept:
                 return set()
             mark = first.mark
@@ -94,7 +95,7 @@ class Twin:
                 self.rules,
                 hooks.get(_way(path, way).kind, Hook.FORWARD),
                 packet,
-                Context(path.source, way, mark),
+                Context(path.source, way, mark, kind_of_port(path.source), kind_of_port(way)),
                 self.memory,
             ).accept
         }
@@ -115,8 +116,9 @@ class Twin:
 
 def _way(path: Path, out: str) -> Path:
     if path.kind is PathKind.FROM_HOST:
-        return Path(PathKind.FROM_HOST, "", out, path.routed)
-    return Path(PathKind.FORWARD, path.source, out) if out else Path(PathKind.TO_HOST, path.source)
+        return Path(PathKind.FROM_HOST, "", out, path.routed, target_kind=kind_of_port(out))
+    kind = PathKind.FORWARD if out else PathKind.TO_HOST
+    return Path(kind, path.source, out, None, kind_of_port(path.source), kind_of_port(out))
 
 
 def episode(wire: Taps, kernel: PacketFilter, twin: Twin, drawn: Crafted, count: int) -> None:

@@ -10,6 +10,7 @@ each port, so that one machine's change is one small delta. Pure.
 
 from collections.abc import Iterable, Mapping
 
+from undercroft.errors import StateError
 from undercroft.firewall.arriving import arriving_chains
 from undercroft.firewall.classes import Classes
 from undercroft.firewall.elements import Elements, fleet_elements, policy_elements
@@ -59,9 +60,16 @@ def compile_ruleset(policy: FirewallPolicy, fleet: Fleet, classes: Classes, stat
     """Return the whole table with the elements of all machines.
 
     Raises:
-        StateError: two machines share a tap, a MAC or an address, or a machine's labels have no class.
+        StateError: two machines share a tap, a MAC or an address, one's tap is called as an uplink is, or a
+            machine's labels have no class.
     """
     check_fleet(fleet)
+    for port in fleet.ports:
+        if port.tap in policy.ports.uplinks:
+            raise StateError(
+                f"{port.name}: its tap {port.tap} is called as an uplink of the policy is (ports.uplinks): "
+                "give it another name (target dev) with virsh edit"
+            )
     grants = grants_of(policy, classes)
     table = compile_table(policy, classes, state, grants)
     elements: Elements = {definition.name: {} for definition in table.sets}

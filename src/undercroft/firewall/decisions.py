@@ -25,6 +25,7 @@ class Path:
         kind: from port to port, to the host's own stack, or from it.
         source: the bridge port that it came in by; "" from the host.
         target: the bridge port that it leaves by; "" to the host.
+        source_kind, target_kind: what has made these devices, "tun" for a tap; "" for hardware.
         routed: the labels of the machine that sent it to the host to be routed; None from the host itself
             or from outside.
     """
@@ -33,6 +34,8 @@ class Path:
     source: str = ""
     target: str = ""
     routed: Labels | None = None
+    source_kind: str = ""
+    target_kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ Expressions = tuple[Expression, ...]
 _META_BYTES = {
     Key.INPUT_NAME: 16,
     Key.OUTPUT_NAME: 16,
+    Key.INPUT_KIND: 16,
+    Key.OUTPUT_KIND: 16,
     Key.MARK: 4,
     Key.TRANSPORT_PROTOCOL: 1,
     Key.LENGTH: 4,

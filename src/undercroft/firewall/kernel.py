@@ -37,7 +37,10 @@ class Operator(StrEnum):
 
 
 class Key(StrEnum):
-    """What `Meta` loads. Integers are in host order, as the kernel keeps them; PROTOCOL is big-endian."""
+    """What `Meta` loads. Integers are in host order, as the kernel keeps them; PROTOCOL is big-endian.
+
+    A kind is what has made the device, "tun" for a tap; hardware has none, which ends the rule.
+    """
 
     LENGTH = "length"
     PROTOCOL = "protocol"
@@ -46,6 +49,8 @@ class Key(StrEnum):
     OUTPUT_NAME = "oifname"
     INPUT_INDEX = "iif"
     OUTPUT_INDEX = "oif"
+    INPUT_KIND = "iifkind"
+    OUTPUT_KIND = "oifkind"
     TRANSPORT_PROTOCOL = "l4proto"
     NETWORK_FAMILY = "nfproto"
     PACKET_TYPE = "pkttype"
@@ -82,7 +87,7 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """Load what is known of the packet beside its bytes; names are padded with zeros to 16 bytes."""
+    """Load what is known of the packet beside its bytes; names and kinds are padded to 16 bytes."""
 
     register: int
     key: Key

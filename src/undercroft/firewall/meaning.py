@@ -21,6 +21,8 @@ _DHCP_CLIENT, _DHCP_SERVER, _DHCP6_CLIENT, _DHCP6_SERVER = 68, 67, 546, 547
 _BROADCAST, _DHCP6_SERVERS = IPv4Address("255.255.255.255"), IPv6Address("ff02::1:2")
 _UDP, _ICMPV6 = 17, 58
 _ADVERTISEMENT = b"\x88\0"
+_TAP = "tun"
+"""What the kernel calls the kind of a device that a program holds the other end of, as QEMU does."""
 
 
 def decide(
@@ -68,8 +70,9 @@ class Meaning:
         self, packet: Packet, path: Path, source: Port | None, target: Port | None
     ) -> Decision | None:
         """Return what becomes of it whoever is at its ends, None where that has to be asked."""
-        for name, port in ((path.source, source), (path.target, target)):
-            if port is None and self._looks_like_a_machine(name):
+        devices = ((path.source, path.source_kind, source), (path.target, path.target_kind, target))
+        for name, kind, port in devices:
+            if port is None and (kind == _TAP or self._looks_like_a_machine(name)):
                 return Decision(False, f"{name} is no machine's that the filter knows")
         if source is None and path.source and self._bears_a_name_from_here(packet):
             return Decision(False, "from elsewhere, in the name of a machine that runs here")

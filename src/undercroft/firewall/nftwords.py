@@ -83,7 +83,7 @@ def meta(load: Meta) -> str:
 def meta_value(load: Meta, data: bytes) -> str:
     """Return what that is compared with; a device's name that is cut short ends with "*"."""
     name = load.key.value
-    if name in {"iifname", "oifname"}:
+    if name in {"iifname", "oifname", "iifkind", "oifkind"}:
         star = "" if len(data) == FIELD_BYTES["ifname"] else "*"
         return quoted(data.rstrip(b"\0").decode() + star)
     order = "big" if name == "protocol" else sys.byteorder

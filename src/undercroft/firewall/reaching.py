@@ -33,7 +33,7 @@ from undercroft.firewall.expressions import (
 from undercroft.firewall.grants import Granted, Side
 from undercroft.firewall.kernel import Chain, Code, Hook, Key, Limit, Log, Operator, Rule
 from undercroft.firewall.policy import FirewallPolicy, LogRate, OtherPorts
-from undercroft.firewall.senders import DENY, PRIORITY, closed_taps
+from undercroft.firewall.senders import DENY, PRIORITY, closed_taps, is_tap
 from undercroft.firewall.tracking import StateKind, answered_chain
 from undercroft.firewall.vlans import granted_to_target, inside
 from undercroft.firewall.zones import Zone, zones
@@ -135,7 +135,8 @@ def _reach(policy: FirewallPolicy) -> tuple[Chain, ...]:
 def _inside(policy: FirewallPolicy) -> tuple[Rule, ...]:
     """Return rules that keep on the bridge what may leave by an uplink only."""
     if policy.ports.others is OtherPorts.DENIED:
-        return (rule(found("uplinks", OUT, inverted=True), DENY),)
+        # A tap is no uplink, though it be called one.
+        return rule(found("uplinks", OUT, inverted=True), DENY), rule(is_tap(Key.OUTPUT_KIND), DENY)
     closed = (rule(tap, DENY) for tap in closed_taps(policy, Key.OUTPUT_NAME))
     return (rule(found("taps", OUT), DENY), *closed)
 

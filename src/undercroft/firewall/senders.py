@@ -35,9 +35,20 @@ PRIORITY = -450
 DENY = goto("deny")
 
 
-def closed_taps(policy: FirewallPolicy, key: Key) -> list[Expressions]:
-    """Return conditions for devices that are named as a machine's are."""
-    return [(Meta(0, key), Compare(0, Operator.EQUAL, name.encode())) for name in policy.ports.machines]
+def closed_taps(policy: FirewallPolicy, name: Key) -> list[Expressions]:
+    """Return conditions for devices that are named as a machine's are, and for taps, whatever their name.
+
+    Args:
+        policy: for the names.
+        name: of the device that comes in or goes out.
+    """
+    named = [(Meta(0, name), Compare(0, Operator.EQUAL, text.encode())) for text in policy.ports.machines]
+    return [*named, is_tap(Key.INPUT_KIND if name is Key.INPUT_NAME else Key.OUTPUT_KIND)]
+
+
+def is_tap(kind: Key) -> Expressions:
+    """Go on for a device that a program holds the other end of, as QEMU does."""
+    return (Meta(0, kind), Compare(0, Operator.EQUAL, b"tun".ljust(16, b"\0")))
 
 
 def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:

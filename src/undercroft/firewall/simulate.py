@@ -57,11 +57,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where a packet is: names of its devices, "" for none, and its mark."""
+    """Where a packet is: names of its devices, "" for none, its mark, and the devices' kinds."""
 
     input_name: str = ""
     output_name: str = ""
     mark: int = 0
+    input_kind: str = ""
+    output_kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +123,13 @@ def follow(ruleset: Ruleset, packet: Packet, path: Path, memory: Memory, routed_
     logged: tuple[str, ...] = ()
     mark = routed_mark
     if path.kind is not PathKind.FROM_HOST:
-        first = run(ruleset, Hook.PREROUTING, packet, Context(path.source), memory)
+        arriving = Context(path.source, input_kind=path.source_kind)
+        first = run(ruleset, Hook.PREROUTING, packet, arriving, memory)
         if not first.accept:
             return first
         way, logged, mark = first.way, first.logged, first.mark
-    last = run(ruleset, hook, packet, Context(path.source, path.target, mark), memory)
+    context = Context(path.source, path.target, mark, path.source_kind, path.target_kind)
+    last = run(ruleset, hook, packet, context, memory)
     return Outcome(last.accept, last.mark, (*way, *last.way), (*logged, *last.logged))
 
 
@@ -241,6 +245,12 @@ class _Machine:
                 value = self._context.input_name.encode().ljust(16, b"\0")
             case Key.OUTPUT_NAME:
                 value = self._context.output_name.encode().ljust(16, b"\0")
+            case Key.INPUT_KIND | Key.OUTPUT_KIND:
+                incoming = load.key is Key.INPUT_KIND
+                kind = self._context.input_kind if incoming else self._context.output_kind
+                if not kind:
+                    return False
+                value = kind.encode().ljust(16, b"\0")
             case Key.MARK:
                 value = self.mark.to_bytes(4, sys.byteorder)
             case Key.PROTOCOL:

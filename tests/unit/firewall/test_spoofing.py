@@ -429,6 +429,10 @@ def test_frames_that_skip_prerouting_do_not_reach_the_host():
 def test_a_tap_without_a_class_is_closed_both_ways():
     assert not accepted(ethernet(IP), Path(PathKind.FORWARD, "vnet99", "eth0"))
     assert not accepted(ethernet(IP), Path(PathKind.FORWARD, "eth0", "vnet99"))
+    for name in ("tap3", "eth0"):  # also one that is called as the uplink is
+        assert not accepted(ethernet(HTTPS), Path(PathKind.TO_HOST, name, source_kind="tun"))
+        assert not accepted(ethernet(IP), Path(PathKind.FORWARD, WEB.tap, name, target_kind="tun"))
+        assert not accepted(ethernet(IP), Path(PathKind.FROM_HOST, "", name, target_kind="tun"))
     strangers = ip_packet(4, bytes((203, 0, 113, 9)), B4, 6, TCP)
     assert accepted(ethernet(strangers, source=OUTSIDE_MAC), Path(PathKind.FORWARD, "eth0", "veth9")), (
         "this concerns no machine"

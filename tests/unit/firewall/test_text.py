@@ -74,6 +74,7 @@ def test_rules_about_granted_vlans_read_as_what_they_look_up():
     assert chains["reach-tagged"][1:] == [
         "\t\t# bytecode only: (oifname map @classes) . (@ll,112,16 & 0xfff) @vlans goto reach-inside",
         "\t\toifname != @uplinks goto deny",
+        '\t\tmeta oifkind "tun" goto deny',
         "\t\tgoto reach-inside",
         "\t}",
     ]

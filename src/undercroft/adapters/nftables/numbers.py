@@ -122,6 +122,8 @@ META_KEYS: Mapping[Key, int] = MappingProxyType(
         Key.NETWORK_FAMILY: 15,
         Key.TRANSPORT_PROTOCOL: 16,
         Key.PACKET_TYPE: 19,
+        Key.INPUT_KIND: 26,
+        Key.OUTPUT_KIND: 27,
     }
 )
 TYPES: Mapping[str, int] = MappingProxyType(

@@ -53,13 +53,20 @@ def gather(
 
 
 def machine_taps(prefixes: Collection[str]) -> tuple[str, ...]:
-    """Return the devices whose names begin so, sorted: those that may be machines' taps.
+    """Return the devices that may be machines' ports, sorted: whose names begin so, and taps on any bridge.
 
     Raises DeniedError, OperationError.
     """
     with connected() as kernel:
         devices = links.read_devices(kernel)
-    return tuple(sorted(device.name for device in devices if device.name.startswith(tuple(prefixes))))
+    named = tuple(prefixes)
+    return tuple(
+        sorted(
+            device.name
+            for device in devices
+            if device.name.startswith(named) or (device.kind == "tun" and device.master)
+        )
+    )
 
 
 class _Gathering:

@@ -8,7 +8,8 @@ import z3
 from undercroft.assurance.firewall.contents import OpenSets
 from undercroft.assurance.firewall.examplepacket import Example
 from undercroft.assurance.firewall.packet import EXTENSIONS, FRAGMENT, IPV4, SymbolicPacket
-from undercroft.assurance.firewall.terms import Bytes, Truth, joined
+from undercroft.assurance.firewall.reading import TAP
+from undercroft.assurance.firewall.terms import Bytes, Truth, equal, joined
 from undercroft.firewall.kernel import Hook
 
 MAX_FRAME_BYTES = 1500
@@ -36,6 +37,8 @@ def buildable(packet: SymbolicPacket) -> Truth:
         source[0] & 1 == 0,  # and drops frames from groups and from nobody
         joined(source) != 0,
         z3.ULE(packet.length, MAX_FRAME_BYTES),
+        z3.Implies(packet.input_made, equal(packet.input_kind, TAP)),
+        z3.Implies(packet.output_made, equal(packet.output_kind, TAP)),
         z3.Implies(packet.is_ipv6(), z3.Implies(packet.extended(), plain)),
     )
 
@@ -79,6 +82,8 @@ def example(
             for name, key, has in sets.asked(dynamic)
             if z3.is_true(model.eval(has, model_completion=True))
         ),
+        _kind(model, packet.input_made) if incoming else "",
+        _kind(model, packet.output_made) if outgoing else "",
     )
 
 
@@ -105,6 +110,10 @@ def _extension(packet: SymbolicPacket, model: z3.ModelRef) -> bytes:
 def _value(model: z3.ModelRef, data: Bytes) -> bytes:
     found = model.eval(joined(data), model_completion=True).as_long()
     return int(found).to_bytes(len(data), "big")
+
+
+def _kind(model: z3.ModelRef, made: Truth) -> str:
+    return _name(TAP) if z3.is_true(model.eval(made, model_completion=True)) else ""
 
 
 def _name(name: bytes) -> str:

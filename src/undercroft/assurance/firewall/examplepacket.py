@@ -17,6 +17,7 @@ class Example:
         mark: that it has before the first hook.
         state: of its connection, a bit mask as the kernel has it.
         remembered: what dynamic sets hold before it comes: set and key.
+        input_kind, output_kind: "tun" where the port is a tap, else "".
     """
 
     hooks: tuple[Hook, ...]
@@ -26,3 +27,5 @@ class Example:
     mark: int = 0
     state: int = 0
     remembered: tuple[tuple[str, bytes], ...] = ()
+    input_kind: str = ""
+    output_kind: str = ""

@@ -145,6 +145,12 @@ class Evaluator:
                 data = packet.input_index if incoming else _NO_INDEX
             case Key.OUTPUT_INDEX:
                 data = packet.output_index if outgoing else _NO_INDEX
+            case Key.INPUT_KIND:
+                frame.require(packet.input_made if incoming else FALSE)
+                data = packet.input_kind
+            case Key.OUTPUT_KIND:
+                frame.require(packet.output_made if outgoing else FALSE)
+                data = packet.output_kind
             case Key.MARK:
                 data = run.mark
             case Key.PROTOCOL:

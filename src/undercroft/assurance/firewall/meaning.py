@@ -118,7 +118,7 @@ class Meaning:
                 both(managed, self._untagged_or(self._in_vlan(Field(own))), may_send(reading)),
                 both(
                     negated(managed),
-                    negated(self._closed(reading.input_name)),
+                    negated(self._closed_in()),
                     negated(bears_a_name_from_here(reading)),
                 ),
             ]
@@ -134,7 +134,7 @@ class Meaning:
         )
         if self.policy.ports.others is OtherPorts.DENIED:
             from_outside = both(from_outside, reading.in_set("uplinks", reading.input_name))
-        nobodys = both(negated(sent), negated(arrives), negated(self._closed(reading.output_name)))
+        nobodys = both(negated(sent), negated(arrives), negated(self._closed_out()))
         self._accepted.append(nobodys)
         self._mark = Field(chosen(both(negated(sent), arrives), after.data, mark.data))
         to_port = self._in_vlan(Field(reading.sets.data("classes", reading.output_name.data)))
@@ -157,7 +157,7 @@ class Meaning:
     def _to_host(self, mark: Field) -> Field:
         reading = self.reading
         managed = reading.in_set("taps", reading.input_name)
-        self._accepted.append(both(negated(managed), negated(self._closed(reading.input_name))))
+        self._accepted.append(both(negated(managed), negated(self._closed_in())))
         sent = both(managed, _ours(mark))
         self._accepted.append(both(sent, reading.is_plain(ARP)))
         looks = either(
@@ -171,7 +171,7 @@ class Meaning:
     def _from_host(self, mark: Field) -> Field:
         reading = self.reading
         arrives = reading.in_set("taps", reading.output_name)
-        self._accepted.append(both(negated(arrives), negated(self._closed(reading.output_name))))
+        self._accepted.append(both(negated(arrives), negated(self._closed_out())))
         arrives = both(arrives, negated(reading.packet.tagged), reading.is_said_rightly())
         routed = equal_mark(mark, KIND_MASK, OURS | (KIND_MASK & ~OURS_MASK))
         source_known, after = whose(reading, self.places, mark)
@@ -180,9 +180,15 @@ class Meaning:
         self._reach(either([both(arrives, routed), self._arrives(both(own, source_known), after)]))
         return self._mark
 
-    def _closed(self, name: Field) -> Truth:
-        """A device that is named as a machine's tap is, and is none that the filter knows."""
-        return either([starts_with(name.data, prefix) for prefix in self.policy.ports.machines])
+    def _closed(self, name: Field, is_tap: Truth) -> Truth:
+        """A device that is a tap, or named as a machine's is, and is none that the filter knows."""
+        return either([is_tap, *(starts_with(name.data, prefix) for prefix in self.policy.ports.machines)])
+
+    def _closed_in(self) -> Truth:
+        return self._closed(self.reading.input_name, self.reading.comes_by_tap)
+
+    def _closed_out(self) -> Truth:
+        return self._closed(self.reading.output_name, self.reading.leaves_by_tap)
 
     def _arrives(self, allowed: Truth, mark: Field) -> Truth:
         """Let in what the link itself says; return what else comes from outside."""
@@ -220,8 +226,8 @@ class Meaning:
         """By a port that leads to the world."""
         out = self.reading.output_name
         if self.policy.ports.others is OtherPorts.DENIED:
-            return self.reading.in_set("uplinks", out)
-        return negated(either([self.reading.in_set("taps", out), self._closed(out)]))
+            return both(self.reading.in_set("uplinks", out), negated(self.reading.leaves_by_tap))
+        return negated(either([self.reading.in_set("taps", out), self._closed_out()]))
 
     def _look_for(self, name: str, going: Truth, address: Field, leaves: Truth) -> None:
         """ARP or neighbour discovery: for a machine, from those that it has flows with; outside, always."""

@@ -58,6 +58,8 @@ class SymbolicPacket:
         output_name: of the port where it goes out.
         input_index: of the same port.
         output_index: of the same port.
+        input_kind, output_kind: what has made these devices, padded with zeros; 16 bytes.
+        input_made, output_made: they have a kind: they are not hardware.
         mark: as it is when the first chain sees it, in memory order.
         state: of its connection, a bit mask in memory order.
         packet_type: as `pkttype` has it.
@@ -78,6 +80,10 @@ class SymbolicPacket:
     output_name: Bytes = field(default_factory=lambda: _bytes("output", NAME_BYTES))
     input_index: Bytes = field(default_factory=lambda: _bytes("input_index", 4))
     output_index: Bytes = field(default_factory=lambda: _bytes("output_index", 4))
+    input_kind: Bytes = field(default_factory=lambda: _bytes("input_kind", NAME_BYTES))
+    output_kind: Bytes = field(default_factory=lambda: _bytes("output_kind", NAME_BYTES))
+    input_made: Truth = field(default_factory=lambda: z3.Bool("input_made"))
+    output_made: Truth = field(default_factory=lambda: z3.Bool("output_made"))
     mark: Bytes = field(default_factory=lambda: _bytes("mark", 4))
     state: Bytes = field(default_factory=lambda: _bytes("state", 4))
     packet_type: Byte = field(default_factory=lambda: _byte("packet_type"))

@@ -25,6 +25,8 @@ from undercroft.assurance.firewall.terms import (
 )
 from undercroft.firewall.kernel import REGISTER_BYTES, Base
 
+TAP = b"tun".ljust(16, b"\0")
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -98,6 +100,16 @@ class Reading:
     def output_name(self) -> Field:
         """The port where it goes out."""
         return Field(self.packet.output_name)
+
+    @property
+    def comes_by_tap(self) -> Truth:
+        """Whether the port where it comes in is a tap: a device that a program holds the other end of."""
+        return Field(self.packet.input_kind, self.packet.input_made).reads(TAP)
+
+    @property
+    def leaves_by_tap(self) -> Truth:
+        """Whether the port where it goes out is a tap."""
+        return Field(self.packet.output_kind, self.packet.output_made).reads(TAP)
 
     @property
     def target_mac(self) -> Field:

@@ -171,7 +171,13 @@ def _passes(ruleset: Ruleset, packet: Example) -> bool | None:
     mark = packet.mark
     for hook in packet.hooks:
         outgoing = hook in {Hook.FORWARD, Hook.OUTPUT}
-        context = Context(packet.input_name, packet.output_name if outgoing else "", mark)
+        context = Context(
+            packet.input_name,
+            packet.output_name if outgoing else "",
+            mark,
+            packet.input_kind,
+            packet.output_kind if outgoing else "",
+        )
         try:
             outcome = run(ruleset, hook, parsed, context, memory)
         except InputError:

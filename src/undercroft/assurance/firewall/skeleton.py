@@ -45,6 +45,12 @@ from undercroft.firewall.policy import FirewallPolicy
 
 HOOKS = (Hook.PREROUTING, Hook.INPUT, Hook.FORWARD, Hook.OUTPUT, Hook.POSTROUTING)
 TIMEOUT_MS = 60_000
+_OF_DEVICES = frozenset(
+    {
+        *(Key.INPUT_NAME, Key.INPUT_INDEX, Key.INPUT_KIND),
+        *(Key.OUTPUT_NAME, Key.OUTPUT_INDEX, Key.OUTPUT_KIND),
+    }
+)
 FIXED = {
     name: [bytes([number]) for number in held]
     for name, held in (("headers6", HEADERS6), ("transports6", TRANSPORTS6))
@@ -187,7 +193,7 @@ class Skeleton:
         for rule in chains[name].rules:
             for item in rule.expressions:
                 match item:
-                    case Meta(key=Key.INPUT_NAME | Key.OUTPUT_NAME | Key.INPUT_INDEX | Key.OUTPUT_INDEX):
+                    case Meta(key=key) if key in _OF_DEVICES:
                         raise AnotherShapeError(f"chain {name} looks at devices")
                     case Immediate(Verdict(Code.JUMP | Code.GOTO, target)) if target in chains:
                         self._refuse_devices(target, chains)

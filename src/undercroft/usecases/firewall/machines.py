@@ -100,7 +100,7 @@ class Gatherer:
     def __init__(self, look: Look, named: Named) -> None:
         """Take a look, and the policy."""
         self._standing = standing = Standing(look)
-        self._labeller = named.labeller
+        self._labeller, self._uplinks = named.labeller, named.policy.ports.uplinks
         self._claims = {uuid: named.claims(machine) for uuid, machine in standing.machines.items()}
         self._owners, lost = winners(
             self._claims.values(), lambda claim: claim.addresses, lambda claim, what: claim.rank(str(what))
@@ -143,7 +143,7 @@ class Gatherer:
                 labels[uuid] = self._labels_of(machine)
         ports = [
             _port(claim.machine, interface, kept.get(claim.machine.uuid, {}), labels, arriving)
-            for claim, interface in open_ports(here, self._macs, standing, own, problems)
+            for claim, interface in open_ports(here, self._macs, standing, self._uplinks, own, problems)
         ]
         problems += _unplaced(here, kept)
         elsewhere = [

@@ -33,6 +33,7 @@ def open_ports(
     here: Sequence[Claims],
     everywhere: Mapping[str, Sequence[Nic]],
     standing: Standing,
+    uplinks: Sequence[str],
     own: Sequence[Address],
     problems: list[Problem],
 ) -> Iterator[Nic]:
@@ -42,13 +43,14 @@ def open_ports(
         here: the machines of this host, as it has them.
         everywhere: as `macs_of` returns it.
         standing: where machines are.
+        uplinks: names that no machine's tap may have.
         own: the host's addresses.
         problems: is added to.
     """
     sound = []
     for claim in here:
         for interface in filter(tapped, claim.machine.interfaces):
-            problem = _unsound(interface, own)
+            problem = _unsound(interface, uplinks, own)
             if problem:
                 problems.append(_told(claim, problem))
             else:
@@ -104,7 +106,7 @@ def mac_bytes(interface: Interface) -> bytes:
     return bytes.fromhex(own_mac(interface.mac).replace(":", ""))
 
 
-def _unsound(interface: Interface, own: Sequence[Address]) -> str:
+def _unsound(interface: Interface, uplinks: Sequence[str], own: Sequence[Address]) -> str:
     """Return why an interface can have no port, "" where it can."""
     try:
         mac = mac_bytes(interface)
@@ -112,6 +114,11 @@ def _unsound(interface: Interface, own: Sequence[Address]) -> str:
             raise ValueError(f"a device's name has 1 to {TAP_BYTES} bytes")
     except (InputError, ValueError) as error:
         return f"{interface.tap!r} with MAC {interface.mac!r} is closed: {error}"
+    if interface.tap in uplinks:
+        return (
+            f"{interface.tap} is closed: it is called as an uplink of the policy is (ports.uplinks): "
+            "give it another name (target dev) with virsh edit"
+        )
     if link_local(mac) in own:
         return f"{interface.tap} is closed: MAC {interface.mac} is the host's: change it with virsh edit"
     return ""

@@ -314,6 +314,19 @@ def test_of_two_with_one_mac_the_later_one_is_closed_unless_the_policy_names_it(
     assert ports(look(records, named("web01", "192.0.2.1"))) == {"vnet7": ("192.0.2.1",), "vnet11": ()}
 
 
+def test_a_machine_whose_tap_is_called_as_an_uplink_is_closed(records: MemoryRecords) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, nic(1, tap="eth7")), machine(2))
+    policy = replace(POLICY, ports=replace(POLICY.ports, uplinks=("eth0", "eth7")))
+    found = look(records, policy)
+    assert ports(found) == {"vnet20": ()}
+    assert found.problems == (
+        "web01: eth7 is closed: it is called as an uplink of the policy is (ports.uplinks): give it another "
+        "name (target dev) with virsh edit",
+    )
+    assert set(ports(look(records))) == {"eth7", "vnet20"}
+
+
 def test_a_machine_with_the_hosts_mac_is_closed(records: MemoryRecords) -> None:
     with records.transaction() as record:
         put(record, machine(1))

@@ -29,7 +29,7 @@ class FilterHost:
         host: its name, as the record has it.
         features: what the kernel can do.
         tables: of all families.
-        taps: devices whose names begin so.
+        taps: devices whose names begin so, and taps on any bridge.
         gather: the facts around the table, for these taps.
         bridge_ports: each device that is a port of a bridge, and the bridge.
         applied: the policy that is in force by the record, and what this host's agent says of it.
