@@ -32,7 +32,17 @@ from undercroft.adapters import hookfiles
 from undercroft.adapters.hookfiles import RunNote
 from undercroft.advisories.knowledge import gather
 from undercroft.advisories.match import assess
-from undercroft.agent import admissionserver, events, filters, moves, rounds, scans, starts, surveys
+from undercroft.agent import (
+    admissionserver,
+    events,
+    filteralarms,
+    filters,
+    moves,
+    rounds,
+    scans,
+    starts,
+    surveys,
+)
 from undercroft.agent.admissionserver import AdmissionServer
 from undercroft.agent.events import Events
 from undercroft.agent.filters import Filters, Firewall
@@ -78,7 +88,7 @@ QUICK = (
     (filters, "GATHER_S", 0.005),
     (filters, "PROVE_AFTER_S", 0.005),
     (filters, "AGAIN_S", 0.01),
-    (filters, "ALARM_EVERY_S", 0.0),
+    (filteralarms, "ALARM_EVERY_S", 0.0),
     (moves, "LOOK_EVERY_S", 0.01),
     (moves, "ADOPT_S", 0.3),
 )

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from undercroft.agent.filteralarms import Alarms
 from undercroft.agent.host import Host, now
 from undercroft.agent.moves import Moves
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample
@@ -29,7 +30,6 @@ from undercroft.errors import NotFoundError, OperationError, StateError, Undercr
 from undercroft.firewall.policy import Address, Drift
 from undercroft.model.filter import FilterState
 from undercroft.model.fleet import Hold
-from undercroft.model.schema import Json
 from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.ports.packetfilter import GenerationChange, PacketFilter
 from undercroft.ports.records import Record, Records
@@ -49,8 +49,6 @@ PROVE_AFTER_S = 0.5
 PROVE_EVERY_S = 300.0
 STATE_EVERY_S = 10.0
 """How often, at most, a state goes on record that differs from the last by the age of its proof only."""
-ALARM_EVERY_S = 5.0
-"""How often, at most, an alarm of one kind goes into the log: whoever changes tables may do so for ever."""
 AGAIN_S = 2.0
 MAX_TOLD_CHARS = 4000
 
@@ -117,9 +115,7 @@ class Filters:
         self._proven_at: datetime | None = None
         self._written: FilterState | None = None
         self._written_at = 0.0
-        self._alarmed_at: dict[str, float] = {}
-        self._untold: dict[str, tuple[str, int]] = {}
-        self._alarms = threading.Lock()
+        self._alarms = Alarms(host)
         self._looking = threading.Lock()
         self._mark: tuple[int, int] | None = None
         self._took_s = 0.0
@@ -197,8 +193,8 @@ class Filters:
             except TimeoutError:
                 pass
             try:
-                if self._untold:
-                    await self._host.work(self._tell_alarms)
+                if self._alarms.are_untold:
+                    await self._host.work(self._alarms.tell)
                 mark = await self._host.work(self._read_mark)
                 due = loop.time() >= anew_at and (self._labels.required or bool(self._failure))
                 if not (self._changed.is_set() or mark != self._mark or due):
@@ -336,49 +332,8 @@ class Filters:
             is_news = words != self._drift
             self._drift = "" if policy is None or policy.drift is Drift.REPAIR else words
         if is_news:
-            self._alarm("filter", words)
+            self._alarms.alarm("filter", words)
         return True
-
-    def _alarm(self, kind: str, reason: str) -> None:
-        """Tell of a difference, in the log and the journal: at once, or with others of its kind later."""
-        self._keep_alarm(kind, reason)
-        try:
-            self._tell_alarms()
-        except UndercroftError as error:
-            self._host.problem("an alarm of the firewall is not on record yet; it is told again", error)
-
-    def _keep_alarm(self, kind: str, reason: str) -> None:
-        with self._alarms:
-            _, count = self._untold.get(kind, ("", 0))
-            self._untold[kind] = reason, count + 1
-
-    def _tell_alarms(self) -> None:
-        """Tell what is due; from any thread, each alarm is one thread's to tell."""
-        with self._alarms:
-            kinds = tuple(self._untold)
-        for kind in kinds:
-            with self._alarms:
-                last = self._alarmed_at.get(kind)
-                is_due = last is None or time.monotonic() - last >= ALARM_EVERY_S
-                taken = self._untold.pop(kind, None) if is_due else None
-            if taken is None:
-                continue
-            reason, count = taken
-            more = f" (and {count - 1} times more since the last alarm)" if count > 1 else ""
-            try:
-                self._tell_alarm(kind, reason + more)
-            except UndercroftError:
-                with self._alarms:
-                    newer, since = self._untold.get(kind, (reason, 0))
-                    self._untold[kind] = newer, since + count
-                raise
-            self._alarmed_at[kind] = time.monotonic()
-
-    def _tell_alarm(self, kind: str, reason: str) -> None:
-        body: dict[str, Json] = {"alarm": kind, "executions": [], "reason": reason}
-        with self._host.records.transaction() as record:
-            record.log("alarm", self._host.name, body, now())
-        self._host.report(f"alarm: {reason}")
 
     # Proof
 
@@ -405,7 +360,9 @@ class Filters:
                 self._proven(answer)
             else:
                 self._drift = _text(answer)
-                await self._host.work(self._alarm, "proof", f"the firewall is not proven: {self._drift}")
+                await self._host.work(
+                    self._alarms.alarm, "proof", f"the firewall is not proven: {self._drift}"
+                )
             await self._host.work(self._look_around)
             await self._host.work(self._put_state)
 
@@ -420,7 +377,7 @@ class Filters:
             self._host.problem("what stands around the firewall's table is not seen for a moment", error)
             return
         if news:
-            self._alarm("around", f"the firewall is passed by: {news}")
+            self._alarms.alarm("around", f"the firewall is passed by: {news}")
 
     def _proven(self, certificate: Certificate) -> None:
         self._proven_at, self._drift = certificate.proven_at, ""
@@ -460,7 +417,7 @@ class Filters:
     def _touched(self) -> None:
         """Tell soon of what was undone before it could be looked at; a transaction may wait for this."""
         reason = "somebody has changed the firewall's table in the kernel; a machine's change has undone it"
-        self._keep_alarm("filter", reason)
+        self._alarms.keep("filter", reason)
         self.changed()
 
     def _stale(self, reason: str) -> None:

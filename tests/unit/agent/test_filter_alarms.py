@@ -31,7 +31,7 @@ class Interrupted(list[str]):
 
     def _tell(self) -> None:
         try:
-            self._lab.filters._tell_alarms()
+            self._lab.filters._alarms.tell()
         except BaseException as error:
             self.failures.append(error)
             raise
@@ -42,7 +42,7 @@ def test_an_alarm_that_two_threads_tell_at_once_is_told_once_and_ends_neither(tm
     lab.reports = log = Interrupted(lab)
     lab._wired()
     lab.filters._touched()
-    lab.filters._tell_alarms()
+    lab.filters._alarms.tell()
     assert log.failures == []
     assert len(lab.alarms()) == 1
 
@@ -59,8 +59,8 @@ def test_an_alarm_that_comes_while_another_is_told_is_told_as_well(tmp_path: Pat
     lab.reports = Second()
     lab._wired()
     lab.filters._touched()
-    lab.filters._tell_alarms()
-    lab.filters._tell_alarms()
+    lab.filters._alarms.tell()
+    lab.filters._alarms.tell()
     assert len(lab.alarms()) == 2
 
 
@@ -71,7 +71,7 @@ def test_an_alarm_that_the_record_does_not_take_is_told_later_with_those_that_ca
     lab = FilterLab(tmp_path)
     lab.records = FailingRecords(lab.records, Fault(1))  # type: ignore[assignment]
     lab._wired()
-    lab.filters._alarm("proof", "the first packet")
+    lab.filters._alarms.alarm("proof", "the first packet")
     assert lab.alarms() == []
-    lab.filters._alarm("proof", "the second packet")
+    lab.filters._alarms.alarm("proof", "the second packet")
     assert lab.alarms() == ["the second packet (and 1 times more since the last alarm)"]

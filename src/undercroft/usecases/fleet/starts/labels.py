@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from undercroft.errors import NotFoundError, OperationError, UndercroftError
-from undercroft.firewall.fleet import Elsewhere, Fleet, Port
+from undercroft.errors import OperationError, UndercroftError
+from undercroft.firewall.fleet import Port
 from undercroft.firewall.policy import Address, FirewallPolicy
 from undercroft.firewall.stored import from_text
 from undercroft.model.filter import AppliedPolicy, FilterState
@@ -29,15 +29,9 @@ from undercroft.usecases.firewall.claims import Named
 from undercroft.usecases.firewall.enforcing import Enforced, Enforcer, TouchedError
 from undercroft.usecases.firewall.machines import Gathered, Gatherer, Look
 from undercroft.usecases.fleet.starts.arrivals import Arrivals
+from undercroft.usecases.fleet.starts.told import Claim, shielded, with_claims
 
 _PROBLEMS_TOLD = 20
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Claim:
-    """What a transaction that has not ended has told the kernel of one machine."""
-
-    ports: tuple[Port, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,7 @@ class Labels:
         self.touched: Callable[[], None] = lambda: None
         """Called where somebody else's change of the table was undone before anybody looked at it."""
         self._lock = threading.RLock()
-        self._claims: dict[str, _Claim] = {}
+        self._claims: dict[str, Claim] = {}
         self._arrivals = Arrivals(host)
         self._applied: AppliedPolicy | None = None
         self._required = False
@@ -115,7 +109,7 @@ class Labels:
     @contextmanager
     def changing(self, records: Records, machine: str) -> Iterator[Record]:
         """Begin a transaction that may change a machine's labels. See `network.Filter.changing`."""
-        mine: _Claim | None = None
+        mine: Claim | None = None
         whole = False
         try:
             with records.transaction() as record:
@@ -140,7 +134,7 @@ class Labels:
             ports = self._labelled(record, machine, taps)
             if ports is None:
                 return
-            self._claims[machine] = _Claim(ports)
+            self._claims[machine] = Claim(ports)
             try:
                 self._tell(machine, ports)
             except UndercroftError:
@@ -301,49 +295,23 @@ class Labels:
             with self._records.reading() as record:
                 found = self._gathered(record, policy)
             self._is_withdrawn = False  # also where the kernel's answer is lost
-            done = self._enforcer.enforce(policy, self._with_claims(found.fleet), undoes=False)
+            done = self._enforcer.enforce(policy, with_claims(found.fleet, self._claims), undoes=False)
             self._required, self._applied = True, applied
             self._may_quarantine = True
-        return Followed(applied, done, (*found.problems, *self._shielded(found.fleet.ports)))
+        return Followed(applied, done, (*found.problems, *shielded(self.shield, found.fleet.ports)))
 
     def _shield(self, ports: Sequence[Port]) -> None:
         """Shield ports; of those that are not, `follow` is told."""
-        if problems := self._shielded(ports):
+        if problems := shielded(self.shield, ports):
             self.stale("; ".join(problems))
 
-    def _shielded(self, ports: Sequence[Port]) -> tuple[str, ...]:
-        """Shield ports; return why some are not, which the next `follow` tells."""
-        problems = []
-        for port in ports:
-            try:
-                self.shield(port)
-            except NotFoundError:
-                continue  # it is gone
-            except UndercroftError as error:
-                problems.append(f"{port.tap} is not shielded: {error}")
-        return tuple(problems)
-
-    def _with_claims(self, fleet: Fleet) -> Fleet:
-        """Return the fleet with what transactions that have not ended have told of theirs."""
-        if not self._claims:
-            return fleet
-        claimed = [port for claim in self._claims.values() for port in claim.ports]
-        taps, macs = {port.tap for port in claimed}, {port.mac for port in claimed}
-        others = [
-            port
-            for port in fleet.ports
-            if port.machine not in self._claims and port.tap not in taps and port.mac not in macs
-        ]
-        elsewhere: list[Elsewhere] = [one for one in fleet.elsewhere if one.machine not in self._claims]
-        return replace(fleet, ports=(*others, *claimed), elsewhere=tuple(elsewhere))
-
-    def _release(self, machine: str, mine: _Claim) -> None:
+    def _release(self, machine: str, mine: Claim) -> None:
         with self._lock:
             if self._claims.get(machine) is mine:
                 del self._claims[machine]
         self._shield(mine.ports)  # a tap that was opened has lost what kept it so
 
-    def _settle(self, machine: str, mine: _Claim | None) -> None:
+    def _settle(self, machine: str, mine: Claim | None) -> None:
         """Give a machine's ports what the record says, after a transaction of its own has ended.
 
         Where another one has told the kernel since, that one counts.
