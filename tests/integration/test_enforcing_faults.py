@@ -37,7 +37,7 @@ def held(packet_filter: PacketFilter, file: Path) -> str:
 
     Chains that nothing goes to yet are part of no policy.
     """
-    found = packet_filter.read(TABLE_NAME)
+    found = packet_filter.read(TABLE_NAME, written=False)
     kept = matched(memory.load(file), found.table, now())
     if kept is None:
         return "of no numbering that the file has"

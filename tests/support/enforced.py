@@ -70,7 +70,7 @@ def as_wanted(
 ) -> None:
     """Check that the kernel has what the compiler makes of a policy, by the numbers of the memory."""
     assert fleet is not None
-    found = packet_filter.read(TABLE_NAME)
+    found = packet_filter.read(TABLE_NAME, written=False)
     numbering = numbering_of(enforcer, found.table)
     assert numbering.policy == policy.digest
     wanted = compile_ruleset(policy, fleet, numbering.classes, enforcer.state)
