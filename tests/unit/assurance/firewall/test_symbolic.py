@@ -2,6 +2,7 @@
 
 import random
 import sys
+from dataclasses import replace
 
 import pytest
 import z3
@@ -90,11 +91,24 @@ def symbolic_verdict(table: Ruleset, hook: Hook, frame: bytes, context: Context,
     solver = z3.Solver()
     solver.add(packet.possible())
     solver.add(*bound(packet, frame, (context.input_name, context.output_name), context.mark))
+    solver.add(*of_kind(packet, context))
     for name in {str(item) for item in free_names(passage.accepted)}:
         solver.add(z3.Bool(name))
     answers = [solver.check(passage.accepted), solver.check(z3.Not(passage.accepted))]
     assert sorted(map(str, answers)) == ["sat", "unsat"], (frame.hex(), answers)
     return bool(answers[0] == z3.sat)
+
+
+def of_kind(packet: SymbolicPacket, context: Context) -> list[z3.BoolRef]:
+    """Return that the devices are of the context's kinds."""
+    kinds = (
+        (packet.input_made, packet.input_kind, context.input_kind),
+        (packet.output_made, packet.output_kind, context.output_kind),
+    )
+    return [
+        z3.And(made == bool(name), z3.Implies(made, equal(held, name.encode().ljust(16, b"\0"))))
+        for made, held, name in kinds
+    ]
 
 
 def free_names(term: z3.ExprRef) -> set[z3.ExprRef]:
@@ -131,9 +145,13 @@ def test_z3_and_the_interpreter_agree_on_the_packets_of_a_campaign(seed: int) ->
                 path.source if hook is not Hook.OUTPUT else "",
                 path.target if hook in {Hook.FORWARD, Hook.OUTPUT} else "",
                 mark,
+                path.source_kind,
+                path.target_kind,
             )
             outcome = run(table, hook, packet, context, memory_of(Remembered()))
-            names = Context(context.input_name or "none", context.output_name or "none", mark)
+            names = replace(
+                context, input_name=context.input_name or "none", output_name=context.output_name or "none"
+            )
             said = symbolic_verdict(table, hook, frame, names, memory_of(Remembered()))
             assert said is outcome.accept, (path, hook, frame.hex(), outcome.way)
             verdicts.add((hook, said))
