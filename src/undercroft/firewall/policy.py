@@ -29,6 +29,8 @@ MAX_PORTS_PER_SERVICE = 1024
 MAX_HOPS = 8
 MAX_VLAN = 4094
 """802.1Q: 0 is for a priority without a VLAN, 4095 is reserved."""
+MAX_OPENINGS_PER_S = 100_000
+"""With more one address fills what is remembered in a second or two."""
 
 
 class Protocol(StrEnum):
@@ -230,6 +232,8 @@ class FirewallPolicy:
         log: the rate of what is told.
         tcp_state_s, other_state_s: how long an idle flow's replies pass, for kernels without conntrack.
         drift: what happens to a foreign change of the table.
+        openings_per_s: how many new flows a machine's address may open, or from outside be opened, in a
+            second, for kernels without conntrack; four times as many at once.
     """
 
     labels: tuple[LabelRule, ...] = ()
@@ -242,6 +246,7 @@ class FirewallPolicy:
     other_state_s: int = 120
     drift: Drift = Drift.REPAIR
     vlans: tuple[VlanGrant, ...] = ()
+    openings_per_s: int = 1000
 
     def vlans_of(self, labels: frozenset[str]) -> frozenset[int]:
         """Return the ids of the VLANs that machines with these labels may use."""

@@ -9,6 +9,7 @@
     vlans:     {router: [10, 20]}
     firewall_log: {packets: 10, per: second, burst: 20, group: 5}
     firewall_drift: repair
+    firewall_openings: 1000
 
 Keys of other parts are left to who reads them. Names may be used before the line, or the file, that gives
 them; what two files say is one policy.
@@ -143,6 +144,7 @@ class _Reader:
             ports=self._settings.ports,
             log=self._settings.log,
             drift=self._settings.drift,
+            openings_per_s=self._settings.openings_per_s,
             vlans=self._vlans.grants({*names.labels, *names.addresses}),
         )
 

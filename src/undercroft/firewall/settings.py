@@ -3,6 +3,7 @@
     ports:          {machines: [vnet], uplinks: [eth0], others: denied}
     firewall_log:   {packets: 10, per: second, burst: 20, group: 5}
     firewall_drift: repair
+    firewall_openings: 1000
 
 Several files may say parts of it; two that say the same part contradict each other, even with equal values.
 """
@@ -10,7 +11,14 @@ Several files may say parts of it; two that say the same part contradict each ot
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from undercroft.firewall.policy import Drift, LogRate, OtherPorts, Ports
+from undercroft.firewall.policy import (
+    MAX_OPENINGS_PER_S,
+    Drift,
+    FirewallPolicy,
+    LogRate,
+    OtherPorts,
+    Ports,
+)
 from undercroft.firewall.shapes import device
 from undercroft.steady import nodes
 from undercroft.steady.nodes import Node, Place
@@ -31,6 +39,7 @@ class Settings:
         self._ports: dict[str, object] = {}
         self._log: dict[str, int] = {}
         self.drift = Drift.REPAIR
+        self.openings_per_s = FirewallPolicy().openings_per_s
 
     @property
     def handlers(self) -> Mapping[str, Callable[[Node], None]]:
@@ -39,6 +48,7 @@ class Settings:
             "ports": self._read_ports,
             "firewall_log": self._read_log,
             "firewall_drift": self._read_drift,
+            "firewall_openings": self._read_openings,
         }
 
     @property
@@ -95,3 +105,11 @@ class Settings:
     def _read_drift(self, node: Node) -> None:
         self._once("firewall_drift", node.place)
         self.drift = self._checker.choice(node, "firewall_drift", Drift) or Drift.REPAIR
+
+    def _read_openings(self, node: Node) -> None:
+        what = "firewall_openings"
+        self._once(what, node.place)
+        found = self._checker.whole_number(node, what, MAX_OPENINGS_PER_S)
+        if found == 0:
+            self._checker.note(node.place, f"{what}: found 0, with which nothing can be opened; leave it out")
+        self.openings_per_s = found or self.openings_per_s

@@ -16,6 +16,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from undercroft.errors import InputError, StateError
 from undercroft.firewall.policy import (
     MAX_HOPS,
+    MAX_OPENINGS_PER_S,
     MAX_PORTS_PER_SERVICE,
     MAX_VLAN,
     PORT_PROTOCOLS,
@@ -179,3 +180,5 @@ def _wrong_numbers(policy: FirewallPolicy) -> Iterator[str]:
     for seconds in (policy.tcp_state_s, policy.other_state_s):
         if not 1 <= seconds <= MAX_STATE_S:
             yield f"idle flows kept for {seconds} seconds"
+    if not 1 <= policy.openings_per_s <= MAX_OPENINGS_PER_S:
+        yield f"{policy.openings_per_s} openings in a second"

@@ -6,8 +6,8 @@ Of TCP an answer with SYN or RST is none in this sense: it is what a forged open
 opens, or forges openings of others, fills no more than the set of openings, which open flows do not need:
 
 - what machines and the host open (`tries4`) is apart from what comes from outside (`knocks4`);
-- new openings have a rate (`NEW`): of each address of a machine; and of each address that outside opens to,
-  for the world and each zone by itself;
+- new openings have a rate (the policy's `openings_per_s`): of each address of a machine; and of each address
+  that outside opens to, for the world and each zone by itself;
 - where the set of flows is full, answers pass for as long as their opening is remembered.
 
 With conntrack the kernel knows. In both an answer passes only while the policy still lets its receiver open
@@ -50,9 +50,6 @@ ECHO_TIMEOUT_MS = 30_000
 RATE_TIMEOUT_MS = 60_000
 """Longer than a burst takes to be filled up again, so that an end of the element gives nothing away."""
 
-NEW = Limit(1000, 1, 4000)
-"""Openings in a second that are in no set yet, and how many more at once."""
-
 _PIECE4 = (h.IPV4_SOURCE, h.IPV4_TARGET, PROTOCOL, h.IPV4_ID)
 _PIECE6 = (h.IPV6_SOURCE, h.IPV6_TARGET, PROTOCOL, h.IPV6_FRAGMENT_ID)
 _OF_MACHINE = marked(KIND_MASK, PREFIX | MACHINE)
@@ -75,10 +72,11 @@ def tracking_chains(policy: FirewallPolicy, state: StateKind) -> tuple[Chain, ..
     if state is StateKind.CONNTRACK:
         return conntrack_chains()
     tcp_ms, other_ms = policy.tcp_state_s * 1000, policy.other_state_s * 1000
+    new = Limit(policy.openings_per_s, 1, 4 * policy.openings_per_s)
     return (
         Chain("opened", _opened()),
-        Chain("tried", (*_tried("tries", 4), *_tried("tries", 6), rule(DENY))),
-        Chain("knocked", (*_tried("knocks", 4), *_tried("knocks", 6), rule(DENY))),
+        Chain("tried", (*_tried("tries", 4, new), *_tried("tries", 6, new), rule(DENY))),
+        Chain("knocked", (*_tried("knocks", 4, new), *_tried("knocks", 6, new), rule(DENY))),
         *(
             Chain(name, (*_answered(4, tcp_ms, other_ms), *_answered(6, tcp_ms, other_ms), rule(goto(first))))
             for name, first in (("answered", "tried-answered"), ("answered-outside", "knocked-answered"))
@@ -95,7 +93,7 @@ def tracking_chains(policy: FirewallPolicy, state: StateKind) -> tuple[Chain, ..
             for name, waiting in (("tried-answered", "tries"), ("knocked-answered", "knocks"))
         ),
         Chain("pinged", (*_pinged(4), *_pinged(6))),
-        *(Chain(f"pinging{version}", _pinging(version)) for version in (4, 6)),
+        *(Chain(f"pinging{version}", _pinging(version, new)) for version in (4, 6)),
         Chain("ponged", _ponged()),
         Chain("passed4", _passed4()),
         Chain("passed6", _passed6()),
@@ -133,21 +131,21 @@ def _opened() -> tuple[Rule, ...]:
     )
 
 
-def _tried(waiting: str, version: int) -> tuple[Rule, ...]:
+def _tried(waiting: str, version: int, new: Limit) -> tuple[Rule, ...]:
     """Return rules for what nobody has answered yet. What was tried before is no new opening."""
     name, answer = f"{waiting}{version}", _answer(version)
     done = goto(f"passed{version}")
     return (
         rule(_IS[version], renewed(name, TRY_TIMEOUT_MS, *answer), done),
-        rule(_IS[version], _within(waiting, version), remembered(name, TRY_TIMEOUT_MS, *answer), done),
+        rule(_IS[version], _within(waiting, version, new), remembered(name, TRY_TIMEOUT_MS, *answer), done),
     )
 
 
-def _within(waiting: str, version: int) -> Expressions:
+def _within(waiting: str, version: int, new: Limit) -> Expressions:
     """Go on within the rate of who opens, where that is known; else of who is opened."""
     source, target = _ENDS[version]
     address = source if waiting == "tries" else target
-    return remembered(f"{waiting}-rate{version}", RATE_TIMEOUT_MS, MARK, address, limit=NEW)
+    return remembered(f"{waiting}-rate{version}", RATE_TIMEOUT_MS, MARK, address, limit=new)
 
 
 def _answered(version: int, tcp_ms: int, other_ms: int) -> tuple[Rule, ...]:
@@ -180,7 +178,7 @@ def _pinged(version: int) -> tuple[Rule, ...]:
     return (rule(echo(version, request), goto(f"pinging{version}")),)
 
 
-def _pinging(version: int) -> tuple[Rule, ...]:
+def _pinging(version: int, new: Limit) -> tuple[Rule, ...]:
     name, key, done = f"echoes{version}", _echoed(version), goto(f"passed{version}")
     kept = remembered(name, ECHO_TIMEOUT_MS, *key)
     return (
@@ -188,9 +186,9 @@ def _pinging(version: int) -> tuple[Rule, ...]:
         *(
             one
             for whose in (_OF_MACHINE, _OF_HOST)
-            for one in (rule(whose, _within("tries", version), kept, done), rule(whose, DENY))
+            for one in (rule(whose, _within("tries", version, new), kept, done), rule(whose, DENY))
         ),
-        rule(_within("knocks", version), kept, done),
+        rule(_within("knocks", version, new), kept, done),
         rule(DENY),
     )
 

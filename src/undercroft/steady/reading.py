@@ -29,6 +29,7 @@ FIREWALL_KEYS = (
     "ports",
     "firewall_log",
     "firewall_drift",
+    "firewall_openings",
     "vlans",
 )
 """Keys of the same files that `firewall.reading` reads."""

@@ -102,6 +102,8 @@ def test_names_may_be_used_before_another_file_gives_them():
         ("firewall_log: {group: 65536}", "a whole number from 0 to 65535"),
         ("firewall_drift: ignore", "firewall_drift: found 'ignore'; possible: repair, report"),
         ("firewall_drift: [repair]", "firewall_drift: found a list; possible: repair, report"),
+        ("firewall_openings: 0", "found 0, with which nothing can be opened; leave it out"),
+        ("firewall_openings: 200000", "a whole number from 0 to 100000"),
         (
             "labels: {back: {origin: restored}}",
             "labels.back.origin: found 'restored'; did you mean 'restore'",
@@ -167,6 +169,11 @@ def test_what_a_foreign_change_meets_is_repair_unless_the_policy_says_report():
     assert reported.digest != FirewallPolicy().digest
 
 
+def test_new_flows_have_a_rate_that_the_policy_may_say():
+    assert load_firewall([("p.yaml", b"version: 1\n")]).openings_per_s == 1000
+    assert load_firewall([("p.yaml", b"firewall_openings: 5000\n")]).openings_per_s == 5000
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -174,6 +181,7 @@ def test_what_a_foreign_change_meets_is_repair_unless_the_policy_says_report():
         "firewall_log: {burst: 1}",
         "firewall_log: {per: hour}",
         "firewall_drift: repair",
+        "firewall_openings: 1000",
     ],
 )
 def test_two_files_that_say_the_same_setting_contradict_each_other(line):

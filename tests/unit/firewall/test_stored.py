@@ -122,6 +122,7 @@ POLICY_VALUES = st.builds(
     tcp_state_s=st.integers(1, 86_400),
     other_state_s=st.integers(1, 86_400),
     drift=st.sampled_from(Drift),
+    openings_per_s=st.integers(1, 100_000),
     vlans=st.lists(
         st.builds(VlanGrant, NAMES, st.lists(st.integers(1, 4094), min_size=1, max_size=2).map(tuple), TEXTS),
         max_size=2,
@@ -203,7 +204,7 @@ def test_what_an_earlier_version_put_on_record_is_read_with_the_defaults_of_what
     assert (len(policy.flows), len(policy.nevers), policy.nevers[1].hops) == (3, 2, 2)
     assert policy.vlans == (VlanGrant("db", (7, 8), "policy.yaml:20"),)
     assert policy.ports == Ports(("vnet", "tap"), ("eth0",), OtherPorts.OUTSIDE)
-    assert (policy.drift, policy.tcp_state_s) == (Drift.REPORT, 3600)
+    assert (policy.drift, policy.tcp_state_s, policy.openings_per_s) == (Drift.REPORT, 3600, 1000)
     assert from_text(to_text(policy)) == policy
 
 

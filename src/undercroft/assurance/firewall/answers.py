@@ -20,12 +20,12 @@ from undercroft.assurance.firewall.running import Written, host_order, room, wit
 from undercroft.assurance.firewall.senders import TCP
 from undercroft.assurance.firewall.terms import TRUE, Truth, both, either, equal, negated
 from undercroft.firewall.kernel import Base, Limit
+from undercroft.firewall.policy import FirewallPolicy
 
 ECHO_MS = 30_000
 FRAGMENT_MS = 10_000
 TRY_MS = 30_000
 RATE_MS = 60_000
-RATE = Limit(rate=1000, per_s=1, burst=4000)
 RATES = ("tries-rate4", "tries-rate6", "knocks-rate4", "knocks-rate6")
 SYN_OR_RST = 0x06
 KNOWN = frozenset({Kind.MACHINES, Kind.HOST})
@@ -34,11 +34,23 @@ ESTABLISHED, RELATED = 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How the policy remembers: by the kernel's connection tracking, or with these timeouts."""
+    """How the policy remembers: by the kernel's connection tracking, or with these timeouts and this rate."""
 
     conntrack: bool
     tcp_ms: int = 0
     other_ms: int = 0
+    openings_per_s: int = 0
+
+    @classmethod
+    def of(cls, policy: FirewallPolicy, *, conntrack: bool) -> "Timing":
+        """Return what a policy says."""
+        seconds = policy.tcp_state_s, policy.other_state_s
+        return cls(conntrack, *(1000 * one for one in seconds), policy.openings_per_s)
+
+    @property
+    def rate(self) -> Limit:
+        """Of new openings."""
+        return Limit(rate=self.openings_per_s, per_s=1, burst=4 * self.openings_per_s)
 
 
 class Passing:
@@ -123,7 +135,7 @@ class Passing:
         counted = (self._mark, version.source if waiting == "tries" else version.target)
         known = self._reading.in_set(name, *answer)
         asked = both(reached, negated(known), self._fits(rate, *counted))
-        new = both(asked, within(rate, RATE), self._fits(name, *answer))
+        new = both(asked, within(rate, self._timing.rate), self._fits(name, *answer))
         passes = either([both(reached, known), new])
         return passes, (
             Written(rate, asked, key(*counted), RATE_MS),

@@ -245,7 +245,7 @@ def _skeleton(table: Table, wanted: _Wanted) -> Skeleton:
         for rule in chain.rules
         for expression in rule.expressions
     )
-    timing = Timing(tracked, policy.tcp_state_s * 1000, policy.other_state_s * 1000)
+    timing = Timing.of(policy, conntrack=tracked)
     return Skeleton(table, policy, sides.every, sides.targets, timing, wanted.given)
 
 

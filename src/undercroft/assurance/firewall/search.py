@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import z3
 
-from undercroft.assurance.firewall.answers import RATE, RATES
+from undercroft.assurance.firewall.answers import RATES
 from undercroft.assurance.firewall.contents import Elements, KnownSets, OpenSets
 from undercroft.assurance.firewall.example import buildable, example
 from undercroft.assurance.firewall.examplepacket import Example
@@ -111,7 +111,7 @@ class Search:
 
     def _within(self) -> Iterator[Truth]:
         """Yield that all limits of sets' keys let it by, those of the policy and of the table."""
-        yield from (within(name, RATE) for name in RATES)
+        yield from (within(name, self.skeleton.timing.rate) for name in RATES)
         for chain in self.skeleton.table.chains:
             for rule in chain.rules:
                 for item in rule.expressions:

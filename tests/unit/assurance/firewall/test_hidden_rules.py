@@ -55,7 +55,7 @@ def prove(table: Ruleset) -> Certificate | Counterexample:
 def unshown(table: Ruleset) -> str:
     """Return which part of the proof of the rules does not go through."""
     sides = expected.sides(POLICY, classes().numbers)
-    timing = Timing(False, POLICY.tcp_state_s * 1000, POLICY.other_state_s * 1000)
+    timing = Timing.of(POLICY, conntrack=False)
     given = expected.verdicts(sides)
     return Skeleton(table.table, POLICY, sides.every, sides.targets, timing, given).unshown()
 

@@ -23,7 +23,7 @@ from undercroft.firewall.kernel import (
     Verdict,
 )
 from undercroft.firewall.policy import FirewallPolicy, Ports
-from undercroft.firewall.tracking import NEW, StateKind
+from undercroft.firewall.tracking import StateKind
 
 POLICY = FirewallPolicy(
     flows=(
@@ -35,6 +35,8 @@ POLICY = FirewallPolicy(
     ports=Ports(uplinks=("eth0",)),
 )
 
+NEW = Limit(1000, 1, 4000)
+
 Change = Callable[[Expression], tuple[Expression, ...]]
 
 
@@ -42,12 +44,12 @@ def table() -> Table:
     return compile_ruleset(POLICY, fleet(3), classes(), StateKind.TUPLES).table
 
 
-def unshown(changed: Table) -> str:
+def unshown(changed: Table, policy: FirewallPolicy = POLICY) -> str:
     """Return which part of the proof of the rules does not go through, "" for none."""
-    sides = expected.sides(POLICY, classes().numbers)
-    timing = Timing(False, POLICY.tcp_state_s * 1000, POLICY.other_state_s * 1000)
+    sides = expected.sides(policy, classes().numbers)
+    timing = Timing.of(policy, conntrack=False)
     given = expected.verdicts(sides)
-    return Skeleton(changed, POLICY, sides.every, sides.targets, timing, given).unshown()
+    return Skeleton(changed, policy, sides.every, sides.targets, timing, given).unshown()
 
 
 def altered(name: str, number: int, change: Change) -> Table:
@@ -97,6 +99,13 @@ def renewing(old: Expression) -> tuple[Expression, ...]:
 
 def test_control_the_honest_rules_are_shown() -> None:
     assert unshown(table()) == ""
+
+
+def test_the_rate_of_openings_is_the_policy_s() -> None:
+    faster = replace(POLICY, openings_per_s=5000)
+    busy = compile_ruleset(faster, fleet(3), classes(), StateKind.TUPLES).table
+    assert unshown(busy, faster) == ""
+    assert unshown(busy)
 
 
 CHANGES: dict[str, tuple[str, int, Change]] = {
