@@ -44,8 +44,8 @@ class Timing:
     @classmethod
     def of(cls, policy: FirewallPolicy, *, conntrack: bool) -> "Timing":
         """Return what a policy says."""
-        seconds = policy.tcp_state_s, policy.other_state_s
-        return cls(conntrack, *(1000 * one for one in seconds), policy.openings_per_s)
+        tcp_ms, other_ms = 1000 * policy.tcp_state_s, 1000 * policy.other_state_s
+        return cls(conntrack, tcp_ms, other_ms, policy.openings_per_s)
 
     @property
     def rate(self) -> Limit:

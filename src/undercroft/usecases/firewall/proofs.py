@@ -67,6 +67,12 @@ class Proofs:
             held: what the kernel should have.
             generation: since the last proof nobody else has changed anything up to it.
         """
+        answer = self._changed(held, generation)
+        if answer is None:
+            self.forget()  # a part of the changes may have been proven: nothing is proven twice
+        return answer
+
+    def _changed(self, held: Held, generation: int) -> Answer | None:
         pairs = _paired(self._gone, self._come)
         if not self._certificates or pairs is None or generation != self._filter.generation():
             return None

@@ -16,7 +16,8 @@ from undercroft.assurance.firewall.certificate import Certificate, Counterexampl
 from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, StateError
 from undercroft.firewall.elements import device, port_elements
 from undercroft.firewall.fleet import Fleet, Port
-from undercroft.firewall.kernel import Chain, Counter, Rule, Ruleset
+from undercroft.firewall.kernel import Chain, Counter, Rule, Ruleset, Table
+from undercroft.ports.packetfilter import Elements, Keys
 from undercroft.usecases.firewall.enforcing import Enforcer
 
 WEB01, DB01, DB02 = FLEET.ports[:3]
@@ -90,6 +91,35 @@ def test_a_change_that_is_not_there_is_no_certificate(
     answer = enforcer.prove()
     assert isinstance(answer, Counterexample)
     assert answer.set_name == "sources4"
+
+
+def test_a_proof_that_breaks_off_between_two_changes_counts_none_of_them_twice(
+    enforcer: Enforcer, packet_filter: MemoryFilter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enforcer.enforce(POLICY, OTHERS)
+    enforcer.prove()
+    enforcer.admit([WEB01])
+    enforcer.admit([FRESH])
+    find, answers = packet_filter.find, iter([True, True])
+
+    def breaks_off(table: Table, keys: Keys) -> Elements:
+        if not next(answers, False):
+            packet_filter.fail(OperationError("the kernel has no memory"))
+        return find(table, keys)
+
+    monkeypatch.setattr(packet_filter, "find", breaks_off)
+    with pytest.raises(OperationError, match="no memory"):
+        enforcer.prove()
+    monkeypatch.undo()
+    packet_filter.mend()
+    found = enforcer.prove()
+    another = make(packet_filter, tmp_path)
+    another.recall()
+    another.enforce(POLICY, with_ports(*FLEET.ports, FRESH))
+    whole = another.prove()
+    assert isinstance(found, Certificate)
+    assert isinstance(whole, Certificate)
+    assert (found.elements, found.fleet_digest) == (whole.elements, whole.fleet_digest)
 
 
 def test_what_a_machine_that_came_and_went_has_left_is_found(
