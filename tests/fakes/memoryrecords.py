@@ -460,6 +460,9 @@ class MemoryRecord:
     def filter_states(self) -> tuple[FilterState, ...]:
         return tuple(self._draft.filters[host] for host in sorted(self._draft.filters))
 
+    def drop_filter_state(self, host: str) -> None:
+        self._written.filters.pop(host, None)
+
     def networked_machines(self, machines: Collection[str] | None = None) -> tuple[NetworkedMachine, ...]:
         return tuple(
             NetworkedMachine(

@@ -21,7 +21,7 @@ from undercroft.usecases.fleet.history.events import has_heard
 from undercroft.usecases.fleet.history.reconcile import surveyed
 from undercroft.usecases.fleet.starts.confirming import unconfirmed
 from undercroft.usecases.fleet.starts.network import is_of_host
-from undercroft.usecases.fleet.subjects import survey_subjects
+from undercroft.usecases.fleet.subjects import put_subjects
 
 SURVEY_AFTER_S = 3.0
 """How long after a machine was defined or removed the host is surveyed: volumes come and go with them."""
@@ -118,7 +118,7 @@ class Surveys:
             survey = host.surveyed(survey, mark)
             alarms = surveyed(record, survey)
             record.put_survey(survey)
-            _put_subjects(record, survey)
+            put_subjects(record, survey)
             running = {domain.uuid: domain for domain in survey.domains if domain.power.has_process}
             holds = record.holds()
             for hold in holds:
@@ -149,21 +149,3 @@ def _is_over(record: Record, hold: Hold, survey: Survey) -> bool:
     """Tell whether the machine of a hold, which is off, is of this host and not just beginning."""
     begun_long_ago = survey.taken_at - hold.since > JUST_BEGINNING
     return begun_long_ago and is_of_host(record, hold, survey.host)
-
-
-def _put_subjects(record: Record, survey: Survey) -> None:
-    """Add what is new; drop snapshots, images and machines of this host that are no more."""
-    wanted = survey_subjects(survey)
-    known = {subject.key: subject for subject in record.subjects() if subject.host == survey.host}
-    for key, subject in wanted.items():
-        if known.get(key) != subject:
-            record.put_subject(subject)
-    uuids = {domain.uuid for domain in survey.domains}
-    # Snapshots that only the images know are listed by no survey: a scan drops them when they are gone.
-    gone = [
-        key
-        for key, subject in known.items()
-        if key not in wanted and not (subject.kind == "snapshot" and subject.machine in uuids)
-    ]
-    if gone:
-        record.drop_subjects(gone)

@@ -24,6 +24,7 @@ _COMMANDS = {
     "release": "Let a machine out of quarantine.",
     "retention": "Snapshots past their age, and the secrets they hold.",
     "firewall": "Filter machines at their ports: plan, apply, prove, show, trace, map.",
+    "host": "The hosts of the record; forget one that is gone for good.",
     "policy": "Check a policy, and explain a verdict rule by rule.",
     "audit": "Verify and export the log of decisions.",
     "scan": "What is installed and unpatched in every state of a machine.",

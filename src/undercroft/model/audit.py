@@ -13,7 +13,7 @@ class AuditEntry:
         at: when.
         kind: "decision", "verdict", "execution", "ending", "alarm", "revert", "release", "policy", "agent",
             "hold", "floor", "mend", "retention", "firewall" (a policy was applied), "filter" (a host's),
-            "restart" (the log's signing was begun anew).
+            "restart" (the log's signing was begun anew), "host" (one was forgotten).
         subject: the machine's or subject's key or name.
         body: canonical JSON (sorted keys, no spaces, ASCII) of an object that says the rest.
         previous: the entry before's `digest`, 64 zeros for the first.

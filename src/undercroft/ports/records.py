@@ -293,6 +293,10 @@ class Record(Protocol):
         """Return what is known of all hosts' filters, sorted by host."""
         ...
 
+    def drop_filter_state(self, host: str) -> None:
+        """Forget what a host has said of its filter; nothing where it has not."""
+        ...
+
     def networked_machines(self, machines: Collection[str] | None = None) -> tuple[NetworkedMachine, ...]:
         """Return machines that are there, of all hosts, sorted by name and host.
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from undercroft.firewall.policy import (
     Drift,
     FirewallPolicy,
 )
-from undercroft.model.domain import Domain, Interface
+from undercroft.model.domain import Domain, Interface, Power, Survey
+from undercroft.model.execution import Execution, Origin
 from undercroft.model.filter import FilterState
 from undercroft.model.report import CURRENT
 from undercroft.ports.fleet import Happening
+from undercroft.usecases.fleet.orders.examine import Order
+from undercroft.usecases.fleet.orders.forget import forget
 
 
 @pytest.fixture(autouse=True)
@@ -431,6 +435,34 @@ def test_a_table_of_an_agent_that_was_killed_before_it_told_of_it_goes_with_the_
     play(lab, again)
     assert not lab.has_table()
     assert lab.problem() == ""
+
+
+def test_a_machine_of_a_dead_host_that_starts_here_has_its_labels_once_that_is_forgotten(
+    lab: FilterLab,
+) -> None:
+    """Nobody tells the agent but the record's log."""
+    lab.apply()
+    without_snapshots(lab)
+    long_ago = now() - timedelta(hours=1)
+    with lab.records.transaction() as record:
+        there = lab.fleet.domain(UUID)
+        record.put_survey(Survey("dead", "", long_ago, (replace(there, power=Power.RUNNING),)))
+        record.put_execution(
+            Execution("d" * 32, UUID, there.name, "dead", Origin.START, "", "", started_at=long_ago)
+        )
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        assert await lab.start()
+        assert lab.seen == [(False, None)]
+        await lab.until(lambda: "undercroft host forget dead" in lab.problem(), "the cure is told")
+        assert (lab.is_open(), lab.labels()) == (False, None)
+        with lab.records.transaction() as record:
+            forget(record, "dead", Order("alice", now(), "burned"), HOST)
+        await lab.until(lambda: lab.is_open() and lab.labels() == {"web"}, "it is open, with its labels")
+        await lab.until(lab.is_proven, "and the table is proven")
+
+    play(lab, scene)
 
 
 def test_an_agent_that_comes_back_changes_nothing_for_a_machine_that_runs(lab: FilterLab) -> None:

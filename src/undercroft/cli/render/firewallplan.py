@@ -49,7 +49,7 @@ _HOSTS = (
     Column("AROUND"),
     Column("HEARD"),
 )
-_HOLDING = {
+HOLDING = {
     Holding.PROVEN: ("proven", Style.GOOD),
     Holding.QUALIFIED: ("proven, with problems", Style.WARNING),
     Holding.VOID: ("void: passed by", Style.WORST),
@@ -261,7 +261,7 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _host(host: HostHolding, now: datetime) -> Spans:
-    word, style = _HOLDING[host.holding]
+    word, style = HOLDING[host.holding]
     state = host.state
     return [
         span(escape(host.host)),

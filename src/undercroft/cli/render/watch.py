@@ -210,4 +210,5 @@ _KINDS: Mapping[str, Callable[[AuditEntry, Body], tuple[Span, str]]] = {
     "revert": _command,
     "release": _command,
     "retention": _command,
+    "host": _command,
 }

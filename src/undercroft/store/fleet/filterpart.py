@@ -108,6 +108,10 @@ class FilterPart(LogPart):
         found = from_texts(FilterState, self._bodies(select(tables.filter_state.c.body)), "filter state")
         return tuple(sorted(found, key=lambda state: state.host))
 
+    def drop_filter_state(self, host: str) -> None:
+        """See `ports.records.Record.drop_filter_state`."""
+        self._write(tables.filter_state.delete().where(tables.filter_state.c.host == host))
+
     def networked_machines(self, machines: Collection[str] | None = None) -> tuple[NetworkedMachine, ...]:
         """See `ports.records.Record.networked_machines`. Only what it asks for is decoded."""
         return _networked(self._about(_MACHINES, _MACHINE.uuid, machines))

@@ -28,7 +28,7 @@ from undercroft.model.filter import NetworkedMachine
 from undercroft.ports.records import Record
 from undercroft.usecases.firewall.claims import Claims, Named, winners
 from undercroft.usecases.firewall.look import Look, Standing, tapped
-from undercroft.usecases.firewall.openports import Problem, because, mac_bytes, macs_of, open_ports
+from undercroft.usecases.firewall.openports import Problem, because, if_gone, mac_bytes, macs_of, open_ports
 
 __all__ = ["Gathered", "Gatherer", "Look", "gather", "gathered", "macs_here"]
 
@@ -205,7 +205,8 @@ def _false(false: NetworkedMachine, true: NetworkedMachine) -> Problem:
     return (
         false.uuid,
         f"{false.name}: it is closed on {false.host}, where it was not migrated to: its UUID is that of"
-        f" {true.name} on {true.host}; undefine one of them, or define it anew with another UUID",
+        f" {true.name} on {true.host}; undefine one of them, or define it anew with another UUID"
+        f"{if_gone(true.host)}",
     )
 
 
@@ -218,7 +219,8 @@ def _lost(claim: Claims, address: Address, winner: Claims) -> Problem:
     name, other = claim.machine.name, winner.machine.name
     return (
         claim.machine.uuid,
-        f"{name}: address {address} is {other}'s, {because(winner)}; {name} goes without it: {_cure(claim)}",
+        f"{name}: address {address} is {other}'s, {because(winner)}; {name} goes without it: {_cure(claim)}"
+        f"{if_gone(winner.machine.host) if winner.machine.host != claim.machine.host else ''}",
     )
 
 

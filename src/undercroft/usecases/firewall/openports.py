@@ -89,11 +89,17 @@ def _by_mac(nic: Nic, _mac: str) -> Rank:
 
 def _has_other_s_mac(nic: Nic, other: Claims) -> str:
     claim, interface = nic
-    place = "" if other.machine.host == claim.machine.host else f" on {other.machine.host}"
+    host = "" if other.machine.host == claim.machine.host else other.machine.host
     return (
-        f"{interface.tap} is closed: its MAC {interface.mac} is {other.machine.name}'s{place},"
-        f" {because(other)}; give one of them another MAC with virsh edit"
+        f"{interface.tap} is closed: its MAC {interface.mac} is {other.machine.name}'s"
+        f"{f' on {host}' if host else ''}, {because(other)}; give one of them another MAC with virsh edit"
+        f"{if_gone(host) if host else ''}"
     )
+
+
+def if_gone(host: str) -> str:
+    """Return the end of a sentence: the cure where a host that has what another one claims is no more."""
+    return f"; if {host} is gone for good: undercroft host forget {host}"
 
 
 def because(winner: Claims) -> str:

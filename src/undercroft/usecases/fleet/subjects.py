@@ -10,6 +10,7 @@ from undercroft.model.disk import Snapshot
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Subject, SubjectKind
+from undercroft.ports.records import Record
 
 IMAGE_FORMATS = frozenset({"qcow2", "raw", ""})
 """Formats of volumes that may hold a machine; "" is a file that the pool does not know."""
@@ -69,6 +70,24 @@ def survey_subjects(survey: Survey) -> Mapping[str, Subject]:
     found = [subject for domain in survey.domains for subject in domain_subjects(survey.host, domain)]
     found += [image_subject(survey.host, volume) for volume in unused_images(survey)]
     return {subject.key: subject for subject in found}
+
+
+def put_subjects(record: Record, survey: Survey) -> None:
+    """Add what is new in a survey; drop snapshots, images and machines of its host that are no more."""
+    wanted = survey_subjects(survey)
+    known = {subject.key: subject for subject in record.subjects() if subject.host == survey.host}
+    for key, subject in wanted.items():
+        if known.get(key) != subject:
+            record.put_subject(subject)
+    uuids = {domain.uuid for domain in survey.domains}
+    # Snapshots that only the images know are listed by no survey: a scan drops them when they are gone.
+    gone = [
+        key
+        for key, subject in known.items()
+        if key not in wanted and not (subject.kind == "snapshot" and subject.machine in uuids)
+    ]
+    if gone:
+        record.drop_subjects(gone)
 
 
 def unused_images(survey: Survey) -> tuple[PoolVolume, ...]:

@@ -83,6 +83,7 @@ def test_one_that_only_reads_applies_nothing(records: Records):
         for write in (
             lambda: record.put_applied_policy("{}", "d", "root", "", NOW),
             lambda: record.put_filter_state(STATE),
+            lambda: record.drop_filter_state(STATE.host),
             lambda: record.put_moved_flows(FLOWS),
             lambda: record.drop_moved_flows(FLOWS.machine),
         ):
@@ -98,6 +99,20 @@ def test_the_state_of_each_hosts_filter_is_the_last_one_that_it_said(records: Re
         record.put_filter_state(replace(STATE, generation=8, at=later(1)))
     with records.reading() as record:
         assert record.filter_states() == (replace(STATE, generation=8, at=later(1)), other)
+
+
+def test_what_a_host_has_said_is_forgotten_alone_and_told_anew_as_for_the_first_time(records: Records):
+    other = replace(STATE, host=HOSTILE)
+    with records.transaction() as record:
+        record.put_filter_state(STATE)
+        record.put_filter_state(other)
+        record.drop_filter_state("host1")
+        record.drop_filter_state("host1")
+    with records.transaction() as record:
+        assert record.filter_states() == (other,)
+        record.put_filter_state(STATE)
+        assert record.filter_states() == (STATE, other)
+        assert [subject for subject, _ in _logged(record, "filter")] == ["host1", HOSTILE, "host1"]
 
 
 def test_only_another_policy_or_problem_of_a_filter_is_logged(records: Records):

@@ -148,6 +148,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
         small,
     ),
     st.builds(lambda *given: lambda record: _filtered(record, *given), small, small, small),
+    st.builds(lambda number: lambda record: record.drop_filter_state(f"host{number}"), small),
     st.builds(lambda *given: lambda record: _moved(record, *given), small, small),
     st.builds(lambda number: lambda record: record.drop_moved_flows(uuid(number)), small),
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from undercroft.model.audit import AuditEntry
 from undercroft.ports.records import Record
-from undercroft.usecases.fleet.orders import release, retention
+from undercroft.usecases.fleet.orders import forget, release, retention
 
 LOOK_BACK = 1000
 """So many entries from before the agent's start are looked at: what was ordered while it was away."""
@@ -14,7 +14,10 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """What was done to a machine of a host. `surveyed`: a survey is what follows, else a reading of it."""
+    """What was done to a machine of a host. `surveyed`: a survey is what follows, else a reading of it.
+
+    `machine`: UUID, "" where it was the host itself that was forgotten.
+    """
 
     machine: str
     surveyed: bool
@@ -39,6 +42,8 @@ def ordered(record: Record, host: str, after: int) -> tuple[int, list[Ordered]]:
         done = [Ordered(entry.subject, entry.kind == retention.KIND) for entry in entries if _is_done(entry)]
         here = {machine.domain.uuid for machine in record.machines(host)} if done else set()
         found |= dict.fromkeys(one for one in done if one.machine in here)
+        if any(entry.kind == forget.KIND and entry.subject == host for entry in entries):
+            found[Ordered("", surveyed=True)] = None  # whoever reads this is there: it says what is here
     return after, list(found)
 
 

@@ -13,6 +13,7 @@ from undercroft.model.execution import Execution
 from undercroft.model.finding import EndOfLife, Finding
 from undercroft.model.fleet import Hold
 from undercroft.model.verdict import Action, Decision, RuleResult, SubjectKind, Verdict
+from undercroft.usecases.firewall.values import Holding
 
 QUIET = timedelta(minutes=11)
 """Past this without a survey or a word of the agent the record may be behind: it surveys every 5 minutes."""
@@ -100,6 +101,31 @@ class FleetView:
             return True
         heard = max((moment for moment in (self.as_of, self.agent_heard_at) if moment), default=None)
         return heard is None or self.taken_at - heard > QUIET
+
+
+@dataclass(frozen=True, slots=True)
+class HostRow:
+    """One host that has anything on record that is there.
+
+    Attributes:
+        host: its name.
+        heard_at: when its agent was last heard, by that host's clock; None for never.
+        stopped: its last word was that it stops.
+        silent: it has stopped, or was not heard for `quiet_s`: longer than one that is alive is ever quiet.
+        machines, running: how many the record has there.
+        policy: number of the firewall policy that its kernel holds, as it told last; 0 for none.
+        filter: what that says of the policy in force, None where nothing is filtered.
+    """
+
+    host: str
+    heard_at: datetime | None
+    stopped: bool
+    silent: bool
+    quiet_s: int
+    machines: int
+    running: int
+    policy: int
+    filter: Holding | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,3 +37,13 @@ def test_a_first_look_goes_back_so_far_and_no_further() -> None:
             record.log("agent", "alpha", {"number": number}, NOW)
         assert ordered(record, "alpha", -1)[1] == []
         assert ordered(record, "alpha", 0)[1] == [Ordered(domain(1).uuid, surveyed=False)]
+
+
+def test_a_host_that_was_forgotten_and_reads_that_is_to_be_surveyed_once() -> None:
+    with MemoryRecords().transaction() as record:
+        record.log("host", "beta", {"outcome": "forgotten"}, NOW)
+        record.log("host", "beta", {"outcome": "forgotten"}, NOW)
+        after, found = ordered(record, "beta", -1)
+        assert found == [Ordered("", surveyed=True)]
+        assert ordered(record, "beta", after) == (after, [])
+        assert ordered(record, "alpha", -1)[1] == []
