@@ -54,6 +54,23 @@ def test_a_host_that_never_filtered_needs_no_labels_once_the_record_was_read(tmp
     assert not lab.firewall.labels.required
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_host_that_was_forgotten_goes_on_holding_what_starts_where_its_kernel_refuses(
+    lab: FilterLab, labelled: bool
+) -> None:
+    """The record has nothing of its filter any more; its hook still has that it has filtered."""
+    with lab.records.transaction() as record:
+        record.drop_filter_state("host1")
+    lab.packet_filter.fail(OperationError("nftables: Operation not supported"))
+    lab._wired()
+    lab.filters.begin(labelled=labelled)
+    assert lab.firewall.labels.required is labelled
+    assert "Operation not supported" in lab.problem()
+    lab._wired()
+    lab.filters.begin()
+    assert lab.firewall.labels.required is labelled, "the next agent goes by what this one told"
+
+
 def test_a_host_whose_kernel_refuses_holds_what_starts_after_any_number_of_agents(lab: FilterLab) -> None:
     """Each puts its state on record, which the next one goes by."""
     lab.packet_filter.fail(OperationError("nftables: Operation not supported"))

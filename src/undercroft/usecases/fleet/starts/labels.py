@@ -208,6 +208,9 @@ class Labels:
         with self._records.reading() as record:
             state = next((one for one in record.filter_states() if one.host == self._host), None)
             applied = record.applied_policy()
+        if state is None and self._required and applied is not None and applied.body:
+            # It was forgotten (`orders.forget`); by its hook's settings it has filtered, and it goes on to.
+            state = FilterState(self._host, 0, applied.digest, 0, 0, None, "", applied.at)
         self._required = state is not None and bool(state.digest)
         self._before, self._is_known = state, True
         if self._required or (applied is not None and applied.body):
