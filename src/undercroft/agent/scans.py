@@ -53,7 +53,7 @@ class Wish:
 
     Attributes:
         credentials: read accounts and keys too.
-        settle: its network is opened or closed by what is found (`starting.settle`).
+        settle: its network is opened or closed by what is found (`confirming.settle`).
         snapshots_alone: of a machine that runs, which is then not held for it.
     """
 
@@ -251,6 +251,8 @@ class Scans:
             current = next(one for one in scans[0].scanned if one.subject.state == CURRENT)
             then = await host.work(settle, host.means, host.taps, domain, current)
             self._then(domain, then)
+            if domain.snapshots and domain.uuid in put.bare:  # they were left out for who waited
+                self.add(domain.uuid, Wish(credentials=True, snapshots_alone=True))
         self._judge(put.keys)
 
     def _held(self, domain: Domain, wish: Wish) -> list[MachineScans]:

@@ -10,6 +10,7 @@ from undercroft.agent import scans
 from undercroft.agent.scans import Put, Scans, Wish
 from undercroft.errors import OperationError
 from undercroft.model.domain import Power
+from undercroft.model.report import CURRENT
 
 KEY = "0a0b0c0d-0000-4000-8000-000000000001"
 
@@ -167,3 +168,31 @@ def test_the_first_of_a_thousand_is_on_record_before_many_others_are_read(
     assert sizes[:6] == [1, 2, 4, 8, 16, scans.BATCH]
     assert max(sizes) == scans.BATCH
     assert sum(sizes) == 1000
+
+
+def test_what_a_look_for_a_waiting_network_left_out_of_snapshots_is_read_after_it() -> None:
+    key, asked = "running", list[Wish]()
+    current = SimpleNamespace(subject=SimpleNamespace(state=CURRENT))
+    domain = SimpleNamespace(name=key, uuid=key, power=Power.RUNNING, snapshots=("before",))
+
+    async def ask(_: Any, __: Any, wish: Wish) -> Any:
+        asked.append(wish)
+        return [SimpleNamespace(scanned=[current])]
+
+    async def work(_: Any, *given: Any) -> Any:
+        bare = (key,) if asked == [Wish(settle=True)] else ()
+        return Put((key,), bare) if len(given) == 1 else None
+
+    async def campaign() -> None:
+        host: Any = SimpleNamespace(
+            domain=lambda _: domain, ask=ask, work=work, problem=lambda *_: None, means=None, taps=None
+        )
+        queue = Scans(host, lambda _: None, lambda *_: None)
+        queue.add(key, Wish(settle=True))
+        task = asyncio.create_task(queue.run())
+        while len(asked) < 2:
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(campaign(), 30))
+    assert asked[1] == Wish(credentials=True, snapshots_alone=True)
