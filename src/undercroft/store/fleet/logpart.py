@@ -7,7 +7,7 @@ writer, so the chain has one end.
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import Text, column, select, table
 
 from undercroft.assurance.auditlog import make_entry
 from undercroft.errors import OperationError
@@ -15,9 +15,11 @@ from undercroft.model.audit import AuditEntry
 from undercroft.model.schema import Json
 from undercroft.store.fleet import tables
 from undercroft.store.fleet.logged import Line
+from undercroft.store.fleet.migrate import HEAD
 from undercroft.store.fleet.session import Session
 
 _HEAD = select(tables.log_head.c.log, tables.log_head.c.number, tables.log_head.c.digest)
+_REVISION = select(column("version_num", Text)).select_from(table("alembic_version"))
 _ENTRY = tables.log_entry.c
 _COLUMNS = (
     _ENTRY.number,
@@ -37,8 +39,18 @@ class LogPart(Session):
     _pending: tuple[AuditEntry, ...] = ()
 
     def lock(self) -> None:
-        """Wait until this transaction is the only one that writes."""
+        """Wait until this transaction is the only one that writes.
+
+        Raises OperationError where the record is another version's by now: the rows that this program writes
+        would be damaged to the one that has brought it up to date.
+        """
         self._head = self._read_head(lock=True)
+        found = [row[0] for row in self._all(_REVISION)]
+        if found != [HEAD]:
+            raise OperationError(
+                f"{self._shared.where}: a newer Undercroft has brought it from schema {HEAD} to "
+                f"{', '.join(map(str, found))}: update Undercroft on this host; systemctl restart undercroft"
+            )
 
     def log(self, kind: str, subject: str, body: Mapping[str, Json], at: datetime) -> AuditEntry:
         """See `ports.records.Record.log`."""

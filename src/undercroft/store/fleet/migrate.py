@@ -38,6 +38,9 @@ def migrate(engine: Engine, where: str) -> None:
             if engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             found = _found(connection, where)
+            if found and engine.dialect.name == "postgresql":
+                # Whoever writes has this row: an agent of another host, which is of the old schema.
+                connection.execute(text("SELECT number FROM log_head FOR UPDATE"))
             if found != HEAD:
                 _upgrade(connection, found, where)
 

@@ -97,6 +97,21 @@ def test_a_database_of_a_newer_undercroft_is_refused_and_stays_as_it_is(database
         database()
 
 
+def test_a_program_writes_nothing_once_a_newer_one_has_brought_the_record_up_to_date(database: Database):
+    """Its rows would be damaged to the newer one, which an agent's restart would then not get past."""
+    records = database()
+    execute(records, "UPDATE alembic_version SET version_num = '9999'")
+    with (
+        pytest.raises(OperationError, match="to 9999: update Undercroft on this host"),
+        records.transaction() as record,
+    ):
+        record.put_decision(decision())
+    execute(records, f"UPDATE alembic_version SET version_num = '{HEAD}'")
+    with records.transaction() as record:
+        assert record.decisions() == ()
+    records.close()
+
+
 def test_another_programs_database_is_refused_and_stays_as_it_is(tmp_path: Path):
     path = tmp_path / "other.db"
     connection = sqlite3.connect(path)
