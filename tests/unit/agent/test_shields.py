@@ -1,6 +1,7 @@
 """Taps are shielded before QEMU runs, again when they were opened, and all of them with a new policy."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ class ShieldLab(FilterLab):
         super().__init__(folder)
         self.shielded: list[tuple[str, bool]] = []
         self.failure = ""
+        self.loosened: list[str] = []
 
     def _wired(self):  # type: ignore[no-untyped-def]
         server = super()._wired()
@@ -36,6 +38,9 @@ class ShieldLab(FilterLab):
     def _shield(self, port: Port) -> None:
         if self.failure:
             raise OperationError(self.failure)
+        if port.arriving:
+            self.loosened.append(port.tap)
+            return
         self.shielded.append((port.tap, not self.taps.is_held(port.tap)))
 
 
@@ -124,5 +129,33 @@ def test_a_tap_that_cannot_be_shielded_is_a_problem_of_the_host(lab: ShieldLab) 
             state = lab.state()
             assert state is not None
             assert f"{TAP} is not shielded: the kernel refuses" in state.problem
+
+    asyncio.run(scene())
+
+
+def test_a_mac_whose_port_is_another_one_s_or_nobody_s_by_now_is_fixed_there_no_more(lab: ShieldLab) -> None:
+    """What is for a machine that lives elsewhere would go to a tap that is not its own."""
+    lab.apply()
+    without_snapshots(lab)
+    other = replace(PORT, machine="0a0b0c0d-0000-4000-8000-000000000002", mac=bytes.fromhex("525400000002"))
+
+    async def scene() -> None:
+        async with lab.running():
+            await lab.until(lab.action, "it is known")
+            assert await lab.start()
+            await lab.until(lab.is_proven, "it runs")
+            labels = lab.firewall.labels
+            assert lab.loosened == []
+            labels._tell(UUID, ())
+            assert lab.loosened == [TAP]
+            labels._tell(UUID, (PORT,))
+            labels.dismiss(UUID)
+            assert lab.loosened == [TAP] * 2
+            labels._tell(other.machine, (other,))
+            labels.follow()
+            assert lab.loosened == [TAP] * 3
+            lab.apply(None)
+            await lab.until(lambda: not lab.has_table(), "it is withdrawn")
+            await lab.until(lambda: len(lab.loosened) == 4, "and its place is the bridge's to find")
 
     asyncio.run(scene())

@@ -29,7 +29,7 @@ from undercroft.usecases.firewall.claims import Named
 from undercroft.usecases.firewall.enforcing import Enforced, Enforcer, TouchedError
 from undercroft.usecases.firewall.machines import Gathered, Gatherer, Look
 from undercroft.usecases.fleet.starts.arrivals import Arrivals
-from undercroft.usecases.fleet.starts.told import Claim, shielded, with_claims
+from undercroft.usecases.fleet.starts.told import Claim, left, shielded, with_claims
 
 _PROBLEMS_TOLD = 20
 
@@ -149,9 +149,7 @@ class Labels:
 
     def put_back(self, tap: str) -> None:
         """Shield a port that somebody put onto a bridge: off it, it lost what kept it so."""
-        fleet = self._enforcer.fleet
-        if fleet is not None:
-            self._shield([port for port in fleet.ports if port.tap == tap])
+        self._shield([port for port in self._all_ports if port.tap == tap])
 
     def dismiss(self, machine: str) -> None:
         """Take the labels of a machine that is gone from its ports; what fails is done by `follow`."""
@@ -160,8 +158,10 @@ class Labels:
             self._arrivals.forget(machine)
             if self._enforcer.policy is None:
                 return
+            before = self._all_ports
             try:
                 self._enforcer.dismiss(machine)
+                self._shield(left(before, self._all_ports))
             except UndercroftError as error:
                 self.stale(f"the labels of machine {machine}, which is gone: {error}")
 
@@ -191,8 +191,12 @@ class Labels:
 
     def ports(self, machine: str) -> tuple[Port, ...]:
         """Return a machine's ports as the kernel has them."""
+        return tuple(port for port in self._all_ports if port.machine == machine)
+
+    @property
+    def _all_ports(self) -> tuple[Port, ...]:
         fleet = self._enforcer.fleet
-        return tuple(port for port in fleet.ports if port.machine == machine) if fleet else ()
+        return fleet.ports if fleet else ()
 
     # The whole
 
@@ -288,7 +292,9 @@ class Labels:
             if (
                 not self._is_withdrawn
             ):  # an agent that was killed may have left a table that it told nobody of
+                before = self._all_ports
                 self._enforcer.withdraw()
+                self._shield(left(before, ()))
             self._required, self._applied, self._is_withdrawn = False, applied, True
             self._claims.clear()
         return Followed(applied)
@@ -298,10 +304,12 @@ class Labels:
             with self._records.reading() as record:
                 found = self._gathered(record, policy)
             self._is_withdrawn = False  # also where the kernel's answer is lost
+            before = self._all_ports
             done = self._enforcer.enforce(policy, with_claims(found.fleet, self._claims), undoes=False)
             self._required, self._applied = True, applied
             self._may_quarantine = True
-        return Followed(applied, done, (*found.problems, *shielded(self.shield, found.fleet.ports)))
+            ports = (*left(before, self._all_ports), *found.fleet.ports)
+        return Followed(applied, done, (*found.problems, *shielded(self.shield, ports)))
 
     def _shield(self, ports: Sequence[Port]) -> None:
         """Shield ports; of those that are not, `follow` is told."""
@@ -357,12 +365,10 @@ class Labels:
 
     def _tell(self, machine: str, ports: tuple[Port, ...]) -> None:
         """Put a machine's ports into the kernel. Raises OperationError."""
+        before = self._all_ports
         try:
-            if ports:
-                self._heed(self._enforcer.admit(ports))
-                self._shield(ports)
-            else:
-                self._heed(self._enforcer.dismiss(machine))
+            self._heed(self._enforcer.admit(ports) if ports else self._enforcer.dismiss(machine))
+            self._shield((*left(before, self._all_ports), *ports))
         except UndercroftError as error:
             raise OperationError(f"the filter does not take the labels: {error}") from error
 

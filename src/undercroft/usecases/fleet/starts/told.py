@@ -29,6 +29,15 @@ def with_claims(fleet: Fleet, claims: Mapping[str, Claim]) -> Fleet:
     return replace(fleet, ports=(*others, *claimed), elsewhere=elsewhere)
 
 
+def left(before: Sequence[Port], after: Sequence[Port]) -> tuple[Port, ...]:
+    """Return ports whose MACs have left them, to be shielded as such: a bridge finds out anew where each is.
+
+    A tap may be there longer than its machine's port: it is closed, or another machine's by now.
+    """
+    kept = {(port.tap, port.mac) for port in after}
+    return tuple(replace(port, arriving=True) for port in before if (port.tap, port.mac) not in kept)
+
+
 def shielded(shield: Callable[[Port], None], ports: Sequence[Port]) -> tuple[str, ...]:
     """Shield ports; return why some are not, one sentence each. A port that is gone needs none."""
     problems = []
