@@ -33,6 +33,10 @@ class Alarms:
     def alarm(self, kind: str, reason: str) -> None:
         """Tell of a difference, in the log and the journal: at once, or with others of its kind later."""
         self.keep(kind, reason)
+        self.tell_again()
+
+    def tell_again(self) -> None:
+        """Tell what is due; what fails is a problem, and keeps its caller from nothing else."""
         try:
             self.tell()
         except UndercroftError as error:
@@ -45,7 +49,10 @@ class Alarms:
             self._untold[kind] = reason, count + 1
 
     def tell(self) -> None:
-        """Tell what is due; from any thread, each alarm is one thread's to tell."""
+        """Tell what is due; from any thread, each alarm is one thread's to tell.
+
+        Raises OperationError where the record does not take one; it is due again as if it had been told.
+        """
         with self._lock:
             kinds = tuple(self._untold)
         for kind in kinds:
@@ -64,7 +71,8 @@ class Alarms:
                     newer, since = self._untold.get(kind, (reason, 0))
                     self._untold[kind] = newer, since + count
                 raise
-            self._told_at[kind] = time.monotonic()
+            finally:
+                self._told_at[kind] = time.monotonic()
 
     def _put(self, kind: str, reason: str) -> None:
         body: dict[str, Json] = {"alarm": kind, "executions": [], "reason": reason}

@@ -194,7 +194,7 @@ class Filters:
                 pass
             try:
                 if self._alarms.are_untold:
-                    await self._host.work(self._alarms.tell)
+                    await self._host.work(self._alarms.tell_again)
                 mark = await self._host.work(self._read_mark)
                 due = loop.time() >= anew_at and (self._labels.required or bool(self._failure))
                 if not (self._changed.is_set() or mark != self._mark or due):

@@ -1,11 +1,21 @@
 """Alarms of the firewall: each is told once, whoever tells them at the same time, and none is lost."""
 
+import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from agentlab import QUICK, FailingRecords, Fault
-from filterlab import FilterLab
+from filterlab import POLICY, FilterLab
+from memoryrecords import MemoryRecords
+
+from undercroft.agent.host import now
+from undercroft.errors import OperationError
+from undercroft.firewall.stored import to_text
+from undercroft.ports.records import Record
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +85,37 @@ def test_an_alarm_that_the_record_does_not_take_is_told_later_with_those_that_ca
     assert lab.alarms() == []
     lab.filters._alarms.alarm("proof", "the second packet")
     assert lab.alarms() == ["the second packet (and 1 times more since the last alarm)"]
+
+
+class FullRecords(MemoryRecords):
+    """A record that can be read, and once it is full takes nothing but what another host writes."""
+
+    is_full = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[Record]:
+        if self.is_full:
+            raise OperationError("no space left on device")
+        with super().transaction() as record:
+            yield record
+
+
+def test_an_alarm_that_cannot_be_told_keeps_the_table_from_nothing(tmp_path: Path) -> None:
+    lab = FilterLab(tmp_path)
+    lab.records = records = FullRecords()
+    lab.apply()
+    other = replace(POLICY, flows=POLICY.flows[1:])
+
+    async def scene() -> None:
+        async with lab.running():
+            await lab.until(lab.is_proven, "it is proven")
+            records.is_full = True
+            lab.filters._touched()
+            with MemoryRecords.transaction(records) as record:
+                record.put_applied_policy(to_text(other), other.digest, "alice", "", now())
+            await lab.until(lambda: lab.firewall.enforcer.policy == other, "the policy is in force")
+            assert lab.alarms() == []
+            records.is_full = False
+            await lab.until(lab.alarms, "the alarm is told once there is room")
+
+    asyncio.run(scene())
