@@ -111,7 +111,14 @@ def around(host: FilterHost) -> Iterable[Check]:
 def uplinks(host: FilterHost) -> Iterable[Check]:
     """Look for bridges with machines that lead nowhere, as the policy names none of their other ports."""
     policy = _in_force(host)
-    if policy is None or policy.ports.others is OtherPorts.OUTSIDE:
+    if policy is None:
+        return
+    taps = ", ".join(sorted({*host.taps(())} & {*policy.ports.uplinks})[:_MAX_NAMES])
+    if taps:
+        found = f"the policy names taps as uplinks, which the table closes as it does a machine's: {taps}"
+        cure = "let the program's tap end on the host, and route; or bridge a device that is no tap"
+        yield Check("uplinks", Health.WARN, found, cure)
+    if taps or policy.ports.others is OtherPorts.OUTSIDE:
         return
     ports = host.bridge_ports()
     machines = {bridge for device, bridge in ports if device.startswith(policy.ports.machines)}

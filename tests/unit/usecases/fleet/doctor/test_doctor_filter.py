@@ -165,6 +165,18 @@ def test_a_bridge_that_no_uplink_leads_out_of_is_named_once_for_each_port() -> N
     assert "uplinks" not in found(other)
 
 
+def test_a_tap_that_the_policy_calls_an_uplink_is_told_as_the_table_closes_it() -> None:
+    policy = replace(POLICY, ports=Ports(uplinks=("eth0", "tap0"), others=OtherPorts.OUTSIDE))
+    bridged = replace(
+        host(),
+        taps=lambda prefixes: ("tap0", "vnet1", "vnet2"),
+        applied=lambda: (replace(APPLIED, body=to_text(policy)), STATE),
+    )
+    check = found(bridged)["uplinks"]
+    assert check.health is Health.WARN
+    assert check.found.endswith("as it does a machine's: tap0")
+
+
 def _denied(*_: object) -> None:
     raise DeniedError("nftables: this needs CAP_NET_ADMIN")
 
