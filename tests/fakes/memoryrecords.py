@@ -153,6 +153,8 @@ class MemoryRecord:
             before = state.claims[key]
         if any(_came(one, host, domain.uuid) for one in state.executions.values()):
             had = self._had_elsewhere(host, domain.uuid)
+            if had and before and had[domain.uuid] < before[domain.uuid]:
+                had = {}
             before = {
                 claim: min(since, had.get(claim, since)) for claim, since in (*had.items(), *before.items())
             }
@@ -385,7 +387,8 @@ class MemoryRecord:
             self._written.numbers[execution.eid] = len(self._written.log) + 1
         key = execution.host, execution.machine
         known = self._written.machines.get(key)
-        if _came(execution, *key) and known is not None and known.gone_at is None:
+        comes = _came(execution, *key) and not (before is not None and _came(before, *key))
+        if comes and known is not None and known.gone_at is None:
             had = self._had_elsewhere(*key)
             claims = self._written.claims[key]
             self._written.claims[key] = {

@@ -125,7 +125,10 @@ class MachinePart(Session):
         rows: list[Fields] = []
         for domain, text, before in changed:
             claims = {} if before.gone_at is not None else claims_in(before.network)
-            network = network_text(domain, older(claims, elsewhere.get(key_text(domain.uuid), {})), now)
+            had = elsewhere.get(key_text(domain.uuid), {})
+            if had.get(domain.uuid, 0) < claims.get(domain.uuid, 0):
+                had = {}  # an older one's, by now that the one which this has come from is gone
+            network = network_text(domain, older(claims, had), now)
             rows.append(_machine_row(host, domain, text, before.first_seen, taken_at, network))
         self._put(tables.machine, rows)
         self._put_things(host, [domain for domain, _, _ in changed])

@@ -68,9 +68,14 @@ class SqlRecord(MachinePart, ScanPart, JudgePart, LineagePart, FilterPart):
 
     def put_execution(self, execution: Execution) -> None:
         """See `ports.records.Record.put_execution`."""
+        comes = _lives_migrated(execution) and not _lives_migrated(self.execution(execution.eid))
         super().put_execution(execution)
-        if execution.live and execution.origin is Origin.MIGRATE:
+        if comes:  # once: where it has come from may be gone later, and another one of its UUID be there
             self.carry_over(execution.host, execution.machine)
+
+
+def _lives_migrated(execution: Execution | None) -> bool:
+    return execution is not None and execution.live and execution.origin is Origin.MIGRATE
 
 
 class SqlRecords:

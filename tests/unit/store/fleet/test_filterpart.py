@@ -303,6 +303,31 @@ def test_a_machine_of_the_same_uuid_on_another_host_has_nothing_of_the_older_one
     assert len({one.since[uuid(1)] for one in others}) == 1
 
 
+def test_a_machine_that_has_come_from_a_false_one_has_nothing_of_the_true_one_once_the_false_one_is_gone(
+    records: Records,
+):
+    """Who defines a machine of another's UUID, and migrates it, would else have that by undefining it."""
+    false = _machine("192.0.2.7")
+    comes = execution(3, uuid(1), host="host3", origin=Origin.MIGRATE)
+    with records.transaction() as record:
+        record.put_survey(survey(_machine("192.0.2.7", "192.0.2.8"), host="host1"))  # it is off
+    with records.transaction() as record:
+        record.put_survey(survey(false, host="host2"))
+        record.put_execution(execution(2, uuid(1), host="host2", origin=Origin.START))
+    with records.transaction() as record:
+        record.put_domain("host3", false.uuid, false, NOW)
+        record.put_execution(comes)
+    with records.transaction() as record:
+        gone = execution(2, uuid(1), host="host2", origin=Origin.START, ended_at=later(5))
+        record.put_execution(replace(gone, ending="migrated"))
+        record.put_survey(survey(host="host2", at=later(6)))
+        record.put_survey(survey(_machine("192.0.2.7", "192.0.2.8"), host="host3", at=later(7)))
+        record.put_execution(replace(comes, evidence=("it was looked at",)))
+    with records.reading() as record:
+        true, other = sorted(record.networked_machines(), key=lambda one: one.host)
+    assert all(other.since[claim] > true.since[claim] for claim in true.since)
+
+
 def test_machines_are_found_by_what_they_have_now_on_any_host(records: Records):
     first = _machine("192.0.2.7", "2001:DB8::7", metadata=(f"192.0.2.9@{MAC}", "nonsense"))
     tapped = replace(first.interfaces[0], tap="vnet0")
