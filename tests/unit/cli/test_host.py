@@ -86,6 +86,16 @@ def test_a_dead_host_is_forgotten_and_then_there_is_nothing_of_it(
     )
 
 
+def test_the_firewall_s_status_names_the_cure_of_a_host_that_is_away(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["firewall", "status", "--record", database]) == 4
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "if host1 is gone for good: undercroft host forget host1" in shown
+    assert run([*FORGET, database]) == 0
+    assert run(["firewall", "status", "--record", database]) == 0
+
+
 def test_which_of_its_machines_are_another_host_s_now_is_told(
     database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

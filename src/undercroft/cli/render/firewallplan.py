@@ -119,6 +119,7 @@ def in_force(applied: Applied | None) -> str:
 
 def cure_of(host: HostHolding) -> str:
     """Return why a host does not hold the policy for sure, and what to do; "" where it does."""
+    gone = f"; if {escape(host.host)} is gone for good: undercroft host forget {escape(host.host)}"
     match host.holding:
         case Holding.PROVEN:
             return ""
@@ -127,13 +128,14 @@ def cure_of(host: HostHolding) -> str:
         case Holding.BEHIND:
             held = host.state.number if host.state else 0
             had = f"policy {held}" if held else "no policy"
-            return f"its agent told last of {had}; if it does not answer: undercroft doctor, undercroft up"
+            cure = "if it does not answer: undercroft doctor, undercroft up"
+            return f"its agent told last of {had}; {cure}{gone}"
         case Holding.AWAY:
-            gone = "its agent tells nothing any more: its kernel filters on, and nobody looks; on that host:"
+            away = "its agent tells nothing any more: its kernel filters on, and nobody looks; on that host:"
             said = (
                 f"; it said last: {harmless(host.state.problem)}" if host.state and host.state.problem else ""
             )
-            return f"{gone} undercroft doctor, systemctl status undercroft{said}"
+            return f"{away} undercroft doctor, systemctl status undercroft{gone}{said}"
         case Holding.HELD:
             return "not proven since; if that stays so, on that host: undercroft firewall prove"
         case Holding.PROBLEM | Holding.QUALIFIED | Holding.VOID:
