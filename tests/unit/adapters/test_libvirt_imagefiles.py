@@ -2,11 +2,12 @@
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from undercroft.adapters.libvirt.imagefiles import image_identity
+from undercroft.adapters.libvirt.imagefiles import ImageFiles, image_identity
 
 
 def test_all_names_of_a_file_have_its_identity(tmp_path: Path) -> None:
@@ -38,3 +39,26 @@ def test_what_cannot_be_told_has_none(tmp_path: Path) -> None:
     long = "/" + "x" * 5000
     odd = ("", "a", "./a", "/\0", "/\ud800", long, f"{tmp_path}/none", f"{tmp_path}/loop", f"{tmp_path}/pipe")
     assert [image_identity(path) for path in (*odd, str(tmp_path))] == [""] * (len(odd) + 1)
+
+
+def test_a_mount_that_hangs_is_waited_for_once_and_nothing_else_hangs_behind_it(tmp_path: Path) -> None:
+    """A stat on a mount whose server is gone sleeps in the kernel; here it sleeps on an event."""
+    image = tmp_path / "image"
+    image.touch()
+    back, asked = threading.Event(), list[str]()
+
+    def ask(path: str) -> str:
+        asked.append(path)
+        if path.startswith("/dead"):
+            assert back.wait(60)
+        return image_identity(path)
+
+    files = ImageFiles(ask, patience_s=0.05)
+    assert [files.identity(path) for path in ("/dead/a", "/dead/b", str(image))] == ["", "", ""]
+    assert asked == ["/dead/a"]
+    back.set()
+    patient = ImageFiles(ask)
+    assert patient.identity(str(image)) == image_identity(str(image)) != ""
+    while not (found := files.identity(str(image))):
+        assert asked.count(str(image)) < 1000
+    assert found == image_identity(str(image))

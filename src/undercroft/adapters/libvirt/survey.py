@@ -14,7 +14,7 @@ from undercroft.adapters.libvirt import domain_xml, machine_xml, pools, taken, v
 from undercroft.adapters.libvirt.bindings import Connection, Libvirt, code, message
 from undercroft.adapters.libvirt.bindings import Domain as Handle
 from undercroft.adapters.libvirt.connections import raise_when_dead
-from undercroft.adapters.libvirt.imagefiles import image_identity
+from undercroft.adapters.libvirt.imagefiles import ImageFiles
 from undercroft.adapters.libvirt.machine_xml import MachineDefinition
 from undercroft.adapters.libvirt.network_xml import NetworkDefinition, parse_network
 from undercroft.adapters.libvirt.qemuprocess import loaded_snapshot
@@ -48,6 +48,9 @@ _TAINTS = {
     "custom device configuration": "custom-device",
 }
 """libvirt's message -> its word for it (`virDomainTaint`); one that is not here stays as it came."""
+
+_IMAGE_FILES = ImageFiles()
+"""Of all surveys of this process: what hangs in one must not hang in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +208,7 @@ class Surveyor:
             genid=definition.genid,
             # Only what runs can share an image with what runs: files that nobody has open are left alone.
             disks=tuple(
-                replace(disk, identity=image_identity(disk.path)) if active else disk for disk in disks
+                replace(disk, identity=_IMAGE_FILES.identity(disk.path)) if active else disk for disk in disks
             ),
             interfaces=tuple(self._with_network(interface) for interface in definition.interfaces),
             ownership=definition.ownership,

@@ -119,7 +119,9 @@ def in_force(applied: Applied | None) -> str:
 
 def cure_of(host: HostHolding) -> str:
     """Return why a host does not hold the policy for sure, and what to do; "" where it does."""
-    gone = f"; if {escape(host.host)} is gone for good: undercroft host forget {escape(host.host)}"
+    gone = (
+        f"; if {escape(host.host)} is gone for good: undercroft host forget {escape(host.host)} --reason TEXT"
+    )
     match host.holding:
         case Holding.PROVEN:
             return ""

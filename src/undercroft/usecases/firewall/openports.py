@@ -99,7 +99,7 @@ def _has_other_s_mac(nic: Nic, other: Claims) -> str:
 
 def if_gone(host: str) -> str:
     """Return the end of a sentence: the cure where a host that has what another one claims is no more."""
-    return f"; if {host} is gone for good: undercroft host forget {host}"
+    return f"; if {host} is gone for good: undercroft host forget {host} --reason TEXT"
 
 
 def because(winner: Claims) -> str:

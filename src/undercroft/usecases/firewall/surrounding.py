@@ -128,4 +128,5 @@ def _told(findings: Collection[Finding]) -> str:
     lines = [f"{one.danger} around the table: {one.thing}: {one.found}; {one.cure}" for one in found[:TOLD]]
     if len(found) > TOLD:
         lines.append(f"{len(found) - TOLD} more around the table: undercroft firewall prove tells them")
-    return "; ".join(lines)
+    # Devices and tables of others are called as others please.
+    return "".join(letter if letter.isprintable() else "?" for letter in "; ".join(lines))

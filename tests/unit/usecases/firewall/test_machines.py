@@ -462,7 +462,7 @@ def test_a_machine_with_the_uuid_of_another_host_s_takes_nothing_from_it(
         assert found.problems == (
             "web09: it is closed on host2, where it was not migrated to: its UUID is that of db01 on host1; "
             "undefine one of them, or define it anew with another UUID; if host1 is gone for good: "
-            "undercroft host forget host1",
+            "undercroft host forget host1 --reason TEXT",
         )
     assert look(records, host=OTHER).fleet.ports == ()
     assert short(records, uuid(1), host=OTHER) == ((), look(records, host=OTHER).problems)
@@ -528,7 +528,7 @@ def test_of_two_machines_with_one_mac_on_two_hosts_the_later_one_is_closed(recor
     assert ports(found) == {"vnet11": ()}
     assert found.problems == (
         f"web01: vnet7 is closed: its MAC {mac(2)} is web02's on host2, which has it longer; give one of them"
-        " another MAC with virsh edit; if host2 is gone for good: undercroft host forget host2",
+        " another MAC with virsh edit; if host2 is gone for good: undercroft host forget host2 --reason TEXT",
     )
     assert ports(look(records, host=OTHER)) == {"vnet20": ("192.0.2.2",)}
     by_policy = named("web01", "192.0.2.1")

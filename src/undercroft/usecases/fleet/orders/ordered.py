@@ -50,4 +50,10 @@ def ordered(record: Record, host: str, after: int) -> tuple[int, list[Ordered]]:
 def _is_done(entry: AuditEntry) -> bool:
     """Tell whether an entry is an order that was carried out."""
     wanted = {release.KIND: "done", retention.KIND: "removed"}.get(entry.kind)
-    return wanted is not None and json.loads(entry.body).get("outcome") == wanted
+    if wanted is None:
+        return False
+    try:
+        body = json.loads(entry.body)
+    except ValueError:
+        return False  # what has become of the log `audit verify` tells; it must not keep the agent away
+    return isinstance(body, dict) and body.get("outcome") == wanted

@@ -114,7 +114,7 @@ def test_a_machine_that_starts_elsewhere_is_closed_until_its_dead_host_is_forgot
     assert before.problems == (
         "web01: it is closed on host2, where it was not migrated to: its UUID is that of web01 on host1; "
         "undefine one of them, or define it anew with another UUID; if host1 is gone for good: "
-        "undercroft host forget host1",
+        "undercroft host forget host1 --reason TEXT",
     )
     assert forgotten(moved) == Forgotten(DEAD, 2, 2, (Moved("web01", OTHER),))
     after = look(moved, OTHER)
@@ -130,7 +130,7 @@ def test_one_that_was_made_anew_with_the_address_of_a_dead_host_s_has_it_then(re
     with records.transaction() as record:
         put(record, OTHER, web(3, "vnet9"), anew, at=later(60))
     assert [problem.partition("; if ")[2] for problem in look(records, OTHER).problems] == [
-        "host1 is gone for good: undercroft host forget host1"
+        "host1 is gone for good: undercroft host forget host1 --reason TEXT"
     ] * 2
     forgotten(records)
     assert look(records, OTHER).problems == ()
@@ -227,7 +227,7 @@ def test_a_host_that_speaks_again_has_its_machines_back_and_takes_nothing_from_o
     assert [port.name for port in look(moved, OTHER).fleet.ports] == ["web01", "web03"]
     (problem,) = look(moved, DEAD).problems
     assert problem.startswith("web01: it is closed on host1, where it was not migrated to")
-    assert problem.endswith("if host2 is gone for good: undercroft host forget host2")
+    assert problem.endswith("if host2 is gone for good: undercroft host forget host2 --reason TEXT")
 
 
 # Who is refused

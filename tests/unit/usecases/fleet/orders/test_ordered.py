@@ -1,5 +1,6 @@
 """What commands did is found in the log: once, also what was done while the agent was away."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from memoryrecords import MemoryRecords
@@ -47,3 +48,13 @@ def test_a_host_that_was_forgotten_and_reads_that_is_to_be_surveyed_once() -> No
         assert found == [Ordered("", surveyed=True)]
         assert ordered(record, "beta", after) == (after, [])
         assert ordered(record, "alpha", -1)[1] == []
+
+
+def test_an_entry_that_somebody_damaged_keeps_nobody_from_the_others() -> None:
+    with MemoryRecords().transaction() as record:
+        record.put_domain("alpha", domain(1).uuid, domain(1), NOW)
+        record.log("release", domain(1).uuid, {"outcome": "done"}, NOW)
+        (entry,) = record.log_entries(0, 10)
+        damaged = [replace(entry, number=2, body=body) for body in ("{", "[]", "")]
+        assert not any(map(module._is_done, damaged))
+        assert module._is_done(entry)
