@@ -32,7 +32,8 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT, ScanReport
 from undercroft.usecases.assess import assessor
 from undercroft.usecases.diff import diff_states
-from undercroft.usecases.firewall.values import FlowMap, Status, Trace
+from undercroft.usecases.firewall.answers import FlowMap, Trace
+from undercroft.usecases.firewall.values import Status
 from undercroft.usecases.fleet.views.existing import existing_records
 from undercroft.usecases.fleet.views.fleet import fleet_view
 from undercroft.usecases.fleet.views.machine import machine_view

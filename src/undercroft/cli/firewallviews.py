@@ -33,7 +33,7 @@ def show_command(name: str, path: Path | None, output_format: str, verbose: bool
     something else. 4: it has no label or no address, or something of it could not be told.
     """
     from undercroft.usecases.firewall import inforce, members, showing  # noqa: PLC0415 - not for --help
-    from undercroft.usecases.firewall.values import KernelHas  # noqa: PLC0415
+    from undercroft.usecases.firewall.answers import KernelHas  # noqa: PLC0415
     from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415
     from undercroft.usecases.fleet.views.machine import find_machine  # noqa: PLC0415
 

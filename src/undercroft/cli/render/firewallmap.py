@@ -11,7 +11,7 @@ from undercroft.cli.render import words
 from undercroft.cli.render.escape import cell_width, escape
 from undercroft.cli.render.page import GAP, Column, Page, Span, Spans, cut, span
 from undercroft.cli.render.terminal import Style, Terminal
-from undercroft.usecases.firewall.values import FlowMap, MapNever, Place
+from undercroft.usecases.firewall.answers import FlowMap, MapNever, Place
 
 MAX_NAME_COLUMNS = 24
 _SERVICES = 6

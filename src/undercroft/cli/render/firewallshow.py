@@ -7,7 +7,7 @@ from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.firewallmap import listed, shown_places, shown_services
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
 from undercroft.cli.render.terminal import Style, Terminal
-from undercroft.usecases.firewall.values import KernelHas, PortView, Reach, Showing, Trace, Way
+from undercroft.usecases.firewall.answers import KernelHas, PortView, Reach, Showing, Trace, Way
 
 _LISTED = 6
 _REACH = (

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape as to_xml
 from undercroft.cli.render.escape import cell_width, escape
 from undercroft.cli.render.firewallmap import never_pairs, shown_services
 from undercroft.cli.render.page import Keep, cut
-from undercroft.usecases.firewall.values import FlowMap, MapFlow, MapNever
+from undercroft.usecases.firewall.answers import FlowMap, MapFlow, MapNever
 
 MARGIN = 20
 TOP = 62

@@ -9,8 +9,8 @@ from ipaddress import IPv4Network, IPv6Network
 
 from undercroft.firewall.policy import FirewallPolicy, Flow, Network, Never, Peer, PeerKind, Service
 from undercroft.firewall.zones import is_nowhere
+from undercroft.usecases.firewall.answers import FlowMap, MapFlow, MapNever, Place
 from undercroft.usecases.firewall.services import merged
-from undercroft.usecases.firewall.values import FlowMap, MapFlow, MapNever, Place
 
 _ORDER = {PeerKind.LABEL: 0, PeerKind.NETWORK: 1, PeerKind.HOST: 2, PeerKind.WORLD: 3}
 

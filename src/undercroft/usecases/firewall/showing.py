@@ -15,6 +15,7 @@ from undercroft.model.domain import Interface
 from undercroft.model.fleet import MachineRecord
 from undercroft.model.verdict import Verdict
 from undercroft.ports.packetfilter import PacketFilter
+from undercroft.usecases.firewall.answers import KernelHas, LabelReason, PortView, Reach, Showing
 from undercroft.usecases.firewall.elementwords import element_words
 from undercroft.usecases.firewall.members import Known, Member, Members
 from undercroft.usecases.firewall.reach import (
@@ -25,7 +26,6 @@ from undercroft.usecases.firewall.reach import (
     outside_sides,
     unused_names,
 )
-from undercroft.usecases.firewall.values import KernelHas, LabelReason, PortView, Reach, Showing
 from undercroft.usecases.fleet.verdicts.facts import domain_target
 
 NO_TABLE = "the kernel has no table: nothing is filtered on this host; undercroft doctor says why"

@@ -23,10 +23,10 @@ from undercroft.firewall.policy import (
     Service,
 )
 from undercroft.firewall.tracking import StateKind
+from undercroft.usecases.firewall.answers import Trace, Way
 from undercroft.usecases.firewall.members import Members
 from undercroft.usecases.firewall.parties import Party, Question, ends_of
 from undercroft.usecases.firewall.services import includes
-from undercroft.usecases.firewall.values import Trace, Way
 from undercroft.usecases.firewall.ways import ANSWER, Tables, ways_of
 
 NEAREST = 4

@@ -18,8 +18,8 @@ from undercroft.firewall.simulate import Memory, Outcome, follow
 from undercroft.firewall.text import render_rule
 from undercroft.firewall.tracking import StateKind
 from undercroft.usecases.firewall import frames
+from undercroft.usecases.firewall.answers import Step, Way
 from undercroft.usecases.firewall.parties import Party, Question, port_of
-from undercroft.usecases.firewall.values import Step, Way
 
 FIRST, ANSWER = "the first packet", "its answer"
 

@@ -19,29 +19,31 @@ from undercroft.cli.render.firewallsvg import render_map_svg
 from undercroft.cli.render.terminal import Terminal
 from undercroft.firewall.kernel import Hook
 from undercroft.model.filter import FilterState
+from undercroft.usecases.firewall.answers import (
+    FlowMap,
+    KernelHas,
+    LabelReason,
+    MapFlow,
+    MapNever,
+    Place,
+    PortView,
+    Reach,
+    Showing,
+    Step,
+    Trace,
+    Way,
+)
 from undercroft.usecases.firewall.proving import Proven
 from undercroft.usecases.firewall.values import (
     Applied,
     Closed,
     FlowChange,
-    FlowMap,
     Group,
     Holding,
     HostHolding,
-    KernelHas,
     LabelChange,
-    LabelReason,
-    MapFlow,
-    MapNever,
-    Place,
     Plan,
-    PortView,
-    Reach,
-    Showing,
     Status,
-    Step,
-    Trace,
-    Way,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -2,8 +2,8 @@
 
 from firewallrecord import policy
 
+from undercroft.usecases.firewall.answers import FlowMap
 from undercroft.usecases.firewall.mapping import flow_map
-from undercroft.usecases.firewall.values import FlowMap
 
 PLAIN = """\
 labels:

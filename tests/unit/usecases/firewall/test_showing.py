@@ -14,9 +14,9 @@ from undercroft.firewall.elements import device
 from undercroft.firewall.kernel import Ruleset
 from undercroft.firewall.tracking import StateKind
 from undercroft.model.fleet import Hold
+from undercroft.usecases.firewall.answers import KernelHas, Showing
 from undercroft.usecases.firewall.members import Members, known_of, members
 from undercroft.usecases.firewall.showing import kernel_table, showing
-from undercroft.usecases.firewall.values import KernelHas, Showing
 from undercroft.usecases.fleet.views.machine import find_machine
 
 

@@ -18,10 +18,10 @@ from undercroft.firewall.kernel import Ruleset
 from undercroft.firewall.policy import FirewallPolicy, Service
 from undercroft.firewall.tracking import StateKind
 from undercroft.model.domain import Power
+from undercroft.usecases.firewall.answers import Trace
 from undercroft.usecases.firewall.members import Members, members
 from undercroft.usecases.firewall.parties import Question, party_of, service_of
 from undercroft.usecases.firewall.tracing import tracing
-from undercroft.usecases.firewall.values import Trace
 
 ADDRESSES = {"host1": (ip_address("10.0.0.254"), ip_address("fe80::fe"))}
 
