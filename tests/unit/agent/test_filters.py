@@ -49,6 +49,13 @@ def play(lab: FilterLab, scene: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
+async def runs(lab: FilterLab) -> None:
+    """Start the machine, once it is known, and wait until its network is open."""
+    await lab.until(lab.action, "it is known")
+    assert await lab.start()
+    await lab.until(lab.is_open, "it runs")
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> FilterLab:
     return FilterLab(tmp_path)
@@ -101,9 +108,7 @@ def test_a_release_that_is_told_twice_takes_no_labels_from_what_has_begun_since(
     without_snapshots(lab)
 
     async def scene() -> None:
-        await lab.until(lab.action, "it is known")
-        assert await lab.start()
-        await lab.until(lab.is_open, "it runs")
+        await runs(lab)
         (first,) = lab._read(lambda record: record.live_executions())
         await lab.stop()
         await lab.until(lambda: lab.labels() is None, "its labels are gone")
@@ -470,9 +475,7 @@ def test_an_agent_that_comes_back_changes_nothing_for_a_machine_that_runs(lab: F
     without_snapshots(lab)
 
     async def begin() -> None:
-        await lab.until(lab.action, "it is known")
-        assert await lab.start()
-        await lab.until(lab.is_open, "it runs")
+        await runs(lab)
         await lab.until(lab.is_proven, "it is proven")
 
     async def again() -> None:
@@ -490,9 +493,7 @@ def test_an_interface_that_is_plugged_in_gets_its_labels(lab: FilterLab) -> None
     without_snapshots(lab)
 
     async def scene() -> None:
-        await lab.until(lab.action, "it is known")
-        assert await lab.start()
-        await lab.until(lab.is_open, "it runs")
+        await runs(lab)
         second = Interface("52:54:00:00:00:02", "bridge", BRIDGE, BRIDGE, "vnet2")
         domain = lab.fleet.domain(UUID)
         lab.taps.plug("vnet2", BRIDGE)
