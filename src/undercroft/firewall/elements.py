@@ -109,7 +109,7 @@ def _add_port(elements: Elements, port: Port, number: int) -> None:
     own6 = dict.fromkeys((*(address.packed for address in port.ipv6), link_local_bytes(port.mac)))
     for version, addresses in (("4", [address.packed for address in port.ipv4]), ("6", list(own6))):
         for address in addresses:
-            into("sources" + version, {})[tap_mac + address] = None
+            into("sources" + version, {})[tap_mac + address] = mark if version == "4" else None
             into("targets" + version, {})[tap_mac + address] = mark
             into("near" + version, {})[tap + address] = mark
             into("outside" + version, {})[address] = from_outside

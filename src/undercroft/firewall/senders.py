@@ -54,6 +54,14 @@ def is_tap(kind: Key) -> Expressions:
 def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
     """Return the base chain at prerouting, and those that it goes to."""
     from_port = (
+        # Most packets of most machines: one look-up tells that they are its own, and whose they are.
+        rule(
+            equal(h.ETHER_TYPE, h.IPV4),
+            equal(h.IPV4_FIRST, h.IPV4_PLAIN),
+            equal(PROTOCOL, h.TCP),
+            mark_from("sources4", IN, h.ETHER_SOURCE, h.IPV4_SOURCE),
+            ACCEPT,
+        ),
         rule(mark_from("classes", IN), goto("managed")),
         *(rule(tap, DENY) for tap in closed_taps(policy, Key.INPUT_NAME)),
         rule(marked(marks.PREFIX_MASK, marks.PREFIX), mark_as(0)),
@@ -81,7 +89,8 @@ def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
 
 
 def _own4(address: Field, mac: Field = h.ETHER_SOURCE) -> Expressions:
-    return found("sources4", IN, mac, address)
+    # It sets the mark that the packet has: nft has no text for a look-up in a map whose data nobody takes.
+    return mark_from("sources4", IN, mac, address)
 
 
 def _own6(address: Field, mac: Field = h.ETHER_SOURCE) -> Expressions:

@@ -60,7 +60,7 @@ def side_sets(side: Side, granted: Granted) -> tuple[SetDefinition, ...]:
 def _by_address(version: int) -> tuple[SetDefinition, ...]:
     address = _IP[version]
     return (
-        _machines(f"sources{version}", "ifname", "ether_addr", address),
+        _machines(f"sources{version}", "ifname", "ether_addr", address, data="mark" if version == 4 else ""),
         _machines(f"targets{version}", "ifname", "ether_addr", address, data="mark"),
         _machines(f"near{version}", "ifname", address, data="mark"),
         _machines(f"places{version}", address, data="mark"),

@@ -96,15 +96,15 @@ class Counted(dict):
 
 
 @pytest.mark.parametrize("policy", [POLICY, VLAN_POLICY])
-def test_a_packet_of_an_open_flow_costs_seven_look_ups_with_its_log_line_and_its_answer_seven(policy):
+def test_a_packet_of_an_open_flow_costs_six_look_ups_with_its_log_line_and_its_answer_six(policy):
     rules, memory = ruleset(policy), Memory()
     web, db = FLEET.ports[0], FLEET.ports[1]
     there = ip_packet(
         4, web.ipv4[0].packed, db.ipv4[0].packed, 6, struct.pack(">HH", 40000, 5432) + bytes(16)
     )
     back = ip_packet(4, db.ipv4[0].packed, web.ipv4[0].packed, 6, struct.pack(">HH", 5432, 40000) + bytes(16))
-    opening = [(web, db, there, 8), (db, web, back, 8)]
-    for source, target, packet, look_ups in (*opening, (web, db, there, 7), (db, web, back, 7)):
+    opening = [(web, db, there, 7), (db, web, back, 7)]
+    for source, target, packet, look_ups in (*opening, (web, db, there, 6), (db, web, back, 6)):
         elements = Counted(rules.elements)
         frame = parse(target.mac + source.mac + b"\x08\0" + packet)
         path = Path(PathKind.FORWARD, source.tap, target.tap)

@@ -98,4 +98,7 @@ def test_a_targets_chain_reads_as_the_policy_does():
         "\t}",
     ]
     sender = next(chain for chain in table.chains if chain.name == "sender4")
-    assert render_chain(sender, table)[4] == "\t\tiifname . ether saddr . ip saddr @sources4 accept"
+    assert (
+        render_chain(sender, table)[4]
+        == "\t\tmeta mark set iifname . ether saddr . ip saddr map @sources4 accept"
+    )

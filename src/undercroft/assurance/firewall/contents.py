@@ -73,10 +73,13 @@ class OpenSets:
     Attributes:
         targets: map of verdicts -> the verdicts that are in it; a map of none has no keys.
         fixed: sets whose few elements no policy changes.
+        following: map -> the map whose data it has, for the first bytes of each of its keys, and how many. It
+            has to be so of the contents that the sets are compared with.
     """
 
     targets: Mapping[str, Sequence[Verdict]]
     fixed: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    following: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     _answers: dict[str, dict[tuple[int, ...], _Answer]] = field(default_factory=dict)
     _places: dict[str, dict[Verdict, int]] = field(default_factory=dict)
 
@@ -110,16 +113,25 @@ class OpenSets:
         return self.targets.get(name, ())
 
     def congruent(self) -> Truth:
-        """Return that equal keys have equal answers, for all keys that were asked for so far."""
+        """Return that equal keys have equal answers, and `following`, for all keys asked for so far."""
         known: dict[tuple[int, ...], Truth] = {}
+        followed = list(self._followed())
         return both(
+            *followed,
             *(
                 either([negated(_alike(one.key, other.key, known)), _agree(one, other)])
                 for answers in self._answers.values()
                 for one, other in combinations(answers.values(), 2)
                 if len(one.key) == len(other.key)
-            )
+            ),
         )
+
+    def _followed(self) -> Iterator[Truth]:
+        for name, (other, length) in self.following.items():
+            for answer in self._answers.get(name, {}).values():
+                first = self._answer(other, answer.key[:length])
+                equal_data = same(joined(answer.data), joined(first.data))
+                yield either([negated(answer.has), both(first.has, equal_data)])
 
     def asked(self, names: Collection[str]) -> Iterator[tuple[str, Bytes, Truth]]:
         """Yield every key that was asked for in these sets, and whether the set has it."""

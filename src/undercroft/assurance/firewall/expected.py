@@ -133,7 +133,7 @@ def of_port(contents: Contents, port: Port, number: int) -> None:
     # What is about to come here speaks from where it still runs.
     outside = mark if port.arriving else host_order(FORGED)
     for version, address in own:
-        contents["sources" + version][frame + address] = None
+        contents["sources" + version][frame + address] = mark if version == "4" else None
         contents["targets" + version][frame + address] = mark
         contents["near" + version][tap + address] = mark
         contents["outside" + version][address] = outside

@@ -17,7 +17,7 @@ from undercroft.assurance.firewall.meaning import Meaning
 from undercroft.assurance.firewall.packet import SymbolicPacket
 from undercroft.assurance.firewall.reading import Reading
 from undercroft.assurance.firewall.running import Passage, room, within
-from undercroft.assurance.firewall.skeleton import Skeleton, kept_headers
+from undercroft.assurance.firewall.skeleton import FOLLOWING, Skeleton, kept_headers
 from undercroft.assurance.firewall.symbolic import Executor
 from undercroft.assurance.firewall.terms import Bytes, Truth, bit_solver, both, constant, joined
 from undercroft.errors import InputError, UnsupportedError
@@ -210,7 +210,11 @@ def _few(held: Elements, differing: Sequence[bytes], marks: Sequence[bytes]) -> 
 
 
 def _with_classes(sample: dict[str, Elements], every: Mapping[str, Elements]) -> dict[str, Elements]:
-    """Return the sample with the verdicts of all classes that its elements name."""
+    """Return the sample with the classes of all ports, and the verdicts of all classes, that it names."""
+    for name, (other, length) in FOLLOWING.items():
+        ports = {key[:length] for key in sample.get(name, {})}
+        held = every.get(other, {})
+        sample[other] = {**sample.get(other, {}), **{port: held[port] for port in ports if port in held}}
     named = {data for held in sample.values() for data in held.values() if isinstance(data, bytes)}
     for name in ("class-targets", "class-near"):
         held = every.get(name, {})

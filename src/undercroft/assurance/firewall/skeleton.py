@@ -22,7 +22,7 @@ from undercroft.assurance.firewall.contents import OpenSets
 from undercroft.assurance.firewall.expected import HEADERS6, TRANSPORTS6
 from undercroft.assurance.firewall.forms import form_of
 from undercroft.assurance.firewall.meaning import Meaning
-from undercroft.assurance.firewall.packet import SymbolicPacket
+from undercroft.assurance.firewall.packet import NAME_BYTES, SymbolicPacket
 from undercroft.assurance.firewall.places import OURS, OURS_MASK, Kind, Place
 from undercroft.assurance.firewall.reading import Field, Reading
 from undercroft.assurance.firewall.running import Cuts, Passage
@@ -56,6 +56,8 @@ FIXED = {
     for name, held in (("headers6", HEADERS6), ("transports6", TRANSPORTS6))
 }
 """Which headers may follow one another; the contents of these sets are compared as all others' are."""
+FOLLOWING = {"sources4": ("classes", NAME_BYTES)}
+"""A port's address has the class of that port, by `expected.of_port`, with which both maps are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Skeleton:
 
     def __post_init__(self) -> None:
         """Open the sets."""
-        self.sets = OpenSets(self.given, FIXED)
+        self.sets = OpenSets(self.given, FIXED, FOLLOWING)
 
     def unshown(self) -> str:
         """Return which part could not be shown, "" where all were: rules and meaning are then equal.
@@ -109,7 +111,7 @@ class Skeleton:
 
         Raises: as `unshown`. It takes much longer.
         """
-        self.sets = OpenSets(self.given, FIXED)
+        self.sets = OpenSets(self.given, FIXED, FOLLOWING)
         return next((claim.name for claim in self.whole() if not self.holds(claim.difference)), "")
 
     def whole(self) -> Iterator[Claim]:
@@ -157,7 +159,7 @@ class Skeleton:
 
     def _sides(self) -> Iterator[Claim]:
         """Yield the claims of each side's chain. They ask for no device, so they hold at every hook."""
-        self.sets = OpenSets(self.given, FIXED)  # what was asked before has no part in it
+        self.sets = OpenSets(self.given, FIXED, FOLLOWING)  # what was asked before has no part in it
         executor = Executor(self.table, self.packet, self.sets)
         meaning = self._meaning(cut=False)
         chains = {chain.name: chain for chain in self.table.chains}

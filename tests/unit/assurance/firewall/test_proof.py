@@ -67,7 +67,8 @@ def test_a_stolen_address_in_a_set_is_found_by_its_element_with_a_packet() -> No
     honest = ruleset()
     key = next(key for key in honest.elements["sources4"] if key.startswith(b"vnet1\0"))
     stolen = key[:-4] + bytes((10, 1, 0, 2))
-    held = {**honest.elements, "sources4": {**honest.elements["sources4"], stolen: None}}
+    mark = honest.elements["sources4"][key]
+    held = {**honest.elements, "sources4": {**honest.elements["sources4"], stolen: mark}}
     broken = replace(honest, elements=held)
     answer = prove(broken)
     assert isinstance(answer, Counterexample)
@@ -75,7 +76,7 @@ def test_a_stolen_address_in_a_set_is_found_by_its_element_with_a_packet() -> No
         "sources4",
         stolen,
         "absent",
-        "present",
+        mark.hex(),
     )
     assert answer.packet is not None
     assert passes(broken, answer.packet)

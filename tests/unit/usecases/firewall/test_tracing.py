@@ -153,7 +153,7 @@ def test_a_table_that_was_read_is_followed_instead_of_the_compiled_one(records: 
     view = found.fleets["host1"]
     sets = [port.labels for port in view.ports] + [item.labels for item in view.elsewhere]
     ruleset = compile_ruleset(policy, view, assigned(Classes(), sets), StateKind.TUPLES)
-    emptied = Ruleset(ruleset.table, {**ruleset.elements, "classes": {}})
+    emptied = Ruleset(ruleset.table, {**ruleset.elements, "classes": {}, "sources4": {}})
     question = Question(*(party_of(end, found, policy) for end in ("web01", "db01")), service_of("tcp/5432"))
     for table, allowed in ((ruleset, True), (emptied, False)):
         answer = tracing(question, found, policy, read={"host1": table})
