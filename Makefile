@@ -12,7 +12,7 @@ DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk util-linu
 	libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
 TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system busybox-static kmod cpio dpkg-dev gdisk gnupg iproute2 \
 	strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs f2fs-tools squashfs-tools postgresql nftables \
-	procps
+	openssh-client procps
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools iptables
 
 .PHONY: demo test lint bench soak coverage clean

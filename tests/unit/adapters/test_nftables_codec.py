@@ -102,12 +102,15 @@ def test_an_attribute_more_makes_an_expression_unknown(expression: Expression, d
 def test_an_expression_of_changed_bytes_reads_as_its_own_bytes_or_as_unknown(
     expression: Expression, data: st.DataObject
 ) -> None:
-    """A byte that changed is seen, except in what a counter has counted and in how attributes are framed."""
+    """A byte that changed is seen, but in what a counter has counted, in framing, and in a register's names."""
     written = bytearray(expression_attributes(expression))
     place = data.draw(st.integers(0, len(written) - 1))
+    before = written[place]
     written[place] ^= data.draw(st.integers(1, 255))
     found = decode_expression(bytes(written))
-    if found == expression and not isinstance(expression, Counter):
+    # Registers of 16 bytes are 1 to 4; the same ones in pieces of 4 bytes begin at 8, 12, 16 and 20.
+    is_same_register = written[place] in range(1, 5) and before == 4 * written[place] + 4
+    if found == expression and not (isinstance(expression, Counter) or is_same_register):
         assert _without_framing(bytes(written)) == _without_framing(expression_attributes(expression))
 
 
