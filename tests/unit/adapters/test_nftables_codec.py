@@ -102,7 +102,7 @@ def test_an_attribute_more_makes_an_expression_unknown(expression: Expression, d
 def test_an_expression_of_changed_bytes_reads_as_its_own_bytes_or_as_unknown(
     expression: Expression, data: st.DataObject
 ) -> None:
-    """A byte that changed is seen, but in what a counter has counted, in framing, and in a register's names."""
+    """A byte that changed is seen, but in counts of a counter, in framing, and in a register's names."""
     written = bytearray(expression_attributes(expression))
     place = data.draw(st.integers(0, len(written) - 1))
     before = written[place]
