@@ -92,7 +92,7 @@ def labelled(host: FleetHost) -> set[str]:
 
 def sources(host: FleetHost) -> set[str]:
     """Return the addresses that machines of a host may send from."""
-    return set(re.findall(r"192\.0\.2\.[0-9]+", _listed(host, "set", "sources4")))
+    return set(re.findall(r"192\.0\.2\.[0-9]+", _listed(host, "map", "sources4")))
 
 
 def _listed(host: FleetHost, kind: str, name: str) -> str:
