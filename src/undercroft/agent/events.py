@@ -196,7 +196,9 @@ class Events:
             self._scans.add(event.uuid, Wish(settle=True), first=True)
         if event.happening in _CHANGES_DISKS and domain is not None and not domain.power.has_process:
             self._scans.add(event.uuid, first=True)
-        if event.happening in _CHANGES_HOST:
+        # A snapshot that was just taken may not have been there yet when the machine was asked for.
+        has_snapshots = event.happening is Happening.RESUMED and domain is not None and domain.snapshots
+        if event.happening in _CHANGES_HOST or has_snapshots:
             self._surveys.soon()
 
 
