@@ -1,6 +1,6 @@
 """Surveys of the host: what was missed is put right from what is there.
 
-After every CONNECTED, when machines or snapshots come and go, and now and then. Events that arrive while a
+After every CONNECTED, and when machines or snapshots come and go. Events that arrive while a
 survey is being taken are newer than it.
 """
 

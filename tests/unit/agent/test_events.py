@@ -160,3 +160,15 @@ def test_a_machine_that_is_gone_is_gone_on_record(stage: Stage) -> None:
     asyncio.run(stage.events._take([told(Happening.UNDEFINED)]))
     with stage.lab.records.reading() as record:
         assert record.machines() == ()
+
+
+@pytest.mark.parametrize("has_snapshots", [True, False])
+def test_a_machine_with_snapshots_that_goes_on_is_surveyed_as_one_may_just_have_been_taken(
+    stage: Stage, has_snapshots: bool
+) -> None:
+    stage.runs()
+    if not has_snapshots:
+        stage.lab.fleet.change(replace(stage.lab.fleet.domain(UUID), snapshots=()))
+    stage.events._surveys._wanted.clear()
+    asyncio.run(stage.events._take([told(Happening.RESUMED, "unpaused")]))
+    assert stage.events._surveys._wanted.is_set() is has_snapshots
