@@ -68,15 +68,17 @@ def open_ports(
         )
         for (claim, _), tap in lost
     ]
+    # In the machines' order: of two interfaces of one machine with one MAC the first has it, whoever else is there.
+    held = [nic for nic in sound if taps[nic[1].tap] is nic]
     uuids = {claim.machine.uuid for claim in here}
     elsewhere = (
         nic
-        for _, interface in taps.values()
+        for _, interface in held
         for nic in everywhere.get(interface.mac.lower(), ())
         if nic[0].machine.uuid not in uuids
     )
-    is_here = {id(nic) for nic in taps.values()}
-    macs, lost = winners([*taps.values(), *elsewhere], lambda nic: (nic[1].mac.lower(),), _by_mac)
+    is_here = {id(nic) for nic in held}
+    macs, lost = winners([*held, *elsewhere], lambda nic: (nic[1].mac.lower(),), _by_mac)
     for nic, mac in lost:
         if id(nic) in is_here:
             problems.append(_told(nic[0], _has_other_s_mac(nic, macs[mac][0])))

@@ -769,6 +769,18 @@ def test_what_a_look_at_one_machine_finds_is_what_a_look_at_all_of_them_does(
                 assert problems == found.problems_of(uuid(number))
 
 
+@pytest.mark.parametrize("look_at", ["all", "one"])
+def test_of_two_interfaces_with_one_mac_the_first_has_it_whoever_had_their_taps_before(
+    records: MemoryRecords, look_at: str
+) -> None:
+    mine = machine(2, replace(nic(2), tap="vnet7"), replace(nic(2, index=1), tap="vnet8", mac=mac(2)))
+    with records.transaction() as record:
+        put(record, machine(1, replace(nic(1), tap="vnet8")))
+        put(record, mine, at=later(1))
+    found = short(records, uuid(2))[0] if look_at == "one" else look(records).ports_of(uuid(2))
+    assert [port.tap for port in found] == ["vnet7"]
+
+
 def test_the_database_gathers_what_the_fake_does(tmp_path: Path) -> None:
     fake = MemoryRecords()
     with closing(open_records(str(tmp_path / "fleet.db"))) as real:
