@@ -68,7 +68,7 @@ def open_ports(
         )
         for (claim, _), tap in lost
     ]
-    # In the machines' order: of two interfaces of one machine with one MAC the first has it, whoever else is there.
+    # In the machines' order: of two interfaces of one machine with one MAC the first has it.
     held = [nic for nic in sound if taps[nic[1].tap] is nic]
     uuids = {claim.machine.uuid for claim in here}
     elsewhere = (
