@@ -12,7 +12,7 @@ that were never started cost one reading. A running machine's are read while it 
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from undercroft.agent.host import Host, now
 from undercroft.errors import OperationError
@@ -179,8 +179,8 @@ class Scans:
             return {}
         for key in [key for key in queue if key not in self._busy]:
             wish = queue.pop(key)
-            if self._is_live(key) and not wish.snapshots_alone:
-                continue  # it was started meanwhile: it is not held for this
+            if self._is_live(key):  # it was started meanwhile: it is not held for this
+                wish = replace(wish, snapshots_alone=True)
             self._last = {key}
             return {key: wish}
         return {}
@@ -240,33 +240,36 @@ class Scans:
     # What runs
 
     async def _read_live(self, domain: Domain, wish: Wish) -> None:
-        host = self._host
+        host, loop = self._host, asyncio.get_running_loop()
+
+        def settled(then: Confirmed) -> None:
+            loop.call_soon_threadsafe(self._then, domain, then)
+
         try:
             async with asyncio.timeout(HELD_AT_MOST_S):
-                scans = await host.ask(self._held, domain, wish)
+                scans = await host.ask(self._held, domain, wish, settled)
         except TimeoutError as error:
             raise OperationError(f"libvirt has not answered for {HELD_AT_MOST_S:g} s") from error
         put = await host.work(self._put, scans)
-        if wish.settle:
-            current = next(one for one in scans[0].scanned if one.subject.state == CURRENT)
-            then = await host.work(settle, host.means, host.taps, domain, current)
-            self._then(domain, then)
-            if domain.snapshots and domain.uuid in put.bare:  # they were left out for who waited
-                self.add(domain.uuid, Wish(credentials=True, snapshots_alone=True))
         self._judge(put.keys)
 
-    def _held(self, domain: Domain, wish: Wish) -> list[MachineScans]:
+    def _held(self, domain: Domain, wish: Wish, settled: Callable[[Confirmed], None]) -> list[MachineScans]:
         host = self._host
         files = host.view().files
-        credentials = wish.credentials or not wish.settle  # where a network waits, it does not wait for them
-        if wish.snapshots_alone and not wish.settle:
-            return [scan_snapshots(host.scanner, files, host.name, domain, credentials=credentials)]
-        with host.point_in_time(domain) as still:
-            current = scan_running(host.scanner, files, host.name, domain, still, credentials=credentials)
-        scans = [current]
+        scans: list[MachineScans] = []
+        if wish.settle or not wish.snapshots_alone:
+            with host.point_in_time(domain) as still:
+                if wish.settle:  # a network waits for this, and for nothing else
+                    settled(self._settle(domain, scan_running(host.scanner, files, host.name, domain, still)))
+                scans.append(scan_running(host.scanner, files, host.name, domain, still, credentials=True))
         if domain.snapshots:
-            scans.append(scan_snapshots(host.scanner, files, host.name, domain, credentials=credentials))
+            scans.append(scan_snapshots(host.scanner, files, host.name, domain, credentials=True))
         return scans
+
+    def _settle(self, domain: Domain, current: MachineScans) -> Confirmed:
+        self._put([current])
+        scanned = next(one for one in current.scanned if one.subject.state == CURRENT)
+        return settle(self._host.means, self._host.taps, domain, scanned)
 
     # Both
 
@@ -281,6 +284,8 @@ class Scans:
                 keys.extend(put_scans(record, scan))
             read = [one.subject for scan in scans for one in scan.scanned if one.reading is not None]
             seen = [(subject, record.scan(subject.key)) for subject in read]
+        for one in [one for scan in scans for one in scan.scanned if one.unread]:
+            self._host.report(f"{one.subject.name} ({one.subject.state}): {one.unread}; it is tried again")
         found = [seen_to_have(subject, scan) for subject, scan in seen]
         reached = [one for one in found if one is not None]
         if reached:

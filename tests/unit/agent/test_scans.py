@@ -1,6 +1,8 @@
 """The queue of scans: what could not be read is read again, soon where a network waits for it."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,8 +66,15 @@ class Stage:
         self.live: set[str] = set()
         self.gate = asyncio.Event()
         self.gate.set()
-        host: Any = SimpleNamespace(domain=self._domain, work=self._work, problem=lambda *_: None)
+        self.alone: list[tuple[str, bool]] = []
+        host: Any = SimpleNamespace(
+            domain=self._domain, work=self._work, ask=self._ask, problem=lambda *_: None
+        )
         self.queue = Scans(host, lambda _: None, lambda *_: None)
+
+    async def _ask(self, _held: Any, domain: Any, wish: Wish, _settled: Any) -> dict[str, Wish]:
+        self.alone.append((domain.name, wish.snapshots_alone))
+        return {}
 
     def _domain(self, key: str) -> Any:
         power = Power.RUNNING if key in self.live else Power.OFF
@@ -126,6 +135,7 @@ def test_a_machine_that_was_started_meanwhile_is_not_held_for_them(monkeypatch: 
         stage.queue.add("off", Wish(credentials=True))
         stage.live.add("started")
         assert await stage.until(1) == [("off", True)]
+        assert stage.alone == [("started", True)], "its snapshots are read all the same"
 
     asyncio.run(campaign())
 
@@ -170,29 +180,65 @@ def test_the_first_of_a_thousand_is_on_record_before_many_others_are_read(
     assert sum(sizes) == 1000
 
 
-def test_what_a_look_for_a_waiting_network_left_out_of_snapshots_is_read_after_it() -> None:
-    key, asked = "running", list[Wish]()
-    current = SimpleNamespace(subject=SimpleNamespace(state=CURRENT))
-    domain = SimpleNamespace(name=key, uuid=key, power=Power.RUNNING, snapshots=("before",))
+def test_a_waiting_network_waits_for_no_credentials_and_they_are_read_in_the_same_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[tuple[str, bool]] = []
+    subject = SimpleNamespace(state=CURRENT)
+    domain: Any = SimpleNamespace(name="running", uuid="running", power=Power.RUNNING, snapshots=("before",))
 
-    async def ask(_: Any, __: Any, wish: Wish) -> Any:
-        asked.append(wish)
-        return [SimpleNamespace(scanned=[current])]
+    @contextmanager
+    def still(_: Any) -> Iterator[str]:
+        done.append(("held", True))
+        yield "still"
+        done.append(("held", False))
 
-    async def work(_: Any, *given: Any) -> Any:
-        bare = (key,) if asked == [Wish(settle=True)] else ()
-        return Put((key,), bare) if len(given) == 1 else None
+    def scan(*_: Any, credentials: bool = False) -> Any:
+        done.append(("current", credentials))
+        return SimpleNamespace(scanned=[SimpleNamespace(subject=subject)])
 
-    async def campaign() -> None:
+    def scan_snapshots(*_: Any, credentials: bool = False) -> Any:
+        done.append(("snapshots", credentials))
+        return SimpleNamespace(scanned=[])
+
+    def settle(*_: Any) -> str:
+        done.append(("settled", True))
+        return "settled"
+
+    async def call(what: Any, *given: Any) -> Any:
+        return await asyncio.to_thread(what, *given)
+
+    async def campaign() -> list[str]:
         host: Any = SimpleNamespace(
-            domain=lambda _: domain, ask=ask, work=work, problem=lambda *_: None, means=None, taps=None
+            name="host",
+            scanner=None,
+            means=None,
+            taps=None,
+            domain=lambda _: domain,
+            point_in_time=still,
+            view=lambda: SimpleNamespace(files=None),
+            ask=call,
+            work=call,
         )
-        queue = Scans(host, lambda _: None, lambda *_: None)
-        queue.add(key, Wish(settle=True))
+        then: list[str] = []
+        read = asyncio.Event()
+        queue = Scans(host, lambda _: read.set(), lambda _, found: then.append(str(found)))
+        monkeypatch.setattr(queue, "_put", lambda _: Put())
+        queue.add("running", Wish(settle=True))
         task = asyncio.create_task(queue.run())
-        while len(asked) < 2:
-            await asyncio.sleep(0.01)
+        await read.wait()
         task.cancel()
+        return then
 
-    asyncio.run(asyncio.wait_for(campaign(), 30))
-    assert asked[1] == Wish(credentials=True, snapshots_alone=True)
+    monkeypatch.setattr(scans, "scan_running", scan)
+    monkeypatch.setattr(scans, "scan_snapshots", scan_snapshots)
+    monkeypatch.setattr(scans, "settle", settle)
+    assert asyncio.run(asyncio.wait_for(campaign(), 30)) == ["settled"]
+    assert done == [
+        ("held", True),
+        ("current", False),
+        ("settled", True),
+        ("current", True),
+        ("held", False),
+        ("snapshots", True),
+    ]
