@@ -50,6 +50,10 @@ class OperationError(UndercroftError):
     http_status = 502
 
 
+class DamagedError(OperationError):
+    """A row of the record does not hold what it should: that row is lost, and the record answers."""
+
+
 class BusyError(OperationError):
     """A job is in the way that ends by itself soon: whoever can wait tries again."""
 

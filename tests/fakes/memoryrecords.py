@@ -463,6 +463,9 @@ class MemoryRecord:
     def filter_states(self) -> tuple[FilterState, ...]:
         return tuple(self._draft.filters[host] for host in sorted(self._draft.filters))
 
+    def filter_state(self, host: str) -> FilterState | None:
+        return self._draft.filters.get(host)
+
     def drop_filter_state(self, host: str) -> None:
         self._written.filters.pop(host, None)
 

@@ -113,8 +113,7 @@ def _filter(database: str) -> FilterHost:
 
     def applied() -> tuple[AppliedPolicy | None, FilterState | None]:
         with existing_records(database) as records, records.reading() as record:
-            states = (state for state in record.filter_states() if state.host == host)
-            return record.applied_policy(), next(states, None)
+            return record.applied_policy(), record.filter_state(host)
 
     def macs() -> Mapping[str, bytes]:
         with existing_records(database) as records, records.reading() as record:

@@ -290,7 +290,14 @@ class Record(Protocol):
         ...
 
     def filter_states(self) -> tuple[FilterState, ...]:
-        """Return what is known of all hosts' filters, sorted by host."""
+        """Return what is known of all hosts' filters, sorted by host.
+
+        A host whose row is damaged holds nothing that is known: `problem` says so, and it was `at` the epoch.
+        """
+        ...
+
+    def filter_state(self, host: str) -> FilterState | None:
+        """Return what is known of one host's filter, None for nothing. Raises DamagedError."""
         ...
 
     def drop_filter_state(self, host: str) -> None:

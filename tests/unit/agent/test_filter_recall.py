@@ -1,15 +1,21 @@
 """An agent that begins while the record or the kernel is away: what the host has filtered, it will."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from agentlab import QUICK, TAP, FailingRecords, Fault
 from filterlab import POLICY, FilterLab, without_snapshots
+from sqlalchemy import text
 
 from undercroft.agent.host import now
 from undercroft.errors import OperationError
 from undercroft.model.filter import FilterState
+from undercroft.store.fleet.records import SqlRecords, open_records
+from undercroft.usecases.firewall.applying import status
+from undercroft.usecases.firewall.values import Holding
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +113,49 @@ def test_the_numbers_of_classes_are_recalled_before_a_policy_is_enforced(
     lab.filters.begin()
     lab.filters._follow()
     assert order[:2] == ["recall", "enforce"]
+
+
+def _damage(lab: FilterLab, host: str) -> None:
+    """Let a host have a row on record that says nothing."""
+    assert isinstance(lab.records, SqlRecords)
+    with lab.records.engine.begin() as connection:
+        connection.execute(text("INSERT OR REPLACE INTO filter_state VALUES (:host, '{')"), {"host": host})
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[FilterLab]:
+    """A host with a policy that nobody has enforced yet, and a record in a database."""
+    lab = FilterLab(tmp_path)
+    with closing(open_records(str(tmp_path / "fleet.db"))) as records:
+        lab.records = records  # type: ignore[assignment]
+        lab.apply()
+        lab._wired()
+        yield lab
+
+
+def test_a_damaged_row_of_another_host_keeps_nobody_from_beginning(stored: FilterLab) -> None:
+    _damage(stored, "host0")
+    stored.filters.begin()
+    assert stored.has_table()
+    with stored.records.reading() as record:
+        damaged, mine = status(record, now()).hosts
+    assert (mine.host, mine.holding) == ("host1", Holding.HELD)
+    assert (damaged.host, damaged.holding) == ("host0", Holding.BEHIND)
+    assert damaged.state is not None
+    assert "filter state of host0 is damaged" in damaged.state.problem
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_host_whose_own_row_is_damaged_is_taken_to_have_filtered_and_tells_it_anew(
+    stored: FilterLab, labelled: bool
+) -> None:
+    _damage(stored, "host1")
+    stored.packet_filter.fail(OperationError("nftables: Operation not supported"))
+    stored.filters.begin(labelled=labelled)
+    assert stored.firewall.labels.required, "what starts is held"
+    assert any("filter state of host1 is damaged" in line for line in stored.reports)
+    assert "Operation not supported" in stored.problem()
+    stored.packet_filter.mend()
+    stored.filters._follow()
+    assert stored.has_table()
+    assert stored.problem() == ""

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TypeVar, cast
 
-from undercroft.errors import InputError, OperationError
+from undercroft.errors import DamagedError, InputError
 from undercroft.model.schema import decode, decode_list
 
 Value = TypeVar("Value")
@@ -27,7 +27,7 @@ def from_text(cls: type[Value], text: str, row: str) -> Value:
         row: names the row in the error ("scan of machine:...").
 
     Raises:
-        OperationError: the row does not hold such a value.
+        DamagedError: the row does not hold such a value.
     """
     try:
         return decode(cls, json.loads(text), row)
@@ -84,7 +84,7 @@ class Remembered:
                 self._held_chars -= forgotten_chars
 
 
-def _damaged(row: str, error: Exception) -> OperationError:
-    return OperationError(
+def _damaged(row: str, error: Exception) -> DamagedError:
+    return DamagedError(
         f"the record's {row} is damaged: {error}; undercroft audit verify tells whether the log is whole"
     )

@@ -4,12 +4,12 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Row, Text, func, or_, select, type_coerce
 
-from undercroft.errors import OperationError
+from undercroft.errors import DamagedError, OperationError
 from undercroft.model.execution import Origin
 from undercroft.model.filter import (
     FLOWS_KEPT,
@@ -21,7 +21,7 @@ from undercroft.model.filter import (
 )
 from undercroft.model.verdict import Verdict
 from undercroft.store.fleet import logged, tables
-from undercroft.store.fleet.codec import from_text, from_texts
+from undercroft.store.fleet.codec import from_text
 from undercroft.store.fleet.digests import to_text
 from undercroft.store.fleet.logpart import LogPart
 from undercroft.store.fleet.networked import networked
@@ -49,6 +49,7 @@ _VERDICTS = select(_SUBJECT, tables.judgement.c.verdict).where(
 
 
 _HEAD_CHARS = 80
+_NEVER = datetime.fromtimestamp(0, UTC)
 _AT = re.compile(r'\{"at":"([^"]{1,60})"')
 """How the canonical JSON of `StoredFlows` begins."""
 
@@ -96,17 +97,25 @@ class FilterPart(LogPart):
         """See `ports.records.Record.put_filter_state`."""
         state = state.bounded()
         self._may_write()
-        bodies = self._bodies_where(tables.filter_state.c.host, state.host)
-        before = from_text(FilterState, bodies[0], f"filter state of {state.host}") if bodies else None
+        try:
+            before = self.filter_state(state.host)
+        except DamagedError:
+            before = None  # it is mended by this one, which is news
         line = logged.filter_line(before, state)
         self._put(tables.filter_state, [{"host": state.host, "body": to_text(state)}])
         if line is not None:
             self._append([line])
 
     def filter_states(self) -> tuple[FilterState, ...]:
-        """See `ports.records.Record.filter_states`."""
-        found = from_texts(FilterState, self._bodies(select(tables.filter_state.c.body)), "filter state")
-        return tuple(sorted(found, key=lambda state: state.host))
+        """See `ports.records.Record.filter_states`. A damaged row spoils no other."""
+        table = tables.filter_state.c
+        rows = self._all(select(type_coerce(table.host, Text), table.body))
+        return tuple(sorted(map(_filter_state, rows), key=lambda state: state.host))
+
+    def filter_state(self, host: str) -> FilterState | None:
+        """See `ports.records.Record.filter_state`."""
+        bodies = self._bodies_where(tables.filter_state.c.host, host)
+        return from_text(FilterState, bodies[0], f"filter state of {host}") if bodies else None
 
     def drop_filter_state(self, host: str) -> None:
         """See `ports.records.Record.drop_filter_state`."""
@@ -185,6 +194,14 @@ class FilterPart(LogPart):
     def drop_moved_flows(self, machine: str) -> None:
         """See `ports.records.Record.drop_moved_flows`."""
         self._write(tables.moved_flows.delete().where(tables.moved_flows.c.machine == machine))
+
+
+def _filter_state(row: Row[*tuple[Any, ...]]) -> FilterState:
+    host, body = row
+    try:
+        return from_text(FilterState, body, f"filter state of {host}")
+    except DamagedError as error:
+        return FilterState(host, 0, "", 0, 0, None, str(error), _NEVER).bounded()
 
 
 def _is_since(head: str, before: datetime) -> bool:

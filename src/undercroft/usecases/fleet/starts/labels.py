@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from undercroft.errors import OperationError, UndercroftError
+from undercroft.errors import DamagedError, OperationError, UndercroftError
 from undercroft.firewall.fleet import Port
 from undercroft.firewall.policy import Address, FirewallPolicy
 from undercroft.firewall.stored import from_text
@@ -210,15 +210,25 @@ class Labels:
         It is to be called again until it does not raise, before anything is enforced.
         """
         with self._records.reading() as record:
-            state = next((one for one in record.filter_states() if one.host == self._host), None)
             applied = record.applied_policy()
-        if state is None and self._required and applied is not None and applied.body:
-            # It was forgotten (`orders.forget`); by its hook's settings it has filtered, and it goes on to.
+            state, has_filtered = self._told_before(record)
+        if state is None and has_filtered and applied is not None and applied.body:
             state = FilterState(self._host, 0, applied.digest, 0, 0, None, "", applied.at)
         self._required = state is not None and bool(state.digest)
         self._before, self._is_known = state, True
         if self._required or (applied is not None and applied.body):
             self._enforcer.recall()
+
+    def _told_before(self, record: Record) -> tuple[FilterState | None, bool]:
+        """Return what was said of this host's filter, and whether it is taken to have filtered."""
+        try:
+            # Of this host alone: what another one's row has become keeps nobody here from beginning.
+            state = record.filter_state(self._host)
+        except DamagedError as error:
+            self.stale(f"{error}; it is taken to have filtered, and told anew")
+            return None, True
+        # It was forgotten (`orders.forget`) where its hook's settings say that it has filtered.
+        return state, state is not None or self._required
 
     def follow(self) -> Followed:
         """Bring the kernel to the applied policy and the fleet, as they are on record now.
