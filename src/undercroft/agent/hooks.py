@@ -108,7 +108,8 @@ class HookHandler:
                     hold = held_by_hook(host.means, record, event)
                 case "release", "end":
                     let_go(record, event.uuid, event.eid, moment(event.at_ns))
-                    # An event may come twice: the labels of what has begun since are not this one's to take.
+                    # An event may come twice: the labels of what has begun since are not this one's to take,
+                    # for which `gone` looks once more: libvirt may tell of another start meanwhile.
                     is_gone = not _lives(record, event.uuid, host.name)
             if labels:
                 domain = _put_machine(host, record, event)  # with its taps, which it had not at `prepare`

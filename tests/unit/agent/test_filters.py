@@ -102,6 +102,33 @@ def test_a_tap_has_its_labels_before_qemu_runs_and_none_after_its_release(lab: F
     play(lab, scene)
 
 
+def test_a_release_takes_no_labels_from_what_has_begun_while_it_was_handled(
+    lab: FilterLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hooks wait behind the release; a start that libvirt or a survey tells of does not."""
+    lab.apply()
+    without_snapshots(lab)
+    taken: list[frozenset[str] | None] = []
+
+    async def scene() -> None:
+        await runs(lab)
+        (first,) = lab._read(lambda record: record.live_executions())
+        gone = lab.filters.gone
+
+        def gone_late(machine: str, *, migrated: bool) -> None:
+            with lab.records.transaction() as record:
+                record.put_execution(replace(first, eid="e2", started_at=now()))
+            gone(machine, migrated=migrated)
+            taken.append(lab.labels())
+
+        monkeypatch.setattr(lab.filters, "gone", gone_late)
+        await lab.stop()
+        await lab.until(lambda: bool(taken), "its end is handled")
+        assert taken == [frozenset({"web"})]
+
+    play(lab, scene)
+
+
 def test_a_release_that_is_told_twice_takes_no_labels_from_what_has_begun_since(lab: FilterLab) -> None:
     """Its file stays where the disk fails, or the agent ends, before it is removed."""
     lab.apply()

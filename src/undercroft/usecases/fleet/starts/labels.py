@@ -152,14 +152,22 @@ class Labels:
         self._shield([port for port in self._all_ports if port.tap == tap])
 
     def dismiss(self, machine: str) -> None:
-        """Take the labels of a machine that is gone from its ports; what fails is done by `follow`."""
+        """Take the labels of a machine that is gone from its ports; what fails is done by `follow`.
+
+        One that lives here by the record has begun since, and keeps them: whoever gives it labels reads under
+        this lock as well.
+        """
         with self._lock:
-            self._claims.pop(machine, None)
-            self._arrivals.forget(machine)
             if self._enforcer.policy is None:
+                self._arrivals.forget(machine)
                 return
             before = self._all_ports
             try:
+                with self._records.reading() as record:
+                    if any(one.host == self._host for one in record.live_origins([machine])):
+                        return
+                self._claims.pop(machine, None)
+                self._arrivals.forget(machine)
                 self._enforcer.dismiss(machine)
                 self._shield(left(before, self._all_ports))
             except UndercroftError as error:
