@@ -24,7 +24,10 @@ from undercroft.model.filter import FilterState
 from undercroft.ports.packetfilter import PacketFilter
 
 LOOK_EVERY_S, AGAIN_EVERY_S = 300.0, 30.0
-"""How often a look is due, and while something stands there that should not: who mends it is told soon."""
+"""How often a look is due, and while something stands there that should not: who mends it is told soon.
+
+What cannot be told is looked for as soon at first, and half as often after each look that finds the same.
+"""
 ATTEMPTS = 3
 TOLD = 4
 """Findings that are told of in the record; `prove` tells all."""
@@ -73,11 +76,12 @@ class Around:
         self._clock = clock
         self._clock_s = clock_s
         self._looked_s: float | None = None
+        self._every_s = LOOK_EVERY_S
         self._seen: tuple[datetime | None, tuple[Finding, ...]] = None, ()
 
     def forget(self) -> None:
         """Take note that there is no table any more, or another one: the next look is due."""
-        self._looked_s, self._seen = None, (None, ())
+        self._looked_s, self._every_s, self._seen = None, LOOK_EVERY_S, (None, ())
 
     def look(self, ports: Collection[Port]) -> str:
         """Look, where that is due; return what defeats the table and is news, "" for nothing.
@@ -99,6 +103,7 @@ class Around:
             findings = judged(self._ground, ruleset.table, ports)
             if self._ground.packet_filter.generation() == ruleset.generation:
                 break
+        self._every_s = self._next_s(findings)
         known = {(one.danger, one.thing, one.found) for one in self._seen[1]}
         news = [
             one for one in findings if one.danger.voids and (one.danger, one.thing, one.found) not in known
@@ -109,7 +114,15 @@ class Around:
     @property
     def every_s(self) -> float:
         """How often it is to be looked, in seconds."""
-        return AGAIN_EVERY_S if self.problem else LOOK_EVERY_S
+        return self._every_s
+
+    def _next_s(self, findings: Collection[Finding]) -> float:
+        if any(one.danger.voids for one in findings):
+            return AGAIN_EVERY_S
+        if not any(one.danger is Danger.UNKNOWN for one in findings):
+            return LOOK_EVERY_S
+        is_news = set(findings) != set(self._seen[1])
+        return AGAIN_EVERY_S if is_news else min(2 * self._every_s, LOOK_EVERY_S)
 
     @property
     def problem(self) -> str:

@@ -109,6 +109,30 @@ def test_it_is_looked_at_when_it_is_due_and_sooner_while_something_is_wrong(host
     assert host.looks == 3
 
 
+def test_what_stays_untold_is_looked_for_ever_more_seldom_and_news_soon_again(host: Host) -> None:
+    """On a host where it can never be told, the whole table would be proven twice a minute for ever."""
+    host.facts = UNTOLD
+    host.look()
+    seen = []
+    for _ in range(6):
+        seen.append(host.around.every_s)
+        host.look(host.around.every_s)
+    assert seen == [30, 60, 120, 240, 300, 300]
+    host.facts = replace(UNTOLD, unread=("links: they cannot be read",))
+    host.look(LOOK_EVERY_S)
+    assert host.around.every_s == AGAIN_EVERY_S
+    host.facts = CLEAN
+    host.look(AGAIN_EVERY_S)
+    assert host.around.every_s == LOOK_EVERY_S
+
+
+def test_what_defeats_the_table_is_looked_at_as_often_for_as_long_as_it_is_there(host: Host) -> None:
+    host.facts = PASSED_BY
+    for _ in range(4):
+        host.look(LOOK_EVERY_S)
+        assert host.around.every_s == AGAIN_EVERY_S
+
+
 def test_a_look_while_others_change_tables_is_repeated(host: Host) -> None:
     gather = host.gather
 
