@@ -121,8 +121,9 @@ def uplinks(host: FilterHost) -> Iterable[Check]:
     if taps or policy.ports.others is OtherPorts.OUTSIDE:
         return
     ports = host.bridge_ports()
-    machines = {bridge for device, bridge in ports if device.startswith(policy.ports.machines)}
-    others = [(device, bridge) for device, bridge in ports if not device.startswith(policy.ports.machines)]
+    ours = {*host.taps(policy.ports.machines)}  # by kind, as the rules tell them, and by name
+    machines = {bridge for device, bridge in ports if device in ours}
+    others = [(device, bridge) for device, bridge in ports if device not in ours]
     led = {bridge for device, bridge in others if device in policy.ports.uplinks}
     missing = sorted((device, bridge) for device, bridge in others if bridge in machines - led)
     if not missing:

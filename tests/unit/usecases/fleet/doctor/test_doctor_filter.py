@@ -156,13 +156,24 @@ def test_what_is_around_the_table_is_told_once_with_its_cure(
 
 def test_a_bridge_that_no_uplink_leads_out_of_is_named_once_for_each_port() -> None:
     links = (*LINKS, ("eth1", "br1"), ("vnet3", "br1"), ("eth2", "br2"))
-    check = found(replace(host(), bridge_ports=lambda: links))["uplinks"]
+    three = replace(host(), taps=lambda prefixes: ("vnet1", "vnet2", "vnet3"))
+    check = found(replace(three, bridge_ports=lambda: links))["uplinks"]
     assert check.health is Health.WARN
     assert check.found.endswith("nobody outside by eth1 on br1")
     open_policy = replace(POLICY, ports=Ports(others=OtherPorts.OUTSIDE))
     applied = replace(APPLIED, body=to_text(open_policy))
     other = replace(host(), bridge_ports=lambda: links, applied=lambda: (applied, STATE))
     assert "uplinks" not in found(other)
+
+
+def test_a_tap_is_a_machine_s_port_whatever_it_is_called_as_the_table_has_it() -> None:
+    links = (*LINKS, ("db-nic", "br1"), ("eth1", "br1"), ("spare", "br1"))
+    named_by_others = replace(
+        host(), bridge_ports=lambda: links, taps=lambda prefixes: ("db-nic", "spare", "vnet1", "vnet2")
+    )
+    check = found(named_by_others)["uplinks"]
+    assert check.health is Health.WARN
+    assert check.found.endswith("nobody outside by eth1 on br1")
 
 
 def test_a_tap_that_the_policy_calls_an_uplink_is_told_as_the_table_closes_it() -> None:
