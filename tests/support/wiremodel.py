@@ -33,6 +33,7 @@ from undercroft.firewall.meaning import Meaning
 from undercroft.firewall.packets import Packet, parse
 from undercroft.firewall.policy import FirewallPolicy
 from undercroft.firewall.simulate import Context, Memory, run
+from undercroft.firewall.tracking import FRAGMENT_TIMEOUT_MS
 from undercroft.ports.packetfilter import PacketFilter
 
 
@@ -50,7 +51,9 @@ OWN_MACS = frozenset((BRIDGE_MAC, *(bytes.fromhex("fe5400ff00") + bytes([n]) for
 TURNS = (POLICIES[0], VLAN_POLICY, POLICIES[1], POLICIES[0], POLICIES[1], VLAN_POLICY, POLICIES[2])
 EPISODE_FRAMES = 400
 EPISODE_S = 6
-"""An episode ends before the shortest timeout of a set (10 s), which no model has."""
+LIFETIME_S = FRAGMENT_TIMEOUT_MS / 1000
+"""An episode ends before the shortest timeout of a set, which no model has; else it is played anew."""
+MOST_LATE = 20
 
 
 @dataclass
@@ -62,6 +65,14 @@ class Figures:
     ways: int = 0
     passed: int = 0
     differences: list[str] = field(default_factory=list)
+
+    def add(self, other: "Figures") -> None:
+        """Add those of an episode."""
+        self.frames += other.frames
+        self.reasons += other.reasons
+        self.ways += other.ways
+        self.passed += other.passed
+        self.differences += other.differences
 
 
 @dataclass
@@ -181,7 +192,7 @@ def campaign(
         seed: the same one gives the same frames, as far as the kernel does the same.
         altered: makes of a policy's table what the kernel gets.
     """
-    figures, number = Figures(), 0
+    figures, number, late = Figures(), 0, 0
     br_netfilter = not wire.put("eth0", OUTSIDE_MAC + OUTSIDE_MAC + b"\x88\x64")
     while sum(figures.frames.values()) < count and len(figures.differences) < 20:
         policy = TURNS[number % len(TURNS)]
@@ -190,9 +201,14 @@ def campaign(
             kernel.delete(rules.table.name)
         kernel.replace(altered(rules))
         chance = random.Random(f"{seed} {number}")
-        twin = Twin(policy, rules, figures, br_netfilter)
+        twin = Twin(policy, rules, Figures(), br_netfilter)
+        began = time.monotonic()
         episode(wire, kernel, twin, Crafted(chance, Frames(chance)), EPISODE_FRAMES)
         number += 1
+        if time.monotonic() - began < LIFETIME_S:
+            figures.add(twin.figures)
+        elif (late := late + 1) > MOST_LATE:
+            raise TimeoutError(f"the machine is too busy: {late} episodes took longer than {LIFETIME_S} s")
     return figures
 
 
