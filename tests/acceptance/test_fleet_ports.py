@@ -5,6 +5,7 @@ Every guest pings the world from its first second on, which is denied: not one p
 
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -14,7 +15,20 @@ import guests
 import hookhost
 import outside
 import pytest
-from filteredhost import ADDRESSES, HARMLESS, alarms, begin, hearing, link, mac_of, sent, tap_of
+import taps
+from filteredhost import (
+    ADDRESSES,
+    HARMLESS,
+    MIRROR,
+    alarms,
+    asks,
+    begin,
+    hearing,
+    link,
+    mac_of,
+    sent,
+    tap_of,
+)
 from fleethost import BRIDGE, FleetHost
 from outside import World
 
@@ -89,6 +103,40 @@ def test_a_card_that_a_running_guest_gets_is_closed_until_it_has_its_labels_and_
         is_filtered(host, world, "web02")
     assert "answers" in sent(ear, "web02") <= HARMLESS
     host.forget("web02")
+
+
+def test_a_card_that_a_guest_in_quarantine_gets_reaches_the_mirror_alone_from_its_first_packet(
+    filtered: tuple[FleetHost, World],
+) -> None:
+    host, world = filtered
+    with hearing(host, world, "quarantined") as ear, world.serving(MIRROR, 443):
+        begin(host, "web03", "old", devices="<!-- no card -->")
+        host.wait_for_verdict("web03", "quarantined")
+        host.goes_on("web03")
+        plug(host, "web03")
+        is_quarantined(host, world, "web03")
+        unplug(host, "web03")
+        host.stop_agent(signal.SIGKILL)
+        plug(host, "web03")
+        assert not asks(host, "web03", MIRROR, 443), "nobody has labels for it"
+        host.start_agent()
+        host.wait(lambda: asks(host, "web03", MIRROR, 443), "it has them again")
+    assert receivers(ear, "web03") == {MIRROR}, "the world that it pings is denied it"
+    host.forget("web03")
+
+
+def is_quarantined(host: FleetHost, world: World, name: str) -> None:
+    """Wait until a web server in quarantine reaches the mirror; nothing else passes then."""
+    host.wait(lambda: asks(host, name, MIRROR, 443), f"{name} reaches the mirror")
+    assert not world.reaches(ADDRESSES[name], 443)
+    assert host.on_bridge(name, mac_of(name)), "its labels keep it, not a hold off its bridge"
+    assert SHIELDED in link(host, "show", tap_of(host, name))
+
+
+def receivers(ear: taps.Ear, name: str) -> set[str]:
+    """Return to whom packets of IPv4 of a machine were heard."""
+    frames = [bytes.fromhex(frame) for source, _, frame in ear.frames() if source == mac_of(name)]
+    return {socket.inet_ntoa(frame[30:34]) for frame in frames if frame[12:14] == b"\x08\x00"}
 
 
 @pytest.mark.parametrize("way", ["save", "managedsave", "suspend", "reboot"])
