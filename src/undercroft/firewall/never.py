@@ -3,15 +3,18 @@
 What is compared are sides: machines with one label each (or with the sets of labels that machines have),
 the world, the host, and networks. Whoever is reached can reach on: a `Never` over several hops looks at
 chains of flows, through machines and hosts.
+
+A network of a `Never` means every address in it, whoever bears it. Which machines and hosts bear one is
+known where there is a record: without it (`undercroft policy check`) only addresses of nobody are looked at.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from undercroft.firewall import marks
 from undercroft.firewall.classes import Classes, Labels, assigned
 from undercroft.firewall.grants import HOST, WORLD, Side, class_side, meant
-from undercroft.firewall.policy import FirewallPolicy, Flow, Never, Peer, PeerKind, Service
+from undercroft.firewall.policy import Address, FirewallPolicy, Flow, Never, Peer, PeerKind, Service
 from undercroft.firewall.zones import zones
 
 
@@ -27,6 +30,31 @@ class Step:
     def __str__(self) -> str:
         """Return "world to web tcp/443 (policy.yaml:5)"."""
         return f"{self.source} to {self.target} {self.service} ({self.place})"
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A machine with the addresses that are its own, or a host.
+
+    Attributes:
+        who: tells it from all others.
+        name: for people.
+        labels: of a machine, None for a host.
+        addresses: that the filter knows it by.
+    """
+
+    who: str
+    name: str
+    labels: Labels | None
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What a peer of a `Never` means of a side: all of it (`who` is ""), or one bearer by an address."""
+
+    who: str
+    shown: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +75,31 @@ class Contradiction:
         )
 
 
-def contradictions(policy: FirewallPolicy, label_sets: Iterable[Labels] = ()) -> tuple[Contradiction, ...]:
+def contradictions(
+    policy: FirewallPolicy, label_sets: Iterable[Labels] = (), bearers: Iterable[Bearer] = ()
+) -> tuple[Contradiction, ...]:
     """Return one contradiction for each pair of a `Never` and a flow that ends a forbidden way.
 
     Args:
         policy: any.
         label_sets: what machines there are; each label alone is looked at always.
+        bearers: machines and hosts that networks of a `Never` mean by their addresses.
     """
-    every = _sides(policy, label_sets)
+    known = tuple(bearers)
+    every = _sides(policy, [*label_sets, *(one.labels for one in known if one.labels is not None)])
     edges = _edges(policy, every)
+    marks_of = {side.labels: side.mark for side in every if side.is_machine}
     found: list[Contradiction] = []
     for never in policy.nevers:
+        by_network = PeerKind.NETWORK in {never.source.kind, never.target.kind}
+        bearing = [
+            (marks.HOST if one.labels is None else marks_of[one.labels], one)
+            for one in (known if by_network else ())
+        ]
+        sources, targets = (_ends(never, peer, every, bearing) for peer in (never.source, never.target))
         seen: set[str] = set()
         for source in every:
-            if not _forbids(never.source, source) or _excepted(never, source):
-                continue
-            for steps in _ways(never, source, edges):
+            for steps in _ways(never, source, edges, (sources.get(source.mark, ()), targets)):
                 if steps[-1].place not in seen:
                     seen.add(steps[-1].place)
                     found.append(Contradiction(never, steps))
@@ -99,8 +136,53 @@ def _edges(policy: FirewallPolicy, every: tuple[Side, ...]) -> _Edges:
     return edges
 
 
-def _ways(never: Never, start: Side, edges: _Edges) -> Iterable[tuple[Step, ...]]:
-    """Yield the shortest forbidden ways from one side, breadth first."""
+_Ends = Mapping[int, tuple[_End, ...]]
+"""By a side's mark."""
+
+
+def _ends(never: Never, peer: Peer, every: Iterable[Side], bearing: Iterable[tuple[int, Bearer]]) -> _Ends:
+    """Return whom a peer of a `Never` means, but for its exceptions: of a side all, else at most two."""
+    excepted = {side.mark for side in every if any(_forbids(one, side) for one in never.exceptions)}
+    found: dict[int, tuple[_End, ...]] = {
+        side.mark: (_End("", _shown(side)),)
+        for side in every
+        if side.mark not in excepted and _forbids(peer, side)
+    }
+    for mark, one in bearing if peer.kind is PeerKind.NETWORK else ():
+        known = found.get(mark, ())
+        if mark in excepted or len(known) == 2 or any(end.who in {"", one.who} for end in known):
+            continue
+        for address in one.addresses:
+            if _lies_in(address, peer) and not any(_lies_in(address, other) for other in never.exceptions):
+                found[mark] = (*known, _End(one.who, f"{one.name} ({address})"))
+                break
+    return found
+
+
+def _lies_in(address: Address, peer: Peer) -> bool:
+    return any(address in network for network in peer.networks)
+
+
+def _pair(sources: Iterable[_End], targets: Iterable[_End]) -> tuple[_End, _End] | None:
+    """Return one of each who are not one and the same machine, None where there are none."""
+    pairs = ((one, other) for one in sources for other in targets)
+    return next(((one, other) for one, other in pairs if not one.who or one.who != other.who), None)
+
+
+def _ways(
+    never: Never, start: Side, edges: _Edges, ends: tuple[tuple[_End, ...], _Ends]
+) -> Iterable[tuple[Step, ...]]:
+    """Yield the shortest forbidden ways from one side, breadth first.
+
+    Args:
+        never: which rule.
+        start: the side.
+        edges: flows by the side that opens them.
+        ends: who of the side is meant, and who of all sides is as the target.
+    """
+    sources, targets = ends
+    if not sources:
+        return
     reached = {start.mark}
     ways: list[tuple[Side, tuple[Step, ...]]] = [(start, ())]
     for _ in range(never.hops):
@@ -109,12 +191,18 @@ def _ways(never: Never, start: Side, edges: _Edges) -> Iterable[tuple[Step, ...]
             for target, flow in edges[side.mark]:
                 step = Step(_shown(side), _shown(target), flow.services[0], flow.place)
                 service = _forbidden(never, flow)
-                if service and _forbids(never.target, target) and not _excepted(never, target):
-                    yield (*steps, Step(step.source, step.target, service, flow.place))
+                pair = _pair(sources, targets.get(target.mark, ())) if service else None
+                if service and pair:
+                    last = Step(step.source if steps else pair[0].shown, pair[1].shown, service, flow.place)
+                    yield (*_from(steps, pair[0]), last)
                 if target.mark not in reached and (target.is_machine or target.mark == marks.HOST):
                     reached.add(target.mark)
                     further.append((target, (*steps, step)))
         ways = further
+
+
+def _from(steps: tuple[Step, ...], begin: _End) -> tuple[Step, ...]:
+    return (replace(steps[0], source=begin.shown), *steps[1:]) if steps else ()
 
 
 def _forbidden(never: Never, flow: Flow) -> Service | None:
@@ -132,10 +220,6 @@ def _forbidden(never: Never, flow: Flow) -> Service | None:
 def _forbids(peer: Peer, side: Side) -> bool:
     """Tell whether a peer of a `Never` means a side: `*` means every one, quarantined ones too."""
     return peer.kind is PeerKind.ANY or meant(peer, side, frozenset())
-
-
-def _excepted(never: Never, side: Side) -> bool:
-    return any(_forbids(peer, side) for peer in never.exceptions)
 
 
 def _shown(side: Side) -> str:

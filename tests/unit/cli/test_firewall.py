@@ -290,6 +290,24 @@ def test_a_policy_check_says_what_it_has_of_the_firewall(
     assert "5 labels, 6 rules, which keep to 2 nevers" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_policy_check_says_which_nevers_are_judged_with_the_record(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "policy.yaml"
+    never = "  - {from: web, to: [10.0.0.3, 10.9.0.0/16], services: [tcp/5432]}\n"
+    path.write_text(fleet.POLICY.replace("never:\n", f"never:\n{never}"))
+    assert run(["policy", "check", str(path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    told = "whose addresses lie in its networks is judged by plan, apply and each host's proof"
+    assert shown.count(told) == 1
+    assert run(["firewall", "plan", "--policy", str(path), "--record", database]) == 1
+    assert "web to db01 (10.0.0.3) tcp/5432" in " ".join(capsys.readouterr().out.split())
+    assert run(["firewall", "apply", "--policy", str(path), "--record", database]) == 1
+    path.write_text(fleet.POLICY)
+    assert run(["policy", "check", str(path)]) == 0
+    assert "is judged" not in capsys.readouterr().out
+
+
 def test_no_line_is_wider_than_a_terminal_of_eighty_columns(
     database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

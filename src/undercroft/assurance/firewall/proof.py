@@ -9,16 +9,18 @@ Steps of `prove`:
 1. no flow of the policy breaks a `never` rule of it;
 2. the table is made of nothing but what the model knows (`shape`);
 3. each set holds what policy and fleet want in it (`expected`, `differences`);
-4. the rules pass what the policy passes, for every packet and whatever the sets hold (`skeleton`).
+4. the rules pass what the policy passes, for every packet and whatever the sets hold (`skeleton`);
+5. no flow of the policy breaks a `never` rule of it by the addresses that machines and the host bear.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from undercroft.assurance.firewall import expected
 from undercroft.assurance.firewall.answers import Timing
 from undercroft.assurance.firewall.assumptions import ASSUMPTIONS, NOT_COVERED
+from undercroft.assurance.firewall.bearers import Bearing
 from undercroft.assurance.firewall.certificate import (
     Answer,
     Certificate,
@@ -34,14 +36,14 @@ from undercroft.assurance.firewall.differences import (
     first_difference,
 )
 from undercroft.assurance.firewall.fleetdigest import FleetDigest
-from undercroft.assurance.firewall.nevers import Breach, breaches
+from undercroft.assurance.firewall.nevers import Breach, Nevers
 from undercroft.assurance.firewall.shape import check_shape
 from undercroft.assurance.firewall.skeleton import HOOKS, Skeleton
 from undercroft.errors import StateError, UnsupportedError
 from undercroft.firewall.classes import Classes
 from undercroft.firewall.fleet import Fleet, Port
 from undercroft.firewall.kernel import Conntrack, Ruleset, Table, Verdict
-from undercroft.firewall.policy import FirewallPolicy
+from undercroft.firewall.policy import FirewallPolicy, Never, PeerKind
 
 __all__ = ["CONTENTS", "Answer", "Prover", "keys_of"]
 
@@ -57,7 +59,8 @@ class _Wanted:
         policy: the one.
         numbers: labels -> number of the class.
         digest: of the policy.
-        breach: how the policy breaks its own `never` rules, None where it does not.
+        nevers: its `never` rules.
+        breach: how the policy breaks them whatever machines there are, None where it does not.
         sides: of the policy, with their elements.
         given: map of verdicts -> all verdicts that it may have with any machines.
     """
@@ -65,6 +68,7 @@ class _Wanted:
     policy: FirewallPolicy
     numbers: Mapping[frozenset[str], int]
     digest: str
+    nevers: Nevers
     breach: Breach | None
     sides: expected.Sides
     given: Mapping[str, tuple[Verdict, ...]]
@@ -73,8 +77,8 @@ class _Wanted:
     def of(cls, policy: FirewallPolicy, numbers: Mapping[frozenset[str], int]) -> "_Wanted":
         """Compute it."""
         sides = expected.sides(policy, numbers)
-        breach = next(breaches(policy, numbers), None)
-        return cls(policy, numbers, policy.digest, breach, sides, expected.verdicts(sides))
+        nevers = Nevers(policy, numbers)
+        return cls(policy, numbers, policy.digest, nevers, nevers.breach(), sides, expected.verdicts(sides))
 
     def contents(self, fleet: Fleet) -> expected.Contents:
         """Return the elements of all sets that packets do not write."""
@@ -106,6 +110,7 @@ class Prover:
     _shown: _Shown | None = None
     _last: Certificate | None = None
     _machines: FleetDigest | None = None
+    _bearing: Bearing = field(default_factory=dict)
 
     def prove(self, ruleset: Ruleset, policy: FirewallPolicy, fleet: Fleet, classes: Classes) -> Answer:
         """Prove that a table is a policy for these machines.
@@ -127,10 +132,7 @@ class Prover:
         if known is None or known.numbers != classes.numbers or known.policy != policy:
             known = self._wanted = _Wanted.of(policy, dict(classes.numbers))
         if known.breach is not None:
-            return Counterexample(
-                f"never {known.breach.never.source} -> {known.breach.never.target}",
-                f"the policy allows {known.breach}",
-            )
+            return _broken(known.breach)
         contents = known.contents(fleet)
         try:
             shown = self._proven(ruleset, known, contents)
@@ -138,6 +140,10 @@ class Prover:
             return Counterexample("what the table says", str(error))
         if isinstance(shown, Counterexample):
             return shown
+        self._bearing = known.nevers.bearing(fleet)
+        breach = known.nevers.breach(self._bearing) if self._bearing else None
+        if breach is not None:
+            return _broken(breach)
         self._machines = FleetDigest(fleet)
         self._last = Certificate(
             ruleset.table.name,
@@ -177,6 +183,13 @@ class Prover:
         if different is not None:
             self._last = None
             return different
+        bearing = wanted.nevers.bearing_with(self._bearing, after) if after is not None else self._bearing
+        # What is known was looked at, and who goes takes nothing but ways.
+        breach = wanted.nevers.breach(bearing) if bearing is not self._bearing else None
+        if breach is not None:
+            self._last = None
+            return _broken(breach)
+        self._bearing = bearing
         machines.replace(before, after)
         gone = sum(map(len, keys_of(before, None).values()))
         elements = last.elements - gone + sum(map(len, contents.values()))
@@ -220,6 +233,11 @@ class Prover:
         return replace(shown, theorems=(*shown.theorems, Theorem(CONTENTS, told, checked)))
 
 
+def _broken(breach: Breach) -> Counterexample:
+    never = breach.never
+    return Counterexample(f"never {never.source} -> {never.target}", f"the policy allows {breach}")
+
+
 def keys_of(before: Port | None, after: Port | None) -> dict[str, set[bytes]]:
     """Return the keys that a port's change concerns: set -> keys."""
     keys: dict[str, set[bytes]] = {}
@@ -249,6 +267,11 @@ def _skeleton(table: Table, wanted: _Wanted) -> Skeleton:
     return Skeleton(table, policy, sides.every, sides.targets, timing, wanted.given)
 
 
+def _by_address(never: Never) -> str:
+    by_network = PeerKind.NETWORK in {never.source.kind, never.target.kind}
+    return "; nor from or to who bears an address in its networks" if by_network else ""
+
+
 def _theorems(wanted: _Wanted) -> tuple[Theorem, ...]:
     return (
         Theorem("rules", "at each hook, for every packet, the rules pass what the policy passes", len(HOOKS)),
@@ -257,7 +280,8 @@ def _theorems(wanted: _Wanted) -> tuple[Theorem, ...]:
         *(
             Theorem(
                 f"never {never.source} -> {never.target}",
-                f"no flow, over at most {never.hops} hops, from any class, zone, world or host",
+                f"no flow, over at most {never.hops} hops, from any class, zone, world or host"
+                + _by_address(never),
                 len(wanted.sides.every) ** 2,
             )
             for never in wanted.policy.nevers

@@ -9,7 +9,7 @@ from undercroft.cli.render.firewallmap import listed, shown_places, shown_servic
 from undercroft.cli.render.fleetcells import ago
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
 from undercroft.cli.render.terminal import Style, Terminal
-from undercroft.firewall.policy import FirewallPolicy
+from undercroft.firewall.policy import FirewallPolicy, PeerKind
 from undercroft.model.filter import FilterState
 from undercroft.usecases.firewall.values import (
     Applied,
@@ -88,6 +88,10 @@ def render_firewall_policy(policy: FirewallPolicy, terminal: Terminal) -> str:
         span(" undercroft firewall plan shows what that would change."),
         hang=2,
     )
+    by_network = [one for one in policy.nevers if PeerKind.NETWORK in {one.source.kind, one.target.kind}]
+    for place in dict.fromkeys(one.place for one in by_network):
+        known = "whose addresses lie in its networks is judged by plan, apply and each host's proof"
+        page.paragraph(span(f"never ({escape(place)}): {known}", Style.DIM), hang=2)
     return page.text()
 
 

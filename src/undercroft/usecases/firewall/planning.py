@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from undercroft.errors import StateError
 from undercroft.firewall.classes import Classes, assigned
 from undercroft.firewall.compiler import compile_ruleset
+from undercroft.firewall.fleet import Fleet
 from undercroft.firewall.grants import Side
-from undercroft.firewall.never import contradictions
+from undercroft.firewall.never import Bearer, contradictions
 from undercroft.firewall.policy import FirewallPolicy, OtherPorts
 from undercroft.firewall.tracking import StateKind
 from undercroft.model.domain import Interface
@@ -208,10 +209,25 @@ def _beside(item: Interface) -> str:
     return f"a {item.kind} interface is no port of a bridge: nothing of it is filtered"
 
 
+def _bearers(fleets: Mapping[str, Fleet]) -> Iterable[Bearer]:
+    """Yield each machine with its addresses, and the hosts with what is known of theirs."""
+    here: set[str] = set()
+    for host, fleet in fleets.items():
+        yield Bearer(f"host {host}", f"host {host}", None, fleet.host_addresses)
+        for port in fleet.ports:
+            here.add(port.machine)
+            yield Bearer(port.machine, port.name, port.labels, (*port.ipv4, *port.all_ipv6))
+    for fleet in fleets.values():
+        for other in fleet.elsewhere:
+            if other.machine not in here:
+                here.add(other.machine)
+                yield Bearer(other.machine, other.name, other.labels, other.addresses)
+
+
 def _against(policy: FirewallPolicy, members: Members) -> Iterable[str]:
     """Yield why no host could hold the policy."""
     label_sets = {member.labels for member in members.machines.values()}
-    found = contradictions(policy, label_sets)
+    found = contradictions(policy, label_sets, _bearers(members.fleets))
     yield from map(str, found)
     if found:
         return

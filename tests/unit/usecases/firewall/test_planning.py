@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import firewallrecord as fleet
 import pytest
@@ -125,6 +126,27 @@ def test_a_contradiction_names_a_flow_and_stands_against_it(records: MemoryRecor
     text = fleet.POLICY.replace("never:\n", "never:\n  - {from: web, to: admin, services: [tcp/5432]}\n")
     assert plan(records, text).against
     assert "web to admin+db tcp/5432" in plan(records, text).against[0]
+
+
+@pytest.mark.parametrize(
+    ("network", "way"),
+    [
+        ("10.0.0.3", "web to db01 (10.0.0.3) tcp/5432"),
+        ("10.0.0.6/31", "web to db02 (10.0.0.6) tcp/5432"),
+        ("10.0.0.254", "web to host host1 (10.0.0.254) tcp/22"),
+        ("10.0.1.0/24", ""),
+    ],
+)
+def test_a_never_s_network_means_who_has_an_address_in_it_on_whichever_host(
+    records: MemoryRecords, network: str, way: str
+) -> None:
+    flow = "  - {from: web, to: host, allow: [tcp/22]}\n"
+    never = f"  - {{from: web, to: {network}, services: [tcp/22, tcp/5432]}}\n"
+    policy = fleet.policy(fleet.POLICY.replace("never:\n", f"{flow}never:\n{never}"))
+    with records.reading() as record:
+        found = planned(record, policy, {"host1": (IPv4Address("10.0.0.254"),)})
+    assert len(found.against) == bool(way)
+    assert way in "".join(found.against)
 
 
 def test_two_machines_with_one_address_are_a_problem_of_the_fleet_and_nothing_against_the_policy(
