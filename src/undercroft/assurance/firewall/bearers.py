@@ -7,12 +7,14 @@ machines they have in common.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 
-from undercroft.assurance.firewall.places import Kind, Place
+from undercroft.assurance.firewall.places import Kind, Place, within
 from undercroft.firewall.fleet import Fleet, Port
 from undercroft.firewall.policy import Address, FirewallPolicy, Network, PeerKind
 
 _HOST = "host"
+_LINK_LOCAL = IPv6Network("fe80::/64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,8 @@ class End:
     text: str
 
 
-Bearing = Mapping[tuple[int, Network], tuple[End, ...]]
-"""By side and network: one who bears an address there, and another one where there is one."""
+Bearing = Mapping[tuple[int, int], tuple[End, ...]]
+"""By numbers of side and network: one who bears an address there, and another one where there is one."""
 
 
 class Bearers:
@@ -43,56 +45,67 @@ class Bearers:
         """Take a policy, and all sides."""
         self._places = {place.labels: at for at, place in enumerate(every) if place.kind is Kind.MACHINES}
         self._host = next(at for at, place in enumerate(every) if place.kind is Kind.HOST)
-        lengths: dict[int, dict[int, dict[int, Network]]] = {4: {}, 6: {}}
-        for network in _networks(policy):
+        self._networks = tuple(dict.fromkeys(_networks(policy)))
+        lengths: dict[int, dict[int, dict[int, int]]] = {4: {}, 6: {}}
+        for number, network in enumerate(self._networks):
             shift = network.max_prefixlen - network.prefixlen
             prefix = int(network.network_address) >> shift
-            lengths[network.version].setdefault(shift, {})[prefix] = network
+            lengths[network.version].setdefault(shift, {})[prefix] = number
         self._narrow_first = {version: sorted(found.items()) for version, found in lengths.items()}
-        self._are_asked_for = any(self._narrow_first.values())
+        self._are_asked_for = bool(self._networks)
+        # Ten thousand of these addresses take as long as all others, and few rules are about any.
+        self._link_local = any(within(_LINK_LOCAL, one) or within(one, _LINK_LOCAL) for one in self._networks)
 
-    def of_fleet(self, fleet: Fleet) -> dict[tuple[int, Network], tuple[End, ...]]:
+    def of_fleet(self, fleet: Fleet) -> dict[tuple[int, int], tuple[End, ...]]:
         """Return the ends of all machines and of the host."""
-        known: dict[tuple[int, Network], tuple[End, ...]] = {}
+        known: dict[tuple[int, int], tuple[End, ...]] = {}
         if not self._are_asked_for:
             return known
         self._note({}, known, self._host, (_HOST, f"host {fleet.host}".strip()), fleet.host_addresses)
         for port in fleet.ports:
-            self._note({}, known, self._places.get(port.labels), (port.machine, port.name), _of_port(port))
+            self._note(
+                {}, known, self._places.get(port.labels), (port.machine, port.name), self._of_port(port)
+            )
         for one in fleet.elsewhere:
             self._note({}, known, self._places.get(one.labels), (one.machine, one.name), one.addresses)
         return known
 
     def with_port(self, known: Bearing, port: Port) -> Bearing:
         """Return what a port adds to what is known: the same object where that is nothing."""
-        more: dict[tuple[int, Network], tuple[End, ...]] = {}
+        more: dict[tuple[int, int], tuple[End, ...]] = {}
         if self._are_asked_for:
-            self._note(known, more, self._places.get(port.labels), (port.machine, port.name), _of_port(port))
+            self._note(
+                known, more, self._places.get(port.labels), (port.machine, port.name), self._of_port(port)
+            )
         return {**known, **more} if more else known
 
     def _note(
         self,
         known: Bearing,
-        more: dict[tuple[int, Network], tuple[End, ...]],
+        more: dict[tuple[int, int], tuple[End, ...]],
         place: int | None,
         whose: tuple[str, str],
         addresses: Iterable[Address],
     ) -> None:
         """Put what is not known into `more`. `whose`: the UUID, or "host", and the name."""
         for address in addresses if place is not None else ():
-            network = self._smallest(address)
-            if place is None or network is None:
+            number = self._smallest(address)
+            if place is None or number is None:
                 continue
-            ends = more.get((place, network)) or known.get((place, network), ())
+            ends = more.get((place, number)) or known.get((place, number), ())
             # Two tell all that more would: a flow has two ends, and is none from one to itself.
             if len(ends) < 2 and all(end.who != whose[0] for end in ends):
-                more[place, network] = (*ends, End(place, network, whose[0], f"{whose[1]} ({address})"))
+                end = End(place, self._networks[number], whose[0], f"{whose[1]} ({address})")
+                more[place, number] = (*ends, end)
 
-    def _smallest(self, address: Address) -> Network | None:
+    def _of_port(self, port: Port) -> tuple[Address, ...]:
+        return (*port.ipv4, *(port.all_ipv6 if self._link_local else port.ipv6))
+
+    def _smallest(self, address: Address) -> int | None:
         number = int(address)
         for shift, networks in self._narrow_first[address.version]:
-            if (network := networks.get(number >> shift)) is not None:
-                return network
+            if (found := networks.get(number >> shift)) is not None:
+                return found
         return None
 
 
@@ -102,7 +115,3 @@ def _networks(policy: FirewallPolicy) -> Iterable[Network]:
         if PeerKind.NETWORK in {never.source.kind, never.target.kind}:
             for peer in (never.source, never.target, *never.exceptions):
                 yield from peer.networks
-
-
-def _of_port(port: Port) -> tuple[Address, ...]:
-    return (*port.ipv4, *port.all_ipv6)

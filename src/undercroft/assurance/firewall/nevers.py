@@ -118,7 +118,8 @@ class Nevers:
         }
         if peer.kind is not PeerKind.NETWORK:
             return found
-        for (place, network), ends in bearing.items():
+        for (place, _), ends in bearing.items():
+            network = ends[0].network
             if place in excepted or any(_holds(other, network) for other in never.exceptions):
                 continue
             if _holds(peer, network):
@@ -129,8 +130,8 @@ class Nevers:
         return (begin.text, *(self._every[one].text for one in way[1:]), end.text)
 
 
-def _holds(peer: Peer, network: Network) -> bool:
-    return any(within(network, one) for one in peer.networks)
+def _holds(peer: Peer, network: Network | None) -> bool:
+    return network is not None and any(within(network, one) for one in peer.networks)
 
 
 def _two(ends: Iterable[End]) -> tuple[End, ...]:
