@@ -1,7 +1,8 @@
 """What follows from what commands have done by themselves.
 
 A release opens a network by what the command read; the agent reads the machine too, so that its verdict
-follows. libvirt tells nobody of a snapshot that is removed, so that the host is surveyed then.
+follows. libvirt tells nobody of a snapshot that is removed, so that the host is surveyed then. What a host
+had that was forgotten is free: a machine that was started here in place of one of its machines waited.
 """
 
 import asyncio
@@ -21,10 +22,18 @@ class Orders:
         host: the host.
         read: takes the UUID of a machine that is to be read.
         survey: asks for a survey.
+        confirm: has starts confirmed at once that could not be.
     """
 
-    def __init__(self, host: Host, read: Callable[[str], None], survey: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        read: Callable[[str], None],
+        survey: Callable[[], None],
+        confirm: Callable[[], None],
+    ) -> None:
         self._host = host
+        self._confirm = confirm
         self._read = read
         self._survey = survey
 
@@ -40,6 +49,8 @@ class Orders:
             for one in found:
                 if one.surveyed:
                     self._survey()
+                elif not one.machine:
+                    self._confirm()
                 else:
                     self._read(one.machine)
             await asyncio.sleep(LOOK_EVERY_S)

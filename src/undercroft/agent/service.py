@@ -114,6 +114,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        orders = Orders(self._host, self._ended, self._events.survey_soon, self._events.starts.again)
         await self._host.work(self._begin)
         async with self._server:
             self._manager.ready("answering hooks")
@@ -123,7 +124,7 @@ class Agent:
                 self._rounds.run,
                 self._filters.run,
                 Links(self._host).run,
-                Orders(self._host, self._ended, self._events.survey_soon).run,
+                orders.run,
                 self._signing.run,
                 self._keep_alive,
                 self._look_at_quarantined,

@@ -5,6 +5,7 @@ It is done for each machine by itself, so that one that is slow keeps no other b
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from itertools import chain, repeat
 from weakref import WeakValueDictionary
 
@@ -53,6 +54,7 @@ class Starts:
         self._survey = survey
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._following: set[asyncio.Task[None]] = set()
+        self._told = asyncio.Event()
 
     def confirm(self, domain: Domain, execution: Execution) -> None:
         """Confirm a start that is on record."""
@@ -70,6 +72,11 @@ class Starts:
         """Confirm a start whose hook comes on record after libvirt's event: there was no hold then."""
         self._begin(self._confirm_heard(uuid))
 
+    def again(self) -> None:
+        """Confirm at once what could not be: what it waited for may have happened."""
+        self._told.set()
+        self._told = asyncio.Event()
+
     def changed(self, domain: Domain) -> None:
         """Close what was plugged into a machine whose network is closed."""
         self._begin(self._close_new_taps(domain))
@@ -83,8 +90,12 @@ class Starts:
         """Confirm a start: until it is done, or the machine is in another one or off."""
         pauses = chain(CONFIRM_AGAIN_S, repeat(CONFIRM_AGAIN_S[-1]))
         async with self._locks.setdefault(domain.uuid, asyncio.Lock()):
+            told = self._told  # from before it is tried, as it may be told meanwhile
             while (confirmed := await self._confirmed(domain, execution)) is None:
-                await asyncio.sleep(next(pauses))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(next(pauses)):
+                        await told.wait()
+                told = self._told
                 seen = self._host.domain(domain.uuid)
                 if seen is None or not seen.power.has_process:
                     return

@@ -16,7 +16,9 @@ from memoryfilter import MemoryFilter
 from memoryrecords import MemoryRecords
 
 from undercroft.adapters.hookfiles import RunNote
+from undercroft.agent import starts
 from undercroft.agent.host import now
+from undercroft.agent.orders import Orders
 from undercroft.agent.scans import Wish
 from undercroft.errors import OperationError
 from undercroft.firewall.compiler import TABLE_NAME
@@ -470,9 +472,10 @@ def test_a_table_of_an_agent_that_was_killed_before_it_told_of_it_goes_with_the_
 
 
 def test_a_machine_of_a_dead_host_that_starts_here_has_its_labels_once_that_is_forgotten(
-    lab: FilterLab,
+    lab: FilterLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody tells the agent but the record's log."""
+    """Nobody tells the agent but the record's log, and it waits for no other confirmation."""
+    monkeypatch.setattr(starts, "CONFIRM_AGAIN_S", (0.01, 0.01, 3600.0))
     lab.apply()
     without_snapshots(lab)
     long_ago = now() - timedelta(hours=1)
@@ -489,9 +492,12 @@ def test_a_machine_of_a_dead_host_that_starts_here_has_its_labels_once_that_is_f
         assert lab.seen == [(False, None)]
         await lab.until(lambda: "undercroft host forget dead" in lab.problem(), "the cure is told")
         assert (lab.is_open(), lab.labels()) == (False, None)
+        orders = Orders(lab.host, lambda _: None, lambda: None, lab.events.starts.again)
+        following = asyncio.create_task(orders.run())
         with lab.records.transaction() as record:
             forget(record, "dead", Order("alice", now(), "burned"), HOST)
         await lab.until(lambda: lab.is_open() and lab.labels() == {"web"}, "it is open, with its labels")
+        following.cancel()
         await lab.until(lab.is_proven, "and the table is proven")
 
     play(lab, scene)

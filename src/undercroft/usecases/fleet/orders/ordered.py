@@ -16,7 +16,7 @@ _PAGE = 1000
 class Ordered:
     """What was done to a machine of a host. `surveyed`: a survey is what follows, else a reading of it.
 
-    `machine`: UUID, "" where it was the host itself that was forgotten.
+    `machine`: UUID, "" where a host was forgotten: this one, which is surveyed as it is there, or another.
     """
 
     machine: str
@@ -42,8 +42,8 @@ def ordered(record: Record, host: str, after: int) -> tuple[int, list[Ordered]]:
         done = [Ordered(entry.subject, entry.kind == retention.KIND) for entry in entries if _is_done(entry)]
         here = {machine.domain.uuid for machine in record.machines(host)} if done else set()
         found |= dict.fromkeys(one for one in done if one.machine in here)
-        if any(entry.kind == forget.KIND and entry.subject == host for entry in entries):
-            found[Ordered("", surveyed=True)] = None  # whoever reads this is there: it says what is here
+        for forgotten in (entry.subject for entry in entries if entry.kind == forget.KIND):
+            found[Ordered("", surveyed=forgotten == host)] = None
     return after, list(found)
 
 

@@ -47,7 +47,7 @@ def test_a_host_that_was_forgotten_and_reads_that_is_to_be_surveyed_once() -> No
         after, found = ordered(record, "beta", -1)
         assert found == [Ordered("", surveyed=True)]
         assert ordered(record, "beta", after) == (after, [])
-        assert ordered(record, "alpha", -1)[1] == []
+        assert ordered(record, "alpha", -1)[1] == [Ordered("", surveyed=False)], "what it had is free"
 
 
 def test_an_entry_that_somebody_damaged_keeps_nobody_from_the_others() -> None:
