@@ -1,0 +1,1417 @@
+#!/usr/bin/python3 -ISB
+"""Undercroft's helper inside a guest: fresh randomness after every resume, and the commands of the vault.
+
+    undercroft-guest run                  the daemon, as root, on the port org.undercroft.channel.0
+    undercroft-guest random 32            bytes that are fresh after a resume too, to stdout
+    undercroft-guest counter NAME [-n 5]  numbers that no rollback gives out again
+    undercroft-guest spend NAME [--final] says yes once, over all copies of this machine
+    undercroft-guest seal|unseal NAME     a blob with a version, from stdin or to stdout
+    undercroft-guest sign KEY             signature, in hex, of stdin by a key that never enters the guest
+    undercroft-guest guard NAME           does this key, account or token still hold?
+    undercroft-guest generation           the number that changes with every resume
+
+Exit codes: 0 yes, 1 error, 2 usage, 3 no such name, 6 no (spent before, holds no more).
+
+One file, standard library only, Python 3.6 or later. It follows docs/CHANNEL.md and shares no code with the
+host's side. Parts, from the inside out: COBS, CBOR, secrets, standing, session (all without I/O), the kernel,
+the freezer, hooks, the daemon, the commands. The host is trusted; what local users send is not.
+"""
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import hashlib
+import hmac
+import json
+import mmap
+import os
+import re
+import selectors
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections import OrderedDict, deque
+
+HELPER = "undercroft-guest 1"
+PORT_NAME = "org.undercroft.channel.0"
+STATE_FOLDER = "/run/undercroft"
+HOOK_FOLDER = "/etc/undercroft/hooks.d"
+VERSION = 1
+HELLO, ANSWER, AGAIN, UNABLE, SEALED = 1, 2, 3, 4, 5
+STARTED, GAP, PUT_BACK, UNREADABLE = 0, 1, 2, 3
+WELCOME, PING, QUIESCE, ANSWERS = 1, 2, 3, 5
+CONFIRMED, PONG, QUIESCED, THAWED, REQUESTS, ABOUT = 1, 2, 3, 4, 5, 6
+LABEL = b"undercroft channel 1"
+MAX_FRAME_BYTES = 65536
+MAX_LINE_BYTES = MAX_FRAME_BYTES + MAX_FRAME_BYTES // 254 + 1
+MAX_DEPTH = 8
+MAX_ITEMS = 4096
+MAX_UNTAKEN = 256
+MAX_UNREADABLE = 3
+MAX_BATCH = 64
+MAX_BATCH_BYTES = 60000
+MAX_IN_FLIGHT = 64
+MAX_OUT_BYTES = 1 << 20
+MAX_NAME_BYTES = 128
+MAX_BLOB_BYTES = 32768
+MAX_LOCAL_BYTES = 40000
+MAX_CLIENTS, MAX_CLIENTS_OF_ONE = 256, 16
+AWAY_S = 0.2
+"""How long to leave a port alone on whose other side nobody is: poll would say so at once, for ever."""
+
+
+class MalformedError(Exception):
+    """Bytes are not what the protocol says they are."""
+
+
+# COBS: frames without a zero byte inside
+
+
+def stuff(frame):
+    """Return a frame as it goes on the line, with the zero byte after it."""
+    line = bytearray()
+    start, end = 0, len(frame)
+    while True:
+        zero = frame.find(0, start, min(start + 254, end))
+        if zero >= 0:
+            line.append(zero - start + 1)
+            line += frame[start:zero]
+            start = zero + 1
+        elif end - start >= 254:
+            line.append(255)
+            line += frame[start : start + 254]
+            start += 254
+            if start == end:
+                break
+        else:
+            line.append(end - start + 1)
+            line += frame[start:end]
+            break
+    line.append(0)
+    return bytes(line)
+
+
+def unstuff(line):
+    """Return the frame of what stood between two zero bytes. Raises MalformedError."""
+    frame = bytearray()
+    at = 0
+    while at < len(line):
+        code = line[at]
+        run = line[at + 1 : at + code]
+        if code == 0 or len(run) != code - 1:
+            raise MalformedError("a run is cut off")
+        frame += run
+        at += code
+        if code != 255 and at < len(line):
+            frame.append(0)
+    if not 0 < len(frame) <= MAX_FRAME_BYTES:
+        raise MalformedError("a frame is empty or too long")
+    return bytes(frame)
+
+
+class Lines:
+    """Cuts what comes into frames. What is cut off or too long is skipped to the next zero byte."""
+
+    def __init__(self):
+        self.held = b""
+        self.skipping = True  # the beginning may be the end of something
+
+    def feed(self, data):
+        """Return the frames that ended in these bytes."""
+        frames = []
+        *whole, rest = data.split(b"\0")
+        for piece in whole:
+            line, skipped = self.held + piece, self.skipping
+            self.held, self.skipping = b"", False
+            if skipped or not line or len(line) > MAX_LINE_BYTES:
+                continue
+            try:
+                frames.append(unstuff(line))
+            except MalformedError:
+                continue
+        if not self.skipping:
+            self.held += rest
+            if len(self.held) > MAX_LINE_BYTES:
+                self.held, self.skipping = b"", True
+        return frames
+
+
+# CBOR: the deterministic subset of docs/CHANNEL.md
+
+
+def pack(value):
+    """Return the one encoding of a value."""
+    if value is None:
+        return b"\xf6"
+    if value is True or value is False:
+        return b"\xf5" if value else b"\xf4"
+    if isinstance(value, int):
+        return _start(0, value) if value >= 0 else _start(1, -1 - value)
+    if isinstance(value, bytes):
+        return _start(2, len(value)) + value
+    if isinstance(value, str):
+        text = value.encode("utf-8", "replace")
+        return _start(3, len(text)) + text
+    if isinstance(value, (list, tuple)):
+        return _start(4, len(value)) + b"".join([pack(each) for each in value])
+    pairs = sorted((pack(key), pack(each)) for key, each in value.items())
+    return _start(5, len(pairs)) + b"".join([key + each for key, each in pairs])
+
+
+def _start(major, number):
+    if number < 24:
+        return bytes((major << 5 | number,))
+    for form, size in ((24, 1), (25, 2), (26, 4)):
+        if number >> 8 * size == 0:
+            return bytes((major << 5 | form,)) + number.to_bytes(size, "big")
+    return bytes((major << 5 | 27,)) + number.to_bytes(8, "big")
+
+
+def unpack(data):
+    """Return the value of an encoding with nothing after it. Raises MalformedError."""
+    parser = _Parser(data)
+    value = parser.value(0)
+    if parser.at != len(data):
+        raise MalformedError("bytes follow a value")
+    return value
+
+
+class _Parser:
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        piece = self.data[self.at : self.at + count]
+        if len(piece) != count:
+            raise MalformedError("a value is cut off")
+        self.at += count
+        return piece
+
+    def start(self):
+        first = self.take(1)[0]
+        major, number = first >> 5, first & 31
+        if major == 7 or number < 24:
+            return major, number
+        if number > 27:
+            raise MalformedError("lengths are definite")
+        size = 1 << number - 24
+        number = int.from_bytes(self.take(size), "big")
+        if number < 24 or (size > 1 and number >> 4 * size == 0):
+            raise MalformedError("a shorter form exists")
+        return major, number
+
+    def value(self, depth):
+        major, number = self.start()
+        if major == 0:
+            return number
+        if major == 1:
+            if number >> 63:
+                raise MalformedError("a number needs more than 64 bits")
+            return -1 - number
+        if major == 2:
+            return self.take(number)
+        if major == 3:
+            try:
+                return self.take(number).decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise MalformedError("a text is no UTF-8") from error
+        if major == 7:
+            if number not in (20, 21, 22):
+                raise MalformedError("a float, or a simple value that is not taken")
+            return (False, True, None)[number - 20]
+        if major == 6 or depth == MAX_DEPTH or number > min(MAX_ITEMS, len(self.data) - self.at):
+            raise MalformedError("a tag, too deep, or too many")
+        if major == 4:
+            return [self.value(depth + 1) for _ in range(number)]
+        return self.map(number, depth + 1)
+
+    def map(self, count, depth):
+        found, before = {}, b""
+        for _ in range(count):
+            begin = self.at
+            key = self.value(depth)
+            encoded = self.data[begin : self.at]
+            if isinstance(key, bool) or not isinstance(key, (int, str)) or encoded <= before:
+                raise MalformedError("a key is out of order, or no key")
+            before = encoded
+            found[key] = self.value(depth)
+        return found
+
+
+# Secrets: X25519 (RFC 7748), HKDF (RFC 5869), sealing (docs/CHANNEL.md, "Sealing")
+
+PRIME = 2**255 - 19
+BASE_POINT = b"\x09" + bytes(31)
+
+
+def x25519(private, public):
+    """Return the Montgomery ladder's result, 32 bytes. Its time depends on the key: nobody can watch."""
+    k = int.from_bytes(private, "little") & ~(7 | 128 << 248) | 64 << 248
+    x1 = (int.from_bytes(public, "little") & ~(1 << 255)) % PRIME
+    x2, z2, x3, z3 = 1, 0, x1, 1
+    for bit in range(254, -1, -1):
+        if k >> bit & 1:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+        total, difference = x2 + z2, x2 - z2
+        squared, other = total * total % PRIME, difference * difference % PRIME
+        across, along = (x3 - z3) * total % PRIME, (x3 + z3) * difference % PRIME
+        x3, z3 = (across + along) ** 2 % PRIME, x1 * (across - along) ** 2 % PRIME
+        gap = squared - other
+        x2, z2 = squared * other % PRIME, gap * (squared + 121665 * gap) % PRIME
+        if k >> bit & 1:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+    return (x2 * pow(z2, PRIME - 2, PRIME) % PRIME).to_bytes(32, "little")
+
+
+if hasattr(hmac, "digest"):  # Python 3.7
+
+    def tag_of(key, message):
+        """Return HMAC-SHA256."""
+        return hmac.digest(key, message, "sha256")
+
+else:
+
+    def tag_of(key, message):
+        """Return HMAC-SHA256."""
+        return hmac.new(key, message, hashlib.sha256).digest()
+
+
+def hkdf(secret, salt, info, size):
+    """Return `size` bytes of HKDF-SHA256."""
+    key, made, block = tag_of(salt or bytes(32), secret), b"", b""
+    while len(made) < size:
+        block = tag_of(key, block + info + bytes((len(made) // 32 + 1,)))
+        made += block
+    return made[:size]
+
+
+def cross(key, number, tag, text):
+    """Return the text crossed with the stream of key, number and tag: sealing and opening alike."""
+    stream = hashlib.shake_256(key + number + tag).digest(len(text))
+    mixed = int.from_bytes(text, "big") ^ int.from_bytes(stream, "big")
+    return mixed.to_bytes(len(text), "big")
+
+
+def seal(keys, number, text):
+    """Return a sealed frame; `keys` are a MAC key and a stream key."""
+    counted = number.to_bytes(8, "big")
+    tag = tag_of(keys[0], b"\x05" + counted + text)[:16]
+    return b"\x05" + counted + tag + cross(keys[1], counted, tag, text)
+
+
+def unseal(keys, frame):
+    """Return the text of a sealed frame. Raises MalformedError for one that these keys did not seal."""
+    counted, tag = frame[1:9], frame[9:25]
+    text = cross(keys[1], counted, tag, frame[25:])
+    if not hmac.compare_digest(tag_of(keys[0], b"\x05" + counted + text)[:16], tag):
+        raise MalformedError("a tag of another session")
+    return text
+
+
+def confirmation(seed, machine, eid, generation):
+    """Return the tag that only who has this seed can make."""
+    info = b"undercroft confirm 1" + machine + eid + generation.to_bytes(8, "big")
+    return tag_of(hkdf(seed, b"", info, 32), info)
+
+
+# Standing: what a rewind would put back
+
+
+class Standing:
+    """Where this boot stands in the last session that it knows; kept by `keep` where a subclass can."""
+
+    def __init__(self):
+        self.eid, self.serial, self.sent, self.taken, self.next_request = b"", 0, 0, 0, 1
+
+    def keep(self):
+        """Make it outlive this process, and not this boot."""
+
+    def value(self):
+        """Return it as an answer has it."""
+        return [self.eid, self.serial, self.sent, self.taken] if self.eid else None
+
+
+class Page(Standing):
+    """A standing in a mapped file on a tmpfs: outlives the helper and not the kernel, without a system call.
+
+    Two slots are written in turns, so that a helper that is killed while it writes leaves one whole.
+    """
+
+    SLOT = struct.Struct(">Q16sQQQQ")
+    SIZE = 256
+
+    def __init__(self, path, boot):
+        super().__init__()
+        self.turn = 0
+        try:
+            with open(path, "rb") as kept:
+                found = kept.read(self.SIZE + 1)
+        except FileNotFoundError:
+            found = b""
+        if len(found) == self.SIZE and found[:16] == boot:
+            for at in (64, 160):
+                self._read(found[at : at + self.SLOT.size + 4])
+        else:
+            with open(path + ".new", "wb") as new:
+                os.fchmod(new.fileno(), 0o600)
+                new.write(boot + bytes(self.SIZE - 16))
+            os.rename(path + ".new", path)
+        with open(path, "r+b") as file:
+            self.map = mmap.mmap(file.fileno(), self.SIZE)
+
+    def _read(self, slot):
+        body = slot[: self.SLOT.size]
+        if struct.unpack(">I", slot[self.SLOT.size :])[0] != zlib.crc32(body):
+            return
+        turn, eid, serial, sent, taken, following = self.SLOT.unpack(body)
+        if turn > self.turn:
+            self.turn, self.eid, self.serial, self.sent, self.taken = turn, eid, serial, sent, taken
+            self.next_request = following
+
+    def keep(self):
+        """Write the slot whose turn it is."""
+        self.turn += 1
+        counts = (self.serial, self.sent, self.taken, self.next_request)
+        body = self.SLOT.pack(self.turn, self.eid or bytes(16), *counts)
+        at = 64 if self.turn & 1 else 160
+        self.map[at : at + len(body) + 4] = body + struct.pack(">I", zlib.crc32(body))
+
+
+# Session: bytes in, events out
+
+
+class Session:
+    """The guest's side, without I/O. What is to be sent gathers in `out`; `receive` returns events.
+
+    Events are tuples: ("welcome", generation, seed or None, next request), ("quiesce", number),
+    ("answers", first, list), ("lost",). Pings are answered in here.
+    """
+
+    def __init__(self, standing, boot, random=os.urandom):
+        self.standing, self.boot, self.random = standing, boot, random
+        self.frozen = False
+        self.out = bytearray()
+        self.lines = Lines()
+        self.keys = None
+        self.open = False
+        self.unreadable = 0
+        self.asked = 0
+
+    def start(self):
+        """The helper has just started: a session that the host may believe open is none."""
+        self._again(STARTED)
+
+    def receive(self, data):
+        """Take bytes from the port; return what they say."""
+        events = []
+        for frame in self.lines.feed(data):
+            try:
+                if frame[0] == HELLO:
+                    self._hello(frame, events)
+                elif frame[0] == SEALED:
+                    self._sealed(frame, events)
+            except MalformedError:
+                self._lose(UNREADABLE, events)
+        return events
+
+    def send(self, message):
+        """Seal a message into `out`. It is counted before it is sent: see docs/CHANNEL.md, "Rewinds"."""
+        standing = self.standing
+        text = standing.taken.to_bytes(8, "big") + self.host_head + pack(message)
+        standing.sent += 1
+        standing.keep()
+        frame = seal(self.mine, standing.sent, text)
+        self.head = hashlib.sha256(self.head + frame).digest()
+        self.heads[standing.sent] = self.head
+        self.out += stuff(frame)
+
+    def room(self):
+        """Whether the host has taken enough of what was sent for more to be sent."""
+        few = self.open and self.standing.sent - self.known < MAX_UNTAKEN - 8
+        return few and len(self.out) < MAX_OUT_BYTES
+
+    def _hello(self, frame, events):
+        parts = unpack(frame[1:])
+        if not isinstance(parts, list) or not parts or not isinstance(parts[0], list):
+            raise MalformedError("a hello has a list of versions")
+        self._forget(events)
+        if VERSION not in parts[0]:
+            self.out += b"\0" + stuff(bytes((UNABLE,)) + pack([[VERSION]]))
+            return
+        if len(parts) != 6:
+            raise MalformedError("a hello has six parts")
+        _, machine, eid, serial, nonce, key = parts
+        sizes = [len(each) if isinstance(each, bytes) else 0 for each in (machine, eid, nonce, key)]
+        if sizes != [16, 16, 16, 32] or not isinstance(serial, int) or not 0 <= serial < 1 << 63:
+            raise MalformedError("a part of a hello")
+        self.nonce = self.random(16)
+        private = self.random(32)
+        secret = x25519(private, key)
+        if secret == bytes(32):
+            raise MalformedError("a key of small order")
+        mine = x25519(private, BASE_POINT)
+        was = self.standing.value()
+        body = pack([VERSION, nonce, self.nonce, mine, self.boot, was, self.frozen])
+        told = hashlib.sha256(b"undercroft transcript 1")
+        for part in (frame, body):
+            told.update(len(part).to_bytes(4, "big") + part)
+        told = told.digest()
+        made = hkdf(secret, nonce + self.nonce, LABEL + machine + eid + told, 160)
+        self.theirs, self.mine = (made[:32], made[32:64]), (made[64:96], made[96:128])
+        self.head = hashlib.sha256(b"undercroft head 1g" + told).digest()
+        self.host_head = hashlib.sha256(b"undercroft head 1h" + told).digest()
+        self.heads, self.known = {0: self.head}, 0
+        self.machine = machine
+        self.keys = True
+        standing = self.standing
+        standing.eid, standing.serial, standing.sent, standing.taken = eid, serial, 0, 0
+        standing.keep()
+        tag = tag_of(made[128:], told)[:16]
+        self.out += b"\0" + stuff(bytes((ANSWER,)) + tag + body)
+
+    def _sealed(self, frame, events):
+        standing = self.standing
+        number = int.from_bytes(frame[1:9], "big")
+        try:
+            if not self.keys or len(frame) < 66:
+                raise MalformedError("no session")
+            text = unseal(self.theirs, frame)
+        except MalformedError:
+            self._unread()
+            return
+        if number <= standing.taken:
+            return
+        if number != standing.taken + 1:
+            self._lose(GAP, events)
+            return
+        known, head = int.from_bytes(text[:8], "big"), text[8:40]
+        if known > standing.sent or self.heads.get(known) != head:
+            self._lose(PUT_BACK, events)
+            return
+        for each in range(self.known, known):
+            del self.heads[each]
+        self.known, self.unreadable = known, 0
+        standing.taken = number
+        standing.keep()
+        self.host_head = hashlib.sha256(self.host_head + frame).digest()
+        self._message(unpack(text[40:]), events)
+
+    def _message(self, message, events):
+        if not isinstance(message, list) or not message:
+            raise MalformedError("a message is an array")
+        kind = message[0]
+        if not self.open:
+            if kind != WELCOME or len(message) != 5 or message[1] != self.nonce:
+                raise MalformedError("the first message is a welcome")
+            self.open, self.asked = True, 0
+            events.append(("welcome", message[2], message[3], message[4]))
+        elif kind == PING and len(message) == 2:
+            self.send([PONG, message[1]])
+        elif kind == QUIESCE and len(message) == 2:
+            events.append(("quiesce", message[1]))
+        elif kind == ANSWERS and len(message) == 3 and isinstance(message[2], list):
+            events.append(("answers", message[1], message[2]))
+        else:
+            raise MalformedError("an unknown message")
+
+    def _unread(self):
+        """A frame of a session that this helper does not know, or no longer."""
+        self.unreadable += 1
+        if self.unreadable >= MAX_UNREADABLE or not self.keys:
+            self._again(UNREADABLE)
+
+    def _lose(self, reason, events):
+        self._forget(events)
+        self._again(reason)
+
+    def _forget(self, events):
+        if self.open:
+            events.append(("lost",))
+        self.keys, self.open, self.unreadable = None, False, 0
+        del self.out[:]
+
+    def _again(self, reason):
+        """Ask for another session: at once, and then with every sixteenth reason to."""
+        if self.asked % 16 == 0:
+            self.out += b"\0" + stuff(bytes((AGAIN,)) + pack([reason]))
+        self.asked += 1
+
+
+# The kernel: each of these needs root, or a device; tests give others
+
+
+def find_port(name=PORT_NAME, root="/"):
+    """Return the path of the port, or None while there is none."""
+    path = os.path.join(root, "dev/virtio-ports", name)
+    if os.path.exists(path):
+        return path
+    folder = os.path.join(root, "sys/class/virtio-ports")
+    for port in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        try:
+            with open(os.path.join(folder, port, "name")) as file:
+                found = file.read().strip()
+        except OSError:
+            continue
+        if found == name:
+            return os.path.join(root, "dev", port)
+    return None
+
+
+def random_requests(machine=None):
+    """Return the numbers of RNDADDENTROPY and RNDRESEEDCRNG: of asm-generic/ioctl.h, or of its exceptions."""
+    machine = machine or os.uname().machine
+    if machine.startswith(("ppc", "mips", "sparc", "alpha")):
+        return 0x80085203, 0x20005207
+    return 0x40085203, 0x5207
+
+
+class Kernel:
+    """What the helper asks of the guest's kernel, under a root folder."""
+
+    def __init__(self, root="/"):
+        self.root = root
+
+    def path(self, name):
+        """Return a path below the root."""
+        return os.path.join(self.root, name)
+
+    def boot(self):
+        """Return the id of this boot, 16 bytes."""
+        with open(self.path("proc/sys/kernel/random/boot_id")) as file:
+            return bytes.fromhex(file.read().strip().replace("-", ""))
+
+    def credit(self, seed):
+        """Mix a seed in, credit it, and have a new key drawn from it. Writing alone would not draw one.
+
+        Returns whether the kernel did both; RNDRESEEDCRNG is there from Linux 4.14 on.
+        """
+        add, reseed = random_requests()
+        try:
+            device = os.open(self.path("dev/urandom"), os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.ioctl(device, add, struct.pack("ii", len(seed) * 8, len(seed)) + seed)
+            fcntl.ioctl(device, reseed)
+        except OSError:
+            return False
+        finally:
+            os.close(device)
+        return True
+
+    def drain(self, wanted=64, most_s=0.3):
+        """Read stale bytes of the virtual generator away: it gives out what was in its queue at the snapshot.
+
+        Returns how many were read; 0 where there is no generator.
+        """
+        try:
+            device = os.open(self.path("dev/hwrng"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return 0
+        count, until = 0, time.monotonic() + most_s
+        try:
+            while count < wanted and time.monotonic() < until:
+                try:
+                    count += len(os.read(device, wanted - count)) or wanted
+                except BlockingIOError:
+                    time.sleep(0.005)
+        except OSError:
+            pass
+        finally:
+            os.close(device)
+        return min(count, wanted)
+
+
+class Generation:
+    """The number that changes with each resume: as a text, and as a word that applications map and compare.
+
+    `generation` is replaced as a whole. `generation.word` is never replaced, only its first eight bytes are:
+    a number in the machine's byte order.
+    """
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, "generation")
+        number = os.open(self.path + ".word", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with os.fdopen(number, "r+b") as file:
+            os.fchmod(number, 0o644)
+            os.ftruncate(number, mmap.PAGESIZE)
+            self.word = memoryview(mmap.mmap(file.fileno(), mmap.PAGESIZE)).cast("Q")
+
+    def publish(self, generation):
+        """Let everybody know. The word first: who maps it asks most often."""
+        self.word[0] = generation
+        with open(self.path + ".new", "w") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write("%d\n" % generation)
+        os.rename(self.path + ".new", self.path)
+
+
+# Freezing all but the helper
+
+KERNEL_THREAD = 0x00200000
+FREEZE_S = 2.0
+POOL = "undercroft.frozen"
+
+
+class Freezer:
+    """Freezes every process but this one, and thaws those that it froze.
+
+    With cgroup v2 (Linux 5.2): every group beside the path to the helper's own is frozen; what sits in the
+    root group is moved into a frozen one, process 1 too. What is left gets SIGSTOP, in rounds, until a round
+    finds nothing new. What was frozen is written down before it is, so that a helper that starts anew can
+    thaw it.
+    """
+
+    def __init__(self, record, root="/", kill=os.kill, own=None):
+        self.record, self.root, self.kill = record, root, kill
+        self.own = own or os.getpid()
+        self.groups, self.moved, self.stopped, self.number = [], [], [], 0
+        try:
+            with open(record) as file:
+                kept = json.load(file)
+            self.groups, self.moved, self.stopped, self.number = (
+                kept["groups"],
+                kept["moved"],
+                kept["stopped"],
+                kept["number"],
+            )
+        except (OSError, ValueError, KeyError):
+            pass
+
+    def active(self):
+        """Whether something is frozen."""
+        return self.number != 0
+
+    def freeze(self, number):
+        """Freeze all. Returns whether all are, how many were, and how or why not."""
+        self.number = number
+        self._note()
+        until = time.monotonic() + FREEZE_S
+        base = self._base()
+        if base:
+            self._freeze_groups(base, until)
+        left = self._rounds(base, until)
+        count = len(self.moved) + len(self.stopped) + self._inside()
+        how = "groups and signals" if base else "signals"
+        if left:
+            return False, count, "still run after %.0f s: %s" % (FREEZE_S, ", ".join(map(str, left[:8])))
+        return True, count, how
+
+    def thaw(self):
+        """Let all run again that were frozen. Returns how many."""
+        count = len(self.moved) + len(self.stopped) + self._inside()
+        for pid, started in self.stopped:
+            if self._stat(pid)[1] == started:
+                self._signal(pid, signal.SIGCONT)
+        base = self._base()
+        for pid, started in self.moved:
+            if base and self._stat(pid)[1] == started:
+                self._write(os.path.join(base, "cgroup.procs"), str(pid))
+        for group in self.groups:
+            self._write(os.path.join(group, "cgroup.freeze"), "0")
+        if base and os.path.isdir(os.path.join(base, POOL)):
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(base, POOL))  # noqa: PTH106 - no pathlib: it is slow to load
+        self.groups, self.moved, self.stopped, self.number = [], [], [], 0
+        with contextlib.suppress(OSError):
+            os.unlink(self.record)
+        return count
+
+    def _note(self):
+        with open(self.record + ".new", "w") as file:
+            json.dump(
+                {"groups": self.groups, "moved": self.moved, "stopped": self.stopped, "number": self.number},
+                file,
+            )
+        os.rename(self.record + ".new", self.record)
+
+    def _base(self):
+        """Return where cgroup v2 is mounted, if it can freeze."""
+        try:
+            with open(os.path.join(self.root, "proc/self/mountinfo")) as file:
+                lines = [line.split() for line in file]
+        except OSError:
+            return None
+        for words in lines:
+            if "-" in words and words[words.index("-") + 1] == "cgroup2" and words[3] == "/":
+                base = os.path.join(self.root, words[4].lstrip("/"))
+                if os.path.exists(os.path.join(base, "cgroup.procs")):
+                    return base
+        return None
+
+    def _group(self, pid):
+        """Return a process's group of cgroup v2, as the kernel names it, or None."""
+        for line in self._read("proc/%d/cgroup" % pid).splitlines():
+            if line.startswith("0::"):
+                return line[3:]
+        return None
+
+    def _freeze_groups(self, base, until):
+        at = base
+        for name in [part for part in (self._group(self.own) or "/").split("/") if part] + [None]:
+            for entry in sorted(os.listdir(at)):
+                group = os.path.join(at, entry)
+                if entry != name and os.path.exists(os.path.join(group, "cgroup.freeze")):
+                    self.groups.append(group)
+            if name is None:
+                break
+            at = os.path.join(at, name)
+        pool = os.path.join(base, POOL)
+        if pool not in self.groups:
+            with contextlib.suppress(OSError):
+                os.mkdir(pool)
+                self.groups.append(pool)
+        self._note()
+        self.groups = [each for each in self.groups if self._write(os.path.join(each, "cgroup.freeze"), "1")]
+        waiting = list(self.groups)
+        while waiting and time.monotonic() < until:
+            waiting = [each for each in waiting if "frozen 1" not in self._read(each + "/cgroup.events")]
+            if waiting:
+                time.sleep(0.002)
+
+    def _rounds(self, base, until):
+        """Stop what no group holds; return the numbers of those that still run when time is up."""
+        while True:
+            running = [each for each in self._others() if not self._held(base, each)]
+            if not running or time.monotonic() > until:
+                return running
+            for pid in running:
+                self._hold(base, pid)
+            time.sleep(0.002)
+
+    def _hold(self, base, pid):
+        state, started = self._stat(pid)
+        if state in ("", "Z", "X"):
+            return
+        mark = [pid, started]
+        pool = os.path.join(base, POOL) if base else ""
+        if pool in self.groups and self._group(pid) == "/":
+            if mark not in self.moved:
+                self.moved.append(mark)
+                self._note()
+            self._write(os.path.join(pool, "cgroup.procs"), str(pid))
+        elif pid != 1:
+            if mark not in self.stopped:
+                self.stopped.append(mark)
+                self._note()
+            self._signal(pid, signal.SIGSTOP)
+
+    def _held(self, base, pid):
+        state = self._stat(pid)[0]
+        if state in ("", "T", "t", "Z", "X"):
+            return True
+        if not base:
+            return False
+        group = base + (self._group(pid) or "/")
+        return any(group == each or group.startswith(each + "/") for each in self.groups)
+
+    def _others(self):
+        """Return the numbers of all processes of users but this one."""
+        found = []
+        for entry in os.listdir(os.path.join(self.root, "proc")):
+            if entry.isdigit() and int(entry) != self.own:
+                words = self._words(int(entry))
+                if len(words) > 6 and not int(words[6]) & KERNEL_THREAD:
+                    found.append(int(entry))
+        return found
+
+    def _stat(self, pid):
+        """Return a process's state and when it started; empty if it is gone."""
+        words = self._words(pid)
+        return (words[0], words[19]) if len(words) > 19 else ("", "")
+
+    def _words(self, pid):
+        return self._read("proc/%d/stat" % pid).rpartition(")")[2].split()
+
+    def _inside(self):
+        count = 0
+        for group in self.groups:
+            for folder, _, _ in os.walk(group):
+                count += len(self._read(os.path.join(folder, "cgroup.procs")).split())
+        return max(0, count - len(self.moved))
+
+    def _read(self, name):
+        try:
+            with open(os.path.join(self.root, name), errors="replace") as file:
+                return file.read()
+        except OSError:
+            return ""
+
+    def _write(self, path, text):
+        try:
+            with open(path, "w") as file:
+                file.write(text)
+        except OSError:
+            return False
+        return True
+
+    def _signal(self, pid, which):
+        with contextlib.suppress(OSError):
+            self.kill(pid, which)
+
+
+# Hooks: programs of the administrator's, after each seed
+
+HOOK_S, HOOKS_S, MAX_HOOKS = 10.0, 30.0, 64
+
+
+class Hooks:
+    """Runs the programs of a folder, one after another, without waiting for any."""
+
+    def __init__(self, folder, generation, owner=0):
+        self.waiting = deque(self._listed(folder, owner)[:MAX_HOOKS])
+        self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "UNDERCROFT_GENERATION": str(generation)}
+        self.running = None
+        self.ran = self.failed = 0
+        self.end = time.monotonic() + HOOKS_S
+
+    @staticmethod
+    def _listed(folder, owner):
+        """Return paths in the order of their names: what can run, and only its owner can write."""
+        found = []
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            path = os.path.join(folder, name)
+            if not re.match(r"[A-Za-z0-9._-]+\Z", name) or not os.path.exists(path):
+                continue
+            about = os.stat(path)
+            only_owners = about.st_uid == owner and not about.st_mode & 0o022
+            if stat.S_ISREG(about.st_mode) and about.st_mode & 0o100 and only_owners:
+                found.append(path)
+        return found
+
+    def step(self):
+        """Go on as far as it goes without waiting. Returns whether all is done."""
+        now = time.monotonic()
+        if self.running:
+            code = self.running.poll()
+            if code is None and now < self.until:
+                return False
+            if code is None:
+                self.stop()
+            self.failed += code != 0
+            self.running = None
+        if not self.waiting or now > self.end:
+            self.failed += len(self.waiting)
+            self.ran += len(self.waiting)
+            self.waiting.clear()
+            return True
+        self.ran += 1
+        self.until = min(now + HOOK_S, self.end)
+        try:
+            self.running = subprocess.Popen(
+                [self.waiting.popleft()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=self.environment,
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError:
+            self.failed += 1
+        return False
+
+    def stop(self):
+        """End the one that runs, with all that it has started in its group."""
+        if self.running:
+            with contextlib.suppress(OSError):
+                os.killpg(self.running.pid, signal.SIGKILL)
+            self.running.wait()
+
+
+# The daemon
+
+OPERATIONS = {
+    "increment": 1,
+    "counter": 2,
+    "spend": 3,
+    "append": 4,
+    "latest": 5,
+    "seal": 6,
+    "unseal": 7,
+    "sign": 8,
+    "public": 9,
+    "guard": 10,
+    "revoke": 11,
+    "random": 12,
+    "status": 13,
+}
+SHARED = ("public", "guard")
+"""What anybody may ask about any name: it tells no secret and changes nothing."""
+NAMELESS = ("random", "status")
+
+
+def named_for(user, operation, arguments):
+    """Return a local user's request as the vault sees it. Raises MalformedError.
+
+    root has all names; what others name lies below their own number, so that nobody spends for another.
+    """
+    if operation not in OPERATIONS or not isinstance(arguments, list) or len(arguments) > 4:
+        raise MalformedError("no such operation")
+    if operation not in NAMELESS:
+        if not arguments or not isinstance(arguments[0], bytes):
+            raise MalformedError("a name is missing")
+        name = arguments[0]
+        if user != 0 and operation not in SHARED:
+            name = b"u%d/" % user + name
+        if not 0 < len(name) <= MAX_NAME_BYTES:
+            raise MalformedError("a name has at most %d bytes" % MAX_NAME_BYTES)
+        arguments = [name] + arguments[1:]
+    return [OPERATIONS[operation]] + arguments
+
+
+class Client:
+    """A local program at the socket: requests in, answers out, each with its length before it."""
+
+    def __init__(self, connection, user):
+        self.connection, self.user = connection, user
+        self.held, self.out = b"", bytearray()
+        self.waiting = 0
+
+    def requests(self, data):
+        """Return the whole requests among what came. Raises MalformedError for what is none."""
+        self.held += data
+        found = []
+        while len(self.held) >= 4:
+            size = int.from_bytes(self.held[:4], "big")
+            if size > MAX_LOCAL_BYTES:
+                raise MalformedError("a request is too long")
+            if len(self.held) < 4 + size:
+                break
+            value = unpack(self.held[4 : 4 + size])
+            self.held = self.held[4 + size :]
+            if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], str):
+                raise MalformedError("a request is an operation and its arguments")
+            found.append(value)
+        return found
+
+    def answer(self, answer):
+        """Add an answer to what goes out."""
+        body = pack(answer)
+        self.out += len(body).to_bytes(4, "big") + body
+
+
+def _size(request):
+    """Return what a request has on the line at most, in bytes."""
+    return 8 + sum(len(each) + 5 if isinstance(each, bytes) else 9 for each in request)
+
+
+class Vault:
+    """Requests on their way: waiting, in flight with a number, answered. No number is used anew."""
+
+    def __init__(self, session):
+        self.session = session
+        self.queue, self.flying = deque(), OrderedDict()
+
+    def add(self, request, done):
+        """Take a request; `done` is called with its answer, once."""
+        self.queue.append((request, done))
+
+    def welcome(self, following):
+        """A session has opened: what is in flight is asked again, under the same numbers."""
+        standing = self.session.standing
+        standing.next_request = max(standing.next_request, following)
+        run, again = [], self.flying
+        self.flying = OrderedDict()
+        for number, (request, done) in again.items():
+            if run and (
+                number != run[-1][0] + 1
+                or _size(request) + sum(_size(r) for _, r, _ in run) > MAX_BATCH_BYTES
+            ):
+                self._fly(run)
+                run = []
+            run.append((number, request, done))
+        if run:
+            self._fly(run)
+
+    def flush(self):
+        """Send what waits, as far as the protocol lets it."""
+        while self.queue and self.session.room() and len(self.flying) < MAX_IN_FLIGHT:
+            batch, size = [], 0
+            following = self.session.standing.next_request
+            while self.queue and len(batch) < MAX_BATCH and len(self.flying) + len(batch) < MAX_IN_FLIGHT:
+                size += _size(self.queue[0][0])
+                if batch and size > MAX_BATCH_BYTES:
+                    break
+                request, done = self.queue.popleft()
+                batch.append((following + len(batch), request, done))
+            self.session.standing.next_request += len(batch)
+            self._fly(batch)
+
+    def _fly(self, batch):
+        for number, request, done in batch:
+            self.flying[number] = (request, done)
+        self.session.send([REQUESTS, batch[0][0], [request for _, request, _ in batch]])
+
+    def answers(self, first, answers):
+        """Take answers of the host's; one to nothing that is in flight is an answer given twice."""
+        for place, answer in enumerate(answers):
+            request = self.flying.pop(first + place, None)
+            if request:
+                request[1](answer)
+
+
+class Daemon:
+    """All together, around one port and one local socket. `step` waits at most as long as it is told."""
+
+    def __init__(
+        self, port, folder, kernel, freezer=None, hook_folder=HOOK_FOLDER, listener=None, hook_owner=0
+    ):
+        self.port, self.kernel, self.hook_folder, self.hook_owner = port, kernel, hook_folder, hook_owner
+        boot = kernel.boot()
+        self.session = Session(Page(os.path.join(folder, "standing"), boot), boot)
+        self.vault = Vault(self.session)
+        self.generation = Generation(folder)
+        self.freezer = freezer or Freezer(os.path.join(folder, "frozen"))
+        self.session.frozen = self.freezer.active()
+        self.frozen_in = None
+        self.listener, self.clients, self.hooks, self.seed = listener, {}, None, None
+        self.selector = selectors.DefaultSelector()
+        os.set_blocking(port, False)
+        self.away_until = 0.0
+        self.watching = 0
+        if listener:
+            listener.setblocking(False)
+            self.selector.register(listener, selectors.EVENT_READ)
+        self.session.start()
+
+    def step(self, most_s=1.0):
+        """Do what there is to do; wait for it at most so long."""
+        now = time.monotonic()
+        self._watch(now)
+        if self.hooks:
+            most_s = min(most_s, 0.02)
+        if now < self.away_until:
+            most_s = min(most_s, self.away_until - now)
+        for key, mask in self.selector.select(most_s):
+            if key.fileobj == self.port:
+                self._port(mask)
+            elif key.fileobj is self.listener:
+                self._accept()
+            else:
+                self._client(key.data, mask)
+        if self.hooks and self.hooks.step():
+            self._confirm()
+        self.vault.flush()
+        self._write_port()
+
+    def _watch(self, now):
+        """Have the port watched for what is wanted of it, unless nobody is on its other side."""
+        wanted = 0
+        if now >= self.away_until:
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.session.out else 0)
+        if wanted != self.watching:
+            if self.watching:
+                self.selector.unregister(self.port)
+            if wanted:
+                self.selector.register(self.port, wanted)
+            self.watching = wanted
+
+    def _port(self, mask):
+        if not mask & selectors.EVENT_READ:
+            return
+        try:
+            data = os.read(self.port, 65536)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EPIPE, errno.ENODEV):
+                raise
+            data = b""
+        if not data:
+            self.away_until = time.monotonic() + AWAY_S
+            return
+        for event in self.session.receive(data):
+            self._event(event)
+
+    def _write_port(self):
+        out = self.session.out
+        while out:
+            try:
+                count = os.write(self.port, out[:65536])
+            except (BlockingIOError, BrokenPipeError):
+                return
+            except OSError as error:
+                if error.errno not in (errno.EIO, errno.ENODEV):
+                    raise
+                return
+            if not count:
+                return
+            del out[:count]
+
+    def _event(self, event):
+        if event[0] == "welcome":
+            self._welcome(*event[1:])
+        elif event[0] == "quiesce":
+            self.frozen_in = (self.session.standing.eid, self.session.standing.serial)
+            frozen, count, text = self.freezer.freeze(event[1])
+            self.session.frozen = True
+            self.session.send([QUIESCED, event[1], frozen, count, text])
+        elif event[0] == "answers":
+            self.vault.answers(event[1], event[2])
+
+    def _welcome(self, generation, seed, following):
+        """Steps 1 to 6 of docs/CHANNEL.md, "The seed": the order is what the guarantees hang on."""
+        self._stop_hooks()
+        able = ["credit", "hwrng", "hooks", "stop"]
+        self.session.send([ABOUT, HELPER, os.uname().release, able])
+        if seed is not None:
+            credited = self.kernel.credit(seed)  # 1
+            drained = self.kernel.drain()  # 2
+            self.generation.publish(generation)  # 3
+            self._thaw()  # 4
+            tag = confirmation(seed, self.session.machine, self.session.standing.eid, generation)
+            self.seed = (generation, tag, credited, drained)
+            self.hooks = Hooks(self.hook_folder, generation, self.hook_owner)  # 5
+        self.vault.welcome(following)
+
+    def _thaw(self):
+        if self.freezer.active():
+            number = self.freezer.number
+            count = self.freezer.thaw()
+            self.session.frozen = False
+            self.session.send([THAWED, number, count])
+
+    def _confirm(self):
+        generation, tag, credited, drained = self.seed
+        if self.session.open:  # else a later session brings another seed
+            self.session.send(
+                [CONFIRMED, generation, tag, credited, drained, self.hooks.ran, self.hooks.failed]
+            )
+        self.hooks = self.seed = None
+
+    def _stop_hooks(self):
+        if self.hooks:
+            self.hooks.stop()
+            self.hooks = self.seed = None
+
+    def _accept(self):
+        connection, _ = self.listener.accept()
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        user = struct.unpack("3i", credentials)[1]
+        same = sum(each.user == user for each in self.clients.values())
+        if len(self.clients) >= MAX_CLIENTS or same >= MAX_CLIENTS_OF_ONE:
+            connection.close()
+            return
+        connection.setblocking(False)
+        client = Client(connection, user)
+        self.clients[connection.fileno()] = client
+        self.selector.register(connection, selectors.EVENT_READ, client)
+
+    def _client(self, client, mask):
+        try:
+            if mask & selectors.EVENT_READ:
+                data = client.connection.recv(65536)
+                if not data:
+                    raise MalformedError("gone")
+                for operation, arguments in client.requests(data):
+                    self._ask(client, operation, arguments)
+            self._write_client(client)
+        except BlockingIOError:
+            return
+        except (OSError, MalformedError):
+            self._drop(client)
+
+    def _ask(self, client, operation, arguments):
+        if client.waiting >= MAX_IN_FLIGHT:
+            client.answer([5, 0, "%d requests of this program are on their way" % client.waiting])
+            return
+        try:
+            request = named_for(client.user, operation, arguments)
+        except MalformedError as error:
+            client.answer([4, 0, str(error)])
+            return
+        client.waiting += 1
+        self.vault.add(request, lambda answer: self._answered(client, answer))
+
+    def _answered(self, client, answer):
+        client.waiting -= 1
+        if client.connection.fileno() >= 0:
+            client.answer(answer)
+            try:
+                self._write_client(client)
+            except (OSError, MalformedError):
+                self._drop(client)
+
+    def _write_client(self, client):
+        while client.out:
+            try:
+                count = client.connection.send(client.out)
+            except BlockingIOError:
+                break
+            del client.out[:count]
+        if len(client.out) > MAX_OUT_BYTES:
+            raise MalformedError("it does not read")
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.out else 0)
+        self.selector.modify(client.connection, wanted, client)
+
+    def _drop(self, client):
+        if client.connection.fileno() >= 0:
+            self.selector.unregister(client.connection)
+            self.clients.pop(client.connection.fileno(), None)
+            client.connection.close()
+
+
+def listen(path):
+    """Return a socket that every local user may ask."""
+    if os.path.exists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    os.chmod(path, 0o666)  # noqa: S103 - whom the kernel says that it is decides what one may ask
+    listener.listen(16)
+    return listener
+
+
+def run(arguments):
+    """Serve the port for ever."""
+    folder = arguments.state
+    os.makedirs(folder, mode=0o755, exist_ok=True)
+    lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit("undercroft-guest: another one runs already")
+    path = arguments.port or find_port()
+    while path is None:
+        time.sleep(0.5)
+        path = find_port()
+    port = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    listener = listen(os.path.join(folder, "guest.sock"))
+    daemon = Daemon(port, folder, Kernel(), hook_folder=arguments.hooks, listener=listener)
+    while True:
+        daemon.step()
+
+
+# The commands
+
+
+class RefusedError(Exception):
+    """The vault's answer was not yes; `code` is what to exit with."""
+
+    def __init__(self, outcome, text):
+        super().__init__(text)
+        self.code = {1: 6, 3: 3}.get(outcome, 1)
+
+
+def ask(folder, operation, arguments, timeout_s):
+    """Return what an answer rests on and its values. Raises RefusedError, OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        connection.connect(os.path.join(folder, "guest.sock"))
+        body = pack([operation, arguments])
+        connection.sendall(len(body).to_bytes(4, "big") + body)
+        size = int.from_bytes(_exactly(connection, 4), "big")
+        outcome, rests, *values = unpack(_exactly(connection, size))
+    if outcome != 0:
+        raise RefusedError(outcome, str(values[0]) if values else "refused (%d)" % outcome)
+    return rests, values
+
+
+def _exactly(connection, size):
+    data = b""
+    while len(data) < size:
+        piece = connection.recv(size - len(data))
+        if not piece:
+            raise OSError("the helper hung up")
+        data += piece
+    return data
+
+
+def read_input(limit):
+    """Return stdin. Raises RefusedError when it has more than `limit` bytes."""
+    data = sys.stdin.buffer.read(limit + 1)
+    if len(data) > limit:
+        raise RefusedError(4, "more than %d bytes" % limit)
+    return data
+
+
+def command(options):
+    """Do one command; print what it gives."""
+    what, out = options.command, sys.stdout
+    name = os.fsencode(getattr(options, "name", ""))
+
+    def request(operation, *arguments):
+        return ask(options.state, operation, list(arguments), options.timeout)
+
+    if what == "generation":
+        with open(os.path.join(options.state, "generation")) as file:
+            out.write(file.read())
+    elif what == "random":
+        _, (given,) = request("random", options.count)
+        own = os.urandom(options.count)  # never worse than without the host
+        out.buffer.write(bytes(a ^ b for a, b in zip(given, own)))
+    elif what == "counter" and options.read:
+        out.write("%d\n" % request("counter", name)[1][0])
+    elif what == "counter":
+        last = request("increment", name, options.count)[1][0]
+        out.write("%d\n" % last if options.count == 1 else "%d %d\n" % (last - options.count + 1, last))
+    elif what == "spend":
+        rests, _ = request("spend", name, options.final)
+        out.write("%s\n" % ("nothing", "synced", "anchored", "quorum")[rests])
+    elif what == "seal":
+        out.write("%d\n" % request("seal", name, read_input(MAX_BLOB_BYTES))[1][0])
+    elif what == "unseal":
+        out.buffer.write(request("unseal", name, options.version)[1][1])
+    elif what == "sign":
+        digest = hashlib.sha256()
+        for piece in iter(lambda: sys.stdin.buffer.read(65536), b""):
+            digest.update(piece)
+        out.write(request("sign", name, digest.digest())[1][0].hex() + "\n")
+    elif what == "guard" and request("guard", name)[1][0] is not True:
+        raise RefusedError(1, "it holds no more")
+
+
+def parser():
+    """Return the parser of the command line."""
+    lines = __doc__.splitlines()
+    top = argparse.ArgumentParser(prog="undercroft-guest", description=lines[0])
+    top.add_argument("--state", default=STATE_FOLDER, help="folder of the helper's files")
+    top.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for the host")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    commands.required = True
+    daemon = commands.add_parser("run", help="the daemon")
+    daemon.add_argument("--port", help="path of the port, where it is not found by its name")
+    daemon.add_argument("--hooks", default=HOOK_FOLDER, help="folder of programs to run after each seed")
+    commands.add_parser("generation", help="the number that changes with every resume")
+    random = commands.add_parser("random", help="fresh random bytes")
+    random.add_argument("count", type=int, nargs="?", default=32)
+    counter = commands.add_parser("counter", help="the next number, which never comes again")
+    counter.add_argument("-n", dest="count", type=int, default=1, help="how many")
+    counter.add_argument("--read", action="store_true", help="only look")
+    spend = commands.add_parser("spend", help="yes, once")
+    spend.add_argument("--final", action="store_true", help="wait until no rollback of the host undoes it")
+    unseal_ = commands.add_parser("unseal", help="a sealed blob, to stdout")
+    unseal_.add_argument("--version", type=int, default=0)
+    others = [counter, spend, unseal_]
+    for what, told in (("seal", "stdin, sealed"), ("sign", "sign stdin"), ("guard", "does it still hold?")):
+        others.append(commands.add_parser(what, help=told))
+    for each in others:
+        each.add_argument("name")
+    return top
+
+
+def main(words=None):
+    """Run the daemon or one command; return the exit code."""
+    options = parser().parse_args(words)
+    try:
+        if options.command == "run":
+            run(options)
+        command(options)
+    except RefusedError as refusal:
+        sys.stderr.write("undercroft-guest: %s\n" % refusal)
+        return refusal.code
+    except (OSError, MalformedError) as error:
+        sys.stderr.write("undercroft-guest: %s\n" % error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
