@@ -95,6 +95,11 @@ AFTER_THE_FIRST = "web -> m4 (10.1.0.4) by tcp/5432"
         (Never(network("10.2.0.0/16"), label("db")), "e1 (10.2.0.1) -> db by tcp/5432"),
         (Never(label("db"), network("10.0.0.1/32")), "db -> host host1 (10.0.0.1) by tcp/22"),
         (Never(label("web"), network("fe80::/10")), "web -> m1 (fe80::5054:ff:fe00:1) by tcp/5432"),
+        (
+            Never(label("web"), network("fe80::5054:ff:fe00:1/128")),
+            "web -> m1 (fe80::5054:ff:fe00:1) by tcp/5432",
+        ),
+        (Never(label("web"), network("::/0")), "web -> m1 (2001:db8::1) by tcp/5432"),
         (Never(WORLD, network("10.1.0.1/32"), hops=2), "world -> web -> m1 (10.1.0.1) by tcp/5432"),
         (Never(network("10.1.0.3/32"), network("10.1.0.4/31")), "m3 (10.1.0.3) -> m4 (10.1.0.4) by tcp/5432"),
         (Never(ANY, network("10.1.0.1/32"), services=(service("tcp/22"),)), ""),
