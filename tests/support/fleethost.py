@@ -164,12 +164,27 @@ class FleetHost:
         assert self.agent.poll() is None, self.log()
         return _listens(address)
 
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Keep the agent from doing anything while the block runs."""
+        self._signal_agent(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal_agent(signal.SIGCONT)
+            assert self.agent is not None
+            self.agent.send_signal(signal.SIGCONT)  # nsenter stops with what it started
+
+    def _signal_agent(self, number: int) -> None:
+        assert self.agent is not None
+        for child in Path(f"/proc/{self.agent.pid}/task/{self.agent.pid}/children").read_text().split():
+            os.kill(int(child), number)
+
     def stop_agent(self, number: int = signal.SIGTERM) -> None:
         """End the agent by a signal."""
         if self.agent is None:
             return
-        for child in Path(f"/proc/{self.agent.pid}/task/{self.agent.pid}/children").read_text().split():
-            os.kill(int(child), number)
+        self._signal_agent(number)
         code = self.agent.wait(timeout=60)
         self.agent = None
         assert number == signal.SIGKILL or code == 0, self.log()
