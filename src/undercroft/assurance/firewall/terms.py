@@ -2,9 +2,14 @@
 
 The commonest terms are built below Z3's Python classes: with a chain for each class of machines a proof makes
 tens of thousands of them, and the classes' own checks would take most of its time.
+
+Z3 holds some 18 MiB for as long as there is any term: constants are made where they are used first, and
+`give_back` lets them go.
 """
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import z3
@@ -14,11 +19,53 @@ Truth: TypeAlias = z3.BoolRef
 Byte: TypeAlias = z3.BitVecRef
 Bytes: TypeAlias = tuple[z3.BitVecRef, ...]
 
-TRUE: Truth = z3.BoolVal(True)
-FALSE: Truth = z3.BoolVal(False)
-_CONTEXT = z3.main_ctx()
-_CONSTANTS: Bytes = tuple(z3.BitVecVal(value, 8) for value in range(256))
+
+class _Kept(z3.AstRef):  # type: ignore[misc]
+    """A constant that is the same object for ever, and a term of Z3's for as long as it is used."""
+
+    def __init__(self, make: Callable[[], z3.AstRef]) -> None:
+        self._make = make
+        self.term: z3.AstRef | None = None
+
+    def __del__(self) -> None:
+        """Do nothing: the term goes by itself."""
+
+    @property
+    def ast(self) -> z3.Ast:
+        """Z3's own term."""
+        if self.term is None:
+            self.term = self._make()
+        return self.term.ast
+
+    @property
+    def ctx(self) -> z3.Context:
+        """What Z3 keeps terms in."""
+        return z3.main_ctx()
+
+
+class _KeptTruth(_Kept, z3.BoolRef):  # type: ignore[misc]
+    """A truth."""
+
+
+class _KeptByte(_Kept, z3.BitVecNumRef):  # type: ignore[misc]
+    """A byte."""
+
+
+TRUE: Truth = _KeptTruth(partial(z3.BoolVal, True))
+FALSE: Truth = _KeptTruth(partial(z3.BoolVal, False))
+_CONSTANTS: Bytes = tuple(_KeptByte(partial(z3.BitVecVal, value, 8)) for value in range(256))
 ZERO: Byte = _CONSTANTS[0]
+
+
+def give_back() -> None:
+    """Let Z3's memory go, where nobody has a term any more. Not while another thread makes any."""
+    context = weakref.ref(z3.main_ctx())
+    for kept in (TRUE, FALSE, *_CONSTANTS):
+        kept.term = None
+    z3.z3._main_ctx = None  # noqa: SLF001 - Z3 makes it where there is none, and has no word for its end
+    held = context()
+    if held is not None:
+        z3.z3._main_ctx = held  # noqa: SLF001
 
 
 def constant(data: bytes) -> Bytes:
@@ -42,7 +89,8 @@ def number(data: bytes) -> Bits:
 
 def same(one: Bits, other: Bits) -> Truth:
     """Return whether two numbers of one width are equal."""
-    return z3.BoolRef(z3.Z3_mk_eq(_CONTEXT.ref(), one.ast, other.ast), _CONTEXT)
+    context = one.ctx
+    return z3.BoolRef(z3.Z3_mk_eq(context.ref(), one.ast, other.ast), context)
 
 
 def equal(data: Sequence[Byte], value: bytes) -> Truth:
@@ -62,7 +110,8 @@ def negated(part: Truth) -> Truth:
         return FALSE
     if part is FALSE:
         return TRUE
-    return z3.BoolRef(z3.Z3_mk_not(_CONTEXT.ref(), part.ast), _CONTEXT)
+    context = part.ctx
+    return z3.BoolRef(z3.Z3_mk_not(context.ref(), part.ast), context)
 
 
 def both(*parts: Truth) -> Truth:
@@ -72,7 +121,8 @@ def both(*parts: Truth) -> Truth:
         return kept[0] if kept else TRUE
     if any(part is FALSE for part in kept):
         return FALSE
-    return z3.BoolRef(z3.Z3_mk_and(_CONTEXT.ref(), len(kept), _array(kept)), _CONTEXT)
+    context = kept[0].ctx
+    return z3.BoolRef(z3.Z3_mk_and(context.ref(), len(kept), _array(kept)), context)
 
 
 def either(parts: Sequence[Truth]) -> Truth:
@@ -82,7 +132,8 @@ def either(parts: Sequence[Truth]) -> Truth:
         return kept[0] if kept else FALSE
     if any(part is TRUE for part in kept):
         return TRUE
-    return z3.BoolRef(z3.Z3_mk_or(_CONTEXT.ref(), len(kept), _array(kept)), _CONTEXT)
+    context = kept[0].ctx
+    return z3.BoolRef(z3.Z3_mk_or(context.ref(), len(kept), _array(kept)), context)
 
 
 def chosen(condition: Truth, yes: Sequence[Byte], no: Sequence[Byte]) -> Bytes:
