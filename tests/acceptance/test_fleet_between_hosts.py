@@ -25,6 +25,8 @@ from fleetstates import NEW, filesystem
 from frames import checked
 from twohosts import TwoHosts, asks
 
+from undercroft.usecases.fleet.starts.arrivals import may_be_arriving, on_their_way
+
 MISSING = twohosts.missing()
 pytestmark = [
     pytest.mark.libvirt,
@@ -35,8 +37,9 @@ pytestmark = [
 GATE = "192.0.2.1"
 WEB, DB = "192.0.2.21", "192.0.2.22"
 ANSWER_S = 2.0
+CERTIFIED = ("certified", "")
 STRANGER = bytes.fromhex("020000000099")
-MACS = {"web01": "52:54:00:00:00:15", "db01": "52:54:00:00:00:16"}
+MACS = {"web01": "52:54:00:00:00:15", "db01": "52:54:00:00:00:16", "web02": "52:54:00:00:00:17"}
 POLICY = f"""version: 1
 labels:
   web: {{machines: "web*"}}
@@ -242,6 +245,45 @@ def test_a_machine_that_migrates_is_filtered_from_its_first_moment_and_its_flows
     right.wait(lambda: not is_believed(hosts), "who runs here never speaks from outside")
     assert asks(right, "web01", DB, 5432)
     assert not asks(right, "web01", GATE, 443)
+
+
+@pytest.mark.timeout(240)
+def test_what_comes_from_where_nobody_tells_of_it_is_proven_on_its_way_and_not_without_its_label(
+    hosts: TwoHosts,
+) -> None:
+    """No record says that it lives elsewhere: the agent that it comes to knows it from the hook alone."""
+    left, right = hosts.left, hosts.right
+    there = labelled(right)
+    with left.without():
+        hosts.begin("web02", left, left.folder.parent / "new.fs", MACS["web02"])
+        left.goes_on("web02")
+        with hosts.migrating("web02", left, right, mib_per_s=1):
+            (tap,) = right.wait(lambda: labelled(right) - there, "it has its label")
+            assert is_coming_from_nowhere(right)
+            assert proven(right) == CERTIFIED
+            right.stop_agent(signal.SIGKILL)
+            element = f'delete element bridge undercroft classes {{ "{tap}" }}'
+            subprocess.run([*right.daemon.inside_network, "nft", element], check=True)
+            assert is_coming_from_nowhere(right)
+            assert proven(right) == ("void", "classes")
+            right.start_agent()
+        right.goes_on("web02")
+        right.wait(lambda: not is_coming_from_nowhere(right), "it has come")
+        right.wait(lambda: proven(right) == CERTIFIED, "it is proven where it is")
+        right.forget("web02")
+
+
+def is_coming_from_nowhere(host: FleetHost) -> bool:
+    """Tell whether a machine may be on its way to a host, which lives nowhere else by the record."""
+    with host.records() as records, records.reading() as record:
+        name = f"{host.folder.name}.lab"
+        return bool(may_be_arriving(record, name) - on_their_way(record, name))
+
+
+def proven(host: FleetHost) -> tuple[str, str]:
+    """Return what `prove` calls what a host holds, and the set that is not as it should be."""
+    found = host.document("firewall", "prove")
+    return found["standing"], (found["counterexample"] or {"set": ""})["set"]
 
 
 @pytest.mark.soak
