@@ -110,12 +110,11 @@ class Gatherer:
         ]
         self._problems += [_lost(claim, address, self._owners[address]) for claim, address in lost]
         self._problems += [_false(*pair) for pair in standing.false]
-        self._kept: dict[str, dict[Address, str]] = {}
-        for address, claim in self._owners.items():
-            self._kept.setdefault(claim.machine.uuid, {})[address] = claim.addresses[address]
+        # In the order in which a machine says them, whoever else claims them.
+        self._kept = {uuid: self._kept_by(claim) for uuid, claim in self._claims.items()}
         self._labels = {uuid: self._labels_of(machine) for uuid, machine in standing.machines.items()}
         self._macs = macs_of(self._claims.values(), standing)
-        self._elsewhere = {uuid: self._as_elsewhere(uuid, kept) for uuid, kept in self._kept.items()}
+        self._elsewhere = {uuid: self._as_elsewhere(uuid, kept) for uuid, kept in self._kept.items() if kept}
 
     def at(
         self, host: str, host_addresses: Iterable[Address], arriving: frozenset[str] = frozenset()
@@ -157,6 +156,9 @@ class Gatherer:
             labels,
             tuple(uuid for uuid, _ in problems),
         )
+
+    def _kept_by(self, claim: Claims) -> dict[Address, str]:
+        return {address: mac for address, mac in claim.addresses.items() if self._owners[address] is claim}
 
     def _labels_of(self, machine: NetworkedMachine) -> Labels:
         return self._standing.labels(self._labeller, machine)

@@ -781,6 +781,21 @@ def test_of_two_interfaces_with_one_mac_the_first_has_it_whoever_had_their_taps_
     assert [port.tap for port in found] == ["vnet7"]
 
 
+@pytest.mark.parametrize("look_at", ["all", "one"])
+def test_what_is_wrong_with_a_machine_is_told_in_its_own_order_whoever_claims_it_before(
+    records: MemoryRecords, look_at: str
+) -> None:
+    with records.transaction() as record:
+        put(record, machine(1, nic(1), addresses=["192.0.2.2"]), at=later(1))
+        bare = replace(nic(2, "192.0.2.1", "192.0.2.2"), tap="")
+        put(record, machine(2, bare, nic(2, index=1)))
+    told = short(records, uuid(2))[1] if look_at == "one" else look(records).problems_of(uuid(2))
+    assert [problem.split(" is ")[0] for problem in told] == [
+        "web02: address 192.0.2.1",
+        "web02: address 192.0.2.2",
+    ]
+
+
 def test_the_database_gathers_what_the_fake_does(tmp_path: Path) -> None:
     fake = MemoryRecords()
     with closing(open_records(str(tmp_path / "fleet.db"))) as real:
