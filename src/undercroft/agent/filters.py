@@ -143,12 +143,18 @@ class Filters:
 
     def heard(self, event: MachineEvent) -> None:
         """Take libvirt's event as it arrives: flows go with a machine that migrates; what runs has come."""
-        migrated = event.detail == "migrated"
-        if event.happening is Happening.SUSPENDED and migrated and self._labels.required:
-            self._begin(self._host.work(self._moves.left, event.uuid))
+        migrated, post_copy = event.detail == "migrated", event.detail == "postcopy"
+        goes = (migrated or post_copy) and self._labels.required
+        if event.happening is Happening.SUSPENDED and goes:
+            self._begin(self._left(event.uuid, for_good=post_copy))
         elif event.happening is Happening.RESUMED:
-            takes_over = migrated and self._labels.required
-            self._begin(self._moves.arrived(event.uuid) if takes_over else self._came(event.uuid))
+            self._begin(self._moves.arrived(event.uuid) if goes else self._came(event.uuid))
+
+    async def _left(self, machine: str, *, for_good: bool) -> None:
+        """Let flows go with a machine that stands still; one that does for good speaks from elsewhere."""
+        await self._host.work(self._moves.left, machine)
+        if for_good:
+            await self._host.work(self._labels.leave, machine)
 
     async def _came(self, machine: str) -> None:
         await self._host.work(self._labels.arrived, machine)

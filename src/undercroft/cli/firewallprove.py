@@ -2,7 +2,7 @@
 
 import socket
 from datetime import UTC, datetime
-from itertools import cycle
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,19 +90,19 @@ def _proven(records: "Records") -> "Proven":
     from undercroft.usecases.firewall.machines import gathered  # noqa: PLC0415
     from undercroft.usecases.firewall.surrounding import Ground  # noqa: PLC0415
     from undercroft.usecases.fleet.places import Places  # noqa: PLC0415
-    from undercroft.usecases.fleet.starts.arrivals import may_be_arriving, on_their_way  # noqa: PLC0415
+    from undercroft.usecases.fleet.starts.arrivals import views  # noqa: PLC0415
 
     places, host = Places.default(), socket.gethostname()
     with records.reading() as record:
         inforce.policy_in_force(record)
-    # What comes from a host that is not on record arrives only where the agent was told so: it may be either.
-    views = cycle((on_their_way, may_be_arriving))
+    attempts = count()
     with Nftables() as packet_filter:
 
         def wanted() -> proving.Wanted:
             with records.reading() as record:
                 _, policy = inforce.policy_in_force(record)
-                arriving = next(views)(record, host)
+                possible = views(record, host)
+                arriving = possible[next(attempts) % len(possible)]
                 fleet = gathered(record, policy, host, own_addresses()[host], arriving).fleet
             held = proving.classes_held(packet_filter, places.state / MEMORY_NAME, datetime.now(UTC))
             return proving.Wanted(policy, fleet, held)

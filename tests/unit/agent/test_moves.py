@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from agentlab import HOST, NAME, QUICK, UUID
+from agentlab import HOST, NAME, QUICK, TAP, UUID
 from filterlab import FilterLab, without_snapshots
 
 from undercroft.agent.host import now
@@ -102,8 +102,48 @@ def test_flows_of_a_machine_that_leaves_are_on_record_before_it_goes_on_elsewher
     assert (found.host, dict(found.elements)) == (HOST, {"flows4": (FLOW,)})
 
 
-def test_a_machine_that_comes_is_filtered_as_arriving_until_it_runs_here_and_gets_its_flows(
+def test_a_machine_that_leaves_by_post_copy_speaks_from_elsewhere_while_its_process_is_here(
     lab: FilterLab,
+) -> None:
+    """It never runs here again, and its process ends once all of its memory has gone."""
+    loosened: list[str] = []
+
+    async def scene() -> None:
+        lab.firewall.labels.shield = lambda port: loosened.append(port.tap) if port.arriving else None
+        remember(lab, FLOW)
+        domain = lab.fleet._put(replace(lab.fleet.domain(UUID), power=Power.PAUSED))
+        lab.fleet.emit(Happening.SUSPENDED, "migrated", domain)
+        await lab.until(lambda: moved(lab) is not None, "its flows are on record")
+        assert not is_arriving(lab), "it may fail, and go on here"
+        lab.fleet.emit(Happening.SUSPENDED, "postcopy", domain)
+        await lab.until(lambda: is_arriving(lab), "packets in its name are believed from outside")
+        assert loosened == [TAP]
+        lab.filters.changed()
+        await lab.until(lab.is_proven, "whoever looks at all machines sees it too")
+        assert is_arriving(lab)
+        await lab.stop()
+        await lab.until(lab.is_over, "its process has ended")
+        assert lab.firewall.labels.ports(UUID) == ()
+        assert await lab.start()
+        await lab.until(lab.is_proven, "it runs here anew")
+        assert not is_arriving(lab)
+
+    play(lab, scene)
+
+
+def test_a_machine_that_goes_on_here_after_all_speaks_from_here_alone(lab: FilterLab) -> None:
+    async def scene() -> None:
+        lab.fleet.emit(Happening.SUSPENDED, "postcopy", lab.fleet.domain(UUID))
+        await lab.until(lambda: is_arriving(lab), "it has left")
+        lab.fleet.emit(Happening.RESUMED, "unpaused", lab.fleet.domain(UUID))
+        await lab.until(lambda: not is_arriving(lab), "it runs here")
+
+    play(lab, scene)
+
+
+@pytest.mark.parametrize("detail", ["migrated", "postcopy"])
+def test_a_machine_that_comes_is_filtered_as_arriving_until_it_runs_here_and_gets_its_flows(
+    lab: FilterLab, detail: str
 ) -> None:
     begun = Execution("e9" * 16, UUID, NAME, "host2", Origin.START, "", "", now())
 
@@ -122,7 +162,7 @@ def test_a_machine_that_comes_is_filtered_as_arriving_until_it_runs_here_and_get
         lab.filters.changed()
         await asyncio.sleep(0.1)
         assert is_arriving(lab), "whoever looks at all machines sees it too"
-        lab.fleet.resume(UUID)
+        lab.fleet.resume(UUID, detail)
         await lab.until(lambda: not is_arriving(lab), "it runs here")
         await lab.until(lambda: FLOW in flows(lab), "it has its flows")
         await lab.until(lambda: moved(lab) is None, "they are taken")

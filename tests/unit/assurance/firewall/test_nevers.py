@@ -119,6 +119,8 @@ def test_no_machine_reaches_itself() -> None:
     never = Never(network("10.1.0.3/32"), network("10.1.0.3/32"))
     assert said(policy, never, machines=fleet(6)) == ""
     assert told(policy, never, machines=fleet(6)) == []
+    both = network("10.1.0.3/32", "10.1.0.6/32")
+    assert said(policy, Never(both, both), machines=fleet(6)) == "m3 (10.1.0.3) -> m6 (10.1.0.6) by tcp/80"
     more = replace(never, target=network("10.1.0.0/16"))
     assert said(policy, more, machines=fleet(6)) == "m3 (10.1.0.3) -> m6 (10.1.0.6) by tcp/80"
     assert told(policy, more, machines=fleet(6)) != []

@@ -3,8 +3,11 @@
     arrivals = Arrivals("host1")
     arrivals.announce(record, uuid)      # libvirt's hook: somebody has begun a migration to this host
     arrivals.arrived(record, uuid)       # libvirt's word: it runs here
+    arrivals.left(record, uuid)          # libvirt's word: it goes on elsewhere, and never here again
     arrivals.now(record)                 # UUIDs
 
+What has left by post-copy is as if it arrived: its process is here still, its packets come from outside. This
+host's libvirt tells that, and no other host: it would speak in the name of machines that run here.
 That a machine arrives ends once it was seen running here, whoever saw it. Whoever may ask libvirt for a
 migration announces whatever UUID he likes: of what lives here, an announcement says nothing, and of others it
 counts for a minute, until its process is on record as one that was migrated.
@@ -38,6 +41,7 @@ class Arrivals:
         self._clock = clock
         self._announced: dict[str, float] = {}
         self._arrived: dict[str, datetime] = {}
+        self._left: dict[str, datetime] = {}
 
     def announce(self, record: Record, machine: str) -> None:
         """Take note that a machine is said to be about to come."""
@@ -50,8 +54,14 @@ class Arrivals:
     def arrived(self, record: Record, machine: str) -> None:
         """Take note that a machine runs here."""
         self._announced.pop(machine, None)
+        self._left.pop(machine, None)
         if (live := _here(record, self._host, machine)) is not None:
             self._arrived[machine] = live.started_at
+
+    def left(self, record: Record, machine: str) -> None:
+        """Take note that a machine runs elsewhere from now on, while its process here serves its memory."""
+        if (live := _here(record, self._host, machine)) is not None:
+            self._left[machine] = live.started_at
 
     def is_announced(self, machine: str) -> bool:
         """Tell whether an announcement of a machine still counts, or has not been looked at since."""
@@ -61,9 +71,10 @@ class Arrivals:
         """Take note that a machine is gone."""
         self._announced.pop(machine, None)
         self._arrived.pop(machine, None)
+        self._left.pop(machine, None)
 
     def now(self, record: Record, machines: Collection[str] | None = None) -> frozenset[str]:
-        """Return the UUIDs of the machines that arrive, with a live process here or one that is to be.
+        """Return the machines that arrive, with a live process here or one that is to be, or that have left.
 
         Args:
             record: a transaction.
@@ -73,6 +84,7 @@ class Arrivals:
         here = _of_host(live_ones, self._host)
         if machines is None:
             self._arrived = {uuid: at for uuid, at in self._arrived.items() if uuid in here}
+            self._left = {uuid: at for uuid, at in self._left.items() if uuid in here}
         coming = set(_going_to(self._host, live_ones))
         for machine, since in tuple(self._announced.items()):
             if machines is not None and machine not in machines:
@@ -83,9 +95,10 @@ class Arrivals:
                 coming.add(machine)
             else:
                 del self._announced[machine]
+        left = {uuid for uuid, at in self._left.items() if uuid in here and here[uuid].started_at == at}
         return frozenset(
             uuid for uuid in coming if uuid not in here or not self._has_arrived(record, here[uuid])
-        )
+        ).union(left)
 
     def _has_arrived(self, record: Record, live: LiveOrigin) -> bool:
         """Tell whether it is here; one that was seen running once is, however it stands later."""
@@ -144,6 +157,23 @@ def may_be_arriving(record: Record, host: str) -> frozenset[str]:
         if live.origin is Origin.MIGRATE and not _was_seen_running(record, live)
     }
     return on_their_way(record, host) | unknown
+
+
+def views(record: Record, host: str) -> tuple[frozenset[str], ...]:
+    """Return what a host's filter may take for arriving, as far as the record tells: one of these is so.
+
+    Of what comes from a host that is not on record, and of what leaves by post-copy, its agent alone knows.
+    """
+    live_ones = record.live_origins()
+    sure, here = on_their_way(record, host), _of_host(live_ones, host)
+    coming = sure | may_be_arriving(record, host)
+    leaving = {
+        one.machine
+        for one in live_ones
+        if one.host != host and one.origin is Origin.MIGRATE and one.machine in here
+        if _order(here[one.machine]) < _order(one)
+    }
+    return tuple(dict.fromkeys((sure, coming, sure | leaving, coming | leaving)))
 
 
 def _here(record: Record, host: str, machine: str) -> LiveOrigin | None:

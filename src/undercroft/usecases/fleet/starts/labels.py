@@ -197,6 +197,16 @@ class Labels:
         self._settle(machine, None)
         return True
 
+    def leave(self, machine: str) -> None:
+        """Take note that a machine runs on another host by post-copy, and here never again."""
+        try:
+            with self._lock, self._records.reading() as record:
+                self._arrivals.left(record, machine)
+        except UndercroftError as error:
+            self.stale(f"machine {machine}, which has left: {error}")
+            return
+        self._settle(machine, None)
+
     def ports(self, machine: str) -> tuple[Port, ...]:
         """Return a machine's ports as the kernel has them."""
         return tuple(port for port in self._all_ports if port.machine == machine)
