@@ -13,10 +13,6 @@ Only root and the agent's own user are answered.
 
 import asyncio
 import json
-import os
-import socket
-import stat
-import struct
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -32,7 +28,8 @@ from undercroft.adapters.hookfiles import (
     spooled,
     sweep,
 )
-from undercroft.errors import InputError, NotFoundError, OperationError, StateError, UndercroftError
+from undercroft.agent.ownsocket import is_trusted, listening
+from undercroft.errors import InputError, NotFoundError, OperationError, UndercroftError
 from undercroft.model.execution import HookEvent
 from undercroft.model.schema import encode
 from undercroft.model.verdict import Action
@@ -43,7 +40,6 @@ DRAIN_EVERY_S = 3.0
 MAX_CONNECTIONS = 512
 KEPT_ANSWERS = 4096
 """Answers that are kept for hooks that ask after their file was taken; a hook asks at once or never."""
-_CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +107,7 @@ class AdmissionServer:
         """Take what waits in the spool, in order, then listen. Raises OperationError, StateError."""
         await asyncio.to_thread(sweep, self._state, datetime.now(UTC))
         await self.drain()
-        listener = _listen(self._address)
+        listener = listening(self._address, MAX_CONNECTIONS)
         self._server = await asyncio.start_unix_server(
             self._serve, sock=listener, limit=MAX_NAME_BYTES, backlog=MAX_CONNECTIONS
         )
@@ -166,7 +162,7 @@ class AdmissionServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
         try:
-            if self._connections <= MAX_CONNECTIONS and _is_trusted(writer.get_extra_info("socket")):
+            if self._connections <= MAX_CONNECTIONS and is_trusted(writer.get_extra_info("socket")):
                 await self._answer(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
             pass  # the hook went away or sent no name: it decides alone
@@ -281,42 +277,3 @@ class AdmissionServer:
             except UndercroftError as moving:
                 self._report(f"{error}; and it cannot be moved aside: {moving}")
             return None
-
-
-def _listen(address: Path) -> socket.socket:
-    """Return a listening socket that only root and its own user reach; a stale one is replaced."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        address.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        address.parent.chmod(0o700)
-        _remove_stale(address)
-        listener.bind(str(address))
-        address.chmod(0o600)
-        listener.listen(MAX_CONNECTIONS)
-    except OSError as error:
-        listener.close()
-        raise OperationError(f"{address}: {error.strerror or error}") from error
-    except StateError:
-        listener.close()
-        raise
-    return listener
-
-
-def _remove_stale(address: Path) -> None:
-    try:
-        found = address.lstat()
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise StateError(f"{address}: is there and is no socket: move it away")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        if probe.connect_ex(str(address)) == 0:
-            raise StateError(f"{address}: another agent answers there: stop it first")
-    address.unlink()
-
-
-def _is_trusted(peer: socket.socket) -> bool:
-    size = _CREDENTIALS.size
-    _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return uid in {0, os.geteuid()}

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import socket
-import stat
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -15,7 +13,7 @@ import pytest
 from undercroft.adapters import hookfiles
 from undercroft.agent import admissionserver
 from undercroft.agent.admissionserver import AdmissionServer, Answer
-from undercroft.errors import InputError, OperationError, StateError
+from undercroft.errors import InputError, OperationError
 from undercroft.model.execution import HookEvent
 from undercroft.model.schema import encode
 from undercroft.model.verdict import Action
@@ -205,18 +203,6 @@ def test_a_file_that_the_agent_died_over_comes_again(lab: Lab) -> None:
     assert lab.numbers() == [1]
 
 
-def test_the_socket_that_a_dead_agent_left_is_replaced(lab: Lab) -> None:
-    lab.address.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(lab.address))
-
-    async def run() -> bytes:
-        async with lab.server():
-            return await lab.ask(lab.put(1).encode() + b"\n")
-
-    assert asyncio.run(run())
-
-
 def test_a_malformed_file_is_moved_aside_and_keeps_no_other_back(lab: Lab) -> None:
     bad = [lab.put(number) for number in range(1, 8)]
     spool = lab.state / "spool"
@@ -251,23 +237,6 @@ def test_a_name_that_is_none_is_answered_with_nothing(lab: Lab, line: bytes) -> 
 
     assert asyncio.run(run()) == b""
     assert lab.seen == []
-
-
-def test_the_socket_and_its_folder_are_for_root_alone(lab: Lab) -> None:
-    async def run() -> tuple[int, int]:
-        async with lab.server():
-            return stat.S_IMODE(lab.address.stat().st_mode), stat.S_IMODE(lab.address.parent.stat().st_mode)
-
-    assert asyncio.run(run()) == (0o600, 0o700)
-
-
-def test_a_second_agent_is_told_that_another_answers(lab: Lab) -> None:
-    async def run() -> None:
-        async with lab.server():
-            with pytest.raises(StateError, match="another agent answers there"):
-                await lab.server().start()
-
-    asyncio.run(run())
 
 
 def test_xml_longer_than_any_other_text_is_taken_whole(lab: Lab) -> None:
