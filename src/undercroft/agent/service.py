@@ -8,69 +8,32 @@ decisions.
 import asyncio
 import os
 import signal
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-from undercroft.adapters import hookfiles, hostnetwork, netlink, surroundings
-from undercroft.adapters.libvirt import LibvirtHypervisor
-from undercroft.adapters.libvirt.fleet import LibvirtFleet
-from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY
-from undercroft.adapters.nftables import Nftables
-from undercroft.adapters.surroundings.shielding import shield
+from undercroft.adapters import hookfiles
 from undercroft.agent.admissionserver import AdmissionServer
 from undercroft.agent.events import Events
 from undercroft.agent.filters import Filters, Firewall
 from undercroft.agent.hooks import HookHandler
 from undercroft.agent.host import Host, now
 from undercroft.agent.links import Links
+from undercroft.agent.opening import Options, opened
 from undercroft.agent.orders import Orders
 from undercroft.agent.rounds import Rounds
 from undercroft.agent.scans import Scans, Wish
 from undercroft.agent.signing import Signing
-from undercroft.agent.single import only_agent
 from undercroft.agent.systemd import ServiceManager
-from undercroft.errors import OperationError, UndercroftError
+from undercroft.errors import UndercroftError
 from undercroft.model.domain import Domain
 from undercroft.model.schema import Json
-from undercroft.ports.hypervisor import MachineDisks, PointInTime
-from undercroft.ports.records import Records
 from undercroft.steady.policy import Policy
-from undercroft.store.fleet.records import open_records
 from undercroft.usecases.fleet.places import Places
-from undercroft.usecases.fleet.reading.layers import LayerReader
-from undercroft.usecases.fleet.reading.scanning import Scanner
 from undercroft.usecases.fleet.starts.confirming import Confirmed
-from undercroft.usecases.fleet.verdicts.advising import Advisor
-from undercroft.usecases.fleet.verdicts.policyfile import PolicyKeeper
-from undercroft.usecases.session import start_reader
 from undercroft.version import VERSION
 
 QUARANTINE_LOOK_EVERY_S = 120.0
 """How often a machine in quarantine is read anew: it leaves when it is in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the agent runs.
-
-    Attributes:
-        places: where its files lie.
-        connect: libvirt URI, "" for libvirt's default.
-        advisories: path of the advisory database.
-        hooks: libvirt's folder of hooks, None to install none: then nothing is enforced.
-        metrics: "HOST:PORT", "" for none.
-        state_directory: the folder that libvirt's daemon keeps its domains' sockets in.
-    """
-
-    places: Places
-    connect: str = ""
-    advisories: str = ""
-    hooks: Path | None = hookfiles.HOOKS_FOLDER
-    metrics: str = ""
-    state_directory: Path = SYSTEM_STATE_DIRECTORY
 
 
 async def serve(options: Options, report: Callable[[str], None]) -> None:
@@ -85,7 +48,7 @@ async def serve(options: Options, report: Callable[[str], None]) -> None:
         StateError: another agent runs here; the record is of a newer version.
         DeniedError, OperationError: folders, record, sandbox or socket can't be had.
     """
-    with _host(options, report) as (host, firewall):
+    with opened(options, report) as (host, firewall):
         await Agent(options, host, firewall).run()
 
 
@@ -263,58 +226,3 @@ def hook_settings(places: Places, policy: Policy, *, label: bool = False) -> hoo
         break_glass=policy.break_glass,
         label=label,
     )
-
-
-@contextmanager
-def _host(options: Options, report: Callable[[str], None]) -> Iterator[tuple[Host, Firewall]]:
-    """Give the host with everything opened; closed in the reverse order."""
-    places = options.places
-    with ExitStack() as stack:
-        hookfiles.prepare_folders(places.state)
-        stack.enter_context(only_agent(places.state))
-        policy = PolicyKeeper(places.policy, lambda: now().date(), places.kept_policy)
-        try:
-            places.note_for_commands()
-        except OSError as error:
-            raise OperationError(f"{places.state}: {error.strerror}") from error
-        records: Records = stack.enter_context(closing(open_records(places.database_url)))
-        reader = stack.enter_context(closing(start_reader()))
-        fleet = stack.enter_context(closing(LibvirtFleet(options.connect)))
-        if options.metrics:
-            from undercroft.agent import metrics  # noqa: PLC0415 - only where asked for
-
-            stack.callback(metrics.serve(records, options.metrics))
-        name = socket.gethostname()
-        packet_filter = stack.enter_context(closing(Nftables()))
-        firewall = Firewall.of(
-            packet_filter, records, name, places.state, hostnetwork.host_addresses, surroundings.gather
-        )
-        firewall.labels.shield = shield
-        host = Host(
-            places,
-            name,
-            records=records,
-            fleet=fleet,
-            point_in_time=_point_in_time(options),
-            scanner=Scanner(records, LayerReader(reader), now),
-            advisor=Advisor(options.advisories),
-            policy=policy,
-            taps=netlink,
-            report=report,
-            filter=firewall.labels,
-        )
-        stack.callback(host.close)
-        yield host, firewall
-
-
-def _point_in_time(options: Options) -> Callable[[Domain], AbstractContextManager[PointInTime]]:
-    @contextmanager
-    def still_disks(domain: Domain) -> Iterator[PointInTime]:
-        disks = MachineDisks(domain.name, domain.uuid, True, domain.disks)
-        with (
-            LibvirtHypervisor(options.connect, state_directory=options.state_directory) as hypervisor,
-            hypervisor.point_in_time(disks) as still,
-        ):
-            yield still
-
-    return still_disks

@@ -56,7 +56,8 @@ def command(
     import asyncio  # noqa: PLC0415 - not needed for --help
     from dataclasses import replace  # noqa: PLC0415
 
-    from undercroft.agent.service import Options, serve  # noqa: PLC0415
+    from undercroft.agent.opening import Options  # noqa: PLC0415
+    from undercroft.agent.service import serve  # noqa: PLC0415
     from undercroft.usecases.fleet.places import Places  # noqa: PLC0415
     from undercroft.usecases.paths import own_database  # noqa: PLC0415
 

@@ -55,5 +55,5 @@ def test_what_else_stands_there_is_left_alone(address: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told_with_its_place(address: Path) -> None:
     address.parent.write_text("a file")
-    with pytest.raises(OperationError, match="admission.sock: "):
+    with pytest.raises(OperationError, match=r"admission\.sock: "):
         listening(address, 4)
