@@ -145,21 +145,27 @@ class Lines:
 # CBOR: the deterministic subset of docs/CHANNEL.md
 
 
+SMALL = [bytes((number,)) for number in range(24)]
+
+
 def pack(value):
     """Return the one encoding of a value."""
+    kind = type(value)
+    if kind is int and 0 <= value < 24:
+        return SMALL[value]
+    if kind is bytes:
+        return _start(2, len(value)) + value
+    if kind is list:
+        return _start(4, len(value)) + b"".join([pack(each) for each in value])
     if value is None:
         return b"\xf6"
     if value is True or value is False:
         return b"\xf5" if value else b"\xf4"
     if isinstance(value, int):
         return _start(0, value) if value >= 0 else _start(1, -1 - value)
-    if isinstance(value, bytes):
-        return _start(2, len(value)) + value
     if isinstance(value, str):
         text = value.encode("utf-8", "replace")
         return _start(3, len(text)) + text
-    if isinstance(value, (list, tuple)):
-        return _start(4, len(value)) + b"".join([pack(each) for each in value])
     pairs = sorted((pack(key), pack(each)) for key, each in value.items())
     return _start(5, len(pairs)) + b"".join([key + each for key, each in pairs])
 
@@ -207,6 +213,10 @@ class _Parser:
         return major, number
 
     def value(self, depth):
+        data, at = self.data, self.at
+        if at < len(data) and data[at] < 24:  # the quick way for most
+            self.at += 1
+            return data[at]
         major, number = self.start()
         if major == 0:
             return number

@@ -1,4 +1,4 @@
-"""A host's session and a guest's, connected by nothing: bytes are carried by the test, which may lose or alter them."""
+"""A host's session and a guest's: the test carries the bytes, and may lose or alter them."""
 
 import copy
 import importlib.util
@@ -29,7 +29,7 @@ helper = load_helper()
 
 
 class Repeating:
-    """Draws the same bytes from the same point on, as a kernel that was resumed does; copied with the guest."""
+    """Draws the same bytes from the same point on, as a resumed kernel does; copied with the guest."""
 
     def __init__(self, start: int = 1) -> None:
         self.count = start
@@ -94,7 +94,9 @@ class Host:
         return [event for event in self.events if isinstance(event, Broken)]
 
 
-def meet(host: Host, guest: Guest, seed: bytes | None = None, generation: int = 7, following: int = 1) -> list[Event]:
+def meet(
+    host: Host, guest: Guest, seed: bytes | None = None, generation: int = 7, following: int = 1
+) -> list[Event]:
     """Begin a session and welcome the guest if it is let in; return the events of its answer."""
     events = host.take(guest.take(host.session.begin()))
     if any(isinstance(event, Ready) for event in events):

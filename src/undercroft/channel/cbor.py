@@ -26,6 +26,7 @@ Value: TypeAlias = "int | bytes | str | bool | Sequence[Value] | Mapping[int | s
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP = range(6)
 _STRINGS = (_BYTES, _TEXT)
 _SIMPLE = {0xF4: False, 0xF5: True, 0xF6: None}
+_SMALL = [bytes((number,)) for number in range(24)]
 _SHORT, _LONG = Struct(">H"), Struct(">I")
 _LONGER = Struct(">Q")
 _WIDTHS = {24: (1, 24), 25: (2, 0x100), 26: (4, 0x10000), 27: (8, 0x1_0000_0000)}
@@ -76,7 +77,8 @@ def _write(value: Value, out: list[bytes], depth: int) -> None:
     if kind is int:
         out.append(_integer(value))  # type: ignore[arg-type]
     elif isinstance(value, bytes):
-        out += (_head(_BYTES, len(value)), value)
+        out.append(_head(_BYTES, len(value)))
+        out.append(value)
     elif isinstance(value, str):
         text = _encoded(value)
         out += (_head(_TEXT, len(text)), text)
@@ -86,7 +88,10 @@ def _write(value: Value, out: list[bytes], depth: int) -> None:
         _inside(depth, len(value))
         out.append(_head(_ARRAY, len(value)))
         for member in value:
-            _write(member, out, depth + 1)
+            if type(member) is int and 0 <= member < 24:  # most of a batch: no call for each
+                out.append(_SMALL[member])
+            else:
+                _write(member, out, depth + 1)
     elif isinstance(value, dict):
         _write_map(value, out, depth)
     else:
@@ -155,9 +160,14 @@ def _read(data: bytes, at: int, depth: int) -> tuple[Value, int]:
     if major == _MAP:
         return _map(data, at, argument, depth + 1)
     members: list[Value] = []
+    size = len(data)
     for _ in range(argument):
-        member, at = _read(data, at, depth + 1)
-        members.append(member)
+        if at < size and data[at] < 24:  # most of a batch: no call for each
+            members.append(data[at])
+            at += 1
+        else:
+            member, at = _read(data, at, depth + 1)
+            members.append(member)
     return members, at
 
 

@@ -70,28 +70,38 @@ class Rests(IntEnum):
     QUORUM = 3
 
 
-_FLAG, _NAME, _ENTRY, _BLOB, _DIGEST, _NONCE = "flag", "name", "entry", "blob", "digest", "nonce"
-_SIZES = {
-    _NAME: (1, MAX_NAME_BYTES),
-    _ENTRY: (0, MAX_ENTRY_BYTES),
-    _BLOB: (0, MAX_BLOB_BYTES),
-    _DIGEST: (DIGEST_BYTES, DIGEST_BYTES),
-    _NONCE: (READER_NONCE_BYTES, READER_NONCE_BYTES),
-}
-_RANGES = {"count": (1, MAX_RESERVED), "number": (0, MAX_NUMBER), "size": (1, MAX_RANDOM_BYTES)}
-_ARGUMENTS: dict[int, tuple[str, ...]] = {
-    Operation.INCREMENT: (_NAME, "count"),
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """What an argument may be: a type, and the least and most of its length, or of itself."""
+
+    name: str
+    kind: type[Argument]
+    least: int
+    most: int
+
+
+_NAME = _Limit("name", bytes, 1, MAX_NAME_BYTES)
+_ENTRY = _Limit("entry", bytes, 0, MAX_ENTRY_BYTES)
+_BLOB = _Limit("blob", bytes, 0, MAX_BLOB_BYTES)
+_DIGEST = _Limit("digest", bytes, DIGEST_BYTES, DIGEST_BYTES)
+_NONCE = _Limit("nonce", bytes, READER_NONCE_BYTES, READER_NONCE_BYTES)
+_COUNT = _Limit("count", int, 1, MAX_RESERVED)
+_NUMBER = _Limit("number", int, 0, MAX_NUMBER)
+_SIZE = _Limit("size", int, 1, MAX_RANDOM_BYTES)
+_FLAG = _Limit("yes or no", bool, 0, 1)
+_ARGUMENTS: dict[int, tuple[_Limit, ...]] = {
+    Operation.INCREMENT: (_NAME, _COUNT),
     Operation.COUNTER: (_NAME,),
     Operation.SPEND: (_NAME, _FLAG),
-    Operation.APPEND: (_NAME, "number", _ENTRY),
+    Operation.APPEND: (_NAME, _NUMBER, _ENTRY),
     Operation.LATEST: (_NAME, _NONCE),
     Operation.SEAL: (_NAME, _BLOB),
-    Operation.UNSEAL: (_NAME, "number"),
+    Operation.UNSEAL: (_NAME, _NUMBER),
     Operation.SIGN: (_NAME, _DIGEST),
     Operation.PUBLIC: (_NAME,),
     Operation.GUARD: (_NAME,),
     Operation.REVOKE: (_NAME,),
-    Operation.RANDOM: ("size",),
+    Operation.RANDOM: (_SIZE,),
     Operation.STATUS: (),
 }
 _OPERATIONS = {int(each): each for each in Operation}
@@ -134,8 +144,16 @@ def read_request(untrusted: cbor.Value) -> Request:
     if len(untrusted) != len(kinds) + 1:
         raise InputError(f"{operation.name} has {len(kinds)} arguments: {len(untrusted) - 1} were found")
     arguments: list[Argument] = []
-    for kind, argument in zip(kinds, untrusted[1:], strict=True):
-        arguments.append(_argument(operation, kind, argument))
+    for limit, argument in zip(kinds, untrusted[1:], strict=True):
+        if isinstance(argument, bytes):
+            fits = limit.kind is bytes and limit.least <= len(argument) <= limit.most
+        elif isinstance(argument, int):  # a bool too, which only `type` tells apart
+            fits = limit.kind is type(argument) and limit.least <= argument <= limit.most
+        else:
+            fits = False
+        if not fits:
+            raise InputError(f"the {limit.name} of {operation.name} is outside {limit.least} to {limit.most}")
+        arguments.append(argument)
     return Request(operation, tuple(arguments))
 
 
@@ -159,17 +177,3 @@ def write_batch(answers: Sequence[Answer]) -> list[cbor.Value]:
     if not 0 < len(answers) <= MAX_BATCH:
         raise InputError(f"a batch has 1 to {MAX_BATCH} answers: {len(answers)} were given")
     return [write_answer(each) for each in answers]
-
-
-def _argument(operation: Operation, kind: str, untrusted: cbor.Value) -> Argument:
-    if kind in _SIZES:
-        least, most = _SIZES[kind]
-        if isinstance(untrusted, bytes) and least <= len(untrusted) <= most:
-            return untrusted
-        raise InputError(f"{operation.name} has a {kind} of {least} to {most} bytes")
-    if kind in _RANGES:
-        least, most = _RANGES[kind]
-        return number(untrusted, most, f"the {kind} of {operation.name}", least)
-    if isinstance(untrusted, bool):
-        return untrusted
-    raise InputError(f"{operation.name} says yes or no: something else was found")

@@ -38,6 +38,7 @@ class Seen:
         received: sealed frames of the guest's in that session.
         acknowledged: frames of the host's that the guest is known to have taken in it.
         former: boots of this execution before, oldest first.
+        proven: a rewind was proven: this execution is over, and the guest goes on in another.
     """
 
     boot: bytes
@@ -45,30 +46,31 @@ class Seen:
     received: int = 0
     acknowledged: int = 0
     former: tuple[bytes, ...] = ()
+    proven: bool = False
 
     def encode(self) -> bytes:
         """Return bytes for a file of the host's own, which `decode` reads."""
         counts = [self.serial, self.received, self.acknowledged]
-        return cbor.encode([_STATE_VERSION, self.boot, *counts, list(self.former)])
+        return cbor.encode([_STATE_VERSION, self.boot, *counts, list(self.former), self.proven])
 
     @classmethod
     def decode(cls, data: bytes) -> "Seen":
         """Return what `encode` wrote. Raises InputError for anything else."""
-        parts = members(cbor.decode(data), 6, "what was seen of a guest")
+        parts = members(cbor.decode(data), 7, "what was seen of a guest")
         number(parts[0], _STATE_VERSION, "its version", _STATE_VERSION)
         counts = [number(each, MAX_SERIAL, "a count") for each in parts[2:5]]
-        listed = parts[5]
-        if not isinstance(listed, list) or len(listed) > MAX_FORMER_BOOTS:
+        listed, proven = parts[5:]
+        if not isinstance(listed, list) or len(listed) > MAX_FORMER_BOOTS or not isinstance(proven, bool):
             raise InputError("what was seen of a guest has no list of former boots")
         former = tuple(blob(each, ID_BYTES, "a former boot") for each in listed)
-        return cls(blob(parts[1], ID_BYTES, "a boot"), counts[0], counts[1], counts[2], former)
+        return cls(blob(parts[1], ID_BYTES, "a boot"), counts[0], counts[1], counts[2], former, proven)
 
 
 @dataclass(frozen=True, slots=True)
 class Rewound:
     """The guest was put back to an earlier point of the same execution.
 
-    It is given once: a session that begins later takes the guest as it is then.
+    The execution is over with it: what the guest goes on with is another, which the host mints.
 
     Attributes:
         proof: what shows it.

@@ -13,7 +13,8 @@ Invariants, each of which a test plays an attack against:
 3. Numbers go from 1 up without a gap. One that was seen is a rewind, one that is missing ends the session.
 4. Each sealed frame of the guest bears how many frames of the host's it had taken, and their head. Fewer than
    before is a rewind; more than were sent, or another head, ends the session.
-5. After `Rewound` nothing of that session counts any more, and the event is given before anything later is.
+5. After `Rewound` nothing counts any more until the host gives the guest another execution: no session of
+   this one begins, also after a restart with what was seen.
 6. What is kept of a guest is bounded: one frame that has not ended, and `MAX_UNTAKEN` heads.
 """
 
@@ -122,7 +123,12 @@ class Session:
         return self._phase is _Phase.OPEN
 
     def begin(self) -> bytes:
-        """Begin a session, and end the one before; return what to send: a zero byte and the hello."""
+        """Begin a session, and end the one before; return what to send: a zero byte and the hello.
+
+        Raises StateError after a rewind was proven.
+        """
+        if self.seen is not None and self.seen.proven:
+            raise StateError("the guest was put back: it goes on in another execution, or not at all")
         self._serial = max(self._clock(), self._serial + 1)
         self._pair = KeyPair(self._random)
         nonce = self._random(NONCE_BYTES)
@@ -204,6 +210,7 @@ class Session:
 
     def _rewound(self, proof: Proof, was: Seen, boot: bytes, found: Standing | None) -> Rewound:
         self._phase, self._hello = _Phase.OVER, None
+        self.seen = replace(was, proven=True)
         return Rewound(proof, was, boot, found)
 
     def _take_answer(self, untrusted_frame: bytes) -> Event | None:
@@ -221,10 +228,10 @@ class Session:
             return self._break("the tag of the guest's answer does not fit: it was cut off or altered")
         if self._phase is not _Phase.OFFERED and self.seen is not None:
             return self._rewound(Proof.ANSWER, self.seen, answer.boot, answer.standing)
-        was, self.seen = self.seen, seen.opened(self.seen, answer.boot, self._serial)
-        proof = seen.judge_answer(was, answer.boot, self.eid, answer.standing)
-        if proof is not None and was is not None:
-            return self._rewound(proof, was, answer.boot, answer.standing)
+        proof = seen.judge_answer(self.seen, answer.boot, self.eid, answer.standing)
+        if proof is not None and self.seen is not None:
+            return self._rewound(proof, self.seen, answer.boot, answer.standing)
+        self.seen = seen.opened(self.seen, answer.boot, self._serial)
         self._open(keys, answer.nonce, told)
         return Ready(answer.boot, answer.standing, answer.frozen, hello.nonce + answer.nonce)
 
