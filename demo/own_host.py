@@ -4,6 +4,8 @@ libvirtd runs in mount, process, network and host name namespaces, with private 
 Inside, `virsh` and `undercroft` find it where they look for it on any host. All that runs in it ends with it.
 """
 
+import os
+import select
 import shlex
 import shutil
 import signal
@@ -129,6 +131,7 @@ def running(folder: Path, images: Path, database: Path) -> Iterator[OwnHost]:
     log = folder / "libvirtd.log"
     namespaces = ("--mount", "--pid", "--net", "--uts", "--fork", "--kill-child", "--mount-proc")
     shell = Shell(images)
+    ended: list[int] = []
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["/usr/bin/unshare", *namespaces, "sh", "-c", _script(folder, images)],
@@ -141,6 +144,7 @@ def running(folder: Path, images: Path, database: Path) -> Iterator[OwnHost]:
     try:
         _wait_until(folder / "run" / "libvirt" / "libvirt-sock", process, log)
         (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ended.append(os.pidfd_open(int(first)))
         enter = ("nsenter", "--target", first, "--mount", "--pid", "--net", "--uts")
         variables = {"UNDERCROFT_DATABASE": str(database), "UNDERCROFT_STATE": str(folder / "undercroft")}
         shell = Shell(images, (*enter, "env", f"--chdir={IMAGES}"), variables)
@@ -148,6 +152,9 @@ def running(folder: Path, images: Path, database: Path) -> Iterator[OwnHost]:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+        for process_descriptor in ended:
+            select.select([process_descriptor], [], [], _WAIT_S)  # the kernel kills it soon after its parent
+            os.close(process_descriptor)
 
 
 def _script(folder: Path, images: Path) -> str:
