@@ -56,7 +56,10 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(case, marks=pytest.mark.xdist_group(f"killed, {case}")) for case in CASES],
+)
 def crashed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The qcow2 image of a guest that was killed, and a raw copy of it."""
     make_options, mount_options, steps = CASES[request.param]

@@ -25,7 +25,11 @@ from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY
 from undercroft.errors import NotFoundError, OperationError
 
 MISSING = libvirthost.missing()
-pytestmark = [pytest.mark.libvirt, pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run")]
+pytestmark = [
+    pytest.mark.libvirt,
+    pytest.mark.xdist_group("libvirt-jobs"),
+    pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run"),
+]
 
 AA_HELPER = Path("/usr/lib/libvirt/virt-aa-helper")
 HOLDER = """

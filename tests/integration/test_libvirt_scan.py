@@ -19,7 +19,11 @@ from undercroft.errors import NotFoundError, OperationError
 from undercroft.model.domain import ChainEntry
 
 MISSING = libvirthost.missing()
-pytestmark = [pytest.mark.libvirt, pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run")]
+pytestmark = [
+    pytest.mark.libvirt,
+    pytest.mark.xdist_group("libvirt-scan"),
+    pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run"),
+]
 
 BACKING_FORMAT_EXTENSION = b"\xe2\x79\x2a\xca"
 
