@@ -25,7 +25,7 @@ from program import PROGRAM
 
 from undercroft.adapters.nftables import Nftables
 from undercroft.adapters.surroundings.shielding import shield, shield_tap
-from undercroft.agent.filters import Firewall
+from undercroft.agent.firewall import Firewall
 from undercroft.cli.program import run as run_command
 from undercroft.firewall.fleet import Port
 from undercroft.model.domain import Power

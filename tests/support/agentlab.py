@@ -45,7 +45,8 @@ from undercroft.agent import (
 )
 from undercroft.agent.admissionserver import AdmissionServer
 from undercroft.agent.events import Events
-from undercroft.agent.filters import Filters, Firewall
+from undercroft.agent.filters import Filters
+from undercroft.agent.firewall import Firewall
 from undercroft.agent.hooks import HookHandler
 from undercroft.agent.host import Host, now
 from undercroft.agent.rounds import Rounds

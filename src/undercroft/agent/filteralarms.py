@@ -8,11 +8,14 @@ import threading
 import time
 
 from undercroft.agent.host import Host, now
+from undercroft.assurance.firewall.certificate import Counterexample
 from undercroft.errors import UndercroftError
 from undercroft.model.schema import Json
+from undercroft.ports.packetfilter import GenerationChange
 
 ALARM_EVERY_S = 5.0
 """How often, at most, an alarm of one kind goes into the log."""
+MAX_TOLD_CHARS = 4000
 
 
 class Alarms:
@@ -79,3 +82,17 @@ class Alarms:
         with self._host.records.transaction() as record:
             record.log("alarm", self._host.name, body, now())
         self._host.report(f"alarm: {reason}")
+
+
+def words(answer: Counterexample, change: GenerationChange) -> str:
+    """Return what has become of the table, and who did it, as far as the kernel knows."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in change.process_name)
+    who = f"process {change.process_id} ({name})" if change.process_id else "somebody"
+    return f"{who} has changed the firewall's table in the kernel: {text(answer)}"[:MAX_TOLD_CHARS]
+
+
+def text(answer: Counterexample) -> str:
+    """Return what differs, in lines; names in foreign tables are anybody's."""
+    lines = answer.text().strip().splitlines()
+    told = "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
+    return told[:MAX_TOLD_CHARS]

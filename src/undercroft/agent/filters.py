@@ -17,28 +17,21 @@ Without an applied policy nothing is asked of the kernel, and nothing is changed
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Callable
 
-from undercroft.agent.filteralarms import Alarms
-from undercroft.agent.host import Host, now
+from undercroft.agent.filteralarms import Alarms, text, words
+from undercroft.agent.filterstates import States
+from undercroft.agent.firewall import Firewall
+from undercroft.agent.host import Host
 from undercroft.agent.moves import Moves
+from undercroft.agent.unfiltered import hold_without_filter
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample
-from undercroft.errors import NotFoundError, OperationError, StateError, UndercroftError
-from undercroft.firewall.policy import Address, Drift
-from undercroft.model.filter import FilterState
-from undercroft.model.fleet import Hold
-from undercroft.ports.fleet import Happening, MachineEvent
-from undercroft.ports.packetfilter import GenerationChange, PacketFilter
-from undercroft.ports.records import Record, Records
-from undercroft.usecases.firewall.enforcing import Enforcer, TouchedError
-from undercroft.usecases.firewall.surrounding import Around, Gather, Ground
-from undercroft.usecases.fleet.starts.labels import Followed, Labels
-from undercroft.usecases.fleet.starts.network import close, is_of_host
+from undercroft.errors import NotFoundError, StateError, UndercroftError
+from undercroft.firewall.policy import Drift
+from undercroft.ports.fleet import MachineEvent
+from undercroft.ports.packetfilter import GenerationChange
+from undercroft.usecases.firewall.enforcing import TouchedError
 
-MEMORY_NAME = "firewall.json"
 POLL_S = 1.0
 """How often the record is asked whether anything has changed, by two numbers."""
 GATHER_S = 0.2
@@ -47,44 +40,7 @@ ANEW_EVERY_S = 30.0
 """How often all machines are looked at without a known reason: other hosts' metadata, own addresses."""
 PROVE_AFTER_S = 0.5
 PROVE_EVERY_S = 300.0
-STATE_EVERY_S = 10.0
-"""How often, at most, a state goes on record that differs from the last by the age of its proof only."""
 AGAIN_S = 2.0
-MAX_TOLD_CHARS = 4000
-
-
-@dataclass(frozen=True, slots=True)
-class Firewall:
-    """What one host filters with: the kernel's filter, what holds it to a policy, and machines' labels."""
-
-    packet_filter: PacketFilter
-    enforcer: Enforcer
-    labels: Labels
-    around: Around
-
-    @classmethod
-    def of(
-        cls,
-        packet_filter: PacketFilter,
-        records: Records,
-        host: str,
-        state: Path,
-        host_addresses: Callable[[], tuple[Address, ...]],
-        gather: Gather | None = None,
-    ) -> "Firewall":
-        """Return that of a host; nothing is asked of the kernel yet.
-
-        Args:
-            packet_filter: of the network namespace in which machines' taps are.
-            records: the record.
-            host: this host's name.
-            state: the agent's folder, in which the numbers of classes are kept.
-            host_addresses: gives the host's own addresses.
-            gather: gives the facts around the table, None where nobody looks at them.
-        """
-        enforcer = Enforcer(packet_filter, state / MEMORY_NAME, now)
-        around = Around(Ground(packet_filter, gather) if gather else None, now)
-        return cls(packet_filter, enforcer, Labels(enforcer, records, host, host_addresses), around)
 
 
 class Filters:
@@ -109,18 +65,12 @@ class Filters:
         self._in_force = asyncio.Event()
         self._to_prove = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._followed: Followed | None = None
-        self._failure = ""
-        self._drift = ""
-        self._proven_at: datetime | None = None
-        self._written: FilterState | None = None
-        self._written_at = 0.0
+        self._states = States(host, firewall.labels, firewall.around)
         self._alarms = Alarms(host)
         self._looking = threading.Lock()
         self._mark: tuple[int, int] | None = None
         self._took_s = 0.0
         self._moves = Moves(host, firewall.labels, firewall.enforcer)
-        self._background: set[asyncio.Task[None]] = set()
         self._labels.stale = self._stale
         self._labels.touched = self._touched
 
@@ -143,21 +93,7 @@ class Filters:
 
     def heard(self, event: MachineEvent) -> None:
         """Take libvirt's event as it arrives: flows go with a machine that migrates; what runs has come."""
-        migrated, post_copy = event.detail == "migrated", event.detail == "postcopy"
-        goes = (migrated or post_copy) and self._labels.required
-        if event.happening is Happening.SUSPENDED and goes:
-            self._begin(self._left(event.uuid, for_good=post_copy))
-        elif event.happening is Happening.RESUMED:
-            self._begin(self._moves.arrived(event.uuid) if goes else self._came(event.uuid))
-
-    async def _left(self, machine: str, *, for_good: bool) -> None:
-        """Let flows go with a machine that stands still; one that does for good speaks from elsewhere."""
-        await self._host.work(self._moves.left, machine)
-        if for_good:
-            await self._host.work(self._labels.leave, machine)
-
-    async def _came(self, machine: str) -> None:
-        await self._host.work(self._labels.arrived, machine)
+        self._moves.heard(event)
 
     def arrives(self, machine: str) -> None:
         """Take note that a machine is about to be migrated to this host."""
@@ -168,11 +104,6 @@ class Filters:
         if migrated and self._labels.required:
             self._moves.left(machine)
         self._labels.dismiss(machine)
-
-    def _begin(self, what: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(what)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
     async def run(self) -> None:
         """Follow for ever."""
@@ -191,7 +122,7 @@ class Filters:
 
     async def _follow_for_ever(self) -> None:
         loop = asyncio.get_running_loop()
-        anew_at = loop.time() + (AGAIN_S if self._failure else ANEW_EVERY_S)
+        anew_at = loop.time() + (AGAIN_S if self._states.failure else ANEW_EVERY_S)
         while True:
             try:
                 async with asyncio.timeout(POLL_S):
@@ -202,14 +133,14 @@ class Filters:
                 if self._alarms.are_untold:
                     await self._host.work(self._alarms.tell_again)
                 mark = await self._host.work(self._read_mark)
-                due = loop.time() >= anew_at and (self._labels.required or bool(self._failure))
+                due = loop.time() >= anew_at and (self._labels.required or bool(self._states.failure))
                 if not (self._changed.is_set() or mark != self._mark or due):
                     continue
                 await asyncio.sleep(max(GATHER_S, self._took_s))
                 self._changed.clear()
                 await self._host.work(self._follow)
                 self._mark = mark
-                anew_at = loop.time() + (AGAIN_S if self._failure else ANEW_EVERY_S)
+                anew_at = loop.time() + (AGAIN_S if self._states.failure else ANEW_EVERY_S)
             except UndercroftError as error:
                 self._host.problem("the firewall cannot follow the record for a moment", error)
                 await asyncio.sleep(AGAIN_S)
@@ -240,55 +171,29 @@ class Filters:
             if self._is_left_alone():
                 return
             if self._labels.prepare_change():
-                self._hold_without_filter()
-            self._followed = self._labels.follow()
-            self._failure = ""
+                hold_without_filter(self._host)
+            self._states.followed = self._labels.follow()
+            self._states.failure = ""
             if not self._labels.required:  # nothing is filtered: what was said of the table is over
-                self._drift, self._proven_at = "", None
-                self._around.forget()
+                self._states.forget()
         except TouchedError:
             self.changed()  # once more: it is looked at first
         except UndercroftError as error:
-            if str(error) != self._failure:
+            if str(error) != self._states.failure:
                 self._host.problem("the firewall's policy is not in force as it should be", error)
-            self._failure = str(error)
+            self._states.failure = str(error)
         if self._labels.required is not self._was_required:
             self._was_required = self._labels.required
             self._told_required()
         self._took_s = time.monotonic() - began
-        self._put_state()
+        self._states.put()
 
     def _is_left_alone(self) -> bool:
         """Tell whether somebody else's change stands, which the policy wants reported only."""
-        policy, followed = self._enforcer.policy, self._followed
-        if not self._drift or policy is None or followed is None or policy.drift is Drift.REPAIR:
+        policy, followed = self._enforcer.policy, self._states.followed
+        if not self._states.drift or policy is None or followed is None or policy.drift is Drift.REPAIR:
             return False
         return followed.applied is not None and self._read_mark()[0] == followed.applied.number
-
-    def _hold_without_filter(self) -> None:
-        """Hold what the filter keeps in quarantine off its bridge.
-
-        Raises OperationError where that fails; a policy that was to go stays then.
-        """
-        host = self._host
-        with host.records.transaction() as record:  # after all that knew of no change
-            holds = [one for one in record.holds() if one.by_filter and is_of_host(record, one, host.name)]
-        for hold in holds:
-            with host.records.transaction() as record:
-                if hold in record.holds():
-                    self._hold_taps(record, hold)
-
-    def _hold_taps(self, record: Record, hold: Hold) -> None:
-        host = self._host
-        found = (one for one in record.find_machines(hold.machine) if one.host == host.name)
-        machine = next(found, None)
-        interfaces = machine.domain.interfaces if machine else ()
-        closed, failures = close(record, host.taps, hold, interfaces, host.places.state)
-        held = {tap.tap for tap in closed.taps}
-        for tap in (one.tap for one in interfaces if one.holdable and one.tap):
-            if tap not in held and _is_there(host, tap):
-                why = "; ".join(failures)
-                raise OperationError(f"machine {hold.machine} cannot be held without the filter: {why}")
 
     # Changes of others
 
@@ -315,8 +220,8 @@ class Filters:
     def _leave_alone(self) -> None:
         """Report a change that the policy does not want put right; a quarantine does not rest on it."""
         self._labels.doubt()
-        self._hold_without_filter()
-        self._put_state()
+        hold_without_filter(self._host)
+        self._states.put()
 
     def _look_for_drift(self) -> None:
         if self._enforcer.policy is not None:
@@ -331,14 +236,14 @@ class Filters:
                 # What cannot be read is no policy that is in force.
                 answer = Counterexample("what the table says", str(error))
             if isinstance(answer, Certificate):
-                self._proven(answer)
+                self._states.proven(answer)
             if not isinstance(answer, Counterexample):
                 return False
-            policy, words = self._enforcer.policy, _words(answer, change)
-            is_news = words != self._drift
-            self._drift = "" if policy is None or policy.drift is Drift.REPAIR else words
+            policy, told = self._enforcer.policy, words(answer, change)
+            is_news = told != self._states.drift
+            self._states.drift = "" if policy is None or policy.drift is Drift.REPAIR else told
         if is_news:
-            self._alarms.alarm("filter", words)
+            self._alarms.alarm("filter", told)
         return True
 
     # Proof
@@ -363,14 +268,14 @@ class Filters:
                 self._host.problem("the firewall is not proven for a moment", error)
                 continue
             if isinstance(answer, Certificate):
-                self._proven(answer)
+                self._states.proven(answer)
             else:
-                self._drift = _text(answer)
+                self._states.drift = text(answer)
                 await self._host.work(
-                    self._alarms.alarm, "proof", f"the firewall is not proven: {self._drift}"
+                    self._alarms.alarm, "proof", f"the firewall is not proven: {self._states.drift}"
                 )
             await self._host.work(self._look_around)
-            await self._host.work(self._put_state)
+            await self._host.work(self._states.put)
 
     def _look_around(self) -> None:
         """Look at what stands around the table, where that is due; what defeats it is an alarm, once."""
@@ -385,40 +290,7 @@ class Filters:
         if news:
             self._alarms.alarm("around", f"the firewall is passed by: {news}")
 
-    def _proven(self, certificate: Certificate) -> None:
-        self._proven_at, self._drift = certificate.proven_at, ""
-
-    # What is on record of it
-
-    def _put_state(self) -> None:
-        """Put this host's state on record where it is news."""
-        if (self._followed is None or self._followed.applied is None) and not self._failure:
-            return
-        if not self._labels.is_known:  # what the host has filtered by is on record, and stays there
-            return
-        problem = "; ".join(filter(None, (self._failure, self._drift, self._around.problem)))
-        state = self._around.noted(self._labels.state(self._followed, self._proven_at, problem, now()))
-        if self._written is not None and self._is_old(self._written, state):
-            return
-        try:
-            with self._host.records.transaction() as record:
-                record.put_filter_state(state)
-        except UndercroftError as error:
-            self._host.problem("the firewall's state is not on record; it is tried again", error)
-            return
-        self._written, self._written_at = state, time.monotonic()
-
-    def _is_old(self, written: FilterState, state: FilterState) -> bool:
-        as_new = replace(
-            written,
-            at=state.at,
-            generation=state.generation,
-            proven_at=state.proven_at,
-            around_at=state.around_at,
-        )
-        first = (written.proven_at is None) != (state.proven_at is None)
-        first |= (written.around_at is None) != (state.around_at is None)
-        return as_new == state and not first and time.monotonic() - self._written_at < STATE_EVERY_S
+    # What others say
 
     def _touched(self) -> None:
         """Tell soon of what was undone before it could be looked at; a transaction may wait for this."""
@@ -429,25 +301,3 @@ class Filters:
     def _stale(self, reason: str) -> None:
         self._host.report(f"the firewall is behind the record: {reason}")
         self.changed()
-
-
-def _words(answer: Counterexample, change: GenerationChange) -> str:
-    """Return what has become of the table, and who did it, as far as the kernel knows."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in change.process_name)
-    who = f"process {change.process_id} ({name})" if change.process_id else "somebody"
-    return f"{who} has changed the firewall's table in the kernel: {_text(answer)}"[:MAX_TOLD_CHARS]
-
-
-def _text(answer: Counterexample) -> str:
-    """Return what differs, in lines; names in foreign tables are anybody's."""
-    lines = answer.text().strip().splitlines()
-    text = "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
-    return text[:MAX_TOLD_CHARS]
-
-
-def _is_there(host: Host, tap: str) -> bool:
-    try:
-        host.taps.is_held(tap)
-    except NotFoundError:
-        return False
-    return True

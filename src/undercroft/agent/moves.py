@@ -7,13 +7,14 @@ agent that comes back asks the record which machines have come meanwhile.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 
 from undercroft.agent.host import Host, now
 from undercroft.errors import UndercroftError
 from undercroft.model.execution import Origin
 from undercroft.model.filter import MovedFlows
+from undercroft.ports.fleet import Happening, MachineEvent
 from undercroft.usecases.firewall.enforcing import Enforcer
 from undercroft.usecases.fleet.starts.labels import Labels
 
@@ -37,6 +38,27 @@ class Moves:
         self._host = host
         self._labels = labels
         self._enforcer = enforcer
+        self._background: set[asyncio.Task[None]] = set()
+
+    def heard(self, event: MachineEvent) -> None:
+        """Take libvirt's event as it arrives: flows go with a machine that migrates; what runs has come."""
+        migrated, post_copy = event.detail == "migrated", event.detail == "postcopy"
+        goes = (migrated or post_copy) and self._labels.required
+        if event.happening is Happening.SUSPENDED and goes:
+            self._begin(self._leaves(event.uuid, for_good=post_copy))
+        elif event.happening is Happening.RESUMED:
+            self._begin(self.arrived(event.uuid) if goes else self._is_here(event.uuid))
+
+    def _begin(self, what: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(what)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _leaves(self, machine: str, *, for_good: bool) -> None:
+        """Let flows go with a machine that stands still; one that does for good speaks from elsewhere."""
+        await self._host.work(self.left, machine)
+        if for_good:
+            await self._host.work(self._labels.leave, machine)
 
     def left(self, machine: str) -> None:
         """Put the flows of a machine that leaves on record; what fails is told, its flows then begin anew."""

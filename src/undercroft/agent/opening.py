@@ -12,7 +12,7 @@ from undercroft.adapters.libvirt.fleet import LibvirtFleet
 from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY
 from undercroft.adapters.nftables import Nftables
 from undercroft.adapters.surroundings.shielding import shield
-from undercroft.agent.filters import Firewall
+from undercroft.agent.firewall import Firewall
 from undercroft.agent.host import Host, now
 from undercroft.agent.single import only_agent
 from undercroft.errors import OperationError

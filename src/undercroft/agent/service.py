@@ -14,7 +14,8 @@ from pathlib import Path
 from undercroft.adapters import hookfiles
 from undercroft.agent.admissionserver import AdmissionServer
 from undercroft.agent.events import Events
-from undercroft.agent.filters import Filters, Firewall
+from undercroft.agent.filters import Filters
+from undercroft.agent.firewall import Firewall
 from undercroft.agent.hooks import HookHandler
 from undercroft.agent.host import Host, now
 from undercroft.agent.links import Links

@@ -85,7 +85,7 @@ def prove_command(
 def _proven(records: "Records") -> "Proven":
     from undercroft.adapters.nftables import Nftables  # noqa: PLC0415 - not for --help
     from undercroft.adapters.surroundings import gather  # noqa: PLC0415
-    from undercroft.agent.filters import MEMORY_NAME  # noqa: PLC0415
+    from undercroft.agent.firewall import MEMORY_NAME  # noqa: PLC0415
     from undercroft.usecases.firewall import inforce, proving  # noqa: PLC0415
     from undercroft.usecases.firewall.machines import gathered  # noqa: PLC0415
     from undercroft.usecases.firewall.surrounding import Ground  # noqa: PLC0415
