@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from undercroft.assurance.firewall.certificate import Certificate, Counterexample
 from undercroft.assurance.firewall.nevers import Nevers
 from undercroft.assurance.firewall.proof import Prover
+from undercroft.errors import StateError
 from undercroft.firewall.compiler import compile_ruleset
 from undercroft.firewall.elements import port_elements
 from undercroft.firewall.fleet import Elsewhere, Fleet, Port
@@ -139,6 +140,42 @@ def test_a_machine_with_many_addresses_hides_none_that_has_one() -> None:
     assert told(policy, never, machines=machines) != []
 
 
+def test_a_machine_with_two_ports_is_one_machine() -> None:
+    policy = replace(POLICY, flows=(flow(label("web"), label("web"), "tcp/80"),))
+    never = Never(network("10.77.0.0/16"), network("10.77.0.0/16"))
+    first, second = (Bearer("m3", "m3", WEB, (IPv4Address(f"10.77.0.{number}"),)) for number in (1, 2))
+    other = Bearer("m6", "m6", WEB, (IPv4Address("10.77.0.6"),))
+    asked = replace(policy, nevers=(never,))
+    assert contradictions(asked, (), [first, second]) == ()
+    assert len(contradictions(asked, (), [first, second, other])) == 1
+
+
+def test_a_way_leads_through_the_host_and_not_through_what_is_outside() -> None:
+    flows = (flow(label("web"), HOST, "tcp/22"), flow(HOST, label("db"), "tcp/22"))
+    never = Never(label("web"), label("db"), hops=2)
+    assert said(replace(POLICY, flows=flows), never, machines=fleet(0)) == "web -> host -> db by tcp/22"
+    outside = network("10.9.0.0/16")
+    flows = (flow(label("web"), outside, "tcp/22"), flow(outside, label("db"), "tcp/22"))
+    assert said(replace(POLICY, flows=flows), never, machines=fleet(0)) == ""
+
+
+def test_of_two_that_go_the_same_way_the_second_reaches_the_first() -> None:
+    flows = (
+        flow(label("web"), label("quarantine"), "tcp/22"),
+        flow(label("db"), label("quarantine"), "tcp/22"),
+        flow(label("quarantine"), label("web"), "tcp/22"),
+    )
+    never = Never(network("10.77.0.0/16"), network("10.77.0.3/32"), hops=2)
+    first = replace(port(3, WEB), ipv4=(IPv4Address("10.77.0.3"),))
+    second = replace(port(1, DB), ipv4=(IPv4Address("10.77.0.1"),))
+    policy, machines = replace(POLICY, flows=flows), replace(fleet(0), ports=(first,))
+    assert said(policy, never, machines=machines) == ""
+    machines = replace(machines, ports=(first, second))
+    way = "m1 (10.77.0.1) -> quarantine -> m3 (10.77.0.3) by tcp/22"
+    assert said(policy, never, machines=machines) == way
+    assert told(policy, never, machines=machines) != []
+
+
 def test_who_is_excepted_may_lie_on_the_way() -> None:
     never = Never(WORLD, label("db"), (label("web"),), hops=2)
     assert said(POLICY, never, machines=fleet(0)) == "world -> web -> db by tcp/5432"
@@ -156,6 +193,8 @@ def test_one_machine_s_new_address_is_compared_with_the_networks_when_its_change
     answer = prover.prove_port(allowed, moved, port_elements(moved, classes()), 8)
     assert isinstance(answer, Counterexample)
     assert answer.says == "the policy allows quarantine -> m1 (10.77.0.1) by tcp/22"
+    with pytest.raises(StateError, match="prove that first"):
+        prover.prove_port(moved, allowed, port_elements(allowed, classes()), 9)
     whole = replace(fleet(6), ports=(moved, *fleet(6).ports[1:]))
     table = compile_ruleset(policy, whole, classes(), StateKind.TUPLES)
     answer = prover.prove(table, policy, whole, classes())
@@ -170,15 +209,12 @@ def test_a_second_machine_in_a_network_is_what_the_first_one_reaches() -> None:
         flows=(flow(label("web"), label("web"), "tcp/80"),),
         nevers=(Never(network("10.77.0.0/16"), network("10.77.0.0/16")),),
     )
-    first = replace(port(3, WEB), ipv4=(IPv4Address("10.77.0.3"),))
-    others = tuple(one for one in fleet(6).ports if one.tap != first.tap)
-    machines = replace(fleet(6), ports=(first, *others))
     prover = Prover()
-    table = compile_ruleset(policy, machines, classes(), StateKind.TUPLES)
-    assert isinstance(prover.prove(table, policy, machines, classes()), Certificate)
-    second = replace(port(6, WEB), ipv4=(IPv4Address("10.77.0.6"),))
-    answer = prover.prove_port(port(6, WEB), second, port_elements(second, classes()), 7)
-    assert isinstance(answer, Counterexample)
+    assert isinstance(prover.prove(ruleset(6, policy), policy, fleet(6), classes()), Certificate)
+    for number in (3, 6):
+        moved = replace(port(number, WEB), ipv4=(IPv4Address(f"10.77.0.{number}"),))
+        answer = prover.prove_port(port(number, WEB), moved, port_elements(moved, classes()), 7)
+        assert isinstance(answer, Counterexample if number == 6 else Certificate)
     assert answer.says == "the policy allows m3 (10.77.0.3) -> m6 (10.77.0.6) by tcp/80"
 
 
