@@ -144,7 +144,7 @@ def test_a_machine_with_two_ports_is_one_machine() -> None:
     policy = replace(POLICY, flows=(flow(label("web"), label("web"), "tcp/80"),))
     never = Never(network("10.77.0.0/16"), network("10.77.0.0/16"))
     first, second = (Bearer("m3", "m3", WEB, (IPv4Address(f"10.77.0.{number}"),)) for number in (1, 2))
-    other = Bearer("m6", "m6", WEB, (IPv4Address("10.77.0.6"),))
+    other = Bearer("m6", "m6", WEB | DB, (IPv4Address("10.77.0.6"),))
     asked = replace(policy, nevers=(never,))
     assert contradictions(asked, (), [first, second]) == ()
     assert len(contradictions(asked, (), [first, second, other])) == 1
