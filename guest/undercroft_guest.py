@@ -23,7 +23,6 @@ import errno
 import fcntl
 import hashlib
 import hmac
-import json
 import mmap
 import os
 import re
@@ -628,14 +627,18 @@ class Kernel:
         try:
             while count < wanted and time.monotonic() < until:
                 try:
-                    count += len(os.read(device, wanted - count)) or wanted
+                    piece = os.read(device, wanted - count)
                 except BlockingIOError:
                     time.sleep(0.005)
+                    continue
+                if not piece:
+                    break
+                count += len(piece)
         except OSError:
             pass
         finally:
             os.close(device)
-        return min(count, wanted)
+        return count
 
 
 class Generation:
@@ -672,27 +675,25 @@ POOL = "undercroft.frozen"
 class Freezer:
     """Freezes every process but this one, and thaws those that it froze.
 
-    With cgroup v2 (Linux 5.2): every group beside the path to the helper's own is frozen; what sits in the
-    root group is moved into a frozen one, process 1 too. What is left gets SIGSTOP, in rounds, until a round
-    finds nothing new. What was frozen is written down before it is, so that a helper that starts anew can
-    thaw it.
+    With cgroup v2 (Linux 5.2): every group beside the path to the helper's own is frozen, and process 1,
+    which takes no signal, is moved into a frozen one if it sits in the root group. What is left gets SIGSTOP, in
+    rounds. Each is written down before it is frozen, so that a helper that starts anew can thaw it.
     """
 
     def __init__(self, record, root="/", kill=os.kill, own=None):
         self.record, self.root, self.kill = record, root, kill
         self.own = own or os.getpid()
-        self.groups, self.moved, self.stopped, self.number = [], [], [], 0
-        try:
-            with open(record) as file:
-                kept = json.load(file)
-            self.groups, self.moved, self.stopped, self.number = (
-                kept["groups"],
-                kept["moved"],
-                kept["stopped"],
-                kept["number"],
-            )
-        except (OSError, ValueError, KeyError):
-            pass
+        self.number, self.groups, self.stopped, self.first = 0, [], [], None
+        for line in self._read(record).splitlines():
+            what, _, rest = line.partition(" ")
+            if what == "quiesce":
+                self.number = int(rest)
+            elif what == "group":
+                self.groups.append(rest)
+            elif what == "stop":
+                self.stopped.append(tuple(rest.split()))
+            elif what == "first":
+                self.first = rest
 
     def active(self):
         """Whether something is frozen."""
@@ -700,46 +701,41 @@ class Freezer:
 
     def freeze(self, number):
         """Freeze all. Returns whether all are, how many were, and how or why not."""
-        self.number = number
-        self._note()
         until = time.monotonic() + FREEZE_S
+        if not self.active():
+            self._note("quiesce", str(number))
+        self.number = number
         base = self._base()
         if base:
-            self._freeze_groups(base, until)
-        left = self._rounds(base, until)
-        count = len(self.moved) + len(self.stopped) + self._inside()
-        how = "groups and signals" if base else "signals"
+            self._freeze_groups(base)
+        left = self._rounds(base, until) + self._thawed(until)
+        count = len(self.stopped) + self._inside()
         if left:
-            return False, count, "still run after %.0f s: %s" % (FREEZE_S, ", ".join(map(str, left[:8])))
-        return True, count, how
+            return False, count, "still run: %s" % ", ".join(map(str, left[:8]))
+        return True, count, "groups and signals" if base else "signals"
 
     def thaw(self):
         """Let all run again that were frozen. Returns how many."""
-        count = len(self.moved) + len(self.stopped) + self._inside()
+        count = len(self.stopped) + self._inside()
         for pid, started in self.stopped:
-            if self._stat(pid)[1] == started:
-                self._signal(pid, signal.SIGCONT)
+            if self._stat(int(pid))[1] == started:  # else its number is another's now
+                self._signal(int(pid), signal.SIGCONT)
         base = self._base()
-        for pid, started in self.moved:
-            if base and self._stat(pid)[1] == started:
-                self._write(os.path.join(base, "cgroup.procs"), str(pid))
+        if base and self.first:
+            self._write(os.path.join(base, "cgroup.procs"), "1")
         for group in self.groups:
             self._write(os.path.join(group, "cgroup.freeze"), "0")
         if base and os.path.isdir(os.path.join(base, POOL)):
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.join(base, POOL))  # noqa: PTH106 - no pathlib: it is slow to load
-        self.groups, self.moved, self.stopped, self.number = [], [], [], 0
+        self.number, self.groups, self.stopped, self.first = 0, [], [], None
         with contextlib.suppress(OSError):
             os.unlink(self.record)
         return count
 
-    def _note(self):
-        with open(self.record + ".new", "w") as file:
-            json.dump(
-                {"groups": self.groups, "moved": self.moved, "stopped": self.stopped, "number": self.number},
-                file,
-            )
-        os.rename(self.record + ".new", self.record)
+    def _note(self, what, which):
+        with open(self.record, "a") as file:
+            file.write("%s %s\n" % (what, which))
 
     def _base(self):
         """Return where cgroup v2 is mounted, if it can freeze."""
@@ -762,89 +758,107 @@ class Freezer:
                 return line[3:]
         return None
 
-    def _freeze_groups(self, base, until):
-        at = base
+    def _freeze_groups(self, base):
+        found, at = [], base
         for name in [part for part in (self._group(self.own) or "/").split("/") if part] + [None]:
             for entry in sorted(os.listdir(at)):
                 group = os.path.join(at, entry)
                 if entry != name and os.path.exists(os.path.join(group, "cgroup.freeze")):
-                    self.groups.append(group)
+                    found.append(group)
             if name is None:
                 break
             at = os.path.join(at, name)
         pool = os.path.join(base, POOL)
-        if pool not in self.groups:
+        if self._group(1) == "/" and pool not in found:
             with contextlib.suppress(OSError):
                 os.mkdir(pool)
-                self.groups.append(pool)
-        self._note()
-        self.groups = [each for each in self.groups if self._write(os.path.join(each, "cgroup.freeze"), "1")]
-        waiting = list(self.groups)
-        while waiting and time.monotonic() < until:
-            waiting = [each for each in waiting if "frozen 1" not in self._read(each + "/cgroup.events")]
-            if waiting:
-                time.sleep(0.002)
+                found.append(pool)
+        for group in found:
+            if group not in self.groups:
+                self._note("group", group)
+            if self._write(os.path.join(group, "cgroup.freeze"), "1") and group not in self.groups:
+                self.groups.append(group)
+        if pool in self.groups and self._group(1) == "/":
+            self._note("first", "1")
+            self.first = "1"
+            self._write(os.path.join(pool, "cgroup.procs"), "1")
 
-    def _rounds(self, base, until):
-        """Stop what no group holds; return the numbers of those that still run when time is up."""
+    def _thawed(self, until):
+        """Wait for the kernel to say that each group is frozen; return those of which it does not."""
+        waiting = self.groups
         while True:
-            running = [each for each in self._others() if not self._held(base, each)]
-            if not running or time.monotonic() > until:
-                return running
-            for pid in running:
-                self._hold(base, pid)
+            waiting = [each for each in waiting if "frozen 1" not in self._read(each + "/cgroup.events")]
+            if not waiting or time.monotonic() > until:
+                return waiting
             time.sleep(0.002)
 
-    def _hold(self, base, pid):
-        state, started = self._stat(pid)
-        if state in ("", "Z", "X"):
-            return
-        mark = [pid, started]
-        pool = os.path.join(base, POOL) if base else ""
-        if pool in self.groups and self._group(pid) == "/":
-            if mark not in self.moved:
-                self.moved.append(mark)
-                self._note()
-            self._write(os.path.join(pool, "cgroup.procs"), str(pid))
-        elif pid != 1:
-            if mark not in self.stopped:
-                self.stopped.append(mark)
-                self._note()
+    def _rounds(self, base, until):
+        """Stop what no group holds; return the numbers of those that still run when time is up.
+
+        Done is done when all that were listed have stopped, and a list that was made after that is the same:
+        a process that was told to stop, and had not yet, may have forked meanwhile.
+        """
+        known, kernel, again = set(), set(), set()
+        while True:
+            listed = self._listed() - kernel
+            for pid in (listed - known) | (again & listed):
+                words = self._words("proc/%d/stat" % pid)
+                if len(words) > 6 and int(words[6]) & KERNEL_THREAD:
+                    kernel.add(pid)
+                elif not self._held(base, pid):
+                    self._stop(pid)
+            quiet, known = listed <= known, listed
+            running = sorted(each for each in listed - kernel if not self._held(base, each)) if quiet else []
+            if quiet and not running and self._listed() - kernel == listed:
+                return []
+            if running == [1] or time.monotonic() > until:
+                return running or ["what forks"]
+            again = set(running)  # it may have been continued
+            if again:
+                time.sleep(0.001)
+
+    def _listed(self):
+        """Return the numbers of all processes but this one."""
+        entries = os.listdir(os.path.join(self.root, "proc"))
+        return {int(each) for each in entries if each.isdigit()} - {self.own}
+
+    def _stop(self, pid):
+        started = self._stat(pid)[1]
+        if started and pid != 1:
+            if (str(pid), started) not in self.stopped:
+                self._note("stop", "%d %s" % (pid, started))
+                self.stopped.append((str(pid), started))
             self._signal(pid, signal.SIGSTOP)
 
     def _held(self, base, pid):
-        state = self._stat(pid)[0]
-        if state in ("", "T", "t", "Z", "X"):
-            return True
-        if not base:
-            return False
-        group = base + (self._group(pid) or "/")
-        return any(group == each or group.startswith(each + "/") for each in self.groups)
-
-    def _others(self):
-        """Return the numbers of all processes of users but this one."""
-        found = []
-        for entry in os.listdir(os.path.join(self.root, "proc")):
-            if entry.isdigit() and int(entry) != self.own:
-                words = self._words(int(entry))
-                if len(words) > 6 and not int(words[6]) & KERNEL_THREAD:
-                    found.append(int(entry))
-        return found
+        """Whether a process is in a frozen group, or every thread of it has stopped."""
+        if base:
+            group = base + (self._group(pid) or "/")
+            if any(group == each or group.startswith(each + "/") for each in self.groups):
+                return True
+        try:
+            threads = os.listdir(os.path.join(self.root, "proc/%d/task" % pid))
+        except OSError:
+            return False  # gone, and perhaps not without a child
+        stats = [self._words("proc/%d/task/%s/stat" % (pid, each)) for each in threads]
+        return all(not words or words[0] in "TtZX" for words in stats)
 
     def _stat(self, pid):
         """Return a process's state and when it started; empty if it is gone."""
-        words = self._words(pid)
+        words = self._words("proc/%d/stat" % pid)
         return (words[0], words[19]) if len(words) > 19 else ("", "")
 
-    def _words(self, pid):
-        return self._read("proc/%d/stat" % pid).rpartition(")")[2].split()
+    def _words(self, path):
+        """Return what follows the name in a stat file: the name may hold brackets, the last one ends it."""
+        return self._read(path).rpartition(")")[2].split()
 
     def _inside(self):
+        """Return how many processes the frozen groups hold."""
         count = 0
         for group in self.groups:
             for folder, _, _ in os.walk(group):
                 count += len(self._read(os.path.join(folder, "cgroup.procs")).split())
-        return max(0, count - len(self.moved))
+        return count
 
     def _read(self, name):
         try:

@@ -1,0 +1,343 @@
+"""The guest's daemon with a host at its port, programs at its socket, and a folder for a kernel."""
+
+import mmap
+import os
+import socket
+
+import pytest
+from guestlab import EID, MACHINE, Lab, answers, helper, local
+
+from undercroft.channel.keys import confirmation
+from undercroft.channel.messages import About, Answers, Confirmed, Pong, Quiesce, Quiesced, Requests, Thawed
+from undercroft.channel.requests import Answer, Operation, Outcome, Request, Rests
+from undercroft.channel.session import Broken
+
+SEED = b"s" * 32
+
+
+@pytest.fixture
+def lab(tmp_path):
+    lab = Lab(tmp_path)
+    yield lab
+    lab.close()
+
+
+def hook(lab, name, text, mode=0o700):
+    path = lab.folder / "hooks" / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(mode)
+
+
+def test_a_seed_is_credited_before_stale_bytes_are_drained_the_generation_told_and_hooks_run(lab):
+    seen = lab.folder / "seen"
+    hook(lab, "10-first", f"cat {lab.folder}/generation > {seen}; echo $UNDERCROFT_GENERATION >> {seen}")
+    hook(lab, "20-fails", "exit 3")
+    lab.meet(SEED, generation=41)
+    (confirmed,) = lab.until(lambda: lab.said(Confirmed))
+    assert lab.kernel.log == [("credit", SEED), ("drain", 64)]
+    assert seen.read_text() == "41\n41\n"
+    assert confirmed == Confirmed(41, confirmation(SEED, MACHINE, EID, 41), True, 64, 2, 1)
+    assert lab.said(About)[0].helper == helper.HELPER
+
+
+def test_a_guest_whose_kernel_does_not_take_the_seed_says_so(lab):
+    lab.kernel.takes = False
+    lab.meet(SEED)
+    assert lab.until(lambda: lab.said(Confirmed))[0].credited is False
+
+
+def test_no_other_seed_makes_the_same_confirmation():
+    told = {confirmation(bytes([n]) * 32, MACHINE, EID, 1) for n in range(9)}
+    told |= {confirmation(SEED, MACHINE, EID, n) for n in range(9)}
+    told |= {confirmation(SEED, EID, EID, 1), confirmation(SEED, MACHINE, MACHINE, 1)}
+    assert len(told) == 20
+
+
+def test_a_session_without_a_seed_changes_nothing_and_confirms_nothing(lab):
+    lab.meet(None)
+    lab.line.send(lab.host.session.ping())
+    lab.until(lambda: lab.said(Pong))
+    assert not lab.kernel.log
+    assert not lab.said(Confirmed)
+    assert not (lab.folder / "generation").exists()
+
+
+def test_an_application_that_mapped_the_word_sees_each_generation(lab):
+    with open(lab.folder / "generation.word", "rb") as file:
+        word = memoryview(mmap.mmap(file.fileno(), mmap.PAGESIZE, prot=mmap.PROT_READ)).cast("Q")
+    for generation in (3, 1 << 40):
+        lab.meet(SEED, generation)
+        assert word[0] == generation
+        assert (lab.folder / "generation").read_text() == f"{generation}\n"
+    assert os.stat(lab.folder / "generation.word").st_mode & 0o777 == 0o644
+
+
+def test_a_seed_that_comes_while_hooks_run_begins_them_anew_and_is_the_one_confirmed(lab):
+    hook(lab, "slow", f"test -e {lab.folder}/go || exec sleep 60")
+    lab.meet(SEED, 1)
+    lab.until(lambda: lab.daemon.hooks and lab.daemon.hooks.running)
+    (lab.folder / "go").touch()
+    lab.meet(b"t" * 32, 2)
+    lab.until(lambda: lab.said(Confirmed))
+    assert [each.generation for each in lab.said(Confirmed)] == [2]
+    assert lab.said(Confirmed)[0].failed == 0
+
+
+def test_a_hook_that_hangs_is_ended_and_signs_of_life_go_on(lab, monkeypatch):
+    monkeypatch.setattr(helper, "HOOK_S", 0.3)
+    hook(lab, "hangs", "sleep 60 & exec sleep 60")
+    lab.meet(SEED)
+    lab.line.send(lab.host.session.ping())
+    lab.until(lambda: lab.said(Pong))
+    assert not lab.said(Confirmed)
+    assert lab.until(lambda: lab.said(Confirmed))[0].failed == 1
+
+
+def test_only_hooks_that_nobody_else_can_write_run(lab):
+    ran = lab.folder / "ran"
+    for name, mode in (
+        ("good", 0o700),
+        ("others.write", 0o702),
+        ("group", 0o770),
+        ("not-run", 0o600),
+        ("b ad", 0o700),
+    ):
+        hook(lab, name, f"echo {name} >> {ran}", mode)
+    os.symlink("good", lab.folder / "hooks" / "gone")
+    (lab.folder / "hooks" / "folder").mkdir()
+    (lab.folder / "hooks" / "dangling").symlink_to("nothing")
+    lab.meet(SEED)
+    lab.until(lambda: lab.said(Confirmed))
+    assert ran.read_text() == "good\n" * 2
+    assert not helper.Hooks(str(lab.folder / "hooks"), 1, os.getuid() + 1).waiting
+
+
+def test_what_was_frozen_thaws_after_a_later_sessions_seed_and_before_hooks(lab):
+    lab.meet(SEED, 1)
+    lab.line.send(lab.host.session.seal(Quiesce(5)))
+    (quiesced,) = lab.until(lambda: lab.said(Quiesced))
+    assert quiesced == Quiesced(5, True, 12, "groups and signals")
+    lab.line.send(lab.host.session.ping())
+    lab.until(lambda: lab.said(Pong))
+    assert lab.meet(None).frozen
+    assert ("thaw", 5) not in lab.kernel.log, "without a seed nothing thaws"
+    hook(lab, "hook", "true")
+    assert lab.meet(b"t" * 32, 2).frozen
+    lab.until(lambda: lab.said(Thawed))
+    assert lab.said(Thawed) == [Thawed(5, 12)]
+    assert [each[0] for each in lab.kernel.log[3:]] == ["credit", "drain", "thaw"]
+    assert not lab.meet(None).frozen
+
+
+def test_a_helper_that_was_killed_while_all_was_frozen_thaws_it(lab):
+    lab.meet(SEED, 1)
+    lab.line.send(lab.host.session.seal(Quiesce(5)))
+    lab.until(lambda: lab.said(Quiesced))
+    lab.kill()
+    lab.daemon = lab.started()
+    assert lab.meet(SEED, 2).frozen
+    assert lab.until(lambda: lab.said(Thawed)) == [Thawed(5, 12)]
+
+
+def test_local_programs_share_batches_and_get_their_own_answers(lab):
+    lab.meet(None, following=100)
+    one, two = lab.client(), lab.client()
+    one.send(local("increment", b"a", 1) + local("spend", b"t", False))
+    two.send(local("counter", b"b"))
+    (asked,) = lab.until(lambda: lab.said(Requests))
+    assert asked.first == 100
+    answered = {Operation.INCREMENT: 5, Operation.SPEND: True, Operation.COUNTER: 6}
+    told = tuple(Answer(Outcome.OK, Rests.SYNCED, (answered[each.operation],)) for each in asked.requests)
+    lab.line.send(lab.host.session.seal(Answers(100, told)))
+    lab.turn(3)
+    assert answers(one.recv(4096)) == [[0, 1, 5], [0, 1, True]]
+    assert answers(two.recv(4096)) == [[0, 1, 6]]
+    one.close()
+    two.close()
+
+
+def test_the_names_of_other_users_lie_below_their_number():
+    named = helper.named_for
+    assert named(0, "spend", [b"token", False]) == [3, b"token", False]
+    assert named(1000, "spend", [b"token", False]) == [3, b"u1000/token", False]
+    assert named(1000, "sign", [b"../u0/x", b""]) == [8, b"u1000/../u0/x", b""]
+    assert named(1000, "guard", [b"key"]) == [10, b"key"]
+    assert named(1000, "random", [8]) == [12, 8]
+    for arguments in ([], ["text"], [b""], [b"x" * 129], None, [b"a"] * 5):
+        with pytest.raises(helper.MalformedError):
+            named(0, "spend", arguments)
+    with pytest.raises(helper.MalformedError):
+        named(0, "welcome", [b"x"])
+
+
+def test_what_is_unanswered_is_asked_again_under_its_number_in_the_next_session(lab):
+    lab.meet(None)
+    program = lab.client()
+    for name in (b"a", b"b", b"c"):
+        program.send(local("increment", name, 1))
+        lab.turn(3)
+    first = lab.until(lambda: lab.said(Requests))
+    lab.line.send(lab.host.session.seal(Answers(2, (Answer(Outcome.OK, Rests.SYNCED, (1,)),))))
+    lab.turn(3)
+    count = len(lab.said(Requests))
+    lab.meet(None, following=2)
+    lab.until(lambda: len(lab.said(Requests)) >= count + 2)
+    again = lab.said(Requests)[count:]
+    assert [(each.first, each.requests) for each in again] == [
+        (1, (Request(Operation.INCREMENT, (b"a", 1)),)),
+        (3, (Request(Operation.INCREMENT, (b"c", 1)),)),
+    ]
+    program.send(local("increment", b"d", 1))
+    lab.until(lambda: lab.said(Requests)[-1].first == 4)
+    assert first
+    program.close()
+
+
+def test_a_helper_that_starts_anew_goes_on_with_the_numbers_of_its_boot(lab):
+    lab.meet(None, following=10)
+    program = lab.client()
+    program.send(local("counter", b"a") * 3)
+    lab.until(lambda: lab.said(Requests))
+    program.close()
+    lab.kill()
+    lab.daemon = lab.started()
+    (event,) = [each for each in lab.turn(2) if isinstance(each, Broken)]
+    assert event.reason.endswith("its helper has started")
+    lab.meet(None, following=1)
+    program = lab.client()
+    program.send(local("counter", b"a"))
+    lab.until(lambda: lab.said(Requests)[-1].first == 13)
+    program.close()
+
+
+def test_no_more_than_the_protocol_allows_is_in_flight(lab):
+    lab.meet(None)
+    programs = [lab.client() for _ in range(3)]
+    for program in programs:
+        program.send(local("counter", b"a") * 60)
+    lab.turn(20)
+    assert sum(len(each.requests) for each in lab.said(Requests)) == helper.MAX_IN_FLIGHT
+    lab.line.send(lab.host.session.seal(Answers(1, (Answer(Outcome.BUSY),) * 64)))
+    lab.turn(20)
+    assert sum(len(each.requests) for each in lab.said(Requests)) == 2 * helper.MAX_IN_FLIGHT
+    for program in programs:
+        program.close()
+
+
+def test_large_blobs_go_out_in_frames_that_the_host_takes(lab):
+    lab.meet(None)
+    program = lab.client()
+    program.setblocking(True)
+    blob = b"\0" * helper.MAX_BLOB_BYTES
+    for _ in range(4):
+        program.send(local("seal", b"name", blob))
+        lab.turn(4)
+    lab.until(lambda: sum(len(each.requests) for each in lab.said(Requests)) == 4)
+    assert not lab.host.breaks()[1:]
+    program.close()
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\xff" * 9,
+        local("spend")[:-1] + b"\xff",
+        b"\0\0\0\1\xf6",
+        b"\0\0\0\0",
+        local("a" * 9)[:4] + b"\0" * 40,
+    ],
+)
+def test_a_program_that_sends_junk_is_cut_off_and_no_other(lab, junk):
+    lab.meet(None)
+    bad, good = lab.client(), lab.client()
+    bad.send(junk)
+    good.send(local("nonsense") + local("counter", b"a"))
+    lab.until(lambda: lab.said(Requests))
+    assert bad.recv(100) == b""
+    assert answers(good.recv(4096)) == [[4, 0, "no such operation"]]
+    bad.close()
+    good.close()
+
+
+def test_a_program_that_floods_is_told_that_it_is_busy(lab):
+    program = lab.client()
+    program.setblocking(True)
+    program.send(local("counter", b"a") * 100)
+    lab.turn(6)
+    program.setblocking(False)
+    assert answers(program.recv(65536)) == [[5, 0, "64 requests of this program are on their way"]] * 36
+    program.close()
+
+
+def test_one_user_has_a_bounded_number_of_connections(lab):
+    programs = [lab.client() for _ in range(helper.MAX_CLIENTS_OF_ONE + 3)]
+    lab.turn(30)
+    assert len(lab.daemon.clients) == helper.MAX_CLIENTS_OF_ONE
+    for program in programs:
+        program.close()
+    lab.turn(40)
+    assert not lab.daemon.clients
+
+
+def test_a_program_that_is_gone_when_its_answer_comes_harms_nothing(lab):
+    lab.meet(None)
+    program = lab.client()
+    program.send(local("counter", b"a"))
+    lab.until(lambda: lab.said(Requests))
+    program.close()
+    lab.turn(3)
+    lab.line.send(lab.host.session.seal(Answers(1, (Answer(Outcome.OK, Rests.SYNCED, (1,)),))))
+    lab.line.send(lab.host.session.ping())
+    lab.until(lambda: lab.said(Pong))
+    assert not lab.daemon.clients
+
+
+def test_a_port_without_a_host_is_left_alone_and_not_polled_all_the_time(lab, monkeypatch):
+    times = iter([0.0, 0.0, 0.0, 0.05, 0.05, 0.1, 0.15, 0.15])
+    lab.line.close()
+    reads = []
+    monkeypatch.setattr(helper.os, "read", lambda *_: reads.append(1) or b"")
+    monkeypatch.setattr(helper.time, "monotonic", lambda: next(times))
+    for _ in range(4):
+        lab.daemon.step(0)
+    assert len(reads) == 1
+
+
+def test_what_waits_when_no_host_is_there_goes_out_when_one_is(lab):
+    program = lab.client()
+    program.send(local("counter", b"a"))
+    lab.turn(5)
+    assert not lab.said(Requests)
+    lab.meet(None)
+    assert lab.until(lambda: lab.said(Requests))
+    program.close()
+
+
+def test_the_standing_outlives_the_helper_and_its_rewind_is_proven_all_the_same(lab):
+    lab.meet(None)
+    kept = (lab.folder / "standing").read_bytes()
+    lab.line.send(lab.host.session.ping())
+    lab.until(lambda: lab.said(Pong))
+    lab.kill()
+    (lab.folder / "standing").write_bytes(kept)
+    lab.daemon = lab.started()
+    lab.turn(2)
+    lab.line.send(lab.host.session.begin())
+    lab.until(lab.host.rewinds)
+
+
+def test_the_socket_tells_who_asks(lab):
+    connection = lab.client()
+    (client,) = lab.daemon.clients.values()
+    assert client.user == os.getuid()
+    assert os.stat(lab.folder / "guest.sock").st_mode & 0o777 == 0o666
+    connection.close()
+
+
+def test_a_socket_that_is_left_over_is_made_anew(tmp_path):
+    path = str(tmp_path / "guest.sock")
+    helper.listen(path).close()
+    listener = helper.listen(path)
+    with socket.socket(socket.AF_UNIX) as program:
+        program.connect(path)
+    listener.close()

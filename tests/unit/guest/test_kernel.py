@@ -1,0 +1,88 @@
+"""What the helper asks of a kernel, against folders, and against this kernel where root may."""
+
+import ast
+import os
+import threading
+
+import pytest
+from channelpair import HELPER, helper
+
+
+def test_the_port_is_found_by_its_link_or_by_its_name_in_sysfs(tmp_path):
+    assert helper.find_port(root=str(tmp_path)) is None
+    for port, name in (("vport0p1", "org.qemu.guest_agent.0"), ("vport0p2", helper.PORT_NAME)):
+        folder = tmp_path / "sys/class/virtio-ports" / port
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(name + "\n")
+    (tmp_path / "sys/class/virtio-ports/vport0p0").mkdir()
+    assert helper.find_port(root=str(tmp_path)) == f"{tmp_path}/dev/vport0p2"
+    link = tmp_path / "dev/virtio-ports" / helper.PORT_NAME
+    link.parent.mkdir(parents=True)
+    link.touch()
+    assert helper.find_port(root=str(tmp_path)) == str(link)
+
+
+def test_the_requests_numbers_are_those_of_the_kernels_headers():
+    write, size, kind = 1, 8, ord("R")
+    assert helper.random_requests("x86_64") == (write << 30 | size << 16 | kind << 8 | 3, kind << 8 | 7)
+    assert helper.random_requests("ppc64le") == (
+        4 << 29 | size << 16 | kind << 8 | 3,
+        1 << 29 | kind << 8 | 7,
+    )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may credit")
+def test_this_kernel_takes_a_seed_and_draws_a_new_key_from_it():
+    assert helper.Kernel().credit(os.urandom(32)) is True
+
+
+def test_a_kernel_without_the_ioctls_or_the_device_has_not_taken_the_seed(tmp_path):
+    kernel = helper.Kernel(str(tmp_path))
+    assert kernel.credit(b"s" * 32) is False
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/urandom").touch()
+    assert kernel.credit(b"s" * 32) is False
+
+
+def test_stale_bytes_are_read_away_from_a_generator_that_gives_them_slowly(tmp_path):
+    (tmp_path / "dev").mkdir()
+    path = tmp_path / "dev/hwrng"
+    kernel = helper.Kernel(str(tmp_path))
+    assert kernel.drain() == 0
+    path.write_bytes(b"x" * 40)
+    assert kernel.drain() == 40
+    path.unlink()
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDWR)
+    os.write(end, b"x" * 32)
+    more = threading.Timer(0.02, os.write, (end, b"y" * 40))
+    more.start()
+    assert kernel.drain(most_s=30) == 64
+    more.join()
+    assert kernel.drain(most_s=0.01) == 8
+    os.close(end)
+
+
+def test_the_boot_id_is_sixteen_bytes():
+    assert len(helper.Kernel().boot()) == 16
+
+
+def test_the_helper_is_python_3_6_and_imports_the_standard_library_alone():
+    tree = ast.parse(HELPER.read_text(), feature_version=(3, 6))
+    nodes = list(ast.walk(tree))
+    imported = {
+        name.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for name in node.names
+    }
+    imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert imported <= set(helper.sys.stdlib_module_names)
+    newer = {
+        "removeprefix",
+        "removesuffix",
+        "run",
+        "capture_output",
+        "cached_property",
+        "monotonic_ns",
+        "prod",
+    }
+    called = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert not called & newer
