@@ -298,11 +298,17 @@ class FleetHost:
 
     # Waiting
 
-    def wait(self, condition: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> Any:
-        """Wait until `condition` gives something, and return it."""
+    def wait(
+        self,
+        condition: Callable[[], object],
+        what: str,
+        timeout_s: float = WAIT_S,
+        told: Callable[[], object] = str,
+    ) -> Any:
+        """Wait until `condition` gives something, and return it; a failure shows what is `told` then."""
         deadline = time.monotonic() + timeout_s
         while not (found := condition()):
-            assert time.monotonic() < deadline, f"waited in vain: {what}\n{self.log()}"
+            assert time.monotonic() < deadline, f"waited in vain: {what}\n{told()}\n{self.log()}"
             time.sleep(0.05)
         return found
 
