@@ -21,8 +21,8 @@ from undercroft.usecases.fleet.verdicts.facts import domain_target
 LOOK_EVERY_S = 60.0
 """How often it is looked who is due: with half of the shortest time that a policy may say, in time for it."""
 SETTLED = timedelta(minutes=1)
-"""A running machine whose credentials are not known is held for them when its last look is so long ago: not in
-the seconds after its start, in which its administrator is at work on it."""
+"""A running machine whose credentials are not known is held for them when its last look is so long ago: not
+in the seconds after its start, in which its administrator is at work on it."""
 AGAIN = timedelta(minutes=5)
 """A subject that a scan did not reach is not asked for more often: reading a running machine holds it."""
 
