@@ -59,10 +59,12 @@ ZERO: Byte = _CONSTANTS[0]
 
 def give_back() -> None:
     """Let Z3's memory go, where nobody has a term any more. Not while another thread makes any."""
+    if z3.z3._main_ctx is None:  # noqa: SLF001 - Z3 makes it where there is none, and has no word for its end
+        return
     context = weakref.ref(z3.main_ctx())
     for kept in (TRUE, FALSE, *_CONSTANTS):
         kept.term = None
-    z3.z3._main_ctx = None  # noqa: SLF001 - Z3 makes it where there is none, and has no word for its end
+    z3.z3._main_ctx = None  # noqa: SLF001
     held = context()
     if held is not None:
         z3.z3._main_ctx = held  # noqa: SLF001
