@@ -109,8 +109,8 @@ def unstuff(line):
         at += code
         if code != 255 and at < len(line):
             frame.append(0)
-    if not 0 < len(frame) <= MAX_FRAME_BYTES:
-        raise MalformedError("a frame is empty or too long")
+    if not 3 <= len(frame) <= MAX_FRAME_BYTES:
+        raise MalformedError("a frame is too short or too long")
     return bytes(frame)
 
 
@@ -128,7 +128,7 @@ class Lines:
         for piece in whole:
             line, skipped = self.held + piece, self.skipping
             self.held, self.skipping = b"", False
-            if skipped or not line or len(line) > MAX_LINE_BYTES:
+            if skipped or len(line) < 4 or len(line) > MAX_LINE_BYTES:
                 continue
             try:
                 frames.append(unstuff(line))
@@ -189,7 +189,7 @@ def unpack(data):
 
 class _Parser:
     def __init__(self, data):
-        self.data, self.at = data, 0
+        self.data, self.at, self.left = data, 0, MAX_ITEMS
 
     def take(self, count):
         piece = self.data[self.at : self.at + count]
@@ -234,7 +234,8 @@ class _Parser:
             if number not in (20, 21, 22):
                 raise MalformedError("a float, or a simple value that is not taken")
             return (False, True, None)[number - 20]
-        if major == 6 or depth == MAX_DEPTH or number > min(MAX_ITEMS, len(self.data) - self.at):
+        self.left -= number
+        if major == 6 or depth == MAX_DEPTH or self.left < 0 or number > len(self.data) - self.at:
             raise MalformedError("a tag, too deep, or too many")
         if major == 4:
             return [self.value(depth + 1) for _ in range(number)]
@@ -407,7 +408,7 @@ class Session:
         self.frozen = False
         self.out = bytearray()
         self.lines = Lines()
-        self.keys = None
+        self.keys = self.pair = None
         self.open = False
         self.unreadable = 0
         self.asked = 0
@@ -415,6 +416,15 @@ class Session:
     def start(self):
         """The helper has just started: a session that the host may believe open is none."""
         self._again(STARTED)
+
+    def prepare(self):
+        """Draw the next session's key pair ahead, so that a resumed guest is quicker.
+
+        That costs nothing: a guest that was just resumed would draw what it drew before anyway.
+        """
+        if self.pair is None:
+            private = self.random(32)
+            self.pair = private, x25519(private, BASE_POINT)
 
     def receive(self, data):
         """Take bytes from the port; return what they say."""
@@ -459,12 +469,12 @@ class Session:
         sizes = [len(each) if isinstance(each, bytes) else 0 for each in (machine, eid, nonce, key)]
         if sizes != [16, 16, 16, 32] or not isinstance(serial, int) or not 0 <= serial < 1 << 63:
             raise MalformedError("a part of a hello")
+        self.prepare()
+        (private, mine), self.pair = self.pair, None
         self.nonce = self.random(16)
-        private = self.random(32)
         secret = x25519(private, key)
         if secret == bytes(32):
             raise MalformedError("a key of small order")
-        mine = x25519(private, BASE_POINT)
         was = self.standing.value()
         body = pack([VERSION, nonce, self.nonce, mine, self.boot, was, self.frozen])
         told = hashlib.sha256(b"undercroft transcript 1")
@@ -676,8 +686,8 @@ class Freezer:
     """Freezes every process but this one, and thaws those that it froze.
 
     With cgroup v2 (Linux 5.2): every group beside the path to the helper's own is frozen, and process 1,
-    which takes no signal, is moved into a frozen one if it sits in the root group. What is left gets SIGSTOP, in
-    rounds. Each is written down before it is frozen, so that a helper that starts anew can thaw it.
+    which takes no signal, is moved into a frozen one if it sits in the root group. What is left gets SIGSTOP,
+    in rounds. Each is written down before it is frozen, so that a helper that starts anew can thaw it.
     """
 
     def __init__(self, record, root="/", kill=os.kill, own=None):
@@ -809,9 +819,9 @@ class Freezer:
                     self._stop(pid)
             quiet, known = listed <= known, listed
             running = sorted(each for each in listed - kernel if not self._held(base, each)) if quiet else []
-            if quiet and not running and self._listed() - kernel == listed:
-                return []
-            if running == [1] or time.monotonic() > until:
+            if quiet and running in ([], [1]) and self._listed() - kernel == listed - kernel:
+                return running  # to wait for process 1 is of no use
+            if time.monotonic() > until:
                 return running or ["what forks"]
             again = set(running)  # it may have been continued
             if again:
@@ -1124,6 +1134,8 @@ class Daemon:
             self._confirm()
         self.vault.flush()
         self._write_port()
+        if self.session.open and not self.hooks:
+            self.session.prepare()
 
     def _watch(self, now):
         """Have the port watched for what is wanted of it, unless nobody is on its other side."""

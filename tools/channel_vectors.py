@@ -17,7 +17,7 @@ from undercroft.channel.messages import Ping, Welcome
 from undercroft.channel.session import HEAD_LABEL
 
 PATH = Path(__file__).parents[1] / "docs" / "channel-vectors.json"
-_LENGTHS = (1, 253, 254, 255, 508, 509)
+_LENGTHS = (3, 253, 254, 255, 508, 509)
 MACHINE, EID = bytes(range(16)), bytes(range(16, 32))
 HOST_KEY, GUEST_KEY = bytes(range(32, 64)), bytes(range(64, 96))
 HOST_NONCE, GUEST_NONCE, BOOT = b"\xa0" * 16, b"\xa1" * 16, b"\xa2" * 16
@@ -26,7 +26,7 @@ SEED, GENERATION, SERIAL = b"\xa3" * 32, 7, 1_700_000_000_000_000
 
 def cobs_vectors() -> list[dict[str, str]]:
     """Frames and their lines: zeros everywhere, and around a full run."""
-    texts = [b"\0", b"\0\0", b"a\0b", b"\0a\0", bytes(range(256)) * 2]
+    texts = [b"\0\0\0", b"a\0b", b"\0a\0", bytes(range(256)) * 2]
     for length in _LENGTHS:
         texts += [b"x" * length, b"x" * length + b"\0", b"\0" + b"x" * length]
     return [{"frame": text.hex(), "line": cobs.encode(text).hex()} for text in texts]
@@ -61,6 +61,7 @@ def cbor_vectors() -> dict[str, list[str]]:
         ("a1f400", "a truth value as a key"),
         ("0000", "a byte after a value"),
         ("818181818181818180", "nine deep"),
+        ("82990fff" + "00" * 4095 + "00", "4,097 members"),
     ]
     told = [f"{encoded} {why}" for encoded, why in refused]
     return {"taken": [cbor.encode(each).hex() for each in values], "refused": told}

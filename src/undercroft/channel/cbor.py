@@ -5,8 +5,8 @@ texts as keys, false, true and null. Everything else is refused: tags, floats, u
 longer forms where a shorter exists, keys out of order or twice, bytes left over (RFC 8949, section 4.2.1). So
 each value has one encoding, and `encode(decode(data)) == data` for everything that `decode` takes.
 
-The limits: `MAX_BYTES` in all, `MAX_DEPTH` arrays and maps within each other, `MAX_ITEMS` members of one. A
-length is compared with what is there before anything is made of it.
+The limits: `MAX_BYTES` in all, `MAX_DEPTH` arrays and maps within each other, `MAX_ITEMS` members of all of
+them together (a pair is one). A length is compared with what is there before anything is made of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def encode(value: Value) -> bytes:
     Raises InputError for a type, a size or a depth that `decode` would not take back.
     """
     out: list[bytes] = []
-    _write(value, out, 0)
+    _write(value, out, 0, [MAX_ITEMS])
     data = b"".join(out)
     if len(data) > MAX_BYTES:
         raise InputError(f"a value of {len(data)} bytes cannot be sent: {MAX_BYTES} can")
@@ -53,7 +53,7 @@ def decode(untrusted: bytes) -> Value:
     """
     if len(untrusted) > MAX_BYTES:
         raise InputError(f"a value of {len(untrusted)} bytes is not taken: {MAX_BYTES} are")
-    value, end = _read(untrusted, 0, 0)
+    value, end = _read(untrusted, 0, 0, [MAX_ITEMS])
     if end != len(untrusted):
         raise InputError(f"{len(untrusted) - end} bytes follow a value that ends at byte {end}")
     return value
@@ -72,7 +72,7 @@ def _head(major: int, argument: int) -> bytes:
     return bytes((first | 27,)) + _LONGER.pack(argument)
 
 
-def _write(value: Value, out: list[bytes], depth: int) -> None:
+def _write(value: Value, out: list[bytes], depth: int, left: list[int]) -> None:
     kind = type(value)
     if kind is int:
         out.append(_integer(value))  # type: ignore[arg-type]
@@ -85,22 +85,22 @@ def _write(value: Value, out: list[bytes], depth: int) -> None:
     elif value is None or isinstance(value, bool):
         out.append(b"\xf6" if value is None else b"\xf5" if value else b"\xf4")
     elif isinstance(value, list | tuple):
-        _inside(depth, len(value))
+        _inside(depth, len(value), left)
         out.append(_head(_ARRAY, len(value)))
         for member in value:
             if type(member) is int and 0 <= member < 24:  # most of a batch: no call for each
                 out.append(_SMALL[member])
             else:
-                _write(member, out, depth + 1)
+                _write(member, out, depth + 1, left)
     elif isinstance(value, dict):
-        _write_map(value, out, depth)
+        _write_map(value, out, depth, left)
     else:
         raise InputError(f"a value of type {kind.__name__} cannot be sent")
 
 
-def _write_map(value: Mapping[int | str, Value], out: list[bytes], depth: int) -> None:
+def _write_map(value: Mapping[int | str, Value], out: list[bytes], depth: int, left: list[int]) -> None:
     """Keys in the order of their encodings' bytes (section 4.2.1)."""
-    _inside(depth, len(value))
+    _inside(depth, len(value), left)
     members: list[tuple[bytes, Value]] = []
     for key, member in value.items():
         if type(key) is not int and not isinstance(key, str):
@@ -109,7 +109,7 @@ def _write_map(value: Mapping[int | str, Value], out: list[bytes], depth: int) -
     out.append(_head(_MAP, len(members)))
     for encoded, member in sorted(members, key=lambda pair: pair[0]):
         out.append(encoded)
-        _write(member, out, depth + 1)
+        _write(member, out, depth + 1, left)
 
 
 def _integer(value: int) -> bytes:
@@ -125,14 +125,16 @@ def _encoded(text: str) -> bytes:
         raise InputError("a text with half a surrogate pair cannot be sent") from error
 
 
-def _inside(depth: int, count: int) -> None:
+def _inside(depth: int, count: int, left: list[int]) -> None:
+    """Go into an array or map; `left` is how many members there may still be, and shrinks."""
     if depth >= MAX_DEPTH:
         raise InputError(f"values within values are taken to a depth of {MAX_DEPTH}")
-    if count > MAX_ITEMS:
-        raise InputError(f"{count} members in one value are not taken: {MAX_ITEMS} are")
+    left[0] -= count
+    if left[0] < 0:
+        raise InputError(f"more than {MAX_ITEMS} members in all are not taken")
 
 
-def _read(data: bytes, at: int, depth: int) -> tuple[Value, int]:
+def _read(data: bytes, at: int, depth: int, left: list[int]) -> tuple[Value, int]:
     """Return the value that begins at `at`, and where it ends."""
     if at >= len(data):
         raise InputError(f"a value is cut off at byte {at}")
@@ -156,9 +158,9 @@ def _read(data: bytes, at: int, depth: int) -> tuple[Value, int]:
         return _negative(argument), at
     if argument > len(data) - at:  # each member is a byte or more
         raise InputError(f"a value of {argument} members is cut off at byte {len(data)}")
-    _inside(depth, argument)
+    _inside(depth, argument, left)
     if major == _MAP:
-        return _map(data, at, argument, depth + 1)
+        return _map(data, at, argument, depth + 1, left)
     members: list[Value] = []
     size = len(data)
     for _ in range(argument):
@@ -166,7 +168,7 @@ def _read(data: bytes, at: int, depth: int) -> tuple[Value, int]:
             members.append(data[at])
             at += 1
         else:
-            member, at = _read(data, at, depth + 1)
+            member, at = _read(data, at, depth + 1, left)
             members.append(member)
     return members, at
 
@@ -197,16 +199,16 @@ def _text(untrusted: bytes) -> str:
         raise InputError(f"a text is no UTF-8 at its byte {error.start}") from error
 
 
-def _map(data: bytes, at: int, count: int, depth: int) -> tuple[dict[int | str, Value], int]:
+def _map(data: bytes, at: int, count: int, depth: int, left: list[int]) -> tuple[dict[int | str, Value], int]:
     found: dict[int | str, Value] = {}
     before = b""
     for _ in range(count):
-        key, end = _read(data, at, depth)
+        key, end = _read(data, at, depth, left)
         encoded = data[at:end]
         if type(key) is not int and not isinstance(key, str):
             raise InputError("a key is neither number nor text")
         if encoded <= before:
             raise InputError(f"the key {key!r:.40} stands twice or out of order")
         before = encoded
-        found[key], at = _read(data, end, depth)
+        found[key], at = _read(data, end, depth, left)
     return found, at

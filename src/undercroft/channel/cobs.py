@@ -11,6 +11,8 @@ end. Source: S. Cheshire, M. Baker, "Consistent Overhead Byte Stuffing", IEEE/AC
 
 from undercroft.errors import InputError
 
+MIN_FRAME_BYTES = 3
+"""The least that any type of frame has: shorter ones are skipped without a look."""
 MAX_FRAME_BYTES = 65_536
 """Of a frame as it is meant, before it is stuffed (ADR 7)."""
 _RUN = 254
@@ -19,12 +21,12 @@ MAX_ENCODED_BYTES = MAX_FRAME_BYTES + MAX_FRAME_BYTES // _RUN + 1
 
 
 def encode(frame: bytes) -> bytes:
-    """Return a frame of 1 to `MAX_FRAME_BYTES` bytes as it goes on the line, with the zero byte that ends it.
+    """Return a frame of 3 to `MAX_FRAME_BYTES` bytes as it goes on the line, with the zero byte that ends it.
 
-    Raises InputError for one that is empty or longer.
+    Raises InputError for one that is shorter or longer.
     """
-    if not 0 < len(frame) <= MAX_FRAME_BYTES:
-        raise InputError(f"a frame of {len(frame)} bytes cannot be sent: 1 to {MAX_FRAME_BYTES} can")
+    if not MIN_FRAME_BYTES <= len(frame) <= MAX_FRAME_BYTES:
+        raise InputError(f"a frame of {len(frame)} bytes cannot be sent: 3 to {MAX_FRAME_BYTES} can")
     pieces: list[bytes] = []
     runs = frame.split(b"\0")
     last = len(runs) - 1
@@ -60,8 +62,8 @@ def decode(untrusted_line: bytes) -> bytes:
             pieces.append(b"\0")
         at = following
     frame = b"".join(pieces)
-    if not 0 < len(frame) <= MAX_FRAME_BYTES:
-        raise InputError(f"a frame of {len(frame)} bytes is not taken: 1 to {MAX_FRAME_BYTES} are")
+    if not MIN_FRAME_BYTES <= len(frame) <= MAX_FRAME_BYTES:
+        raise InputError(f"a frame of {len(frame)} bytes is not taken: 3 to {MAX_FRAME_BYTES} are")
     return frame
 
 
@@ -78,12 +80,16 @@ class Reader:
 
     def feed(self, untrusted: bytes) -> list[bytes]:
         """Take what came next; return the frames that ended in it, in their order. Never raises."""
-        first, *following = untrusted.split(b"\0")
+        pieces = untrusted.split(b"\0")
+        self._keep(pieces[0])
         frames: list[bytes] = []
-        self._keep(first)
-        for piece in following:
-            self._end(frames)
-            self._keep(piece)
+        if len(pieces) > 1:
+            self._take(bytes(self._begun), frames)
+            self._begun.clear()
+            self._skipping = False
+            for piece in pieces[1:-1]:
+                self._take(piece, frames)
+            self._keep(pieces[-1])
         return frames
 
     def _keep(self, piece: bytes) -> None:
@@ -97,12 +103,12 @@ class Reader:
             return
         self._begun += piece
 
-    def _end(self, frames: list[bytes]) -> None:
-        """A zero byte came: what has begun is whole. Two zero bytes in a row are no frame, and no mistake."""
-        if self._begun:
+    def _take(self, line: bytes, frames: list[bytes]) -> None:
+        """What stood between two zero bytes is whole. Nothing between them is no frame, and no mistake."""
+        if len(line) > MIN_FRAME_BYTES:
             try:
-                frames.append(decode(bytes(self._begun)))
+                frames.append(decode(line))
             except InputError:
                 self.skipped += 1
-            self._begun.clear()
-        self._skipping = False
+        elif line:
+            self.skipped += 1
