@@ -26,8 +26,7 @@ MESSAGES = VALUES | some.builds(
 )
 MEETINGS = max(30, settings.default.max_examples // 3)  # two key exchanges in each
 PARSERS = [cbor.decode, cobs.decode, read_message, Seen.decode]
-FRAME_MEETINGS = max(30, settings.default.max_examples // 3)  # two key exchanges in each
-PARSERS = [frames.read_answer, frames.read_reason, frames.read_versions]
+FRAME_PARSERS = [frames.read_answer, frames.read_reason, frames.read_versions]
 
 
 def deep(value, depth=0):
