@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from undercroft.firewall.compiler import TABLE_NAME
 from undercroft.firewall.policy import (
     Drift,
     FirewallPolicy,
+    Never,
+    Peer,
+    PeerKind,
 )
 from undercroft.model.domain import Domain, Interface, Power, Survey
 from undercroft.model.execution import Execution, Origin
@@ -499,6 +503,23 @@ def test_a_machine_of_a_dead_host_that_starts_here_has_its_labels_once_that_is_f
         await lab.until(lambda: lab.is_open() and lab.labels() == {"web"}, "it is open, with its labels")
         following.cancel()
         await lab.until(lab.is_proven, "and the table is proven")
+
+    play(lab, scene)
+
+
+def test_a_machine_with_an_address_in_a_never_s_network_is_told_with_the_flow_and_filtered(
+    lab: FilterLab,
+) -> None:
+    never = Never(Peer(PeerKind.WORLD), Peer(PeerKind.NETWORK, networks=(ip_network("192.0.2.0/24"),)))
+    lab.apply(replace(POLICY, nevers=(never,)))
+    without_snapshots(lab)
+    flow = "the policy allows world -> web01 (192.0.2.7) by tcp/443"
+
+    async def scene() -> None:
+        await lab.until(lab.action, "it is known")
+        assert await lab.start()
+        await lab.until(lambda: flow in lab.problem(), "it is told")
+        assert lab.labels() == {"web"}, "nothing is closed for it"
 
     play(lab, scene)
 
