@@ -242,8 +242,8 @@ def test_a_table_that_somebody_changed_is_found_by_each_command_with_the_packet_
         assert told.splitlines()[:head] == shown[:head]
         for text in (told, "\n".join(shown)):
             for line in (
-                r"A PACKET  vnet1 → \w+: the kernel passes it, the policy drops it",
-                r"  from 52:54:00:00:00:01 to [0-9a-f:]+, IPv[46], \d+ bytes",
+                r"A PACKET  vnet\d → \w+: the kernel passes it, the policy drops it",
+                r"  from 52:54:00:00:00:0\d to [0-9a-f:]+, IPv[46], \d+ bytes",
                 r"  tcp port \d+ to 22",
             ):
                 assert re.search(f"^{line}$", text, re.MULTILINE), text
