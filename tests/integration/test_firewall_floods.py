@@ -59,7 +59,8 @@ def without_tries(rules: Ruleset) -> Ruleset:
     answer = (h.IPV4_TARGET, h.IPV4_SOURCE, PROTOCOL, h.TARGET_PORT, h.SOURCE_PORT)
     kept = rule(equal(CONTENT, h.IPV4), remembered("flows4", 3_600_000, *answer), goto("passed4"))
     chains = tuple(
-        Chain("opened", (kept,)) if chain.name == "opened" else chain for chain in rules.table.chains
+        Chain(chain.name, (kept,)) if chain.name in {"opened", "whole-opened"} else chain
+        for chain in rules.table.chains
     )
     return replace(rules, table=replace(rules.table, chains=chains))
 

@@ -75,7 +75,7 @@ def policy_elements(
             elements[f"{name}-{side.name}"] = {marks.data(mark): None for mark in found}
     for address in host_addresses:
         _name(elements, address, marks.HOST, "host")
-    for name, chain in (("class-targets", "to"), ("class-near", "near")):
+    for name, chain in (("class-targets", "to"), ("class-whole", "whole"), ("class-near", "near")):
         elements[name] = {
             marks.data(side.mark): Verdict(Code.GOTO, f"{chain}-{side.name}")
             for side in grants.sides

@@ -163,17 +163,20 @@ def looked_up(map_name: str, *fields: Field) -> tuple[Expressions, int]:
 
     nft aborts where it lists a look-up by what a map gave (1.0.6, `netlink_parse_concat_expr`), and so do all
     programs with its library, whatever they ask of the kernel. So the data are copied together with the
-    register before them, over a constant: nft, which does not follow that, lists the constant.
+    register before them, over a constant: nft, which does not follow that, lists the constant. The register
+    before is the key's last one where a field begins there, as nft knows what is in it; else a constant.
     """
-    start = sum(field.registers for field in fields)
-    data, copy = start + 1, start + 3
+    end = sum(field.registers for field in fields)
     nothing = bytes(REGISTER_BYTES)
+    known: Expressions = () if fields[-1].registers == 1 else (Load(end, nothing),)
+    data = end + len(known)
+    copy = data + 2
     return (
         *_key(fields, 0),
-        Load(start, nothing),
+        *known,
         Lookup(map_name, 0, target=data),
         Load(copy, nothing),
-        Bitwise(start, copy - 1, nothing + b"\xff" * REGISTER_BYTES, bytes(2 * REGISTER_BYTES)),
+        Bitwise(data - 1, copy - 1, nothing + b"\xff" * REGISTER_BYTES, bytes(2 * REGISTER_BYTES)),
     ), copy
 
 

@@ -21,6 +21,7 @@ ETHER_TYPE = link(12, 2)
 """As sent: of the tag, where there is one. Base chains ask for it, so that no tag gets further ungranted."""
 ETHER_TARGET = link(0, 6)
 ETHER_SOURCE = link(6, 6)
+ETHER_SOURCE_AND_TYPE = link(6, 8)
 IPV4, IPV6, ARP, RARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06", b"\x80\x35"
 VLAN_TAG = b"\x81\x00"
 TAG_CONTROL, VLAN_ID = link(14, 2), b"\x0f\xff"
@@ -33,6 +34,8 @@ IPV4_PLAIN = b"\x45"
 IPV4_ID = network(4, 2)
 IPV4_FRAGMENT = network(6, 2)
 MORE_FRAGMENTS, FRAGMENT_OFFSET, ANY_FRAGMENT = b"\x20\x00", b"\x1f\xff", b"\x3f\xff"
+IPV4_PROTOCOL = network(9, 1)
+"""What the kernel has for the protocol where it finds a transport header, and sooner loaded than that."""
 IPV4_SOURCE, IPV4_TARGET = network(12, 4), network(16, 4)
 IPV4_ADDRESSES = network(12, 8)
 
@@ -113,6 +116,11 @@ def of_type(kind: bytes) -> Expressions:
 def of_length(length: int) -> Expressions:
     """Go on for frames with so many bytes behind the Ethernet header."""
     return equal(LENGTH, data(length))
+
+
+def fragment4() -> Expressions:
+    """Go on for an IPv4 fragment, be it the first one."""
+    return masked(IPV4_FRAGMENT, ANY_FRAGMENT, bytes(2), Operator.UNEQUAL)
 
 
 def later4() -> Expressions:

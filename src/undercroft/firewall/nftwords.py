@@ -27,6 +27,7 @@ _NAMES = {
     (Base.NETWORK, 14, 4): ("arp saddr ip", "ipv4_addr"),
     (Base.NETWORK, 24, 4): ("arp daddr ip", "ipv4_addr"),
     (Base.NETWORK, 8, 6): ("arp saddr ether", "ether_addr"),
+    (Base.NETWORK, 9, 1): ("ip protocol", "inet_proto"),
     (Base.NETWORK, 6, 1): ("ip6 nexthdr", "inet_proto"),
     (Base.TRANSPORT, 0, 2): ("th sport", "inet_service"),
     (Base.TRANSPORT, 2, 2): ("th dport", "inet_service"),

@@ -86,20 +86,24 @@ def reaching_chains(policy: FirewallPolicy, granted_zones: frozenset[int]) -> tu
 
 
 def side_chains(side: Side, granted: Granted, log: LogRate, state: StateKind) -> tuple[Chain, ...]:
-    """Return the chain of one target, that of later fragments, and for machines that of who looks for them.
+    """Return the chain of one target, that of later fragments, and for machines those of a short way to them.
 
-    Later fragments are told apart first: they have no ports to be looked up.
+    Later fragments are told apart first: they have no ports to be looked up. To `whole-`, for machines, come
+    IPv4 packets that are no fragments, most of all there are. What neither opens nor answers goes on as all
+    others do.
     """
     name = side.name
     told: tuple[Rule, ...] = ()
     if granted.logged and log.packets:
         told = (rule(found(f"logged-{name}", MARK, PROTOCOL, h.TARGET_PORT), _told(log, "allowed ")),)
+    opens = found(f"to-{name}", MARK, PROTOCOL, h.TARGET_PORT)
+    answers = found(f"back-{name}", MARK, PROTOCOL, h.SOURCE_PORT)
     rules = (
         rule(equal(CONTENT, h.IPV4), h.later4(), goto(f"later-{name}")),
         rule(equal(CONTENT, h.IPV6), h.later6(), goto(f"later-{name}")),
         *told,
-        rule(found(f"to-{name}", MARK, PROTOCOL, h.TARGET_PORT), goto("opened")),
-        rule(found(f"back-{name}", MARK, PROTOCOL, h.SOURCE_PORT), goto(answered_chain(side, state))),
+        rule(opens, goto("opened")),
+        rule(answers, goto(answered_chain(side, state))),
         rule(found(f"ping-{name}", MARK), jump("pinged")),
         rule(found(f"pong-{name}", MARK), jump("ponged")),
         rule(found(f"near-{name}", MARK), goto("other")),
@@ -109,7 +113,14 @@ def side_chains(side: Side, granted: Granted, log: LogRate, state: StateKind) ->
     chains = Chain(f"to-{name}", rules), Chain(f"later-{name}", later)
     if not side.is_machine:
         return chains
-    return *chains, Chain(f"near-{name}", (rule(found(f"near-{name}", MARK), ACCEPT), rule(DENY)))
+    opens4 = found(f"to-{name}", MARK, h.IPV4_PROTOCOL, h.TARGET_PORT)
+    answers4 = found(f"back-{name}", MARK, h.IPV4_PROTOCOL, h.SOURCE_PORT)
+    whole = (*told, rule(opens4, goto("whole-opened")), rule(answers4, goto("whole-answered")))
+    return (
+        *chains,
+        Chain(f"whole-{name}", (*whole, rule(goto(f"to-{name}")))),
+        Chain(f"near-{name}", (rule(found(f"near-{name}", MARK), ACCEPT), rule(DENY))),
+    )
 
 
 def _reach(policy: FirewallPolicy) -> tuple[Chain, ...]:
@@ -144,7 +155,13 @@ def _inside(policy: FirewallPolicy) -> tuple[Rule, ...]:
 def _machines(policy: FirewallPolicy) -> tuple[Chain, ...]:
     """Return chains that find a machine behind the port, and else leave the bridge by an uplink only."""
     kept = _inside(policy)
-    reach4 = (*_by_class("targets4", OUT, h.ETHER_TARGET, h.IPV4_TARGET), *kept, rule(goto("target4")))
+    found4 = (OUT, h.ETHER_TARGET, h.IPV4_TARGET)
+    elsewhere4 = (*kept, rule(goto("target4")))
+    reach4 = (
+        rule(h.fragment4(), goto("reach-pieces4")),
+        *_by_class("targets4", *found4, verdicts="class-whole"),
+        *elsewhere4,
+    )
     reach6 = (
         *(rule(_neighbours(kind), goto(chain)) for kind, chain in _ND_CHAINS),
         *_by_class("targets6", OUT, h.ETHER_TARGET, h.IPV6_TARGET),
@@ -153,6 +170,7 @@ def _machines(policy: FirewallPolicy) -> tuple[Chain, ...]:
     )
     return (
         Chain("reach4", reach4),
+        Chain("reach-pieces4", (*_by_class("targets4", *found4), *elsewhere4)),
         Chain("reach6", reach6),
         Chain("reach-arp", (*_looked_for("near4", h.ARP_TARGET), *kept, rule(ACCEPT))),
         Chain("reach-ns", (*_looked_for("near6", h.ND_TARGET), *kept, rule(ACCEPT))),

@@ -48,6 +48,8 @@ def conntrack_chains() -> tuple[Chain, ...]:
     return (
         Chain("opened", (rule(ACCEPT),)),
         Chain("answered", (rule(established, ACCEPT), rule(DENY))),
+        Chain("whole-opened", (rule(ACCEPT),)),
+        Chain("whole-answered", (rule(established, ACCEPT), rule(DENY))),
         Chain("pinged", (rule(echo(4, h.ECHO_REQUEST), ACCEPT), rule(echo(6, h.ECHO_REQUEST6), ACCEPT))),
         Chain(
             "ponged",

@@ -25,7 +25,18 @@ from undercroft.firewall.expressions import (
     rule,
     unequal,
 )
-from undercroft.firewall.kernel import Chain, Code, Compare, Hook, Key, Meta, Operator
+from undercroft.firewall.kernel import (
+    Bitwise,
+    Chain,
+    Code,
+    Compare,
+    Hook,
+    Key,
+    Lookup,
+    Meta,
+    Operator,
+    SetMark,
+)
 from undercroft.firewall.policy import FirewallPolicy
 from undercroft.firewall.vlans import granted_to_source, if_granted, inside
 
@@ -55,13 +66,7 @@ def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
     """Return the base chain at prerouting, and those that it goes to."""
     from_port = (
         # Most packets of most machines: one look-up tells that they are its own, and whose they are.
-        rule(
-            equal(h.ETHER_TYPE, h.IPV4),
-            equal(h.IPV4_FIRST, h.IPV4_PLAIN),
-            equal(PROTOCOL, h.TCP),
-            mark_from("sources4", IN, h.ETHER_SOURCE, h.IPV4_SOURCE),
-            ACCEPT,
-        ),
+        rule(equal(h.IPV4_FIRST, h.IPV4_PLAIN), equal(h.IPV4_PROTOCOL, h.TCP), _own_plain4(), ACCEPT),
         rule(mark_from("classes", IN), goto("managed")),
         *(rule(tap, DENY) for tap in closed_taps(policy, Key.INPUT_NAME)),
         rule(marked(marks.PREFIX_MASK, marks.PREFIX), mark_as(0)),
@@ -91,6 +96,19 @@ def sender_chains(policy: FirewallPolicy) -> tuple[Chain, ...]:
 def _own4(address: Field, mac: Field = h.ETHER_SOURCE) -> Expressions:
     # It sets the mark that the packet has: nft has no text for a look-up in a map whose data nobody takes.
     return mark_from("sources4", IN, mac, address)
+
+
+def _own_plain4() -> Expressions:
+    """The same for the frame's source, in a frame whose type, as sent, is IPv4: one load gets MAC and type.
+
+    The type stands where the key's MAC is filled up with zeros, and is zero there itself, less that of IPv4.
+    """
+    typed, address, start = h.ETHER_SOURCE_AND_TYPE, h.IPV4_SOURCE, IN.registers
+    taken_off = Bitwise(start, start, b"\xff" * typed.length, bytes(6) + h.IPV4)
+    end = start + typed.registers
+    data = end + address.registers
+    key = (IN.load(0), typed.load(start), taken_off, address.load(end))
+    return (*key, Lookup("sources4", 0, target=data), SetMark(data))
 
 
 def _own6(address: Field, mac: Field = h.ETHER_SOURCE) -> Expressions:

@@ -30,6 +30,7 @@ def fixed_sets(state: StateKind) -> tuple[SetDefinition, ...]:
         _machines("stations", "ether_addr"),
         *(definition for version in _IP for definition in _by_address(version)),
         SetDefinition("class-targets", ("mark",), "verdict", size=CLASS_MAP_SIZE),
+        SetDefinition("class-whole", ("mark",), "verdict", size=CLASS_MAP_SIZE),
         SetDefinition("class-near", ("mark",), "verdict", size=CLASS_MAP_SIZE),
         SetDefinition("uplinks", ("ifname",), size=SMALLEST_SET_SIZE * 4),
         SetDefinition("headers6", ("inet_proto",), size=SMALLEST_SET_SIZE),

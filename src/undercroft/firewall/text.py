@@ -162,6 +162,7 @@ class _Writer:
         self._raw = raw
         self._loaded: dict[int, words.Field] = {}
         self._masks: dict[int, bytes] = {}
+        self._flips: dict[int, bytes] = {}
         self._values: dict[int, str] = {}
         self._unused: list[Lookup] = []
 
@@ -178,6 +179,7 @@ class _Writer:
             case Payload(register=register) | Meta(register=register):
                 self._loaded[register] = expression
                 self._masks.pop(register, None)
+                self._flips.pop(register, None)
                 self._values.pop(register, None)
                 return ""
             case Conntrack(register=register):
@@ -202,6 +204,7 @@ class _Writer:
         """Follow values that are copied whole."""
         source, target, mask = expression.source, expression.target, expression.mask
         self._masks[target] = mask
+        self._flips[target] = expression.xor
         for place in range(len(mask) // REGISTER_BYTES):
             word = mask[place * REGISTER_BYTES :][:REGISTER_BYTES]
             if word == b"\xff" * REGISTER_BYTES and source + place in self._values:
@@ -263,7 +266,10 @@ class _Writer:
         if mask is None:
             return text
         order = sys.byteorder if isinstance(load, Meta) else "big"
-        return f"{text} & {int.from_bytes(mask, order):#x}"
+        flip = int.from_bytes(self._flips[register], order)
+        flipped = f" ^ {flip:#x}" if flip else ""
+        kept = "" if flip and mask == b"\xff" * len(mask) else f" & {int.from_bytes(mask, order):#x}"
+        return f"{text}{kept}{flipped}"
 
 
 def _set(

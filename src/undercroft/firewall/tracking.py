@@ -75,6 +75,8 @@ def tracking_chains(policy: FirewallPolicy, state: StateKind) -> tuple[Chain, ..
     new = Limit(policy.openings_per_s, 1, 4 * policy.openings_per_s)
     return (
         Chain("opened", _opened()),
+        Chain("whole-opened", (rule(found("flows4", *_answer(4, h.IPV4_PROTOCOL)), ACCEPT), *_openers())),
+        Chain("whole-answered", (*_whole_answered(tcp_ms, other_ms), rule(goto("tried-answered")))),
         Chain("tried", (*_tried("tries", 4, new), *_tried("tries", 6, new), rule(DENY))),
         Chain("knocked", (*_tried("knocks", 4, new), *_tried("knocks", 6, new), rule(DENY))),
         *(
@@ -108,14 +110,14 @@ def answered_chain(side: Side, state: StateKind) -> str:
     return "answered" if inside or state is StateKind.CONNTRACK else "answered-outside"
 
 
-def _itself(version: int) -> tuple[Field, ...]:
+def _itself(version: int, protocol: Field = PROTOCOL) -> tuple[Field, ...]:
     source, target = _ENDS[version]
-    return source, target, PROTOCOL, h.SOURCE_PORT, h.TARGET_PORT
+    return source, target, protocol, h.SOURCE_PORT, h.TARGET_PORT
 
 
-def _answer(version: int) -> tuple[Field, ...]:
+def _answer(version: int, protocol: Field = PROTOCOL) -> tuple[Field, ...]:
     source, target = _ENDS[version]
-    return target, source, PROTOCOL, h.TARGET_PORT, h.SOURCE_PORT
+    return target, source, protocol, h.TARGET_PORT, h.SOURCE_PORT
 
 
 def _opened() -> tuple[Rule, ...]:
@@ -125,10 +127,13 @@ def _opened() -> tuple[Rule, ...]:
             rule(_IS[version], found(f"flows{version}", *_answer(version)), goto(f"passed{version}"))
             for version in (4, 6)
         ),
-        rule(_OF_MACHINE, goto("tried")),
-        rule(_OF_HOST, goto("tried")),
-        rule(goto("knocked")),
+        *_openers(),
     )
+
+
+def _openers() -> tuple[Rule, ...]:
+    """Return rules for what is in no flow: it goes where openings of its source are remembered."""
+    return (rule(_OF_MACHINE, goto("tried")), rule(_OF_HOST, goto("tried")), rule(goto("knocked")))
 
 
 def _tried(waiting: str, version: int, new: Limit) -> tuple[Rule, ...]:
@@ -153,6 +158,16 @@ def _answered(version: int, tcp_ms: int, other_ms: int) -> tuple[Rule, ...]:
     return (
         rule(_IS[version], equal(PROTOCOL, h.TCP), renewed(flows, tcp_ms, *key), done),
         rule(_IS[version], unequal(PROTOCOL, h.TCP), renewed(flows, other_ms, *key), done),
+    )
+
+
+def _whole_answered(tcp_ms: int, other_ms: int) -> tuple[Rule, ...]:
+    """Return the same for IPv4 packets that are no fragments: nothing is left to be remembered of them."""
+    protocol = h.IPV4_PROTOCOL
+    key = _itself(4, protocol)
+    return (
+        rule(equal(protocol, h.TCP), renewed("flows4", tcp_ms, *key), ACCEPT),
+        rule(unequal(protocol, h.TCP), renewed("flows4", other_ms, *key), ACCEPT),
     )
 
 

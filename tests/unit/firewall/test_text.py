@@ -48,7 +48,7 @@ def test_only_rules_about_ports_inside_errors_and_by_what_a_map_gives_have_no_te
     known = ("@flows", "@tries", "@knocks")
     by_class = [line for line in unsaid if not any(name in line for name in known)]
     errors = [line for line in unsaid if line not in by_class]
-    assert (len(by_class), len(errors)) == (20, 24)
+    assert (len(by_class), len(errors)) == (23, 24)
     assert all("accept" in line for line in errors)
     assert "\t\t# bytecode only: meta protocol 0x800 ip saddr @outside4 == 0x55430000 goto deny" in by_class
 
@@ -56,8 +56,9 @@ def test_only_rules_about_ports_inside_errors_and_by_what_a_map_gives_have_no_te
 def test_a_target_by_its_machines_class_reads_as_both_look_ups():
     table = ruleset().table
     chain = next(chain for chain in table.chains if chain.name == "reach4")
-    assert render_chain(chain, table)[1:3] == [
-        "\t\t# bytecode only: (oifname . ether daddr . ip daddr map @targets4) vmap @class-targets",
+    assert render_chain(chain, table)[1:4] == [
+        "\t\t@nh,48,16 & 0x3fff != 0x0 goto reach-pieces4",
+        "\t\t# bytecode only: (oifname . ether daddr . ip daddr map @targets4) vmap @class-whole",
         "\t\t# bytecode only: oifname . ether daddr . ip daddr @targets4 goto deny",
     ]
 
@@ -102,3 +103,17 @@ def test_a_targets_chain_reads_as_the_policy_does():
         render_chain(sender, table)[4]
         == "\t\tmeta mark set iifname . ether saddr . ip saddr map @sources4 accept"
     )
+
+
+def test_the_short_way_of_most_packets_reads_as_what_it_looks_up():
+    table = ruleset().table
+    chains = {chain.name: render_chain(chain, table) for chain in table.chains}
+    assert chains["from-port"][2] == (
+        "\t\t# bytecode only: @nh,0,8 == 0x45 ip protocol 6 meta mark set "
+        "iifname . (@ll,48,64 ^ 0x800) . ip saddr map @sources4 accept"
+    )
+    assert chains["whole-2"][-4:-1] == [
+        "\t\tmeta mark . ip protocol . th dport @to-2 goto whole-opened",
+        "\t\tmeta mark . ip protocol . th sport @back-2 goto whole-answered",
+        "\t\tgoto to-2",
+    ]

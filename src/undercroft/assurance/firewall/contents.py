@@ -73,6 +73,7 @@ class OpenSets:
     Attributes:
         targets: map of verdicts -> the verdicts that are in it; a map of none has no keys.
         fixed: sets whose few elements no policy changes.
+        padded: set or map -> where in its keys there are zeros, from and to. As with `following`.
         following: map -> the map whose data it has, for the first bytes of each of its keys, and how many. It
             has to be so of the contents that the sets are compared with.
     """
@@ -80,6 +81,7 @@ class OpenSets:
     targets: Mapping[str, Sequence[Verdict]]
     fixed: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
     following: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    padded: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     _answers: dict[str, dict[tuple[int, ...], _Answer]] = field(default_factory=dict)
     _places: dict[str, dict[Verdict, int]] = field(default_factory=dict)
 
@@ -113,9 +115,9 @@ class OpenSets:
         return self.targets.get(name, ())
 
     def congruent(self) -> Truth:
-        """Return that equal keys have equal answers, and `following`, for all keys asked for so far."""
+        """Return that equal keys have equal answers, and what is known of answers, for all keys so far."""
         known: dict[tuple[int, ...], Truth] = {}
-        followed = list(self._followed())
+        followed = [*self._followed(), *self._filled_up()]
         return both(
             *followed,
             *(
@@ -132,6 +134,12 @@ class OpenSets:
                 first = self._answer(other, answer.key[:length])
                 equal_data = same(joined(answer.data), joined(first.data))
                 yield either([negated(answer.has), both(first.has, equal_data)])
+
+    def _filled_up(self) -> Iterator[Truth]:
+        for name, (start, end) in self.padded.items():
+            for answer in self._answers.get(name, {}).values():
+                zeros = joined(answer.key[start:end])
+                yield either([negated(answer.has), same(zeros, number(bytes(end - start)))])
 
     def asked(self, names: Collection[str]) -> Iterator[tuple[str, Bytes, Truth]]:
         """Yield every key that was asked for in these sets, and whether the set has it."""

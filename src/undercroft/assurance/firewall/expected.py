@@ -30,6 +30,8 @@ HEADERS6 = (6, 17, 44, 58, 132)
 TRANSPORTS6 = (6, 17, 58, 132)
 ERRORS4, ERRORS6, ECHOES6 = (3, 11, 12), (1, 2, 3, 4), (128, 129)
 DENY = Verdict(Code.GOTO, "deny")
+BY_CLASS = {"class-targets": "to", "class-whole": "whole", "class-near": "near"}
+"""Maps from the mark of a class -> how the chain begins that each gives for it."""
 _NAME_BYTES = 16
 
 
@@ -75,8 +77,8 @@ def sides(policy: FirewallPolicy, numbers: Mapping[frozenset[str], int]) -> Side
             for one in grant.ids
         }
     machines = [place for place in every if place.kind is Kind.MACHINES]
-    for name, verdict in (("class-targets", _reached), ("class-near", _looked_for)):
-        contents[name] = {host_order(place.mark): verdict(place) for place in machines}
+    for name, start in BY_CLASS.items():
+        contents[name] = {host_order(place.mark): _into(start, place) for place in machines}
     for version in (4, 6):
         single = [place for place in every if _is_single(place, version)]
         contents[f"named-sources{version}"] = {_packed(place): host_order(place.mark) for place in single}
@@ -92,8 +94,7 @@ def verdicts(sides: Sides) -> dict[str, tuple[Verdict, ...]]:
     machines = [place for place in sides.every if place.kind is Kind.MACHINES]
     host = Verdict(Code.GOTO, "to-host")
     found: dict[str, tuple[Verdict, ...]] = {
-        "class-targets": tuple(map(_reached, machines)),
-        "class-near": tuple(map(_looked_for, machines)),
+        name: tuple(_into(start, place) for place in machines) for name, start in BY_CLASS.items()
     }
     for version in (4, 6):
         named = sides.contents[f"named-targets{version}"].values()
@@ -102,12 +103,8 @@ def verdicts(sides: Sides) -> dict[str, tuple[Verdict, ...]]:
     return found
 
 
-def _reached(place: Place) -> Verdict:
-    return Verdict(Code.GOTO, f"to-{place.name}")
-
-
-def _looked_for(place: Place) -> Verdict:
-    return Verdict(Code.GOTO, f"near-{place.name}")
+def _into(start: str, place: Place) -> Verdict:
+    return Verdict(Code.GOTO, f"{start}-{place.name}")
 
 
 def of_host(contents: Contents, addresses: Iterable[Address]) -> None:

@@ -4,7 +4,12 @@ from dataclasses import dataclass
 
 from undercroft.assurance.firewall.reading import Field, Reading
 from undercroft.assurance.firewall.senders import FRAGMENT, ICMP, ICMPV6, IPV4, IPV6, later_fragment6
-from undercroft.assurance.firewall.terms import Truth, both
+from undercroft.assurance.firewall.terms import Truth, both, negated
+
+
+def is_whole4(reading: Reading) -> Truth:
+    """Return whether it is IPv4 that does not say that it is a fragment (RFC 791)."""
+    return both(reading.holds(IPV4), negated(reading.network(6, 2).has_bits(0x3FFF)))
 
 
 @dataclass(slots=True)

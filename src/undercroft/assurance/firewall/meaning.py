@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from undercroft.assurance.firewall.answers import Passing, Timing, equal_mark
+from undercroft.assurance.firewall.ipversion import is_whole4
 from undercroft.assurance.firewall.links import (
     asks_for_address,
     claims_anothers,
@@ -213,12 +214,16 @@ class Meaning:
         self._look_for("near6", both(plain6, tells), reading.network(24, 16), leaves)
         self._accepted.append(both(plain6, routers, leaves))
         rest6 = both(plain6, negated(either([asks, tells, routers])))
+        whole = is_whole4(reading)
         for version, going, address in (
             (4, both(sent, reading.holds(IPV4)), reading.network(16, 4)),
             (6, rest6, reading.network(24, 16)),
         ):
             found = (out, reading.target_mac, address)
-            self._by_class(f"targets{version}", going, *found)
+            if version == 4:
+                self._by_class(f"targets{version}", both(going, whole), *found, chains="class-whole")
+            others = both(going, negated(whole)) if version == 4 else going
+            self._by_class(f"targets{version}", others, *found)
             known = reading.in_set(f"targets{version}", *found)
             self._outside(version, both(going, negated(known), leaves))
 
@@ -233,7 +238,7 @@ class Meaning:
         """ARP or neighbour discovery: for a machine, from those that it has flows with; outside, always."""
         reading = self.reading
         out = reading.output_name
-        known, of_class = self._class(name, out, address)
+        known, of_class = self._class(name, out, address, chains="class-near")
         self._accepted.append(both(going, negated(reading.in_set(name, out, address)), leaves))
         if self.cut:
             self._found.append(Arrival("class-near", of_class.data, both(going, known)))
@@ -248,24 +253,24 @@ class Meaning:
             knows = self.reading.in_set(f"near-{place.name}", self._mark)
             self._accepted.append(both(reached, knows))
 
-    def _class(self, name: str, *fields: Field) -> tuple[Truth, Field]:
+    def _class(self, name: str, *fields: Field, chains: str) -> tuple[Truth, Field]:
         """Return whether a map has a class that has a chain, and the class's mark; one without is denied."""
         mark = Field(self.reading.sets.data(name, key(*fields)))
-        chain = "class-near" if name.startswith("near") else "class-targets"
-        return both(self.reading.in_set(name, *fields), self.reading.in_set(chain, mark)), mark
+        return both(self.reading.in_set(name, *fields), self.reading.in_set(chains, mark)), mark
 
-    def _by_class(self, name: str, going: Truth, *fields: Field) -> None:
-        known, mark = self._class(name, *fields)
-        self._by_map("class-targets", both(going, known), mark)
+    def _by_class(self, name: str, going: Truth, *fields: Field, chains: str = "class-targets") -> None:
+        known, mark = self._class(name, *fields, chains=chains)
+        self._by_map(chains, both(going, known), mark)
 
     def _by_map(self, name: str, going: Truth, *fields: Field) -> None:
         known = self.reading.in_set(name, *fields)
         if self.cut:
             self._found.append(Arrival(name, key(*fields), both(going, known)))
             return
+        start = "whole" if name == "class-whole" else "to"
         for place in self.places:
             if place.name in self.targets:
-                reached = both(going, known, self._gives(name, f"to-{place.name}", *fields))
+                reached = both(going, known, self._gives(name, f"{start}-{place.name}", *fields))
                 self._add(place.name, reached)
 
     def _add(self, name: str, reached: Truth) -> None:

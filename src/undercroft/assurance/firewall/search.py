@@ -13,6 +13,7 @@ from undercroft.assurance.firewall.answers import RATES
 from undercroft.assurance.firewall.contents import Elements, KnownSets, OpenSets
 from undercroft.assurance.firewall.example import buildable, example
 from undercroft.assurance.firewall.examplepacket import Example
+from undercroft.assurance.firewall.expected import BY_CLASS
 from undercroft.assurance.firewall.meaning import Meaning
 from undercroft.assurance.firewall.packet import SymbolicPacket
 from undercroft.assurance.firewall.reading import Reading
@@ -216,7 +217,7 @@ def _with_classes(sample: dict[str, Elements], every: Mapping[str, Elements]) ->
         held = every.get(other, {})
         sample[other] = {**sample.get(other, {}), **{port: held[port] for port in ports if port in held}}
     named = {data for held in sample.values() for data in held.values() if isinstance(data, bytes)}
-    for name in ("class-targets", "class-near"):
+    for name in BY_CLASS:
         held = every.get(name, {})
         sample[name] = {**sample.get(name, {}), **{mark: held[mark] for mark in named if mark in held}}
     return sample

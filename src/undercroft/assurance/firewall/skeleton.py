@@ -21,6 +21,7 @@ from undercroft.assurance.firewall.comparing import AnotherShapeError, different
 from undercroft.assurance.firewall.contents import OpenSets
 from undercroft.assurance.firewall.expected import HEADERS6, TRANSPORTS6
 from undercroft.assurance.firewall.forms import form_of
+from undercroft.assurance.firewall.ipversion import is_whole4
 from undercroft.assurance.firewall.meaning import Meaning
 from undercroft.assurance.firewall.packet import NAME_BYTES, SymbolicPacket
 from undercroft.assurance.firewall.places import OURS, OURS_MASK, Kind, Place
@@ -59,6 +60,9 @@ FIXED = {
 FOLLOWING = {"sources4": ("classes", NAME_BYTES)}
 """A port's address has the class of that port, by `expected.of_port`, with which both maps are compared."""
 
+PADDED = {"sources4": (NAME_BYTES + 6, NAME_BYTES + 8)}
+"""Behind the MAC, by `expected.of_port`: a key with something else there is none, and a foreign element."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -93,7 +97,10 @@ class Skeleton:
 
     def __post_init__(self) -> None:
         """Open the sets."""
-        self.sets = OpenSets(self.given, FIXED, FOLLOWING)
+        self.sets = self._open()
+
+    def _open(self) -> OpenSets:
+        return OpenSets(self.given, FIXED, FOLLOWING, PADDED)
 
     def unshown(self) -> str:
         """Return which part could not be shown, "" where all were: rules and meaning are then equal.
@@ -111,7 +118,7 @@ class Skeleton:
 
         Raises: as `unshown`. It takes much longer.
         """
-        self.sets = OpenSets(self.given, FIXED, FOLLOWING)
+        self.sets = self._open()
         return next((claim.name for claim in self.whole() if not self.holds(claim.difference)), "")
 
     def whole(self) -> Iterator[Claim]:
@@ -130,8 +137,9 @@ class Skeleton:
     def _hooks(self) -> Iterator[Claim]:
         """Yield the claims of each hook, up to the target, and of what comes there."""
         targets = {f"to-{name}" for name in self.targets}
-        near = {f"near-{place.name}" for place in self.places if place.kind is Kind.MACHINES}
-        cuts = Cuts(frozenset(targets | near), frozenset({"deny"}))
+        machines = [place.name for place in self.places if place.kind is Kind.MACHINES]
+        of_machines = {f"{start}-{name}" for name in machines for start in ("near", "whole")}
+        cuts = Cuts(frozenset(targets | of_machines), frozenset({"deny"}))
         executor = Executor(self.table, self.packet, self.sets, cuts)
         meaning = self._meaning(cut=True)
         for hook in HOOKS:
@@ -147,10 +155,13 @@ class Skeleton:
     def _formless(self, found: Passage) -> Truth:
         """Return which packets have a target and are not IP with known headers; none may be.
 
+        Nor may any take the short way that is no whole packet of IPv4.
         What is marked had its headers looked at where it came in: see `kept_headers`.
         """
         coming = [way.condition for way in found.arrivals if not way.name.startswith(("near-", "class-near"))]
-        return both(either(coming), kept_headers(self._reading()), negated(self._form()))
+        short = [way.condition for way in found.arrivals if way.name.startswith(("whole-", "class-whole"))]
+        formless = both(either(coming), kept_headers(self._reading()), negated(self._form()))
+        return either([formless, both(either(short), negated(is_whole4(self._reading())))])
 
     def _form(self) -> Truth:
         """Return what all packets have that come to a side's chain, as `_formless` shows."""
@@ -159,36 +170,37 @@ class Skeleton:
 
     def _sides(self) -> Iterator[Claim]:
         """Yield the claims of each side's chain. They ask for no device, so they hold at every hook."""
-        self.sets = OpenSets(self.given, FIXED, FOLLOWING)  # what was asked before has no part in it
+        self.sets = self._open()  # what was asked before has no part in it
         executor = Executor(self.table, self.packet, self.sets)
         meaning = self._meaning(cut=False)
         chains = {chain.name: chain for chain in self.table.chains}
-        reading, mark = self._reading(), self.packet.mark
+        mark = self.packet.mark
         shown: set[tuple[object, ...]] = set()
         for place in self.places:
             if place.name not in self.targets:
                 continue
-            form = (place.kind in KNOWN, *form_of(chains, f"to-{place.name}", place))
-            if form not in shown:
-                shown.add(form)
-                self._refuse_devices(f"to-{place.name}", chains)
-                found = executor.chain(f"to-{place.name}", Hook.FORWARD, mark)
-                difference = different(found, meaning.passing(place, mark))
-                difference = both(difference, self._form())
-                yield Claim(f"to {place.text}", (Hook.FORWARD,), difference)
-            if place.kind is not Kind.MACHINES:
-                continue
-            form = form_of(chains, f"near-{place.name}", place)
-            if form not in shown:
-                shown.add(form)
-                self._refuse_devices(f"near-{place.name}", chains)
-                wanted = Passage(reading.in_set(f"near-{place.name}", Field(mark)), mark, ())
-                found = executor.chain(f"near-{place.name}", Hook.FORWARD, mark)
-                yield Claim(f"near {place.text}", (Hook.FORWARD,), different(found, wanted))
+            starts = ("to", "whole", "near") if place.kind is Kind.MACHINES else ("to",)
+            for start in starts:
+                name = f"{start}-{place.name}"
+                form = (start, place.kind in KNOWN, *form_of(chains, name, place))
+                if form not in shown:
+                    shown.add(form)
+                    self._refuse_devices(name, chains)
+                    found = executor.chain(name, Hook.FORWARD, mark)
+                    difference = self._differs(start, place, found, meaning)
+                    yield Claim(f"{start} {place.text}", (Hook.FORWARD,), difference)
         self._refuse_devices("deny", chains)
         denied = executor.chain("deny", Hook.FORWARD, mark)
         writes = [write.condition for write in denied.written]
         yield Claim("what is denied", (Hook.FORWARD,), either([denied.accepted, *writes]))
+
+    def _differs(self, start: str, place: Place, found: Passage, meaning: Meaning) -> Truth:
+        """Return for which of the packets that come to a side's chain it does not what it should."""
+        reading, mark = self._reading(), self.packet.mark
+        if start == "near":
+            return different(found, Passage(reading.in_set(f"near-{place.name}", Field(mark)), mark, ()))
+        coming = both(self._form(), is_whole4(reading)) if start == "whole" else self._form()
+        return both(different(found, meaning.passing(place, mark)), coming)
 
     def _refuse_devices(self, name: str, chains: Mapping[str, Chain]) -> None:
         """A chain that looks at devices does not do the same at every hook."""
