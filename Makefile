@@ -1,9 +1,10 @@
-# make demo | test | lint | bench | soak | coverage. Each installs what it needs.
+# make demo | test | lint | prove | bench | soak | coverage. Each installs what it needs.
 #
 # As root on Debian the system packages come through apt; as another user they have to be there already.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PROVER := .cache/prover
 
 # What runs Undercroft (libvirt-python is built from its source); what builds the demo's guest and its host,
 # which needs no service of libvirt's; what the tests hold up as peers and oracles.
@@ -14,14 +15,17 @@ TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system busybox-static kmod cpio
 	strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs f2fs-tools squashfs-tools postgresql nftables \
 	openssh-client procps
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools iptables
+PROVE_PACKAGES := python3-venv default-jre-headless
 
-.PHONY: demo test lint bench soak coverage clean
+.PHONY: demo test lint prove bench soak coverage clean
 
 demo: $(VENV)/run.stamp
 	@sh tools/apt-install $(DEMO_PACKAGES)
 	@$(BIN)/python demo/run.py
 
+# Where the verifier cannot be had, the test of the proof says so and is skipped; in CI it fails.
 test: $(VENV)/dev.stamp
+	-@$(MAKE) -s $(PROVER)/stamp
 	$(BIN)/pytest -n 2 --dist loadgroup -q
 
 lint: $(VENV)/dev.stamp
@@ -29,6 +33,9 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+prove: $(PROVER)/stamp
+	@$(PYTHON) tools/prove.py
 
 # One test counts what is imported, and coverage itself imports.
 coverage: $(VENV)/dev.stamp
@@ -66,6 +73,12 @@ $(VENV)/dev.stamp: pyproject.toml requirements/dev.lock
 $(VENV)/bench.stamp: $(VENV)/dev.stamp requirements/bench.lock
 	@sh tools/apt-install $(BENCH_PACKAGES)
 	$(BIN)/pip install -q --require-hashes -r requirements/bench.lock
+	touch $@
+
+$(PROVER)/stamp: requirements/prove.lock
+	@sh tools/apt-install $(PROVE_PACKAGES)
+	test -x $(PROVER)/bin/python || $(PYTHON) -m venv $(PROVER)
+	$(PROVER)/bin/pip install -q --no-deps --require-hashes -r requirements/prove.lock
 	touch $@
 
 clean:
