@@ -145,6 +145,7 @@ class Lines:
 
 
 SMALL = [bytes((number,)) for number in range(24)]
+SMALL_BYTES = [bytes((0x40 + size,)) for size in range(24)]
 
 
 def pack(value):
@@ -153,7 +154,7 @@ def pack(value):
     if kind is int and 0 <= value < 24:
         return SMALL[value]
     if kind is bytes:
-        return _start(2, len(value)) + value
+        return (SMALL_BYTES[len(value)] if len(value) < 24 else _start(2, len(value))) + value
     if kind is list:
         return _start(4, len(value)) + b"".join([pack(each) for each in value])
     if value is None:
@@ -213,9 +214,17 @@ class _Parser:
 
     def value(self, depth):
         data, at = self.data, self.at
-        if at < len(data) and data[at] < 24:  # the quick way for most
+        first = data[at] if at < len(data) else 255
+        if first < 24:  # the quick way for most
             self.at += 1
-            return data[at]
+            return first
+        if 0x40 <= first < 0x58 and at + first - 0x3F <= len(data):
+            self.at += first - 0x3F
+            return data[at + 1 : self.at]
+        return self.any(depth)
+
+    def any(self, depth):
+        """Return the value that begins here, of any kind."""
         major, number = self.start()
         if major == 0:
             return number
@@ -1368,6 +1377,16 @@ def read_input(limit):
     return data
 
 
+def latest_version(request, name):
+    """Return a blob's version, 0 if there is none. Who must not lose another's names the one they mean."""
+    try:
+        return request("unseal", name, 0)[1][0]
+    except RefusedError as refusal:
+        if refusal.code == 3:
+            return 0
+        raise
+
+
 def command(options):
     """Do one command; print what it gives."""
     what, out = options.command, sys.stdout
@@ -1386,13 +1405,16 @@ def command(options):
     elif what == "counter" and options.read:
         out.write("%d\n" % request("counter", name)[1][0])
     elif what == "counter":
-        last = request("increment", name, options.count)[1][0]
-        out.write("%d\n" % last if options.count == 1 else "%d %d\n" % (last - options.count + 1, last))
+        first = request("increment", name, options.count)[1][0]
+        out.write("%d\n" % first if options.count == 1 else "%d %d\n" % (first, first + options.count - 1))
     elif what == "spend":
         rests, _ = request("spend", name, options.final)
         out.write("%s\n" % ("nothing", "synced", "anchored", "quorum")[rests])
     elif what == "seal":
-        out.write("%d\n" % request("seal", name, read_input(MAX_BLOB_BYTES))[1][0])
+        data, after = read_input(MAX_BLOB_BYTES), options.after
+        if after is None:
+            after = latest_version(request, name)
+        out.write("%d\n" % request("seal", name, after, data)[1][0])
     elif what == "unseal":
         out.buffer.write(request("unseal", name, options.version)[1][1])
     elif what == "sign":
@@ -1425,8 +1447,10 @@ def parser():
     spend.add_argument("--final", action="store_true", help="wait until no rollback of the host undoes it")
     unseal_ = commands.add_parser("unseal", help="a sealed blob, to stdout")
     unseal_.add_argument("--version", type=int, default=0)
-    others = [counter, spend, unseal_]
-    for what, told in (("seal", "stdin, sealed"), ("sign", "sign stdin"), ("guard", "does it still hold?")):
+    seal_ = commands.add_parser("seal", help="stdin, sealed")
+    seal_.add_argument("--after", type=int, help="only as the version after this one; 0: as the first")
+    others = [counter, spend, unseal_, seal_]
+    for what, told in (("sign", "sign stdin"), ("guard", "does it still hold?")):
         others.append(commands.add_parser(what, help=told))
     for each in others:
         each.add_argument("name")

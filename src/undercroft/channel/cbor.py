@@ -27,6 +27,7 @@ _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP = range(6)
 _STRINGS = (_BYTES, _TEXT)
 _SIMPLE = {0xF4: False, 0xF5: True, 0xF6: None}
 _SMALL = [bytes((number,)) for number in range(24)]
+_SMALL_BYTES = [bytes((_BYTES << 5 | size,)) for size in range(24)]
 _SHORT, _LONG = Struct(">H"), Struct(">I")
 _LONGER = Struct(">Q")
 _WIDTHS = {24: (1, 24), 25: (2, 0x100), 26: (4, 0x10000), 27: (8, 0x1_0000_0000)}
@@ -90,6 +91,9 @@ def _write(value: Value, out: list[bytes], depth: int, left: list[int]) -> None:
         for member in value:
             if type(member) is int and 0 <= member < 24:  # most of a batch: no call for each
                 out.append(_SMALL[member])
+            elif type(member) is bytes and len(member) < 24:
+                out.append(_SMALL_BYTES[len(member)])
+                out.append(member)
             else:
                 _write(member, out, depth + 1, left)
     elif isinstance(value, dict):
@@ -164,9 +168,14 @@ def _read(data: bytes, at: int, depth: int, left: list[int]) -> tuple[Value, int
     members: list[Value] = []
     size = len(data)
     for _ in range(argument):
-        if at < size and data[at] < 24:  # most of a batch: no call for each
-            members.append(data[at])
+        first = data[at] if at < size else 0xFF
+        end = at + first - 0x3F
+        if first < 24:  # small numbers and short strings are most of a batch: no call for each
+            members.append(first)
             at += 1
+        elif 0x40 <= first < 0x58 and end <= size:
+            members.append(data[at + 1 : end])
+            at = end
         else:
             member, at = _read(data, at, depth + 1, left)
             members.append(member)

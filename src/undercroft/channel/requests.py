@@ -19,7 +19,7 @@ MAX_NAME_BYTES = 128
 MAX_ENTRY_BYTES = 4_096
 MAX_BLOB_BYTES = 32_768
 MAX_RANDOM_BYTES = 1_024
-MAX_RESERVED = 1 << 32
+MAX_RESERVED = 1 << 20
 MAX_NUMBER = (1 << 63) - 1
 MAX_TEXT_BYTES = 400
 DIGEST_BYTES = 32
@@ -32,12 +32,12 @@ Argument: TypeAlias = "int | bytes | bool"
 class Operation(IntEnum):
     """What is asked for; the comment says which arguments it has and which values its answer."""
 
-    INCREMENT = 1  # name, how many -> the last of the numbers that are the caller's now
+    INCREMENT = 1  # name, how many -> the first of so many values in a row that are the caller's now
     COUNTER = 2  # name -> its value
     SPEND = 3  # name, whether it waits for the anchor -> nothing: it was never spent before
-    APPEND = 4  # name, the height that is expected, entry -> height, head
+    APPEND = 4  # name, height and head that are expected, entry -> height, head
     LATEST = 5  # name, the caller's nonce -> height, head, entry, the nonce again
-    SEAL = 6  # name, data -> version
+    SEAL = 6  # name, the version that is expected (0: none yet), data -> version
     UNSEAL = 7  # name, version or 0 for the latest -> version, data
     SIGN = 8  # name of a key, SHA-256 -> signature
     PUBLIC = 9  # name of a key -> public key
@@ -83,6 +83,7 @@ class _Limit:
 _NAME = _Limit("name", bytes, 1, MAX_NAME_BYTES)
 _ENTRY = _Limit("entry", bytes, 0, MAX_ENTRY_BYTES)
 _BLOB = _Limit("blob", bytes, 0, MAX_BLOB_BYTES)
+_HEAD = _Limit("head", bytes, DIGEST_BYTES, DIGEST_BYTES)
 _DIGEST = _Limit("digest", bytes, DIGEST_BYTES, DIGEST_BYTES)
 _NONCE = _Limit("nonce", bytes, READER_NONCE_BYTES, READER_NONCE_BYTES)
 _COUNT = _Limit("count", int, 1, MAX_RESERVED)
@@ -93,9 +94,9 @@ _ARGUMENTS: dict[int, tuple[_Limit, ...]] = {
     Operation.INCREMENT: (_NAME, _COUNT),
     Operation.COUNTER: (_NAME,),
     Operation.SPEND: (_NAME, _FLAG),
-    Operation.APPEND: (_NAME, _NUMBER, _ENTRY),
+    Operation.APPEND: (_NAME, _NUMBER, _HEAD, _ENTRY),
     Operation.LATEST: (_NAME, _NONCE),
-    Operation.SEAL: (_NAME, _BLOB),
+    Operation.SEAL: (_NAME, _NUMBER, _BLOB),
     Operation.UNSEAL: (_NAME, _NUMBER),
     Operation.SIGN: (_NAME, _DIGEST),
     Operation.PUBLIC: (_NAME,),

@@ -237,8 +237,8 @@ def test_the_largest_blob_passes_in_both_directions():
     host, guest = Host(), Guest()
     meet(host, guest)
     blob = b"\0" * 32_768
-    host.take(guest.say([5, 1, [[6, b"name", blob]]]))
-    assert host.said()[-1].requests[0].arguments == (b"name", blob)
+    host.take(guest.say([5, 1, [[6, b"name", 0, blob]]]))
+    assert host.said()[-1].requests[0].arguments == (b"name", 0, blob)
     guest.take(host.session.seal(Answers(1, (Answer(Outcome.OK, Rests.SYNCED, (1, blob)),))))
     assert guest.events[-1] == ("answers", 1, [[0, 1, 1, blob]])
 

@@ -11,23 +11,24 @@ from channelpair import HELPER, helper
 
 
 class Answering(threading.Thread):
-    """Answers each connection's first request with what it was given, and keeps the request."""
+    """Answers one connection after another with what it was given, and keeps the requests."""
 
-    def __init__(self, folder, answer):
+    def __init__(self, folder, *answers):
         super().__init__(daemon=True)
-        self.listener, self.answer, self.asked = helper.listen(f"{folder}/guest.sock"), answer, []
+        self.listener, self.answers, self.asked = helper.listen(f"{folder}/guest.sock"), answers, []
         self.start()
 
     def run(self):
-        connection, _ = self.listener.accept()
-        with connection:
-            size = int.from_bytes(connection.recv(4), "big")
-            body = b""
-            while len(body) < size:
-                body += connection.recv(size - len(body))
-            self.asked.append(helper.unpack(body))
-            told = helper.pack(self.answer)
-            connection.sendall(len(told).to_bytes(4, "big") + told)
+        for answer in self.answers:
+            connection, _ = self.listener.accept()
+            with connection:
+                size = int.from_bytes(connection.recv(4), "big")
+                body = b""
+                while len(body) < size:
+                    body += connection.recv(size - len(body))
+                self.asked.append(helper.unpack(body))
+                told = helper.pack(answer)
+                connection.sendall(len(told).to_bytes(4, "big") + told)
         self.listener.close()
 
 
@@ -39,11 +40,11 @@ def run(folder, *words, given=b""):
 DIGEST = hashlib.sha256(b"text").digest()
 CASES = [
     (["counter", "c"], b"", ["increment", [b"c", 1]], [0, 1, 7], b"7\n"),
-    (["counter", "c", "-n", "5"], b"", ["increment", [b"c", 5]], [0, 1, 9], b"5 9\n"),
+    (["counter", "c", "-n", "5"], b"", ["increment", [b"c", 5]], [0, 1, 5], b"5 9\n"),
     (["counter", "--read", "c"], b"", ["counter", [b"c"]], [0, 1, 9], b"9\n"),
     (["spend", "t"], b"", ["spend", [b"t", False]], [0, 1], b"synced\n"),
     (["spend", "--final", "t"], b"", ["spend", [b"t", True]], [0, 2], b"anchored\n"),
-    (["seal", "s"], b"a\0b", ["seal", [b"s", b"a\0b"]], [0, 1, 3], b"3\n"),
+    (["seal", "--after", "2", "s"], b"a\0b", ["seal", [b"s", 2, b"a\0b"]], [0, 1, 3], b"3\n"),
     (["unseal", "s"], b"", ["unseal", [b"s", 0]], [0, 1, 3, b"a\0b"], b"a\0b"),
     (["sign", "k"], b"text", ["sign", [b"k", DIGEST]], [0, 1, b"\xab"], b"ab\n"),
     (["guard", "k"], b"", ["guard", [b"k"]], [0, 1, True], b""),
@@ -79,6 +80,13 @@ def test_a_no_has_an_exit_code_of_its_own(tmp_path, words, answer, code, told):
     Answering(tmp_path, answer)
     done = run(tmp_path, *words)
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", told)
+
+
+@pytest.mark.parametrize(("latest", "after"), [([0, 1, 4, b"old"], 4), ([3, 0, "no such name"], 0)])
+def test_sealing_without_a_version_goes_on_from_the_latest(tmp_path, latest, after):
+    thread = Answering(tmp_path, latest, [0, 1, after + 1])
+    assert run(tmp_path, "seal", "s", given=b"new").stdout == b"%d\n" % (after + 1)
+    assert thread.asked == [["unseal", [b"s", 0]], ["seal", [b"s", after, b"new"]]]
 
 
 def test_random_bytes_are_crossed_with_the_guests_own(tmp_path):

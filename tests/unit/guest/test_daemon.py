@@ -230,7 +230,7 @@ def test_large_blobs_go_out_in_frames_that_the_host_takes(lab):
     program.setblocking(True)
     blob = b"\0" * helper.MAX_BLOB_BYTES
     for _ in range(4):
-        program.send(local("seal", b"name", blob))
+        program.send(local("seal", b"name", 0, blob))
         lab.turn(4)
     lab.until(lambda: sum(len(each.requests) for each in lab.said(Requests)) == 4)
     assert not lab.host.breaks()[1:]
