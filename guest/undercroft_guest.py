@@ -61,6 +61,8 @@ MAX_NAME_BYTES = 128
 MAX_BLOB_BYTES = 32768
 MAX_LOCAL_BYTES = 40000
 MAX_CLIENTS, MAX_CLIENTS_OF_ONE = 256, 16
+START_S = 0.1
+"""How long a new helper waits for a hello that is under way before it asks for one."""
 AWAY_S = 0.2
 """How long to leave a port alone on whose other side nobody is: poll would say so at once, for ever."""
 
@@ -1122,13 +1124,24 @@ class Daemon:
         if listener:
             listener.setblocking(False)
             self.selector.register(listener, selectors.EVENT_READ)
-        self.session.start()
+        self.start_at = time.monotonic() + START_S
+
+    def close(self):
+        """Let go of the local programs, and of what runs; the port and the listener stay."""
+        self._stop_hooks()
+        for client in list(self.clients.values()):
+            self._drop(client)
+        self.selector.close()
 
     def step(self, most_s=1.0):
         """Do what there is to do; wait for it at most so long."""
         now = time.monotonic()
         self._watch(now)
-        if self.hooks:
+        if self.start_at and now >= max(self.start_at, self.away_until):
+            self.start_at = None
+            if not self.session.keys:
+                self.session.start()
+        if self.hooks or self.start_at:
             most_s = min(most_s, 0.02)
         if now < self.away_until:
             most_s = min(most_s, self.away_until - now)
@@ -1166,7 +1179,7 @@ class Daemon:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno not in (errno.EIO, errno.EPIPE, errno.ENODEV):
+            if error.errno not in (errno.EIO, errno.EPIPE):
                 raise
             data = b""
         if not data:
@@ -1183,7 +1196,7 @@ class Daemon:
             except (BlockingIOError, BrokenPipeError):
                 return
             except OSError as error:
-                if error.errno not in (errno.EIO, errno.ENODEV):
+                if error.errno != errno.EIO:
                     raise
                 return
             if not count:
@@ -1314,8 +1327,21 @@ def listen(path):
     return listener
 
 
+def open_port(path):
+    """Wait until the port is there; return it, opened."""
+    found = path or find_port()
+    while found is None:
+        time.sleep(0.5)
+        found = find_port()
+    return os.open(found, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def run(arguments):
-    """Serve the port for ever."""
+    """Serve the port for ever.
+
+    A mistake in here must not end the process: where all else is frozen, nobody would start it again. It
+    begins anew with what it has written down, also when the port was taken away and is back.
+    """
     folder = arguments.state
     os.makedirs(folder, mode=0o755, exist_ok=True)
     lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -1323,15 +1349,18 @@ def run(arguments):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         sys.exit("undercroft-guest: another one runs already")
-    path = arguments.port or find_port()
-    while path is None:
-        time.sleep(0.5)
-        path = find_port()
-    port = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     listener = listen(os.path.join(folder, "guest.sock"))
-    daemon = Daemon(port, folder, Kernel(), hook_folder=arguments.hooks, listener=listener)
     while True:
-        daemon.step()
+        port = open_port(arguments.port)
+        try:
+            daemon = Daemon(port, folder, Kernel(), hook_folder=arguments.hooks, listener=listener)
+            with contextlib.closing(daemon):
+                while True:
+                    daemon.step()
+        except Exception as error:  # noqa: BLE001 - see above
+            sys.stderr.write("undercroft-guest: %r\n" % error)
+        os.close(port)
+        time.sleep(1)
 
 
 # The commands

@@ -109,7 +109,7 @@ def test_the_program_takes_a_seed_serves_commands_and_outlives_its_own_death(pro
 
     program.kill()
     program.process = program.start()
-    program.until(program.host.breaks)
+    program.until(program.host.breaks)  # it asks for a session
     program.meet()
     program.send(program.host.session.ping())
     program.until(lambda: program.said(Pong))

@@ -10,7 +10,6 @@ from guestlab import EID, MACHINE, Lab, answers, helper, local
 from undercroft.channel.keys import confirmation
 from undercroft.channel.messages import About, Answers, Confirmed, Pong, Quiesce, Quiesced, Requests, Thawed
 from undercroft.channel.requests import Answer, Operation, Outcome, Request, Rests
-from undercroft.channel.session import Broken
 
 SEED = b"s" * 32
 
@@ -201,13 +200,22 @@ def test_a_helper_that_starts_anew_goes_on_with_the_numbers_of_its_boot(lab):
     program.close()
     lab.kill()
     lab.daemon = lab.started()
-    (event,) = [each for each in lab.turn(2) if isinstance(each, Broken)]
+    (event,) = lab.until(lab.host.breaks)
     assert event.reason.endswith("its helper has started")
     lab.meet(None, following=1)
     program = lab.client()
     program.send(local("counter", b"a"))
     lab.until(lambda: lab.said(Requests)[-1].first == 13)
     program.close()
+
+
+def test_a_helper_that_finds_a_hello_waiting_asks_for_no_other(lab):
+    lab.daemon.start_at = helper.time.monotonic()
+    lab.line.send(lab.host.session.begin())
+    lab.turn(1)
+    lab.until(lambda: not lab.daemon.start_at)
+    lab.turn(3)
+    assert not lab.host.breaks()
 
 
 def test_no_more_than_the_protocol_allows_is_in_flight(lab):
@@ -341,3 +349,24 @@ def test_a_socket_that_is_left_over_is_made_anew(tmp_path):
     with socket.socket(socket.AF_UNIX) as program:
         program.connect(path)
     listener.close()
+
+
+def test_a_mistake_in_the_daemon_begins_it_anew_with_the_port_opened_again(tmp_path, monkeypatch):
+    ports = []
+
+    class Failing:
+        def __init__(self, port, *rest, **more):
+            ports.append(os.fstat(port).st_rdev)
+
+        def step(self):
+            raise ZeroDivisionError if len(ports) < 3 else KeyboardInterrupt
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(helper, "Daemon", Failing)
+    monkeypatch.setattr(helper.time, "sleep", lambda _: None)
+    monkeypatch.setattr(helper, "listen", lambda path: None)
+    with pytest.raises(KeyboardInterrupt):
+        helper.main(["--state", str(tmp_path), "run", "--port", "/dev/null"])
+    assert ports == [os.stat("/dev/null").st_rdev] * 3
