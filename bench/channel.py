@@ -25,6 +25,7 @@ from undercroft.channel.session import Message, Ready
 
 STEPS = ("guest seals", "host opens", "host seals", "guest opens")
 BATCHES = (1, 16, 64)
+ROUND = 50
 
 
 def main():
@@ -52,29 +53,31 @@ def pair(folder):
 
 
 def frames(batch, rounds, folder):
-    """Return the median microseconds of each step, and the sizes of both frames."""
+    """Return the median microseconds of each step, and the sizes of both frames.
+
+    A round is `ROUND` frames, one step after the other: to ask for the time may cost more than a frame.
+    """
     host, guest = pair(folder)
     asked = [[1, b"counter-%d" % place, 1] for place in range(batch)]
     told = tuple(Answer(Outcome.OK, Rests.SYNCED, ((5 << 40) + place,)) for place in range(batch))
-    clock, steps, first = time.thread_time_ns, ([], [], [], []), 1
-    for _ in range(rounds):
+    clock, steps = time.thread_time_ns, ([], [], [], [])
+    for _ in range(rounds // ROUND):
         begun = clock()
-        there = guest.say([5, first, asked])
+        there = [guest.say([5, 1 + place * batch, asked]) for place in range(ROUND)]
         sealed = clock()
-        (event,) = host.session.receive(there)
+        events = [host.session.receive(line) for line in there]
         opened = clock()
-        assert isinstance(event, Message)
+        back = [host.session.seal(Answers(1 + place * batch, told)) for place in range(ROUND)]
         answered = clock()
-        back = host.session.seal(Answers(first, told))
-        told_at = clock()
-        guest.session.receive(back)
+        for line in back:
+            guest.session.receive(line)
         done = clock()
+        assert all(isinstance(event, Message) for (event,) in events)
         for step, cost in zip(
-            steps, (sealed - begun, opened - sealed, told_at - answered, done - told_at), strict=True
+            steps, (sealed - begun, opened - sealed, answered - opened, done - answered), strict=True
         ):
-            step.append(cost / 1000)
-        first += batch
-    return [statistics.median(step) for step in steps], (len(there), len(back))
+            step.append(cost / 1000 / ROUND)
+    return [statistics.median(step) for step in steps], (len(there[0]), len(back[0]))
 
 
 def handshakes(rounds, folder):

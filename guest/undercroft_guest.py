@@ -1017,23 +1017,23 @@ class Client:
     def __init__(self, connection, user):
         self.connection, self.user = connection, user
         self.held, self.out = b"", bytearray()
-        self.waiting = 0
+        self.waiting, self.watching = 0, selectors.EVENT_READ
 
     def requests(self, data):
         """Return the whole requests among what came. Raises MalformedError for what is none."""
-        self.held += data
-        found = []
-        while len(self.held) >= 4:
-            size = int.from_bytes(self.held[:4], "big")
-            if size > MAX_LOCAL_BYTES:
+        held, at, found = self.held + data, 0, []
+        while len(held) >= at + 4:
+            end = at + 4 + int.from_bytes(held[at : at + 4], "big")
+            if end - at > MAX_LOCAL_BYTES + 4:
                 raise MalformedError("a request is too long")
-            if len(self.held) < 4 + size:
+            if len(held) < end:
                 break
-            value = unpack(self.held[4 : 4 + size])
-            self.held = self.held[4 + size :]
+            value = unpack(held[at + 4 : end])
+            at = end
             if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], str):
                 raise MalformedError("a request is an operation and its arguments")
             found.append(value)
+        self.held = held[at:]
         return found
 
     def answer(self, answer):
@@ -1117,6 +1117,7 @@ class Daemon:
         self.session.frozen = self.freezer.active()
         self.frozen_in = None
         self.listener, self.clients, self.hooks, self.seed = listener, {}, None, None
+        self.answered = {}
         self.selector = selectors.DefaultSelector()
         os.set_blocking(port, False)
         self.away_until = 0.0
@@ -1154,6 +1155,7 @@ class Daemon:
                 self._client(key.data, mask)
         if self.hooks and self.hooks.step():
             self._confirm()
+        self._write_answered()
         self.vault.flush()
         self._write_port()
         if self.session.open and not self.hooks:
@@ -1292,6 +1294,12 @@ class Daemon:
         client.waiting -= 1
         if client.connection.fileno() >= 0:
             client.answer(answer)
+            self.answered[client.connection.fileno()] = client
+
+    def _write_answered(self):
+        """Give each program all its answers at once."""
+        while self.answered:
+            _, client = self.answered.popitem()
             try:
                 self._write_client(client)
             except (OSError, MalformedError):
@@ -1307,12 +1315,15 @@ class Daemon:
         if len(client.out) > MAX_OUT_BYTES:
             raise MalformedError("it does not read")
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.out else 0)
-        self.selector.modify(client.connection, wanted, client)
+        if wanted != client.watching:
+            self.selector.modify(client.connection, wanted, client)
+            client.watching = wanted
 
     def _drop(self, client):
         if client.connection.fileno() >= 0:
             self.selector.unregister(client.connection)
             self.clients.pop(client.connection.fileno(), None)
+            self.answered.pop(client.connection.fileno(), None)
             client.connection.close()
 
 
