@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
 
+import guestvectors
 import pytest
-from channelpair import Repeating, helper
+from channelpair import HELPER, Repeating, helper
 
 from undercroft.channel import cbor, cobs
 from undercroft.channel.keys import KeyPair, hkdf
@@ -50,21 +52,15 @@ def test_both_sides_refuse_what_is_no_deterministic_encoding(text):
 
 
 def test_the_guest_goes_through_the_published_session_byte_for_byte():
-    standing = helper.Standing()
-    standing.eid, standing.serial, standing.sent, standing.taken = SESSION["eid"], 1_699_999_999_999_995, 3, 4
-    draws = {16: b"\xa1" * 16, 32: SESSION["guest_private"]}
-    session = helper.Session(standing, SESSION["boot"], draws.get)
-    session.receive(b"\0" + SESSION["hello_line"])
-    assert bytes(session.out) == b"\0" + SESSION["answer_line"]
-    del session.out[:]
-    events = session.receive(SESSION["welcome_line"])
-    assert events == [("welcome", 7, SESSION["seed"], 1)]
-    assert session.host_head == SESSION["host_head_after_welcome"]
-    assert not session.receive(SESSION["ping_line"])
-    assert bytes(session.out) == SESSION["pong_line"]
-    assert session.head == SESSION["guest_head_after_pong"]
-    tag = helper.confirmation(SESSION["seed"], SESSION["machine"], SESSION["eid"], 7)
-    assert tag == SESSION["confirmation"]
+    guestvectors.check(helper, VECTORS)
+
+
+@pytest.mark.parametrize("python", ["python3.6", "python3.7", "python3.8", "python3.9"])
+def test_an_old_guests_python_comes_to_the_same(python):
+    if subprocess.run(["sh", "-c", f"{python} -c pass"], capture_output=True, check=False).returncode:
+        pytest.skip(f"needs {python} on the path")
+    words = [python, "-ISB", guestvectors.__file__, HELPER, ROOT / "docs" / "channel-vectors.json"]
+    subprocess.run(words, check=True)
 
 
 def test_the_host_goes_through_the_published_session_byte_for_byte():
