@@ -201,6 +201,18 @@ def test_a_guest_that_takes_nothing_is_sent_no_more_than_is_bounded():
         host.session.ping()
 
 
+def test_pings_without_a_sign_of_life_are_counted_until_there_is_one():
+    host, guest = Host(), Guest()
+    meet(host, guest)
+    lines = [host.session.ping() for _ in range(3)]
+    assert host.session.unanswered == 3
+    host.take(guest.take(lines[0]))
+    assert host.session.unanswered == 0
+    host.session.ping()
+    host.session.begin()
+    assert host.session.unanswered == 0
+
+
 def test_what_is_kept_of_a_guest_that_takes_all_stays_small():
     host, guest = Host(), Guest()
     meet(host, guest)
