@@ -1,4 +1,4 @@
-"""Holds the helper against the published vectors, also in old interpreters: guestvectors.py HELPER VECTORS."""
+"""Holds the helper against the published vectors, in old interpreters too: guestvectors.py HELPER VECTORS."""
 
 import importlib.util
 import json
