@@ -11,7 +11,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -43,6 +43,7 @@ HERE = socket.gethostname()
 UPLINK_MAC = bytes.fromhex("02000000fffe")
 TAPS = tuple(f"vnet{number}" for number in range(1, 6))
 ARRIVES_S = 0.25
+PLAIN = {"NO_COLOR": "1", "COLUMNS": "110"}
 QUESTIONS = (
     ("web01", "db01", "tcp/5432"),
     ("web01", "db01", "tcp/22"),
@@ -76,23 +77,25 @@ class Host:
     firewall: Firewall
     kernel: Nftables
 
-    def run(self, *arguments: str, code: int = 0) -> str:
-        """Run a command of the firewall as root of this host; return what it prints."""
-        environment = {**os.environ, "UNDERCROFT_STATE": str(self.folder), "NO_COLOR": "1", "COLUMNS": "110"}
-        done = subprocess.run(
-            [
-                str(PROGRAM),
-                "firewall",
-                *arguments,
-                *(() if "--verify" in arguments else ("--record", self.database)),
-            ],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
-        assert done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
+    def run(self, *arguments: str, code: int = 0, program: bool = False) -> str:
+        """Run a command of the firewall as root of this host; return what it prints.
+
+        `program`: in a process of its own, as an administrator does; else in this one, which has all imported.
+        """
+        of_record = () if "--verify" in arguments else ("--record", self.database)
+        command = ["firewall", *arguments, *of_record]
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {"UNDERCROFT_STATE": str(self.folder), **PLAIN}.items():
+                patch.setenv(name, value)
+            if program:
+                done = subprocess.run([str(PROGRAM), *command], capture_output=True, text=True, check=False)
+                found, told = done.returncode, done.stdout + done.stderr
+            else:
+                with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as problems:
+                    found = run_command(command)
+                told = out.getvalue() + problems.getvalue()
+        assert found == code, f"{found}: {told}"
+        return told
 
     def follow(self) -> None:
         """Do what the agent does when the record has another policy, and tell of it."""
@@ -196,7 +199,7 @@ def test_what_a_trace_says_is_what_the_kernel_does_with_the_packet(tmp_path: Pat
 def test_a_policy_is_planned_applied_proven_and_withdrawn(tmp_path: Path) -> None:
     def test(host: Host) -> None:
         policy = str(host.policy)
-        assert "nothing is filtered now" in host.run("plan", "--policy", policy)
+        assert "nothing is filtered now" in host.run("plan", "--policy", policy, program=True)
         assert "never heard" in host.run("apply", "--policy", policy, "--wait", "0.1", code=4)
         host.follow()
         told = host.run("apply", "--policy", policy, "--reason", "again", "--wait", "0.1", code=4)
@@ -205,7 +208,7 @@ def test_a_policy_is_planned_applied_proven_and_withdrawn(tmp_path: Path) -> Non
         assert host.run("status").count("proven") == 2
         come_from_elsewhere(host, "lost01")
         certificate = host.folder / "certificate.json"
-        told = host.run("prove", "--out", str(certificate), "-v")
+        told = host.run("prove", "--out", str(certificate), "-v", program=True)
         assert told.startswith("certified")
         assert "NOT COVERED" in told
         assert host.run("prove", "--verify", str(certificate)).startswith("certified")
@@ -237,7 +240,7 @@ def test_a_table_that_somebody_changed_is_found_by_each_command_with_the_packet_
         assert arrives("web01", "db01", "tcp/22")
         told = host.run("trace", "web01", "db01", "tcp/22", code=1)
         assert "no rule allows it, but the table lets its first packet pass" in told
-        told = host.run("prove", "--out", str(host.folder / "no.json"), code=1)
+        told = host.run("prove", "--out", str(host.folder / "no.json"), code=1, program=True)
         head = shown.index("")
         assert told.splitlines()[:head] == shown[:head]
         for text in (told, "\n".join(shown)):
