@@ -6,7 +6,6 @@ agent would do of itself, following the applied policy, is its own part of it, c
 
 import io
 import json
-import os
 import re
 import socket
 import subprocess
@@ -80,7 +79,7 @@ class Host:
     def run(self, *arguments: str, code: int = 0, program: bool = False) -> str:
         """Run a command of the firewall as root of this host; return what it prints.
 
-        `program`: in a process of its own, as an administrator does; else in this one, which has all imported.
+        `program`: in a process of its own, as an administrator does; else in this one, with all imported.
         """
         of_record = () if "--verify" in arguments else ("--record", self.database)
         command = ["firewall", *arguments, *of_record]
