@@ -361,7 +361,8 @@ class Standing:
 class Page(Standing):
     """A standing in a mapped file on a tmpfs: outlives the helper and not the kernel, without a system call.
 
-    Two slots are written in turns, so that a helper that is killed while it writes leaves one whole.
+    Two slots are written in turns, so that a helper that is killed while it writes leaves one whole. A helper
+    that changes this has to read the old one still: a standing that is lost looks like a rewind.
     """
 
     SLOT = struct.Struct(">Q16sQQQQ")
@@ -527,8 +528,7 @@ class Session:
         for each in range(self.known, known):
             del self.heads[each]
         self.known, self.unreadable = known, 0
-        standing.taken = number
-        standing.keep()
+        standing.taken = number  # kept with what is sent next: the host knows no sooner of it
         self.host_head = hashlib.sha256(self.host_head + frame).digest()
         self._message(unpack(text[40:]), events)
 
@@ -650,7 +650,7 @@ class Kernel:
                 try:
                     piece = os.read(device, wanted - count)
                 except BlockingIOError:
-                    time.sleep(0.005)
+                    time.sleep(0.001)
                     continue
                 if not piece:
                     break
@@ -660,6 +660,15 @@ class Kernel:
         finally:
             os.close(device)
         return count
+
+
+def write_file(path, text, flags=os.O_CREAT | os.O_TRUNC):
+    """Write a small file. Raises OSError. `open` would be slow right after a resume."""
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o644)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
 
 
 class Generation:
@@ -680,9 +689,8 @@ class Generation:
     def publish(self, generation):
         """Let everybody know. The word first: who maps it asks most often."""
         self.word[0] = generation
-        with open(self.path + ".new", "w") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write("%d\n" % generation)
+        write_file(self.path + ".new", "%d\n" % generation)
+        os.chmod(self.path + ".new", 0o644)
         os.rename(self.path + ".new", self.path)
 
 
@@ -704,7 +712,7 @@ class Freezer:
     def __init__(self, record, root="/", kill=os.kill, own=None):
         self.record, self.root, self.kill = record, root, kill
         self.own = own or os.getpid()
-        self.number, self.groups, self.stopped, self.first = 0, [], [], None
+        self.number, self.groups, self.stopped, self.first, self.count = 0, [], [], None, 0
         for line in self._read(record).splitlines():
             what, _, rest = line.partition(" ")
             if what == "quiesce":
@@ -715,6 +723,8 @@ class Freezer:
                 self.stopped.append(tuple(rest.split()))
             elif what == "first":
                 self.first = rest
+            elif what == "count":
+                self.count = int(rest)
 
     def active(self):
         """Whether something is frozen."""
@@ -730,25 +740,25 @@ class Freezer:
         if base:
             self._freeze_groups(base)
         left = self._rounds(base, until) + self._thawed(until)
-        count = len(self.stopped) + self._inside()
+        self.count = len(self.stopped) + self._inside()
+        self._note("count", str(self.count))
         if left:
-            return False, count, "still run: %s" % ", ".join(map(str, left[:8]))
-        return True, count, "groups and signals" if base else "signals"
+            return False, self.count, "still run: %s" % ", ".join(map(str, left[:8]))
+        return True, self.count, "groups and signals" if base else "signals"
 
     def thaw(self):
-        """Let all run again that were frozen. Returns how many."""
-        count = len(self.stopped) + self._inside()
+        """Let all run again that were frozen. Returns how many. It looks for nothing: it has to be quick."""
         for pid, started in self.stopped:
             if self._stat(int(pid))[1] == started:  # else its number is another's now
                 self._signal(int(pid), signal.SIGCONT)
-        base = self._base()
-        if base and self.first:
-            self._write(os.path.join(base, "cgroup.procs"), "1")
+        if self.first:
+            self._write(os.path.join(self.first, "cgroup.procs"), "1")
         for group in self.groups:
             self._write(os.path.join(group, "cgroup.freeze"), "0")
-        if base and os.path.isdir(os.path.join(base, POOL)):
+        if self.first:
             with contextlib.suppress(OSError):
-                os.rmdir(os.path.join(base, POOL))  # noqa: PTH106 - no pathlib: it is slow to load
+                os.rmdir(os.path.join(self.first, POOL))  # noqa: PTH106 - no pathlib: it is slow to load
+        count, self.count = self.count, 0
         self.number, self.groups, self.stopped, self.first = 0, [], [], None
         with contextlib.suppress(OSError):
             os.unlink(self.record)
@@ -800,8 +810,8 @@ class Freezer:
             if self._write(os.path.join(group, "cgroup.freeze"), "1") and group not in self.groups:
                 self.groups.append(group)
         if pool in self.groups and self._group(1) == "/":
-            self._note("first", "1")
-            self.first = "1"
+            self._note("first", base)
+            self.first = base
             self._write(os.path.join(pool, "cgroup.procs"), "1")
 
     def _thawed(self, until):
@@ -890,8 +900,7 @@ class Freezer:
 
     def _write(self, path, text):
         try:
-            with open(path, "w") as file:
-                file.write(text)
+            write_file(path, text, 0)
         except OSError:
             return False
         return True

@@ -20,7 +20,7 @@ from undercroft.channel.messages import (
     Requests,
     Thawed,
 )
-from undercroft.channel.requests import Answer, Operation, Outcome, Request, Rests
+from undercroft.channel.requests import Answer, Operation, Outcome, Request, Rests, read_request
 from undercroft.channel.seen import Seen
 from undercroft.channel.session import MAX_UNTAKEN, Broken, Message, Ready
 from undercroft.errors import InputError, StateError
@@ -355,6 +355,40 @@ def test_a_chunk_of_nothing_but_zeros_or_of_short_runs_is_nothing():
     assert not host.take(b"\1" * 200_000)
     assert not host.take(b"\1" * 200_000 + b"\0")
     assert host.session._reader._begun == b""
+
+
+def test_a_frame_that_never_ends_is_kept_no_longer_than_a_frame_may_be():
+    for reader in (cobs.Reader(), helper.Lines()):
+        reader.feed(b"\0")
+        for _ in range(50):
+            reader.feed(b"\1" * 10_000)
+            assert len(getattr(reader, "_begun", getattr(reader, "held", b""))) <= cobs.MAX_ENCODED_BYTES
+        assert reader.feed(b"\0\4abc\0") == [b"abc"]
+
+
+@pytest.mark.parametrize(
+    "untrusted", [[1, b"name", True], [3, b"token", 1], [1, b"name", b"1"], [1, True, 1]]
+)
+def test_a_truth_value_is_no_number_and_a_number_no_truth_value(untrusted):
+    with pytest.raises(InputError):
+        read_request(untrusted)
+
+
+def test_a_guest_that_was_put_back_learns_it_from_what_the_host_has_taken():
+    host, guest = Host(), Guest()
+    meet(host, guest)
+    snapshot = guest.copy()
+    host.take(guest.say([2, 1]))
+    (event,) = ping(host, snapshot)
+    assert event == Broken(f"the guest asks to begin again: {frames.REASONS[2]}")
+
+
+def test_the_guest_makes_no_session_of_a_key_that_gives_no_secret():
+    guest = Guest()
+    hello = frames.Hello(MACHINE, EID, 1, b"n" * 16, bytes(32)).frame()
+    asked = guest.take(b"\0" + cobs.encode(hello))
+    assert cobs.decode(asked.strip(b"\0")) == bytes((frames.AGAIN,)) + b"\x81\x03"
+    assert not guest.session.keys
 
 
 def test_helper_and_host_agree_on_the_longest_frame():

@@ -125,6 +125,7 @@ def test_what_was_frozen_thaws_after_a_later_sessions_seed_and_before_hooks(lab)
     lab.until(lambda: lab.said(Thawed))
     assert lab.said(Thawed) == [Thawed(5, 12)]
     assert [each[0] for each in lab.kernel.log[3:]] == ["credit", "drain", "thaw"]
+    assert lab.daemon.freezer.told == "2\n", "who thaws finds the new generation"
     assert not lab.meet(None).frozen
 
 
