@@ -15,7 +15,8 @@ Invariants, each of which a test plays an attack against:
    before is a rewind; more than were sent, or another head, ends the session.
 5. After `Rewound` nothing counts any more until the host gives the guest another execution: no session of
    this one begins, also after a restart with what was seen.
-6. What is kept of a guest is bounded: one frame that has not ended, and `MAX_UNTAKEN` heads.
+6. What is kept of a guest is bounded: one frame that has not ended, and `MAX_UNTAKEN` heads. Between two
+   `begin` there is at most one `Broken` or `Rewound`, however often the guest asks.
 """
 
 import hashlib
@@ -194,6 +195,8 @@ class Session:
                 return self._take_sealed(untrusted_frame)
             if kind == frames.ANSWER:
                 return self._take_answer(untrusted_frame)
+            if self._phase is _Phase.OVER:
+                raise InputError("no session is open or offered: there is nothing to end")
             if kind == frames.AGAIN:
                 return self._break(f"the guest asks to begin again: {frames.read_reason(untrusted_frame)}")
             if kind == frames.UNABLE:

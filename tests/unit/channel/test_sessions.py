@@ -275,6 +275,16 @@ def test_a_helper_that_starts_asks_for_a_session_though_the_host_believes_in_one
     assert [type(each) for each in meet(host, new)] == [Ready]
 
 
+def test_a_guest_that_asks_again_and_again_is_heard_once_until_a_session_begins():
+    host, guest = Host(), Guest()
+    meet(host, guest)
+    again = b"\0" + cobs.encode(b"\x03\x81\x00")
+    assert len(host.take(again * 1000)) == 1
+    assert not host.take(again * 1000)
+    host.session.begin()
+    assert len(host.take(again * 1000)) == 1
+
+
 def test_a_guest_without_a_session_asks_for_one_and_does_not_flood():
     host, guest, stranger = Host(), Guest(), Guest()
     meet(host, guest)
