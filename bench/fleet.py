@@ -300,7 +300,8 @@ def _idle(host):
     print(f"| of one core, over {IDLE_S} s | {percent:.2f} % | under 1 % |")
     print(f"| resident memory of the agent | {_mib(pid, 'Rss'):.0f} MiB | under 150 MB (143 MiB) |")
     print(f"| of that its own, shared with no other process | {_own_mib(pid):.0f} MiB | |")
-    print(f"| the same, with a firewall policy in force and proven | {_filtered_mib(host):.0f} MiB | the same |")
+    filtered = _filtered_mib(host)
+    print(f"| resident, with a firewall policy in force and proven | {filtered:.0f} MiB | the same |")
     print(f"| beside it: the sandbox's warm process, its own | {_own_mib(sandbox):.0f} MiB | |")
     print(f"| from `undercroft up` until accounts and keys of all are known | {seconds:.0f} s | |\n")
 
