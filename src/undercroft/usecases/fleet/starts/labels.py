@@ -317,9 +317,8 @@ class Labels:
 
     def _withdrawn(self, applied: AppliedPolicy) -> Followed:
         with self._lock:
-            if (
-                not self._is_withdrawn
-            ):  # an agent that was killed may have left a table that it told nobody of
+            # An agent that was killed may have left a table that it told nobody of.
+            if not self._is_withdrawn:
                 before = self._all_ports
                 self._enforcer.withdraw()
                 self._shield(left(before, ()))
