@@ -1124,7 +1124,6 @@ class Daemon:
         self.generation = Generation(folder)
         self.freezer = freezer or Freezer(os.path.join(folder, "frozen"))
         self.session.frozen = self.freezer.active()
-        self.frozen_in = None
         self.listener, self.clients, self.hooks, self.seed = listener, {}, None, None
         self.answered = {}
         self.selector = selectors.DefaultSelector()
@@ -1218,7 +1217,6 @@ class Daemon:
         if event[0] == "welcome":
             self._welcome(*event[1:])
         elif event[0] == "quiesce":
-            self.frozen_in = (self.session.standing.eid, self.session.standing.serial)
             frozen, count, text = self.freezer.freeze(event[1])
             self.session.frozen = True
             self.session.send([QUIESCED, event[1], frozen, count, text])
@@ -1261,7 +1259,10 @@ class Daemon:
             self.hooks = self.seed = None
 
     def _accept(self):
-        connection, _ = self.listener.accept()
+        try:
+            connection, _ = self.listener.accept()
+        except OSError:  # it went away meanwhile
+            return
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         user = struct.unpack("3i", credentials)[1]
         same = sum(each.user == user for each in self.clients.values())
