@@ -50,7 +50,7 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/fleet.py
 	$(BIN)/python bench/firewall.py
 
-soak: $(VENV)/dev.stamp
+soak: $(VENV)/dev.stamp $(PROVER)/stamp
 	$(BIN)/pytest -m soak -q --timeout 7200
 	UNDERCROFT_EXT_MUTANTS=1000 $(BIN)/pytest --hypothesis-profile soak -q --timeout 7200 tests/unit
 
