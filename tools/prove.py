@@ -137,6 +137,12 @@ def prove() -> str:
     results = verify({"vault": (one_program(sources()), "")} | _programs(tried))
     proof = next(results)
     if not proof["proven"]:
+        # A proof that succeeds once is one. One that fails may have been short of its solver's resources on a
+        # busy machine: it gets a second try.
+        sys.stderr.write(f"once more, as it failed:\n{proof['errors']}")
+        results = verify({"vault": (one_program(sources()), "")} | _programs(tried))
+        proof = next(results)
+    if not proof["proven"]:
         raise UnprovenError(f"the vault's core is not proven:\n{proof['errors']}")
     proven_s = time.monotonic() - started
     if survived := _survivors(results):
