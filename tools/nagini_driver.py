@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import sys
 import time
 
@@ -62,8 +63,10 @@ def main():
     """Answers every order, in their order."""
     config.set_verifier("silicon")
     wrappers.REASONS = _Reasons(wrappers.REASONS)
+    # What the virtual machine itself prints is no answer.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     machine = JVM(config.classpath)
-    answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         answers.write(json.dumps(_verdict(json.loads(line), machine)) + "\n")
         answers.flush()
