@@ -1,0 +1,165 @@
+"""Begins an epoch of a host's vaults, so that no rollback of the host's disk goes unseen (ADR 7, the vault).
+
+1. Read the log. Where a TPM counted its last epoch, or an index of the TPM was extended, the two have to fit:
+   the index holds what the log last noted, or that extended with the head of one group since; the counter is
+   that of the last epoch, or, after an intent, the one that the intent has or the next.
+2. Log the intent with the counter, sync. A crash from here on is continued by another start.
+3. Increment the counter.
+4. Log the epoch, sync.
+5. Extend the index with the head, note that in the log, sync: only then is anything answered.
+
+An earlier image of the disk lacks the head that step 5 of a later epoch, a final spend or an anchor extended
+the index with. An image that has the last such head is taken: what it lacks was acknowledged after it, in an
+epoch that did not end, and is void; counters go on in an epoch that none had before.
+
+Without a TPM the epoch is the log's last and one more: an earlier image is taken for what it says.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from undercroft.errors import StateError
+from undercroft.ports.tpm import UNEXTENDED, Tpm, extension
+from undercroft.ports.vaultlog import VaultLog
+from undercroft.vault import commands
+from undercroft.vault.engine import SNAPSHOT_BYTES, Engine
+from undercroft.vault.history import History
+from undercroft.vault.keeping import Keeping
+
+ADOPTED_EPOCHS = 4_096
+"""By how much epochs go on after a loss that no counter bridges: more starts than any image lacks."""
+
+_START_WRITES = 2
+_REASON_CHARS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """An administrator's order to go on with a log that does not fit the TPM.
+
+    Attributes:
+        reason: in words, for the record; not empty.
+    """
+
+    reason: str
+
+
+def start(
+    log: VaultLog,
+    tpm: Tpm | None,
+    keep: Keeping,
+    *,
+    clock: Callable[[], int],
+    random: Callable[[int], bytes],
+    adoption: Adoption | None = None,
+    snapshot_bytes: int = SNAPSHOT_BYTES,
+) -> Engine:
+    """Read the log, begin an epoch, and return the engine that serves in it.
+
+    Args:
+        log: just opened.
+        tpm: None where the host has none.
+        keep: encrypts what is kept.
+        clock: Unix time in seconds.
+        random: so many random bytes.
+        adoption: an order to go on with what does not fit; without effect where it fits.
+        snapshot_bytes: by how much the log grows before it begins anew.
+
+    Raises:
+        StateError: the log and the TPM do not fit, and there is no order; nothing was changed.
+        DamagedError: the log cannot be read.
+        OperationError: disk or TPM failed; another start continues.
+    """
+    history = History()
+    history.replay(log.read())
+    counter = tpm.counter() if tpm is not None else 0
+    held = tpm.extended() if tpm is not None else UNEXTENDED
+    records: list[bytes] = []
+    misfit = _misfit(history, tpm is not None, counter, held)
+    if misfit:
+        if adoption is None or not adoption.reason:
+            raise StateError(
+                f"{misfit}; `undercroft vault adopt --reason` goes on with what is there, on record"
+            )
+        reason = adoption.reason[:_REASON_CHARS]
+        records.append(commands.write(commands.ADOPTED, reason, clock(), held, misfit[:_REASON_CHARS]))
+    void = history.epoch if misfit or (not history.closed and _served(history, held)) else 0
+    if tpm is None:
+        epoch = history.epoch + (ADOPTED_EPOCHS if misfit else 1)
+    else:
+        base = _base(history, counter, misfit=bool(misfit))
+        _write(log, [*records, commands.write(commands.INTENT, counter, base)])
+        records = []
+        epoch = tpm.increment() + base
+    _write(log, [*records, commands.write(commands.EPOCH, epoch, tpm is not None, held, void)])
+    history.begin(epoch, tpm is not None, held, void)
+    if tpm is not None:
+        head = log.head
+        extended = tpm.extend(head)
+        if extended != extension(held, head):
+            raise StateError("another program extends the TPM's index of the vaults: find and stop it first")
+        history.anchor(extended)
+        history.budget.owe(clock(), _START_WRITES)
+        saved_s, at_s = history.budget.saved_s, history.budget.at_s
+        _write(log, [commands.write(commands.ANCHOR, head, history.held, saved_s, at_s)])
+    return Engine(
+        history,
+        keep,
+        reserve=log.reserve,
+        grown=lambda: log.grown_bytes,
+        clock=clock,
+        random=random,
+        snapshot_bytes=snapshot_bytes,
+    )
+
+
+def stop(engine: Engine, log: VaultLog, tpm: Tpm | None) -> None:
+    """End the epoch as it should: what was acknowledged in it is anchored, and nothing of it becomes void.
+
+    To be called when no group waits or runs. Raises OperationError: the epoch has no end.
+    """
+    _write(log, [commands.write(commands.CLOSED)])
+    engine.history.closed = True
+    if tpm is not None:
+        tpm.extend(log.head)
+
+
+def _misfit(history: History, present: bool, counter: int, held: bytes) -> str:
+    """Return what does not fit between log and TPM, "" where all does."""
+    known = history.counted or history.intent is not None or history.held != UNEXTENDED
+    if not present:
+        return "the vaults' epochs were counted by a TPM, and there is none" if known else ""
+    if not known:
+        if held != UNEXTENDED:
+            return (
+                "the TPM has anchors of this host's vaults, and their log has none: it is not the TPM's own"
+            )
+        return ""
+    if held != history.held and not any(extension(history.held, head) == held for head in history.heads):
+        return (
+            "the TPM's index is not where the vaults' log says: an earlier image of the disk, or another TPM"
+        )
+    first = history.epoch - history.base if history.intent is None else history.intent
+    last = first if history.intent is None else first + 1
+    if not first <= counter <= last:
+        return (
+            f"the TPM's counter is {counter}, where the vaults' log has {last}: an earlier image of the disk"
+        )
+    return ""
+
+
+def _served(history: History, held: bytes) -> bool:
+    """Whether anything may have been acknowledged in the last epoch."""
+    return not history.counted or history.anchored or held != history.held
+
+
+def _base(history: History, counter: int, *, misfit: bool) -> int:
+    """Return what makes the counter's next value an epoch that no epoch of the log reached."""
+    if misfit:
+        return max(history.base, history.epoch + ADOPTED_EPOCHS - counter)
+    return max(history.base, history.epoch - counter)
+
+
+def _write(log: VaultLog, records: list[bytes]) -> None:
+    log.append(records)
+    log.sync()
