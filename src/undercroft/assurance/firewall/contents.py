@@ -25,6 +25,7 @@ from undercroft.assurance.firewall.terms import (
     same,
     split,
 )
+from undercroft.errors import UnsupportedError
 from undercroft.firewall.kernel import Verdict
 
 MARK_BYTES = 4
@@ -90,6 +91,7 @@ class OpenSets:
         if name in self.targets and not self.targets[name]:
             return FALSE
         if name in self.fixed:
+            self._check(name, key)
             whole = joined(key)
             return either([same(whole, number(held)) for held in self.fixed[name]])
         return self._answer(name, key).has
@@ -147,10 +149,18 @@ class OpenSets:
             for answer in self._answers.get(name, {}).values():
                 yield name, answer.key, answer.has
 
+    def _check(self, name: str, key: Bytes) -> None:
+        """Check that a set has the keys of which something is known. Raises UnsupportedError."""
+        fixed = {len(held) for held in self.fixed.get(name, ())} - {len(key)}
+        least = max(self.following.get(name, ("", 0))[1], self.padded.get(name, (0, 0))[1])
+        if fixed or len(key) < least:
+            raise UnsupportedError(f"set {name}: its keys have {len(key)} bytes: apply the policy again")
+
     def _answer(self, name: str, key: Bytes) -> _Answer:
         answers = self._answers.setdefault(name, {})
         place = tuple(map(id, key))  # the answer keeps the key's bytes alive
         if place not in answers:
+            self._check(name, key)
             label = f"{name} {len(answers)}"
             answers[place] = _Answer(
                 key,

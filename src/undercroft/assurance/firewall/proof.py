@@ -215,7 +215,7 @@ class Prover:
         table, shown = ruleset.table, self._shown
         same = shown is not None and shown.wanted is wanted and shown.table == table
         if not same:
-            check_shape(table, contents.keys())
+            check_shape(table, contents)
         differing = differing_keys(ruleset.elements, contents)
         if differing:
             return by_contents(_skeleton(table, wanted), ruleset, contents, differing)

@@ -5,7 +5,7 @@ stay until they are taken away, and a few sets that packets write themselves. Al
 also where no rule leads to it: what is not known is not harmless.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from undercroft.errors import UnsupportedError
 from undercroft.firewall.kernel import FIELD_BYTES, Chain, SetDefinition, Table, Unknown
@@ -35,12 +35,12 @@ _FLAGS = {1: "it is dormant and filters nothing", 2: "it goes with the process t
 _CURE = "apply the policy again"
 
 
-def check_shape(table: Table, static: Collection[str]) -> None:
+def check_shape(table: Table, static: Mapping[str, Collection[bytes]]) -> None:
     """Check that a table is made of nothing but what the model knows.
 
     Args:
         table: as it was read from the kernel; it may be anything.
-        static: names of the sets whose contents follow from policy and fleet.
+        static: sets whose contents follow from policy and fleet -> the keys that they are to have.
 
     Raises:
         UnsupportedError: the first thing that it should not have, and what to do.
@@ -55,14 +55,15 @@ def check_shape(table: Table, static: Collection[str]) -> None:
         raise UnsupportedError(f"table {table.name}: two chains or two sets have one name: read it again")
     for definition in table.sets:
         _check_set(definition, static)
-    for name in sorted(frozenset(static) - {definition.name for definition in table.sets}):
+    for name in sorted(static.keys() - {definition.name for definition in table.sets}):
         raise UnsupportedError(f"set {name}: it is not in the table: {_CURE}")
     for chain in table.chains:
         _check_chain(chain)
 
 
-def _check_set(definition: SetDefinition, static: Collection[str]) -> None:
+def _check_set(definition: SetDefinition, static: Mapping[str, Collection[bytes]]) -> None:
     name = definition.name
+    key = next(iter(static.get(name, ())), None)
     written = name in WRITTEN and name not in static
     wrong = ""
     if definition.unknown:
@@ -79,6 +80,8 @@ def _check_set(definition: SetDefinition, static: Collection[str]) -> None:
         wrong = "its elements end by themselves" if definition.timeout_ms else "its elements never end"
     elif written and (definition.data or _key_bytes(definition) != WRITTEN[name]):
         wrong = "its elements are none that the rules write"
+    elif key is not None and _key_bytes(definition) != len(key):
+        wrong = "its keys have another size"
     if wrong:
         raise UnsupportedError(f"set {name}: {wrong}: {_CURE}")
 

@@ -45,6 +45,34 @@ def test_what_is_not_known_of_a_set_fails_the_proof(name: str) -> None:
     assert said.startswith(f"set {name}: it has elements with expressions, which the proof does not know")
 
 
+@pytest.mark.parametrize("name", ["classes", "sources4", "headers6", "errors4", "class-whole", "to-1"])
+def test_a_set_whose_keys_have_another_size_fails_the_proof_though_its_elements_do_not_tell(
+    name: str,
+) -> None:
+    (mine,) = (item for item in ruleset().table.sets if item.name == name)
+    key = ("ether_type" if mine.key[0] != "mark" else "ifname", *mine.key[1:])
+    assert refused(with_set(name, key=key)).startswith(f"set {name}: its keys have another size")
+
+
+@pytest.mark.parametrize("name", ["sources4", "to-2"])
+def test_what_is_known_of_keys_is_taken_of_none_of_another_size_also_where_there_are_no_elements(
+    name: str,
+) -> None:
+    honest = ruleset(0)
+    sets = tuple(
+        replace(item, key=("ether_type", *item.key[1:])) if item.name == name else item
+        for item in honest.table.sets
+    )
+    answer = Prover().prove(
+        replace(honest, table=replace(honest.table, sets=sets)), POLICY, fleet(0), classes()
+    )
+    if name == "sources4":
+        assert isinstance(answer, Counterexample), "the lemmas speak of parts of its keys"
+        assert answer.says.startswith("set sources4: its keys have 14 bytes")
+    else:
+        assert isinstance(answer, Certificate), "an empty set has no key, of whatever size"
+
+
 def test_an_expression_that_is_not_known_fails_the_proof_also_where_no_rule_leads_to_it() -> None:
     said = refused(with_chain(Chain("aside", (Rule((Counter(), Unknown("xt", b""))),))))
     assert "chain aside, rule 1: 'xt'" in said
