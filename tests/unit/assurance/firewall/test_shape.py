@@ -68,7 +68,7 @@ def test_what_is_known_of_keys_is_taken_of_none_of_another_size_also_where_there
     )
     if name == "sources4":
         assert isinstance(answer, Counterexample), "the lemmas speak of parts of its keys"
-        assert answer.says.startswith("set sources4: its keys have 14 bytes")
+        assert answer.says.startswith("set sources4: its keys have 16 bytes")
     else:
         assert isinstance(answer, Certificate), "an empty set has no key, of whatever size"
 
