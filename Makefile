@@ -23,9 +23,9 @@ demo: $(VENV)/run.stamp
 	@sh tools/apt-install $(DEMO_PACKAGES)
 	@$(BIN)/python demo/run.py
 
-# Where the verifier cannot be had, the test of the proof says so and is skipped; in CI it fails.
+# The proof of the vault's core takes minutes and a verifier of its own: `make prove`, and `make soak`. Where its
+# result is kept for these very sources, the test takes that.
 test: $(VENV)/dev.stamp
-	-@$(MAKE) -s $(PROVER)/stamp
 	$(BIN)/pytest -n 2 --dist loadgroup -q
 
 lint: $(VENV)/dev.stamp
