@@ -11,11 +11,19 @@ from tests.support.vaultlab import KEY, Host, begun, increment, outcomes, seal, 
 from undercroft.adapters.vaultfile import VaultFile
 from undercroft.channel.requests import Operation, Outcome, Request
 from undercroft.errors import OperationError, StateError
+from undercroft.vault import engine
 from undercroft.vault.answers import SPAN
 from undercroft.vault.keeping import log_key
 from undercroft.vault.start import ADOPTED_EPOCHS, Adoption
 
 ADOPT = Adoption("the disk was lost")
+
+
+@pytest.fixture(autouse=True)
+def _small_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less room is taken from the disk beforehand: images are compared and copied by the hundred."""
+    monkeypatch.setattr(engine, "_GROUP_BYTES", 32_768)
+    monkeypatch.setattr(engine, "MARGIN_BYTES", 1_024)
 
 
 @dataclass
@@ -104,7 +112,7 @@ def lives() -> list[Moment]:
 def begins(image: dict[str, bytes], tpm: MemoryTpm, told: Told) -> bool:
     """Whether a start takes the image; asserts that it is safe where it does."""
     try:
-        log = VaultFile(MemoryFiles(image), log_key(KEY))
+        log = VaultFile(MemoryFiles(image), log_key(KEY), room_bytes=256)
         host = Host(log, tpm, execution=b"after")
     except StateError:
         return False
@@ -214,7 +222,7 @@ def test_a_start_killed_at_each_write_of_the_disk_is_continued() -> None:
         try:
             Host(VaultFile(faults, log_key(KEY), room_bytes=64), tpm)
         except Exception:
-            host = begun(VaultFile(MemoryFiles(files.image()), log_key(KEY)), tpm)
+            host = begun(VaultFile(MemoryFiles(files.image()), log_key(KEY), room_bytes=64), tpm)
             assert host.ask(increment(b"c"))[0][0] == 0
             continue
         break
