@@ -96,7 +96,7 @@ def decided(host: FleetHost, uuids: Mapping[str, str]) -> dict[str, tuple[Decisi
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("count", [60, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [30, pytest.param(200, marks=pytest.mark.soak)])
 def test_each_of_many_brief_machines_is_on_record_though_the_agent_is_killed_twice(
     host: FleetHost, count: int
 ) -> None:
