@@ -11,7 +11,6 @@ from typing import Protocol
 
 from undercroft.errors import DeniedError, OperationError
 
-
 _ZEROS = 1 << 20
 
 
