@@ -11,7 +11,7 @@ from tests.support.vaultlab import KEY, Host, begun, increment, outcomes, seal, 
 from undercroft.adapters.vaultfile import VaultFile
 from undercroft.channel.requests import Operation, Outcome, Request
 from undercroft.errors import OperationError, StateError
-from undercroft.vault import engine
+from undercroft.vault import commands, engine
 from undercroft.vault.answers import SPAN
 from undercroft.vault.keeping import log_key
 from undercroft.vault.start import ADOPTED_EPOCHS, Adoption
@@ -260,6 +260,31 @@ def test_an_adoption_needs_a_reason_and_is_on_record() -> None:
         Host(MemoryLog(), tpm, adoption=Adoption(""))
     adopted = Host(MemoryLog(), tpm, adoption=ADOPT)
     assert any(b"the disk was lost" in record for group in adopted.log.read() for record in group.records)
+
+
+@pytest.mark.parametrize(("key", "taken"), [(KEY, True), (b"x" * 32, False)])
+def test_who_writes_the_disk_cannot_forge_an_order_to_adopt_without_the_key(key: bytes, taken: bool) -> None:
+    """The control has the key: with a chain of plain hashes every writer of the disk would be it."""
+    tpm, files = MemoryTpm(), MemoryFiles()
+    host = begun(VaultFile(files, log_key(KEY)), tpm)
+    earlier = MemoryFiles(files.image())
+    assert host.ask(spend(b"t", final=True)) == [(0, 2)]
+    log = VaultFile(MemoryFiles(earlier.image()), log_key(KEY))
+    log._key = log_key(key)
+    log._files = earlier
+    log._at.handle = earlier.open("log-000000000001")
+    log.append(
+        [
+            commands.write(commands.ADOPTED, "", 0, tpm.held, ""),
+            commands.write(commands.INTENT, tpm.value, 0),
+        ]
+    )
+    log.sync()
+    if taken:
+        assert Host(VaultFile(earlier, log_key(KEY)), tpm).ask(spend(b"t", final=True)) == [(0, 2)]
+    else:
+        with pytest.raises(StateError):
+            Host(VaultFile(earlier, log_key(KEY)), tpm)
 
 
 def test_an_adopted_rollback_says_that_what_was_lost_is_void() -> None:
