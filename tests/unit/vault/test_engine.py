@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes.memorylog import MemoryLog
 from tests.fakes.memorytpm import MemoryTpm
@@ -252,6 +252,7 @@ REQUESTS = st.lists(
 )
 
 
+@settings(max_examples=50)
 @given(REQUESTS, st.lists(st.integers(0, 6), max_size=8), st.booleans())
 def test_reading_the_log_again_gives_the_same_state_with_snapshots_too(
     batches: list[list[Request]], back: list[int], small: bool
