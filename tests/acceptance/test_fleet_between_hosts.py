@@ -247,6 +247,7 @@ def test_a_machine_that_migrates_is_filtered_from_its_first_moment_and_its_flows
     assert not asks(right, "web01", GATE, 443)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_what_comes_from_where_nobody_tells_of_it_is_proven_on_its_way_and_not_without_its_label(
     hosts: TwoHosts,
