@@ -313,7 +313,7 @@ def test_a_stream_may_take_long_while_it_gives_much(reader: SandboxedReader) -> 
 
 def test_a_stream_that_drips_is_cut_off(reader: SandboxedReader) -> None:
     with within(4), pytest.raises(InputError, match=r"needs more than 1\.5 s"):
-        list(reader.stream("paced", {"bytes": 1, "pause_s": 0.2}, []))
+        list(reader.stream("paced", {"bytes": 1, "pause_s": 0.4}, []))
 
 
 def test_a_slow_consumer_does_not_end_a_stream(reader: SandboxedReader) -> None:
