@@ -9,7 +9,7 @@ from mutantcampaign import Fate, Traffic, judged
 
 from undercroft.firewall.tracking import StateKind
 
-QUICK = 10
+QUICK = 6
 ALL = 1000
 MOST_EQUAL = 1 / 3
 QUICK_FRAMES, ALL_FRAMES = 1500, 30_000
