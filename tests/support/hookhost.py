@@ -75,7 +75,6 @@ class Agent:
                 if self.hangs and task is not asyncio.current_task():
                     task.cancel()
             await server.close()
-            await asyncio.sleep(0.02)  # a connection that was just taken comes to its end, and is closed
 
         thread = threading.Thread(target=asyncio.run, args=(serve(),))
         thread.start()
