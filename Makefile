@@ -49,6 +49,7 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/fleet.py
 	$(BIN)/python bench/firewall.py
+	$(BIN)/python bench/channel.py
 	$(BIN)/python bench/vaultengine.py
 
 soak: $(VENV)/dev.stamp $(PROVER)/stamp
