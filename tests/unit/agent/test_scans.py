@@ -3,16 +3,22 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from memoryrecords import MemoryRecords
 
 from undercroft.agent import scans
 from undercroft.agent.scans import Put, Scans, Wish
 from undercroft.errors import OperationError
 from undercroft.model.domain import Power
 from undercroft.model.report import CURRENT
+from undercroft.model.verdict import Subject, SubjectKind
+from undercroft.usecases.fleet.reading.rescan import MachineScans
+from undercroft.usecases.fleet.reading.scanning import Scanned
+from undercroft.usecases.fleet.subjects import machine_key
 
 KEY = "0a0b0c0d-0000-4000-8000-000000000001"
 
@@ -242,3 +248,12 @@ def test_a_waiting_network_waits_for_no_credentials_and_they_are_read_in_the_sam
         ("held", False),
         ("snapshots", True),
     ]
+
+
+def test_credentials_that_cannot_be_read_are_told_with_whose_they_are_and_why() -> None:
+    told: list[str] = []
+    host: Any = SimpleNamespace(records=MemoryRecords(), name="host", report=told.append)
+    subject = Subject(machine_key(KEY), SubjectKind.MACHINE, "web01", "host", KEY, CURRENT)
+    unread = Scanned(subject, None, None, ("unreadable",), datetime.now(UTC), "accounts and keys: no sandbox")
+    Scans(host, lambda _: None, lambda *_: None)._put([MachineScans(None, (unread,))])
+    assert told == ["web01 (current): accounts and keys: no sandbox; it is tried again"]
