@@ -1,7 +1,5 @@
 """The TPM's adapter against a real implementation of the specification, and a host's vaults on it."""
 
-import importlib.util
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +15,6 @@ from undercroft.channel.requests import Outcome
 from undercroft.errors import OperationError, StateError
 from undercroft.ports.tpm import UNEXTENDED, extension
 from undercroft.vault.keeping import log_key
-
-MISSING = [
-    *(() if importlib.util.find_spec("tpm2_pytss") else ("tpm2-pytss: pip install undercroft[tpm]",)),
-    *(() if shutil.which("swtpm") else ("swtpm: apt-get install swtpm tpm2-tools",)),
-]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")
 
 
 @pytest.fixture
