@@ -27,7 +27,7 @@ from undercroft.vault.history import History
 from undercroft.vault.keeping import Keeping
 
 ADOPTED_EPOCHS = 4_096
-"""By how much epochs go on after a loss that no counter bridges: more starts than any image lacks."""
+"""By how much epochs go on, at the least, where the log may lack some that this TPM's counter does not tell."""
 
 _START_WRITES = 2
 _REASON_CHARS = 400
@@ -87,7 +87,7 @@ def start(
     if tpm is None:
         epoch = history.epoch + (ADOPTED_EPOCHS if misfit else 1)
     else:
-        base = _base(history, counter, misfit=bool(misfit))
+        base = _base(history, counter, known=not misfit or _counts(history, counter, held))
         _write(log, [*records, commands.write(commands.INTENT, counter, base)])
         records = []
         epoch = tpm.increment() + base
@@ -153,11 +153,22 @@ def _served(history: History, held: bytes) -> bool:
     return not history.counted or history.anchored or held != history.held
 
 
-def _base(history: History, counter: int, *, misfit: bool) -> int:
-    """Return what makes the counter's next value an epoch that no epoch of the log reached."""
-    if misfit:
-        return max(history.base, history.epoch + ADOPTED_EPOCHS - counter)
-    return max(history.base, history.epoch - counter)
+def _counts(history: History, counter: int, held: bytes) -> bool:
+    """Whether a TPM that does not fit has counted all epochs of the log, and those that the log lacks."""
+    first = history.epoch - history.base if history.intent is None else history.intent
+    return history.counted and held != UNEXTENDED and counter >= first
+
+
+def _base(history: History, counter: int, *, known: bool) -> int:
+    """Return what makes the counter's next value an epoch that was never given.
+
+    Where this TPM has counted all epochs, it is what it was: each loss that is adopted finds the counter
+    higher. Elsewhere it is a multiple of `ADOPTED_EPOCHS` above the log's last epoch, and takes nothing off
+    for the counter: the same loss that is adopted twice goes on above the first time too.
+    """
+    if known:
+        return max(history.base, history.epoch - counter)
+    return (history.epoch // ADOPTED_EPOCHS + 2) * ADOPTED_EPOCHS
 
 
 def _write(log: VaultLog, records: list[bytes]) -> None:

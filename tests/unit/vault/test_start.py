@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.fakes.memorylog import MemoryLog
 from tests.fakes.memorytpm import MemoryTpm
 from tests.support.faultyfiles import FaultyFiles, MemoryFiles
@@ -346,3 +348,39 @@ def test_a_counter_that_others_moved_is_refused() -> None:
     tpm.increment()
     with pytest.raises(StateError, match="counter"):
         Host(log.image(), tpm)
+
+
+def test_one_loss_that_is_adopted_twice_repeats_no_value() -> None:
+    tpm, log = MemoryTpm(), MemoryLog()
+    host = begun(log, tpm)
+    image = log.image()
+    host.ask(spend(b"t", final=True))
+    values: list[int] = []
+    for _ in range(3):
+        adopted = begun(image.image(), tpm, adoption=ADOPT)
+        values.append(int(adopted.ask(increment(b"c"))[0][2]))
+        adopted.ask(spend(b"t", final=True))
+    assert values == sorted(set(values))
+
+
+@given(
+    st.integers(0, 12),
+    st.integers(1, 12),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 30)), min_size=1, max_size=25),
+)
+def test_whatever_is_put_back_and_adopted_an_epoch_comes_once(
+    without: int, counter: int, steps: list[tuple[bool, int]]
+) -> None:
+    """Some starts without a TPM, then with one; from then on another image may be put back before each."""
+    log, tpm, epochs = MemoryLog(), MemoryTpm(counter), []
+    images = [log.image()]
+    for _ in range(without):
+        epochs.append(Host(log).engine.history.epoch)
+        images.append(log.image())
+    epochs.append(Host(log, tpm).engine.history.epoch)
+    images.append(log.image())
+    for put_back, which in steps:
+        log = (images[which % len(images)] if put_back else log).image()
+        epochs.append(Host(log, tpm, adoption=ADOPT).engine.history.epoch)
+        images.append(log.image())
+    assert len(set(epochs)) == len(epochs)
