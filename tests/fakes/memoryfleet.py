@@ -20,7 +20,7 @@ from datetime import UTC, date, datetime
 
 from undercroft.errors import NotFoundError, OperationError, StateError
 from undercroft.model.domain import Domain, DomainSnapshot, Ownership, PoolVolume, Power, Survey
-from undercroft.ports.fleet import Happening, MachineEvent
+from undercroft.ports.fleet import ChannelEnabled, Happening, MachineEvent
 
 _LIVE = {Power.RUNNING, Power.PAUSED}
 
@@ -34,6 +34,7 @@ class MemoryFleet:
         on_start: called with the domain and libvirt's way of starting ("booted", "from-snapshot",
             "restored") before it starts; raises OperationError to refuse, as a hook does.
         calls: the commands that were given, by method, UUID and argument.
+        listens: returns where the process of a machine with a channel listens.
     """
 
     def __init__(self, domains: Sequence[Domain] = (), *, host: str = "host1", uri: str = "memory:") -> None:
@@ -44,6 +45,7 @@ class MemoryFleet:
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.on_start: Callable[[Domain, str], None] = lambda _domain, _way: None
         self.calls: list[tuple[str, str, str]] = []
+        self.listens: Callable[[Domain], str] = lambda domain: f"/run/{domain.uuid}-{domain.libvirt_id}.sock"
         self._domains = {domain.uuid: domain for domain in domains}
         self._next_id = 1 + max((domain.libvirt_id for domain in domains), default=0)
         self._failure = ""
@@ -113,6 +115,21 @@ class MemoryFleet:
         with self._asked():
             self.calls.append(("enable_genid", uuid, ""))
             self.define(replace(self.domain(uuid), genid=True))
+
+    def enable_channel(self, uuid: str) -> ChannelEnabled:
+        with self._asked():
+            self.calls.append(("enable_channel", uuid, ""))
+            domain = self.domain(uuid)
+            done = ChannelEnabled(not domain.channel, not domain.channel and domain.power in _LIVE)
+            path = self.listens(domain) if domain.power in _LIVE else ""
+            self._put(replace(domain, channel=True, channel_path=domain.channel_path or path))
+            if done.plugged:
+                self.emit(Happening.CHANGED, "device-added", domain)
+            return done
+
+    def is_paused(self, uuid: str) -> bool:
+        with self._asked():
+            return self.domain(uuid).power is Power.PAUSED
 
     def set_ownership(
         self,
@@ -199,10 +216,12 @@ class MemoryFleet:
             if detail:
                 self.emit(Happening.RESUMED, detail, domain)
 
-    def take_snapshot(self, uuid: str, name: str, *, state: str = "", memory: str = "") -> None:
+    def take_snapshot(self, uuid: str, name: str, *, state: str = "", memory: str = "") -> DomainSnapshot:
         """Take an internal snapshot, the new current one: SUSPENDED, RESUMED where it runs."""
-        with self._lock:
-            domain = self._domains[uuid]
+        with self._asked():
+            domain = self.domain(uuid)
+            if any(other.name == name for other in domain.snapshots):
+                raise StateError(f"machine {domain.name}: it has a snapshot {name!r} already")
             live = domain.power in _LIVE
             parent = next((other.name for other in domain.snapshots if other.current), "")
             taken = DomainSnapshot(
@@ -216,6 +235,7 @@ class MemoryFleet:
             if live:
                 self.emit(Happening.SUSPENDED, "paused", domain)
                 self.emit(Happening.RESUMED, "unpaused", domain)
+            return taken
 
     def load_in_process(self, uuid: str) -> None:
         """Load a snapshot through QEMU's monitor: SUSPENDED, RESUMED, and a taint."""
@@ -261,7 +281,10 @@ class MemoryFleet:
     def _started(self, domain: Domain, way: str, power: Power) -> None:
         self.on_start(domain, way)
         self._next_id += 1
-        domain = self._put(replace(domain, power=power, libvirt_id=self._next_id, managed_save=""))
+        domain = replace(domain, power=power, libvirt_id=self._next_id, managed_save="")
+        if domain.channel:
+            domain = replace(domain, channel_path=self.listens(domain))
+        self._put(domain)
         if way == "booted":
             self.emit(Happening.RESUMED, "unpaused", domain)
         self.emit(Happening.STARTED, way, domain)
@@ -270,7 +293,7 @@ class MemoryFleet:
             self.emit(Happening.SUSPENDED if paused else Happening.RESUMED, "from-snapshot", domain)
 
     def _stopped(self, domain: Domain, detail: str) -> Domain:
-        domain = replace(domain, power=Power.OFF, libvirt_id=0, loaded="", tainted=())
+        domain = replace(domain, power=Power.OFF, libvirt_id=0, loaded="", tainted=(), channel_path="")
         if domain.persistent:
             self._put(domain)
         else:

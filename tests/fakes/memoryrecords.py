@@ -18,6 +18,7 @@ from typing import TypeVar
 from undercroft.assurance.auditlog import NO_DIGEST, make_entry
 from undercroft.errors import NotFoundError, OperationError
 from undercroft.model.audit import AuditEntry
+from undercroft.model.channel import GuestChannel, Quiesced, Reseed
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.execution import Execution, HookEvent, Origin, RecordedState
@@ -70,6 +71,9 @@ class _State:
     policies: list[AppliedPolicy] = field(default_factory=list)
     filters: dict[str, FilterState] = field(default_factory=dict)
     flows: dict[str, MovedFlows] = field(default_factory=dict)
+    reseeds: dict[str, Reseed] = field(default_factory=dict)
+    channels: dict[str, GuestChannel] = field(default_factory=dict)
+    quiesced: dict[str, Quiesced] = field(default_factory=dict)
     log: list[AuditEntry] = field(default_factory=list)
 
     def copied(self) -> "_State":
@@ -443,6 +447,32 @@ class MemoryRecord:
             for known in reversed(self.states())
             if (fingerprint and known.fingerprint == fingerprint) or (sample and known.sample == sample)
         )
+
+    def put_reseed(self, reseed: Reseed) -> None:
+        if self._written.reseeds.get(reseed.eid) != reseed:
+            self._written.reseeds[reseed.eid] = reseed
+            self.log(*logged.reseed_line(reseed))
+
+    def reseed(self, eid: str) -> Reseed | None:
+        return self._draft.reseeds.get(eid)
+
+    def reseeds(self, eids: Collection[str]) -> Mapping[str, Reseed]:
+        return {eid: self._draft.reseeds[eid] for eid in eids if eid in self._draft.reseeds}
+
+    def put_channels(self, channels: Sequence[GuestChannel]) -> None:
+        self._written.channels |= {one.machine: one for one in channels}
+
+    def channels(self, machines: Collection[str] | None = None) -> Mapping[str, GuestChannel]:
+        known = self._draft.channels
+        return {one: known[one] for one in known if machines is None or one in machines}
+
+    def put_quiesced(self, quiesced: Quiesced) -> None:
+        if self._written.quiesced.get(quiesced.key) != quiesced:
+            self._written.quiesced[quiesced.key] = quiesced
+            self.log(*logged.quiesced_line(quiesced))
+
+    def quiesced(self, machine: str = "") -> Mapping[str, Quiesced]:
+        return {key: one for key, one in self._draft.quiesced.items() if machine in {"", one.machine}}
 
     def put_applied_policy(self, body: str, digest: str, by: str, reason: str, at: datetime) -> AppliedPolicy:
         policies = self._written.policies

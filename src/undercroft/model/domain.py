@@ -211,6 +211,8 @@ class Domain:
         loaded: the snapshot that its process was started from, as its command line has it, "" for none.
         tainted: libvirt's marks ("custom-monitor", ...): somebody went past it.
         problem: why it could not be read whole, "" when it could.
+        channel: it has a port for what runs beneath its guest (`model.channel.NAME`).
+        channel_path: the socket on which its process listens for that, "" while it is off.
     """
 
     uuid: str
@@ -230,6 +232,8 @@ class Domain:
     loaded: str = ""
     tainted: tuple[str, ...] = ()
     problem: str = ""
+    channel: bool = False
+    channel_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

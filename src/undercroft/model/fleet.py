@@ -125,7 +125,8 @@ class Hold:
 
     `pending` is True while only its way of starting is to be confirmed, False for a quarantine. `by_filter`
     is True where the filter closes it: its taps stay on their bridges with the quarantine's labels, and
-    `taps` is empty.
+    `taps` is empty. `reseed` is True where its taps stay held until its guest has confirmed fresh randomness,
+    and all else is known: a pending hold ends then, a quarantine goes on by the filter where one is in force.
     """
 
     machine: str
@@ -135,6 +136,7 @@ class Hold:
     since: datetime
     pending: bool
     by_filter: bool = False
+    reseed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

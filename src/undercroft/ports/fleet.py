@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from undercroft.model.domain import Domain, Survey
+from undercroft.model.domain import Domain, DomainSnapshot, Survey
 
 
 class Happening(StrEnum):
@@ -46,6 +46,21 @@ class MachineEvent:
     uuid: str
     name: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelEnabled:
+    """What was done to give a machine its channel.
+
+    Attributes:
+        defined: its definition had none before.
+        plugged: what runs had none before.
+        problem: why what runs has none yet, "" where it has one or nothing runs.
+    """
+
+    defined: bool = False
+    plugged: bool = False
+    problem: str = ""
 
 
 class FleetHypervisor(Protocol):
@@ -98,6 +113,24 @@ class FleetHypervisor(Protocol):
 
     def enable_genid(self, uuid: str) -> None:
         """Add `<genid/>` to a machine's definition; it takes effect at its next start."""
+        ...
+
+    def enable_channel(self, uuid: str) -> ChannelEnabled:
+        """Add the channel (`model.channel.NAME`) to a machine's definition, and plug it in where it runs.
+
+        What is there already stays as it is.
+        """
+        ...
+
+    def take_snapshot(self, uuid: str, snapshot: str) -> DomainSnapshot:
+        """Take an internal snapshot of that name, with its RAM where the machine runs, and return it.
+
+        StateError: it has one of that name. OperationError has libvirt's words; nothing was taken then.
+        """
+        ...
+
+    def is_paused(self, uuid: str) -> bool:
+        """Tell whether a machine has a process that stands still at this moment. It waits for no job."""
         ...
 
     def set_ownership(

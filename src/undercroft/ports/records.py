@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Protocol
 
 from undercroft.model.audit import AuditEntry
+from undercroft.model.channel import GuestChannel, Quiesced, Reseed
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.model.execution import Execution, HookEvent, RecordedState
@@ -270,6 +271,36 @@ class Record(Protocol):
 
     def states_like(self, *, fingerprint: str = "", sample: str = "") -> tuple[RecordedState, ...]:
         """Return the states of any machine with that fingerprint or that sample, latest first."""
+        ...
+
+    # Beneath the guest
+
+    def put_reseed(self, reseed: Reseed) -> None:
+        """Record and log that an execution's guest has confirmed its seed; the last one of each counts."""
+        ...
+
+    def reseed(self, eid: str) -> Reseed | None:
+        """Return what an execution's guest has confirmed last, None for nothing."""
+        ...
+
+    def reseeds(self, eids: Collection[str]) -> Mapping[str, Reseed]:
+        """Return what the guests of these executions have confirmed last, by execution."""
+        ...
+
+    def put_channels(self, channels: Sequence[GuestChannel]) -> None:
+        """Replace what is known of these machines' channels. Not logged: it says how things are, not why."""
+        ...
+
+    def channels(self, machines: Collection[str] | None = None) -> Mapping[str, GuestChannel]:
+        """Return what is known of channels, of these machines or all, by machine."""
+        ...
+
+    def put_quiesced(self, quiesced: Quiesced) -> None:
+        """Record and log that a snapshot was taken of a guest that stood still."""
+        ...
+
+    def quiesced(self, machine: str = "") -> Mapping[str, Quiesced]:
+        """Return the snapshots that were taken so, of one machine or all, by the key of their state."""
         ...
 
     # The firewall

@@ -112,6 +112,7 @@ class Settings:
         grace_exploited: the same for known-exploited findings.
         confirm_start: when taps stay closed until it is seen how a machine began.
         unenforceable: for interfaces that cannot be held.
+        reseed: whether taps stay closed until the guest has confirmed fresh randomness.
         snapshots_max_age: how old snapshots may get, None for any age.
     """
 
@@ -134,6 +135,7 @@ class Settings:
     grace_exploited: Setting[timedelta] = Setting(timedelta(0))
     confirm_start: Setting[ConfirmStart] = Setting(ConfirmStart.AUTO)
     unenforceable: Setting[Unenforceable] = Setting(Unenforceable.REFUSE)
+    reseed: Setting[Need] = Setting(Need.IGNORED)
     snapshots_max_age: Setting[timedelta | None] = Setting(None)
 
 

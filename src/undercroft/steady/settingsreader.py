@@ -48,6 +48,7 @@ _CHOICES: dict[str, type[StrEnum]] = {
     "template_start": Action,
     "confirm_start": ConfirmStart,
     "unenforceable": Unenforceable,
+    "reseed": Need,
 }
 
 

@@ -53,6 +53,7 @@ defaults:
   grace_exploited: 30m
   confirm_start: always
   unenforceable: allow
+  reseed: required
   retention: {snapshots: {max_age: 90d}}
 """
 
@@ -100,6 +101,7 @@ def test_every_key_of_the_settings_is_read_and_knows_its_line() -> None:
         "grace_exploited": timedelta(minutes=30),
         "confirm_start": ConfirmStart.ALWAYS,
         "unenforceable": Unenforceable.ALLOW,
+        "reseed": Need.REQUIRED,
         "snapshots_max_age": timedelta(days=90),
     }
     lines = WHOLE.splitlines()

@@ -4,10 +4,11 @@ import difflib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from undercroft.adapters.libvirt import jobs, machine_xml, ownership_xml, scratch, watch
+from undercroft.adapters.libvirt import channel_xml, jobs, machine_xml, ownership_xml, scratch, watch
 from undercroft.adapters.libvirt.bindings import Connection, Libvirt, Snapshot, code, load, message
 from undercroft.adapters.libvirt.bindings import Domain as Handle
 from undercroft.adapters.libvirt.connections import Connections, raise_when_dead
@@ -15,8 +16,8 @@ from undercroft.adapters.libvirt.hypervisor import SYSTEM_STATE_DIRECTORY, defau
 from undercroft.adapters.libvirt.network_xml import NetworkDefinition
 from undercroft.adapters.libvirt.survey import Surveyor
 from undercroft.errors import BusyError, NotFoundError, OperationError, StateError
-from undercroft.model.domain import Domain, Survey
-from undercroft.ports.fleet import MachineEvent
+from undercroft.model.domain import Domain, DomainSnapshot, Survey
+from undercroft.ports.fleet import ChannelEnabled, MachineEvent
 
 EXTERNAL_CURE = (
     "this libvirt cannot do it for external snapshots; libvirt 9.9 and newer can, and by hand: virsh"
@@ -142,6 +143,50 @@ class LibvirtFleet:
             after = machine_xml.with_genid(before)
             if after != before:
                 connection.defineXML(after)
+
+    def enable_channel(self, uuid: str) -> ChannelEnabled:
+        """Give a machine its channel. See `FleetHypervisor.enable_channel`.
+
+        Raises InputError where the definition cannot be read.
+        """
+        flags = self._libvirt.VIR_DOMAIN_XML_INACTIVE | self._libvirt.VIR_DOMAIN_XML_SECURE
+        what = "define with a channel"
+        with self._connections.commanding() as connection, self._told(connection, uuid, what):
+            handle = self._handle(connection, uuid)
+            done = ChannelEnabled()
+            if handle.isPersistent():
+                before = handle.XMLDesc(flags)
+                after = channel_xml.with_channel(before)
+                if after != before:
+                    connection.defineXML(after)
+                    done = replace(done, defined=True)
+            return self._plugged(handle, done) if handle.isActive() else done
+
+    def _plugged(self, handle: Handle, done: ChannelEnabled) -> ChannelEnabled:
+        """Plug the channel into what runs, where libvirt can."""
+        if channel_xml.with_channel(live := handle.XMLDesc()) == live:
+            return done
+        try:
+            handle.attachDeviceFlags(channel_xml.DEVICE, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except self._libvirt.libvirtError as error:
+            return replace(done, problem=message(error))
+        return replace(done, plugged=True)
+
+    def take_snapshot(self, uuid: str, snapshot: str) -> DomainSnapshot:
+        """Take an internal snapshot. See `FleetHypervisor.take_snapshot`."""
+        what = f"take snapshot {snapshot!r}"
+        cure = "internal snapshots need qcow2 disks, and no passed-through device"
+        with self._handled(uuid, what, cure) as handle:
+            names = [known.getName() for known in handle.listAllSnapshots()]
+            if snapshot in names:
+                raise StateError(f"machine {handle.name()}: it has a snapshot {snapshot!r} already")
+            made = handle.snapshotCreateXML(channel_xml.snapshot_xml(snapshot))
+            return machine_xml.parse_snapshot(made.getXMLDesc(), current=True)
+
+    def is_paused(self, uuid: str) -> bool:
+        """Tell whether a machine's process stands still. See `FleetHypervisor.is_paused`."""
+        with self._connections.reading() as connection, self._told(connection, uuid, "ask its state"):
+            return self._handle(connection, uuid).state()[0] == self._libvirt.VIR_DOMAIN_PAUSED
 
     def set_ownership(
         self,

@@ -12,6 +12,7 @@ from xml.parsers import expat
 
 from undercroft.adapters.libvirt import domain_xml
 from undercroft.adapters.libvirt.boot_xml import runs_beside
+from undercroft.adapters.libvirt.channel_xml import ChannelDefinition, channel_of
 from undercroft.adapters.libvirt.domain_xml import DomainDefinition, parse_root
 from undercroft.adapters.libvirt.ownership_xml import parse_ownership
 from undercroft.errors import InputError
@@ -44,6 +45,7 @@ class MachineDefinition:
     interfaces: tuple[Interface, ...]
     ownership: Ownership
     beside: tuple[str, ...]
+    channel: ChannelDefinition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def parse_machine(untrusted_xml: str) -> MachineDefinition:
         interfaces=tuple(_interface(element, live=libvirt_id > 0) for element in interfaces),
         ownership=parse_ownership(root),
         beside=runs_beside(root),
+        channel=channel_of(root),
     )
 
 

@@ -213,6 +213,8 @@ class Surveyor:
             interfaces=tuple(self._with_network(interface) for interface in definition.interfaces),
             ownership=definition.ownership,
             beside=definition.beside,
+            channel=definition.channel is not None,
+            channel_path=definition.channel.path if active and definition.channel else "",
         )
 
     def _save_image(self, name: str) -> str:

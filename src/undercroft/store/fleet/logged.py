@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple, cast
 
+from undercroft.model.channel import Quiesced, Reseed
 from undercroft.model.execution import Execution
 from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.model.fleet import Hold, Intent
@@ -83,6 +84,16 @@ def open_line(hold: Hold, reason: str, at: datetime) -> Line:
 def intent_line(intent: Intent) -> Line:
     """Return what is logged of an administrator's decision."""
     return Line(intent.kind, intent.machine, _without(intent, "machine", "kind", "at"), intent.at)
+
+
+def reseed_line(reseed: Reseed) -> Line:
+    """Return what is logged of a guest that has confirmed its seed."""
+    return Line("reseed", reseed.machine, _without(reseed, "machine", "at"), reseed.at)
+
+
+def quiesced_line(quiesced: Quiesced) -> Line:
+    """Return what is logged of a snapshot of a guest that stood still."""
+    return Line("quiesced", quiesced.machine, _without(quiesced, "machine", "at"), quiesced.at)
 
 
 def firewall_line(policy: AppliedPolicy) -> Line:

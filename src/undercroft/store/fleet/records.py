@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from undercroft.model.execution import Execution, Origin
 from undercroft.ports.records import Record, Records
+from undercroft.store.fleet.channelpart import ChannelPart
 from undercroft.store.fleet.codec import Remembered
 from undercroft.store.fleet.engine import WRITES, connect, create_file, errors, parse_url, place
 from undercroft.store.fleet.filterpart import FilterPart
@@ -63,7 +64,7 @@ def open_records(url: str, *, create: bool = True, now: Callable[[], datetime] =
     return SqlRecords(engine, Shared(where, Remembered(), now))
 
 
-class SqlRecord(MachinePart, ScanPart, JudgePart, LineagePart, FilterPart):
+class SqlRecord(MachinePart, ScanPart, JudgePart, LineagePart, ChannelPart, FilterPart):
     """One transaction: `ports.records.Record`."""
 
     def put_execution(self, execution: Execution) -> None:

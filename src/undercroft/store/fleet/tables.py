@@ -273,4 +273,14 @@ applied_policy = Table(
 )
 """`body` is the policy's own text, which may be longer than a text in a value's JSON."""
 filter_state = Table("filter_state", metadata, _key("host"), _body())
+reseed = Table("reseed", metadata, _key("eid"), Column("machine", Key, nullable=False), _body())
+channel = Table("channel", metadata, _key("machine"), _body())
+quiesced = Table(
+    "quiesced",
+    metadata,
+    _key("key"),
+    Column("machine", Key, nullable=False),
+    _body(),
+    Index("quiesced_machine", "machine"),
+)
 moved_flows = Table("moved_flows", metadata, _key("machine"), _body())

@@ -192,3 +192,18 @@ def test_thousands_of_machines_of_the_first_revision_are_brought_along(earlier: 
     with records.reading() as record:
         assert {known.domain.interfaces for known in record.machines()} == {MACHINE.interfaces}
     records.close()
+
+
+def test_machines_and_holds_of_the_fifth_revision_have_no_channel_and_wait_for_no_seed(
+    earlier: Callable[..., str],
+):
+    machine, hold = json.loads(to_text(MACHINE)), json.loads(to_text(HOLD))
+    del machine["channel"], machine["channel_path"], hold["reseed"]
+    rows = {"host": key_text(HOST), "uuid": UUID, "at": micros(NOW), "body": json.dumps(machine)}
+    insert = "INSERT INTO machine VALUES (:host, :uuid, 'web01', :at, :at, NULL, :body, '')"
+    records = open_records(earlier("0005", (insert, rows), _hold(json.dumps(hold))))
+    with records.reading() as record:
+        assert record.machines(HOST)[0].domain == MACHINE
+        assert record.holds() == (HOLD,)
+        assert (record.reseed("00"), record.channels(), record.quiesced()) == (None, {}, {})
+    records.close()

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 import undercroft.store.fleet
+from undercroft.model.channel import GuestChannel, Quiesced, Reseed
 from undercroft.model.credentials import Credentials
 from undercroft.model.domain import Domain, PoolVolume
 from undercroft.model.execution import Execution, RecordedState
@@ -30,13 +31,16 @@ STORED = (
     Execution,
     FilterState,
     Floor,
+    GuestChannel,
     Hold,
     Intent,
     Inventory,
     Judgement,
     PoolVolume,
+    Quiesced,
     ReadSet,
     RecordedState,
+    Reseed,
     Scan,
     StoredFlows,
     StoredNetwork,

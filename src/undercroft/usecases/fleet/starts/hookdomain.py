@@ -56,4 +56,7 @@ def hooked_domain(event: HookEvent, before: Domain | None, volumes: VolumePaths)
         ),
         ownership=definition.ownership,
         beside=definition.beside,
+        channel=definition.channel is not None,
+        # Nobody listens before QEMU runs: a look tells where.
+        channel_path=known.channel_path if known.libvirt_id == definition.libvirt_id else "",
     )
