@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from undercroft.adapters.durablefiles import Files
 from undercroft.errors import DamagedError, OperationError
-from undercroft.ports.tpm import Tpm
+from undercroft.ports.tpm import UNEXTENDED, Tpm
 from undercroft.vault.keeping import KEY_BYTES
 
 PLAIN, SEALED = "key", "key.tpm"
@@ -20,16 +20,17 @@ def host_key(files: Files, tpm: Tpm | None, random: Callable[[int], bytes]) -> b
     """Return the key of the vaults in a folder; make it where there are no vaults yet.
 
     A key that lies in a file is sealed as soon as there is a TPM; what lay in the file may be found on the
-    disk for some time after.
+    disk for some time after. Once the TPM has anchors of the vaults, a key in a file is not theirs: who can
+    write the disk would put one of their own there, and make a whole log with it that fits the TPM.
 
     Args:
         files: of the folder, which this process holds.
-        tpm: None where the host has none.
+        tpm: None where the host has none; set up.
         random: so many random bytes.
 
     Raises:
         OperationError: the key is sealed and there is no TPM or another one, or the disk failed.
-        DamagedError: there are vaults and no key, or it is damaged.
+        DamagedError: there are vaults and no key, or it is damaged, or not the one that the TPM sealed.
     """
     try:
         names = files.names()
@@ -40,6 +41,11 @@ def host_key(files: Files, tpm: Tpm | None, random: Callable[[int], bytes]) -> b
             return _checked(key)
         if PLAIN in names:
             key = _checked(files.read(PLAIN))
+            if tpm is not None and tpm.extended() != UNEXTENDED:
+                raise DamagedError(
+                    f"the TPM has anchors of the vaults, and their key lies in the file {PLAIN}, where who writes"
+                    f" the disk may have put another one: put {SEALED} back from a backup"
+                )
         elif any(name.startswith("log-") for name in names):
             raise DamagedError(f"the vaults' {PLAIN} or {SEALED} is gone: put it back from a backup")
         else:

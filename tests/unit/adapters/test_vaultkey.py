@@ -4,10 +4,12 @@ import os
 import pytest
 from tests.fakes.memorytpm import MemoryTpm
 from tests.support.faultyfiles import FaultyFiles, Killed, MemoryFiles
+from tests.support.vaultlab import begun
 
 from undercroft.adapters.vaultfile import VaultFile
 from undercroft.adapters.vaultkey import PLAIN, SEALED, host_key
 from undercroft.errors import DamagedError, OperationError
+from undercroft.vault.keeping import log_key
 
 
 def test_the_key_is_made_once_and_stays() -> None:
@@ -57,3 +59,16 @@ def test_a_fault_at_any_call_leaves_the_old_key_or_none(how: str) -> None:
             found = host_key(MemoryFiles(files.image()), tpm, os.urandom)
             assert len(found) == 32
             assert found == before or not begun_without
+
+
+def test_who_writes_the_disk_cannot_exchange_the_sealed_key_for_one_of_their_own() -> None:
+    """With it they could write a whole log that fits the TPM: its index and counter stand in the old one."""
+    tpm, files = MemoryTpm(), MemoryFiles()
+    begun(VaultFile(files, log_key(host_key(files, tpm, os.urandom))), tpm)
+    forged = MemoryFiles({PLAIN: b"x" * 32})
+    with pytest.raises(DamagedError, match="has anchors"):
+        host_key(forged, tpm, os.urandom)
+    assert forged.names() == [PLAIN], "nothing was sealed"
+    assert host_key(forged, MemoryTpm(), os.urandom) == b"x" * 32, (
+        "a TPM that comes later takes what is there"
+    )
