@@ -43,8 +43,8 @@ def host_key(files: Files, tpm: Tpm | None, random: Callable[[int], bytes]) -> b
             key = _checked(files.read(PLAIN))
             if tpm is not None and tpm.extended() != UNEXTENDED:
                 raise DamagedError(
-                    f"the TPM has anchors of the vaults, and their key lies in the file {PLAIN}, where who writes"
-                    f" the disk may have put another one: put {SEALED} back from a backup"
+                    f"the TPM has anchors of the vaults, and their key lies in the file {PLAIN}, where who"
+                    f" writes the disk may have put another one: put {SEALED} back from a backup"
                 )
         elif any(name.startswith("log-") for name in names):
             raise DamagedError(f"the vaults' {PLAIN} or {SEALED} is gone: put it back from a backup")
