@@ -27,7 +27,7 @@ from undercroft.vault.history import History
 from undercroft.vault.keeping import Keeping
 
 ADOPTED_EPOCHS = 4_096
-"""By how much epochs go on, at the least, where the log may lack some that this TPM's counter does not tell."""
+"""By how much epochs go on, at the least, where the log may lack some that no counter tells."""
 
 _START_WRITES = 2
 _REASON_CHARS = 400
