@@ -4,6 +4,7 @@ A message is an array whose first member says which. The host's are made here an
 read here, untrusted until they are values.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -78,6 +79,18 @@ class Answers:
     def value(self) -> cbor.Value:
         """Return the message as it goes on the line. Raises InputError for more than a batch."""
         return [5, self.first, write_batch(self.answers)]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLines:
+    """As `Answers`, with each answer as it goes on the line: outcome, what it rests on, values."""
+
+    first: int
+    lines: Sequence[Sequence[cbor.Value]]
+
+    def value(self) -> cbor.Value:
+        """Return the message as it goes on the line."""
+        return [5, self.first, self.lines]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +169,7 @@ class About:
     able: tuple[str, ...]
 
 
-HostMessage: TypeAlias = Welcome | Ping | Quiesce | Answers
+HostMessage: TypeAlias = Welcome | Ping | Quiesce | Answers | AnswerLines
 GuestMessage: TypeAlias = Confirmed | Pong | Quiesced | Thawed | Requests | About
 
 

@@ -35,6 +35,9 @@ _COMMANDS = {
 }
 
 
+_HIDDEN = {"guest-service": "guestservice"}
+"""Commands that units and `undercroft up` run, with their modules: nobody types them."""
+
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click 8.2 and newer raise for a group without a command; older ones print the help themselves."""
 
@@ -50,9 +53,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command."""
         del ctx
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _COMMANDS and cmd_name not in _HIDDEN:
             return None
-        module = importlib.import_module(f"undercroft.cli.{cmd_name}")
+        module = importlib.import_module(f"undercroft.cli.{_HIDDEN.get(cmd_name, cmd_name)}")
         command: click.Command = module.command
         return command
 

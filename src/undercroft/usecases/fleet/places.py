@@ -14,6 +14,8 @@ RUN_VARIABLE = "UNDERCROFT_RUN"
 ETC_VARIABLE = "UNDERCROFT_ETC"
 DATABASE_VARIABLE = "UNDERCROFT_FLEET_DATABASE"
 POLICY_VARIABLE = "UNDERCROFT_POLICY"
+GUEST_STATE_VARIABLE = "UNDERCROFT_GUEST_STATE"
+GUEST_SOCKET_VARIABLE = "UNDERCROFT_GUEST_SOCKET"
 
 POLICY_NOTE = "policy.path"
 DATABASE_NOTE = "database.url"
@@ -33,6 +35,8 @@ class Places:
         etc: what the administrator writes.
         database: the record's URL or path where the administrator names one, "" for `STATE/fleet.db`.
         policy_path: the policy's file or folder where the administrator names one, "" for `ETC/policy.yaml`.
+        guest_folder: of the guest service where the administrator names one, "" for `STATE-guest`.
+        guest_address: its socket where the administrator names one, "" for `RUN-guest/guest.sock`.
     """
 
     state: Path
@@ -40,6 +44,8 @@ class Places:
     etc: Path
     database: str = ""
     policy_path: str = ""
+    guest_folder: str = ""
+    guest_address: str = ""
 
     @classmethod
     def default(cls, environment: Mapping[str, str] | None = None) -> "Places":
@@ -59,6 +65,8 @@ class Places:
             Path(variables.get(ETC_VARIABLE) or ETC_FOLDER),
             variables.get(DATABASE_VARIABLE) or _noted(state / DATABASE_NOTE),
             variables.get(POLICY_VARIABLE) or _noted(state / POLICY_NOTE),
+            variables.get(GUEST_STATE_VARIABLE) or "",
+            variables.get(GUEST_SOCKET_VARIABLE) or "",
         )
 
     def note_for_commands(self) -> None:
@@ -112,6 +120,27 @@ class Places:
     def admission_socket(self) -> Path:
         """The socket on which the agent answers the hook."""
         return self.run / "admission.sock"
+
+    @property
+    def guest_state(self) -> Path:
+        """The folder of the guest service: the vaults' log, its key, what was seen of each guest.
+
+        It belongs to the service's user, who may not pass through `state`, which is root's alone: so it lies
+        beside it and not below.
+        """
+        return (
+            Path(self.guest_folder) if self.guest_folder else self.state.with_name(f"{self.state.name}-guest")
+        )
+
+    @property
+    def guest_socket(self) -> Path:
+        """The socket on which the guest service takes the agent's orders.
+
+        Its folder is not `run`: that goes when the agent is stopped, and the service goes on without it.
+        """
+        if self.guest_address:
+            return Path(self.guest_address)
+        return self.run.with_name(f"{self.run.name}-guest") / "guest.sock"
 
     @property
     def kept_policy(self) -> Path:

@@ -1,0 +1,32 @@
+"""Calls of prctl(2) by which a process gives something up, or ties its life to its parent's."""
+
+import ctypes
+import os
+import signal
+
+from undercroft.errors import OperationError
+
+_SET_PDEATHSIG, _SET_DUMPABLE, _SET_NO_NEW_PRIVS = 1, 4, 38
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that made this process ends. Raises OperationError."""
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def be_private() -> None:
+    """Leave no core, and be read and traced by nobody of the same user. Raises OperationError."""
+    _prctl(_SET_DUMPABLE, 0)
+
+
+def gain_nothing() -> None:
+    """Gain no right by executing a program, for good. Raises OperationError."""
+    _prctl(_SET_NO_NEW_PRIVS, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    arguments = [ctypes.c_ulong(each) for each in (value, 0, 0, 0)]
+    if _LIBC.prctl(ctypes.c_int(option), *arguments) != 0:
+        number = ctypes.get_errno()
+        raise OperationError(f"prctl({option}) is refused: {os.strerror(number)}")
