@@ -61,6 +61,11 @@ MAX_NAME_BYTES = 128
 MAX_BLOB_BYTES = 32768
 MAX_LOCAL_BYTES = 40000
 MAX_CLIENTS, MAX_CLIENTS_OF_ONE = 256, 16
+STALE_BYTES = 128
+"""What a snapshot may hold of the virtual generator: up to 63 bytes in /dev/hwrng, 64 in its driver.
+
+The kernel fills its 64 from the driver's, so that stale ones came still after 64 bytes were read away.
+"""
 START_S = 0.1
 """How long a new helper waits for a hello that is under way before it asks for one."""
 AWAY_S = 0.2
@@ -635,8 +640,8 @@ class Kernel:
             os.close(device)
         return True
 
-    def drain(self, wanted=64, most_s=0.3):
-        """Read stale bytes of the virtual generator away: it gives out what was in its queue at the snapshot.
+    def drain(self, wanted=STALE_BYTES, most_s=0.3):
+        """Read stale bytes of the virtual generator away: it gives out what lay in the guest at the snapshot.
 
         Returns how many were read; 0 where there is no generator.
         """
@@ -981,43 +986,49 @@ class Hooks:
 
 # The daemon
 
+NAME = (bytes, 1, MAX_NAME_BYTES)
+NUMBER = (int, 0, (1 << 63) - 1)
 OPERATIONS = {
-    "increment": 1,
-    "counter": 2,
-    "spend": 3,
-    "append": 4,
-    "latest": 5,
-    "seal": 6,
-    "unseal": 7,
-    "sign": 8,
-    "public": 9,
-    "guard": 10,
-    "revoke": 11,
-    "random": 12,
-    "status": 13,
+    "increment": (1, NAME, (int, 1, 1 << 20)),
+    "counter": (2, NAME),
+    "spend": (3, NAME, (bool, 0, 1)),
+    "append": (4, NAME, NUMBER, (bytes, 32, 32), (bytes, 0, 4096)),
+    "latest": (5, NAME, (bytes, 16, 16)),
+    "seal": (6, NAME, NUMBER, (bytes, 0, MAX_BLOB_BYTES)),
+    "unseal": (7, NAME, NUMBER),
+    "sign": (8, NAME, (bytes, 32, 32)),
+    "public": (9, NAME),
+    "guard": (10, NAME),
+    "revoke": (11, NAME),
+    "random": (12, (int, 1, 1024)),
+    "status": (13,),
 }
+"""Number and arguments of each operation: a type, and the least and most of its length, or of itself."""
 SHARED = ("public", "guard")
 """What anybody may ask about any name: it tells no secret and changes nothing."""
-NAMELESS = ("random", "status")
 
 
 def named_for(user, operation, arguments):
     """Return a local user's request as the vault sees it. Raises MalformedError.
 
-    root has all names; what others name lies below their own number, so that nobody spends for another.
+    root has all names; what others name lies below their own number, so that nobody spends for another. The
+    host ends the session of a guest that asks what is not in the table: one program would do that to all.
     """
-    if operation not in OPERATIONS or not isinstance(arguments, list) or len(arguments) > 4:
+    if operation not in OPERATIONS or not isinstance(arguments, list):
         raise MalformedError("no such operation")
-    if operation not in NAMELESS:
-        if not arguments or not isinstance(arguments[0], bytes):
+    number, *limits = OPERATIONS[operation]
+    if len(arguments) != len(limits):
+        raise MalformedError("%s has %d arguments" % (operation, len(limits)))
+    arguments = list(arguments)
+    if user != 0 and limits and limits[0] is NAME and operation not in SHARED:
+        if not isinstance(arguments[0], bytes):
             raise MalformedError("a name is missing")
-        name = arguments[0]
-        if user != 0 and operation not in SHARED:
-            name = b"u%d/" % user + name
-        if not 0 < len(name) <= MAX_NAME_BYTES:
-            raise MalformedError("a name has at most %d bytes" % MAX_NAME_BYTES)
-        arguments = [name] + arguments[1:]
-    return [OPERATIONS[operation]] + arguments
+        arguments[0] = b"u%d/" % user + arguments[0]
+    for place, (argument, (kind, least, most)) in enumerate(zip(arguments, limits)):
+        size = len(argument) if kind is bytes and type(argument) is bytes else argument
+        if type(argument) is not kind or not least <= size <= most:
+            raise MalformedError("argument %d of %s is outside %d to %d" % (place + 1, operation, least, most))
+    return [number] + arguments
 
 
 class Client:

@@ -36,7 +36,7 @@ def ping(guest):
 def test_a_guest_is_seeded_frozen_and_found_out_when_it_was_put_back(guest):
     guest.meet(SEED, 3)
     (confirmed,) = guest.until(lambda: guest.said(Confirmed))
-    assert confirmed == Confirmed(3, confirmation(SEED, MACHINE, EID, 3), True, 64, 1, 0)
+    assert confirmed == Confirmed(3, confirmation(SEED, MACHINE, EID, 3), True, 128, 1, 0)
     assert "HOOK 3" in guest.serial.read_text(errors="replace")
 
     guest.line.send(guest.host.session.seal(Quiesce(1)))

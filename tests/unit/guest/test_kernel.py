@@ -55,9 +55,9 @@ def test_stale_bytes_are_read_away_from_a_generator_that_gives_them_slowly(tmp_p
     os.mkfifo(path)
     end = os.open(path, os.O_RDWR)
     os.write(end, b"x" * 32)
-    more = threading.Timer(0.02, os.write, (end, b"y" * 40))
+    more = threading.Timer(0.02, os.write, (end, b"y" * 104))
     more.start()
-    assert kernel.drain(most_s=30) == 64
+    assert kernel.drain(most_s=30) == 128
     more.join()
     assert kernel.drain(most_s=0.01) == 8
     os.close(end)
