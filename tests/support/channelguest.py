@@ -42,14 +42,14 @@ def missing() -> str:
     return guests.missing()
 
 
-def _python_files() -> list[Path]:
-    """Return what the helper's Python needs: itself, libraries, modules."""
+def python_files(program: Path = HELPER) -> list[Path]:
+    """Return what a program's Python needs but the program: itself, libraries, modules."""
     linked = subprocess.run(["ldd", PYTHON], capture_output=True, text=True, check=True).stdout.split()
     files = {Path(word) for word in linked if word.startswith("/")} | {Path(PYTHON)}
     listed = subprocess.run(
-        [PYTHON, "-ISBc", _LISTED, str(HELPER)], capture_output=True, text=True, check=True
+        [PYTHON, "-ISBc", _LISTED, str(program)], capture_output=True, text=True, check=True
     )
-    modules = {Path(line) for line in listed.stdout.splitlines() if line != str(HELPER)}
+    modules = {Path(line) for line in listed.stdout.splitlines() if Path(line).parent != program.parent}
     for module in [each for each in modules if each.suffix == ".so"]:
         found = subprocess.run(["ldd", module], capture_output=True, text=True, check=True).stdout.split()
         files |= {Path(word) for word in found if word.startswith("/")}
@@ -59,7 +59,7 @@ def _python_files() -> list[Path]:
 def boot_files(folder: Path) -> guests.BootFiles:
     """Return boot files whose guest runs the helper and says TICK five times a second."""
     root = folder / "root"
-    for file in _python_files():
+    for file in python_files():
         place = root / str(file).lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, place)
@@ -172,4 +172,4 @@ class ChannelGuest:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(map(str, _python_files())))
+    sys.stdout.write("\n".join(map(str, python_files())))

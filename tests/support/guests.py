@@ -66,19 +66,20 @@ def missing() -> str:
     return f"guests need {', '.join(absent)}: apt-get install {' '.join(APT_PACKAGES)}" if absent else ""
 
 
-def boot_files(kind: str = "", modules: Sequence[str] = MODULES) -> BootFiles:
+def boot_files(kind: str = "", modules: Sequence[str] = MODULES, package: str = KERNEL_PACKAGE) -> BootFiles:
     """Return the kernel and the initrd; the first call on a machine makes them in about 5 s.
 
     Args:
         kind: "" for the usual guest, else the name of one with other modules, such as "-filter".
         modules: to be loaded, besides what they depend on.
+        package: that depends on the kernel.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
     files = BootFiles(CACHE / f"vmlinuz{kind}", CACHE / f"initrd{kind}-{_EDITION}")
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (files.kernel.exists() and files.initrd.exists()):
-            _make(files, modules)
+            _make(files, modules, package)
     return files
 
 
@@ -148,12 +149,12 @@ def wait_for(serial: Path, line: str, timeout_s: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def _make(files: BootFiles, modules: Sequence[str]) -> None:
+def _make(files: BootFiles, modules: Sequence[str], kernel_package: str) -> None:
     work = CACHE / "work"
     shutil.rmtree(work, ignore_errors=True)
     (work / "root" / "bin").mkdir(parents=True)
     (work / "root" / "modules").mkdir()
-    package = _unpack_kernel(work)
+    package = _unpack_kernel(work, kernel_package)
     version = next((package / "lib" / "modules").iterdir()).name
     _run(["depmod", "-b", str(package), version])
     for number, module in enumerate(_modules(package, version, modules)):
@@ -170,10 +171,10 @@ def _make(files: BootFiles, modules: Sequence[str]) -> None:
     shutil.rmtree(work)
 
 
-def _unpack_kernel(work: Path) -> Path:
+def _unpack_kernel(work: Path, kernel_package: str) -> Path:
     """Download the kernel's package and unpack it; the test is skipped where apt has no packages."""
     try:
-        depends = _run(["apt-cache", "depends", KERNEL_PACKAGE])
+        depends = _run(["apt-cache", "depends", kernel_package])
         name = next(line.split()[1] for line in depends.splitlines() if "Depends: linux-image-" in line)
         _run(["apt-get", "download", name], work)
     except (RuntimeError, StopIteration) as error:
