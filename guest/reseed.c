@@ -1222,7 +1222,11 @@ static bool credit(const uint8_t seed[32]) {
 
 static void interrupt(int number) { (void)number; }
 
-/* Read stale bytes of the virtual generator away: it gives out what was in its queue at the snapshot. Returns
+/* What a snapshot may hold of the virtual generator: up to 63 bytes in /dev/hwrng, 64 in its driver. The kernel
+ * fills its 64 from the driver's, so that stale ones came still after 64 bytes were read away. */
+enum { STALE_BYTES = 128 };
+
+/* Read stale bytes of the virtual generator away: it gives out what lay in the guest at the snapshot. Returns
  * how many. Where the host gives none, the kernel's own reader holds the device's lock and even a read that
  * should not wait does: a timer interrupts it. */
 static unsigned drain(unsigned wanted, int most_ms) {
@@ -1825,7 +1829,7 @@ static void welcomed(uint64_t generation, const uint8_t *seed) {
   say_about();
   if (!seed) return;
   seed_done.credited = credit(seed);  /* 1 */
-  seed_done.drained = drain(64, 300); /* 2 */
+  seed_done.drained = drain(STALE_BYTES, 300); /* 2 */
   publish(generation);                /* 3 */
   thaw_and_say();                     /* 4 */
   seed_done.generation = generation;

@@ -167,7 +167,7 @@ static size_t do_request(uint8_t what, uint8_t *data, size_t size, uint8_t *answ
     return find_port((char *)answer) ? strlen((char *)answer) : 0;
   case 'N':
     memcpy(&wait, data, 4);
-    answer[0] = (uint8_t)drain(64, (int)wait);
+    answer[0] = (uint8_t)drain(STALE_BYTES, (int)wait);
     return 1;
   }
   _exit(3);

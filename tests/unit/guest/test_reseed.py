@@ -187,11 +187,11 @@ def test_the_same_lines_are_frames_as_on_the_hosts_side(probe, line):
 def test_a_seed_is_taken_and_confirmed_with_a_generation_told(lab):
     (lab.folder / "dev").mkdir()
     (lab.folder / "dev/urandom").touch()
-    (lab.folder / "dev/hwrng").write_bytes(b"x" * 100)
+    (lab.folder / "dev/hwrng").write_bytes(b"x" * 200)
     before = lab.probe.state().credits
     lab.meet(SEED, 41)
     tag = confirmation(SEED, MACHINE, EID, 41)
-    assert lab.said(Confirmed) == [Confirmed(41, tag, True, 64, 0, 0)]
+    assert lab.said(Confirmed) == [Confirmed(41, tag, True, 128, 0, 0)]
     assert lab.probe.state().credits == before + 2, "both requests"
     assert (lab.folder / "generation").read_text() == "41\n"
     assert struct.unpack("=Q", (lab.folder / "generation.word").read_bytes()[:8]) == (41,)
@@ -462,9 +462,9 @@ def test_stale_bytes_are_read_away_from_a_generator_that_gives_them_slowly(probe
     os.mkfifo(path)
     end = os.open(path, os.O_RDWR)
     os.write(end, b"x" * 32)
-    more = threading.Timer(0.02, os.write, (end, b"y" * 40))
+    more = threading.Timer(0.02, os.write, (end, b"y" * 104))
     more.start()
-    assert probe.ask(b"N", struct.pack("=i", 30_000)) == bytes((64,))
+    assert probe.ask(b"N", struct.pack("=i", 30_000)) == bytes((128,))
     more.join()
     assert probe.ask(b"N", struct.pack("=i", 20)) == bytes((8,))
     os.close(end)
