@@ -7,6 +7,7 @@
     undercroft-guest spend NAME [--final] says yes once, over all copies of this machine
     undercroft-guest seal|unseal NAME     a blob with a version, from stdin or to stdout
     undercroft-guest sign KEY             signature, in hex, of stdin by a key that never enters the guest
+    undercroft-guest public KEY           its public key (DER, in hex); makes the key where there is none
     undercroft-guest guard NAME           does this key, account or token still hold?
     undercroft-guest generation           the number that changes with every resume
 
@@ -60,6 +61,7 @@ MAX_OUT_BYTES = 1 << 20
 MAX_NAME_BYTES = 128
 MAX_BLOB_BYTES = 32768
 MAX_LOCAL_BYTES = 40000
+MAX_WAITING_BYTES = 1 << 18
 MAX_CLIENTS, MAX_CLIENTS_OF_ONE = 256, 16
 STALE_BYTES = 128
 """What a snapshot may hold of the virtual generator: up to 63 bytes in /dev/hwrng, 64 in its driver.
@@ -445,8 +447,16 @@ class Session:
 
     def receive(self, data):
         """Take bytes from the port; return what they say."""
-        events = []
+        return list(self.each(data))
+
+    def each(self, data):
+        """Take bytes from the port; yield what they say, each before the next frame is looked at.
+
+        A welcome and the next hello may come in one piece: what the welcome asks for has to be done in the
+        session that it is of.
+        """
         for frame in self.lines.feed(data):
+            events = []
             try:
                 if frame[0] == HELLO:
                     self._hello(frame, events)
@@ -454,7 +464,7 @@ class Session:
                     self._sealed(frame, events)
             except MalformedError:
                 self._lose(UNREADABLE, events)
-        return events
+            yield from events
 
     def send(self, message):
         """Seal a message into `out`. It is counted before it is sent: see docs/CHANNEL.md, "Rewinds"."""
@@ -952,7 +962,7 @@ class Hooks:
             if code is None and now < self.until:
                 return False
             if code is None:
-                self.stop()
+                self.stop()  # one that the kernel holds is left behind: all else would wait for it
             self.failed += code != 0
             self.running = None
         if not self.waiting or now > self.end:
@@ -981,7 +991,8 @@ class Hooks:
         if self.running:
             with contextlib.suppress(OSError):
                 os.killpg(self.running.pid, signal.SIGKILL)
-            self.running.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.running.wait(1)
 
 
 # The daemon
@@ -1004,8 +1015,8 @@ OPERATIONS = {
     "status": (13,),
 }
 """Number and arguments of each operation: a type, and the least and most of its length, or of itself."""
-SHARED = ("public", "guard")
-"""What anybody may ask about any name: it tells no secret and changes nothing."""
+SHARED = ("guard",)
+"""What anybody may ask about any name. A public key is none of it: who asks for it first makes the key."""
 
 
 def named_for(user, operation, arguments):
@@ -1027,7 +1038,8 @@ def named_for(user, operation, arguments):
     for place, (argument, (kind, least, most)) in enumerate(zip(arguments, limits)):
         size = len(argument) if kind is bytes and type(argument) is bytes else argument
         if type(argument) is not kind or not least <= size <= most:
-            raise MalformedError("argument %d of %s is outside %d to %d" % (place + 1, operation, least, most))
+            what = "argument %d of %s" % (place + 1, operation)
+            raise MalformedError("%s is outside %d to %d" % (what, least, most))
     return [number] + arguments
 
 
@@ -1037,7 +1049,8 @@ class Client:
     def __init__(self, connection, user):
         self.connection, self.user = connection, user
         self.held, self.out = b"", bytearray()
-        self.waiting, self.watching = 0, selectors.EVENT_READ
+        self.waiting = self.waiting_bytes = 0
+        self.watching = selectors.EVENT_READ
 
     def requests(self, data):
         """Return the whole requests among what came. Raises MalformedError for what is none."""
@@ -1074,9 +1087,14 @@ class Vault:
         self.session = session
         self.queue, self.flying = deque(), OrderedDict()
 
-    def add(self, request, done):
-        """Take a request; `done` is called with its answer, once."""
-        self.queue.append((request, done))
+    def add(self, request, done, whose=None):
+        """Take a request of somebody's; `done` is called with its answer, once."""
+        self.queue.append((request, done, whose))
+
+    def forget(self, whose):
+        """Leave out what somebody asked who is gone. What is on its way stays: its number is taken."""
+        if any(each[2] is whose for each in self.queue):
+            self.queue = deque(each for each in self.queue if each[2] is not whose)
 
     def welcome(self, following):
         """A session has opened: what is in flight is asked again, under the same numbers."""
@@ -1104,7 +1122,7 @@ class Vault:
                 size += _size(self.queue[0][0])
                 if batch and size > MAX_BATCH_BYTES:
                     break
-                request, done = self.queue.popleft()
+                request, done, _ = self.queue.popleft()
                 batch.append((following + len(batch), request, done))
             self.session.standing.next_request += len(batch)
             self._fly(batch)
@@ -1172,7 +1190,7 @@ class Daemon:
                 self._accept()
             else:
                 self._client(key.data, mask)
-        if self.hooks and self.hooks.step():
+        if self.hooks and not self.session.frozen and self.hooks.step():  # a hook would draw as well
             self._confirm()
         self._write_answered()
         self.vault.flush()
@@ -1206,7 +1224,7 @@ class Daemon:
         if not data:
             self.away_until = time.monotonic() + AWAY_S
             return
-        for event in self.session.receive(data):
+        for event in self.session.each(data):
             self._event(event)
 
     def _write_port(self):
@@ -1277,7 +1295,7 @@ class Daemon:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         user = struct.unpack("3i", credentials)[1]
         same = sum(each.user == user for each in self.clients.values())
-        if len(self.clients) >= MAX_CLIENTS or same >= MAX_CLIENTS_OF_ONE:
+        if same >= MAX_CLIENTS_OF_ONE or (user != 0 and len(self.clients) >= MAX_CLIENTS):
             connection.close()
             return
         connection.setblocking(False)
@@ -1300,7 +1318,7 @@ class Daemon:
             self._drop(client)
 
     def _ask(self, client, operation, arguments):
-        if client.waiting >= MAX_IN_FLIGHT:
+        if client.waiting >= MAX_IN_FLIGHT or client.waiting_bytes >= MAX_WAITING_BYTES:
             client.answer([5, 0, "%d requests of this program are on their way" % client.waiting])
             return
         try:
@@ -1308,11 +1326,14 @@ class Daemon:
         except MalformedError as error:
             client.answer([4, 0, str(error)])
             return
+        size = _size(request)
         client.waiting += 1
-        self.vault.add(request, lambda answer: self._answered(client, answer))
+        client.waiting_bytes += size
+        self.vault.add(request, lambda answer: self._answered(client, size, answer), client)
 
-    def _answered(self, client, answer):
+    def _answered(self, client, size, answer):
         client.waiting -= 1
+        client.waiting_bytes -= size
         if client.connection.fileno() >= 0:
             client.answer(answer)
             self.answered[client.connection.fileno()] = client
@@ -1346,6 +1367,7 @@ class Daemon:
             self.clients.pop(client.connection.fileno(), None)
             self.answered.pop(client.connection.fileno(), None)
             client.connection.close()
+            self.vault.forget(client)
 
 
 def listen(path):
@@ -1483,6 +1505,8 @@ def command(options):
         for piece in iter(lambda: sys.stdin.buffer.read(65536), b""):
             digest.update(piece)
         out.write(request("sign", name, digest.digest())[1][0].hex() + "\n")
+    elif what == "public":
+        out.write(request("public", name)[1][0].hex() + "\n")
     elif what == "guard" and request("guard", name)[1][0] is not True:
         raise RefusedError(1, "it holds no more")
 
@@ -1511,7 +1535,11 @@ def parser():
     seal_ = commands.add_parser("seal", help="stdin, sealed")
     seal_.add_argument("--after", type=int, help="only as the version after this one; 0: as the first")
     others = [counter, spend, unseal_, seal_]
-    for what, told in (("sign", "sign stdin"), ("guard", "does it still hold?")):
+    for what, told in (
+        ("sign", "sign stdin"),
+        ("public", "a key's public one"),
+        ("guard", "does it still hold?"),
+    ):
         others.append(commands.add_parser(what, help=told))
     for each in others:
         each.add_argument("name")

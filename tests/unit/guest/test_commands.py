@@ -47,6 +47,7 @@ CASES = [
     (["seal", "--after", "2", "s"], b"a\0b", ["seal", [b"s", 2, b"a\0b"]], [0, 1, 3], b"3\n"),
     (["unseal", "s"], b"", ["unseal", [b"s", 0]], [0, 1, 3, b"a\0b"], b"a\0b"),
     (["sign", "k"], b"text", ["sign", [b"k", DIGEST]], [0, 1, b"\xab"], b"ab\n"),
+    (["public", "k"], b"", ["public", [b"k"]], [0, 1, b"\xcd"], b"cd\n"),
     (["guard", "k"], b"", ["guard", [b"k"]], [0, 1, True], b""),
 ]
 

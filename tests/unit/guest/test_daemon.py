@@ -10,6 +10,7 @@ from guestlab import EID, MACHINE, Lab, answers, helper, local
 from undercroft.channel.keys import confirmation
 from undercroft.channel.messages import About, Answers, Confirmed, Pong, Quiesce, Quiesced, Requests, Thawed
 from undercroft.channel.requests import Answer, Operation, Outcome, Request, Rests
+from undercroft.channel.session import Ready
 
 SEED = b"s" * 32
 
@@ -129,6 +130,37 @@ def test_what_was_frozen_thaws_after_a_later_sessions_seed_and_before_hooks(lab)
     assert not lab.meet(None).frozen
 
 
+def test_no_hook_runs_while_all_else_is_frozen_and_all_do_after_the_thaw(lab):
+    ran = lab.folder / "ran"
+    hook(lab, "1-slow", f"test -e {lab.folder}/go || exec sleep 60")
+    hook(lab, "2-draws", f"echo $UNDERCROFT_GENERATION >> {ran}")
+    lab.meet(SEED, 1)
+    lab.until(lambda: lab.daemon.hooks and lab.daemon.hooks.running)
+    lab.line.send(lab.host.session.seal(Quiesce(5)))
+    lab.until(lambda: lab.said(Quiesced))
+    (lab.folder / "go").touch()
+    lab.daemon.hooks.running.kill()
+    lab.daemon.hooks.running.wait()
+    lab.turn(20)
+    assert not ran.exists(), "it would draw what is drawn again after the snapshot"
+    assert not lab.said(Confirmed)
+    lab.meet(b"t" * 32, 2)
+    lab.until(lambda: lab.said(Confirmed))
+    assert ran.read_text() == "2\n"
+
+
+def test_a_seed_of_a_session_that_is_over_already_is_not_taken_for_the_next_ones(lab):
+    lab.line.send(lab.host.session.begin())
+    lab.until(lambda: [each for each in lab.host.events if isinstance(each, Ready)])
+    welcome = lab.host.session.welcome(1, SEED, 1)
+    lab.line.send(welcome + lab.host.session.begin())
+    lab.until(lambda: len([each for each in lab.host.events if isinstance(each, Ready)]) == 2)
+    lab.line.send(lab.host.session.welcome(2, b"t" * 32, 1))
+    lab.until(lambda: lab.said(Confirmed))
+    assert lab.said(Confirmed)[0].tag == confirmation(b"t" * 32, MACHINE, EID, 2)
+    assert not lab.host.breaks()
+
+
 def test_a_helper_that_was_killed_while_all_was_frozen_thaws_it(lab):
     lab.meet(SEED, 1)
     lab.line.send(lab.host.session.seal(Quiesce(5)))
@@ -160,8 +192,9 @@ def test_the_names_of_other_users_lie_below_their_number():
     named = helper.named_for
     assert named(0, "spend", [b"token", False]) == [3, b"token", False]
     assert named(1000, "spend", [b"token", False]) == [3, b"u1000/token", False]
-    assert named(1000, "sign", [b"../u0/x", b""]) == [8, b"u1000/../u0/x", b""]
+    assert named(1000, "sign", [b"../u0/x", b"d" * 32]) == [8, b"u1000/../u0/x", b"d" * 32]
     assert named(1000, "guard", [b"key"]) == [10, b"key"]
+    assert named(1000, "public", [b"key"]) == [9, b"u1000/key"], "whoever asks first makes the key"
     assert named(1000, "random", [8]) == [12, 8]
     for arguments in ([], ["text"], [b""], [b"x" * 129], None, [b"a"] * 5):
         with pytest.raises(helper.MalformedError):
@@ -268,6 +301,73 @@ def test_a_program_that_sends_junk_is_cut_off_and_no_other(lab, junk):
     good.close()
 
 
+MALFORMED = [
+    ("increment", b"x"),
+    ("increment", b"x", 0),
+    ("increment", b"x", -1),
+    ("increment", b"x", True),
+    ("increment", b"x", (1 << 20) + 1),
+    ("increment", b"x", "9" * 39_000),
+    ("increment", b"x", [0] * 4_000),
+    ("spend", b"x", 1),
+    ("append", b"x", 1 << 63, bytes(32), b""),
+    ("append", b"x", 0, bytes(31), b""),
+    ("append", b"x", 0, bytes(32), bytes(4_097)),
+    ("latest", b"x", bytes(15)),
+    ("seal", b"x", 0, bytes(32_769)),
+    ("seal", b"x", 0, None),
+    ("sign", b"x", b""),
+    ("guard", b"x", b"x"),
+    ("random",),
+    ("random", 1_025),
+    ("random", {1: 2}),
+    ("status", 1),
+]
+
+
+@pytest.mark.parametrize("bad", MALFORMED, ids=lambda bad: str(bad)[:30])
+def test_what_a_program_asks_beside_the_protocol_is_answered_here_and_ends_no_session(lab, bad):
+    """One local user could else keep the whole machine from its vault, and its seed from being confirmed."""
+    lab.meet(None)
+    hostile, good = lab.client(), lab.client()
+    hostile.setblocking(True)
+    hostile.send(local(*bad))
+    lab.turn(3)
+    assert [each[0] for each in answers(hostile.recv(4096))] == [4]
+    good.send(local("increment", b"c", 1))
+    lab.until(lambda: lab.said(Requests))
+    assert not lab.host.breaks()
+    hostile.close()
+    good.close()
+
+
+def test_what_a_program_may_ask_is_what_the_host_takes(lab):
+    lab.meet(None)
+    program = lab.client()
+    program.setblocking(True)
+    name = b"n" * 128
+    for asked in (
+        ("increment", name, 1 << 20),
+        ("counter", b"c"),
+        ("spend", b"t", True),
+        ("append", b"l", (1 << 63) - 1, bytes(32), bytes(4_096)),
+        ("latest", b"l", bytes(16)),
+        ("seal", b"s", 0, bytes(32_768)),
+        ("unseal", b"s", 7),
+        ("sign", b"k", bytes(32)),
+        ("public", b"k"),
+        ("guard", b"k"),
+        ("revoke", b"k"),
+        ("random", 1_024),
+        ("status",),
+    ):
+        program.send(local(*asked))
+        lab.turn(3)
+    lab.until(lambda: sum(len(each.requests) for each in lab.said(Requests)) == len(Operation))
+    assert {each.operation for asked in lab.said(Requests) for each in asked.requests} == set(Operation)
+    program.close()
+
+
 def test_a_program_that_floods_is_told_that_it_is_busy(lab):
     program = lab.client()
     program.setblocking(True)
@@ -276,6 +376,29 @@ def test_a_program_that_floods_is_told_that_it_is_busy(lab):
     program.setblocking(False)
     assert answers(program.recv(65536)) == [[5, 0, "64 requests of this program are on their way"]] * 36
     program.close()
+
+
+def test_what_one_connection_may_let_wait_is_bounded_in_bytes_too(lab):
+    program = lab.client()
+    program.setblocking(True)
+    for _ in range(10):
+        program.send(local("seal", b"s", 0, bytes(32_768)))
+        lab.turn(3)
+    assert [each[0] for each in answers(program.recv(4096))] == [5, 5]
+    assert sum(len(request[3]) for request, *_ in lab.daemon.vault.queue) <= 9 * 32_768
+    program.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, who is never shut out")
+def test_the_connections_of_other_users_do_not_shut_root_out(lab, monkeypatch):
+    monkeypatch.setattr(helper, "MAX_CLIENTS", 1)
+    first = lab.client()
+    for client in lab.daemon.clients.values():
+        client.user = 1000
+    second = lab.client()
+    assert len(lab.daemon.clients) == 2
+    first.close()
+    second.close()
 
 
 def test_one_user_has_a_bounded_number_of_connections(lab):
@@ -310,6 +433,24 @@ def test_a_port_without_a_host_is_left_alone_and_not_polled_all_the_time(lab, mo
     for _ in range(4):
         lab.daemon.step(0)
     assert len(reads) == 1
+
+
+def test_what_a_program_left_behind_that_is_gone_is_not_kept_for_it(lab):
+    """One that comes and goes while no host answers would else fill the guest's memory."""
+    for _ in range(5):
+        program = lab.client()
+        program.send(local("increment", b"a", 1) * 64)
+        lab.turn(3)
+        assert len(lab.daemon.vault.queue) == 64
+        program.close()
+        lab.turn(3)
+        assert not lab.daemon.vault.queue
+    lab.meet(None)
+    program = lab.client()
+    program.send(local("counter", b"a"))
+    lab.until(lambda: lab.said(Requests))
+    assert [each.requests for each in lab.said(Requests)] == [(Request(Operation.COUNTER, (b"a",)),)]
+    program.close()
 
 
 def test_what_waits_when_no_host_is_there_goes_out_when_one_is(lab):
