@@ -27,7 +27,7 @@ from undercroft.cli.render.escape import harmless_lines
     help="Write the events of this run, for tests.",
 )
 @click.option(
-    "--socket-fd", type=click.IntRange(min=3), default=-1, metavar="N", help="The listening socket."
+    "--socket-fd", type=click.IntRange(min=-1), default=-1, metavar="N", help="The listening socket."
 )
 def command(tpm: str, state: Path | None, trace: Path | None, socket_fd: int) -> int:
     """Serve guests in the foreground until SIGTERM or Ctrl-C.
