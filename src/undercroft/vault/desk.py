@@ -25,8 +25,8 @@ from undercroft.vault.work import ANCHORED, OK, SYNCED, AnswerLine, Batch
 _REQUEST_BYTES = 320
 """At most, of a request in a record without its entry or content."""
 
-_RECORD_BYTES = 28_000
-"""After which a batch goes on in another record; one more content fits below a record's limit."""
+_RECORD_BYTES = 22_000
+"""After which a batch goes on in another record: one more content fits, and a batch of increments."""
 
 _INCREMENT, _SPEND = int(Operation.INCREMENT), int(Operation.SPEND)
 _APPEND, _SEAL, _PUBLIC = int(Operation.APPEND), int(Operation.SEAL), int(Operation.PUBLIC)
@@ -136,7 +136,7 @@ class Desk:
                 out.append((OK, SYNCED, answer) if answer >= 0 else _refused(answer))
             elif operation in _CHANGES:
                 logged = self._change(vault, execution, number, request, made, crowded=crowded)
-                self._long += _long(logged)
+                self._long += _size(logged)
             else:
                 if operation == _PUBLIC and full is None and not crowded:
                     self.make_key(vault, cast("bytes", request.arguments[0]), keeping.ED25519)
@@ -259,6 +259,11 @@ class Desk:
 
 def _refused(answer: int) -> AnswerLine:
     return (_OUTCOMES.get(answer, _REFUSED), 0, REASONS[answer])
+
+
+def _size(logged: commands.Arguments | None) -> int:
+    """Return what a request has in a record at most."""
+    return sum(len(each) + 5 if isinstance(each, bytes) else 9 for each in logged or ()) + 1
 
 
 def _long(logged: commands.Arguments | None) -> int:

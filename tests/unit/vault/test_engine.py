@@ -17,6 +17,7 @@ from tests.support.vaultlab import KEY, MACHINE, Host, append, begun, increment,
 
 from undercroft.adapters.durablefiles import FolderFiles
 from undercroft.adapters.vaultfile import VaultFile
+from undercroft.channel import cbor
 from undercroft.channel.requests import Operation, Outcome, Request
 from undercroft.errors import DamagedError, StateError
 from undercroft.vault import answers, desk, keeping, state
@@ -217,6 +218,16 @@ def test_a_batch_of_the_largest_contents_fits_records(monkeypatch: pytest.Monkey
     requests += [append(b"%0128d" % each, 0, bytes(32), bytes(4_096)) for each in range(44)]
     assert outcomes(host.ask(*requests)) == [Outcome.OK] * 64
     assert Host(host.log.image()).engine.history.vaults[MACHINE].kept_bytes > 20 * 32_768  # type: ignore[attr-defined]
+
+
+def test_whatever_fits_one_frame_of_a_guest_fits_records_and_is_read_again() -> None:
+    """Names, digests and what encryption adds stand in a record beside the contents."""
+    host = begun(MemoryLog())
+    requests = [seal(b"%0128d" % each, 0, bytes(380)) for each in range(63)] + [seal(b"z", 0, bytes(32_768))]
+    frame = cbor.encode([5, 1, [[int(each.operation), *each.arguments] for each in requests]])
+    assert len(frame) < 65_536 - 80
+    assert outcomes(host.ask(*requests)) == [Outcome.OK] * 64
+    assert Host(host.log.image()).state()[1:] == host.state()[1:]  # type: ignore[attr-defined]
 
 
 def test_a_vault_that_is_full_of_names_or_contents_takes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
