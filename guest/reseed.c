@@ -1222,8 +1222,8 @@ static bool credit(const uint8_t seed[32]) {
 
 static void interrupt(int number) { (void)number; }
 
-/* What a snapshot may hold of the virtual generator: up to 63 bytes in /dev/hwrng, 64 in its driver. The kernel
- * fills its 64 from the driver's, so that stale ones came still after 64 bytes were read away. */
+/* What a snapshot may hold of the virtual generator: up to 63 bytes in /dev/hwrng, 64 in its driver. The
+ * kernel fills its 64 from the driver's, so that stale ones came still after 64 bytes were read away. */
 enum { STALE_BYTES = 128 };
 
 /* Read stale bytes of the virtual generator away: it gives out what lay in the guest at the snapshot. Returns
@@ -1603,12 +1603,14 @@ static int stop_rest(const char *base, int64_t until, struct listed **last, bool
   }
 }
 
-/* Wait for the kernel to say that each group is frozen. Returns one of which it does not, or NULL. */
+/* Wait for the kernel to say that each group is frozen. Returns one of which it does not, or NULL. A group
+ * that is gone holds nothing. */
 static const char *unfrozen_group(int64_t until) {
   char events[256];
   for (int i = 0; i < freezer.group_count; i++) {
     PATH(path, freezer.groups[i], "/cgroup.events");
-    while (read_file(path, events, sizeof events) < 0 || !strstr(events, "frozen 1")) {
+    while ((read_file(path, events, sizeof events) < 0 || !strstr(events, "frozen 1")) &&
+           exists(freezer.groups[i])) {
       if (now_ms() > until) return freezer.groups[i];
       wait_ms(2);
     }
@@ -1828,10 +1830,10 @@ static void welcomed(uint64_t generation, const uint8_t *seed) {
   stop_hooks();
   say_about();
   if (!seed) return;
-  seed_done.credited = credit(seed);  /* 1 */
+  seed_done.credited = credit(seed);           /* 1 */
   seed_done.drained = drain(STALE_BYTES, 300); /* 2 */
-  publish(generation);                /* 3 */
-  thaw_and_say();                     /* 4 */
+  publish(generation);                         /* 3 */
+  thaw_and_say();                              /* 4 */
   seed_done.generation = generation;
   confirmation(seed, session.machine, standing.eid, generation, seed_done.tag);
   begin_hooks(generation); /* 5 */
