@@ -1,4 +1,4 @@
-"""The helper's freezer with real processes, in namespaces of the test's own: it can freeze nothing else."""
+"""Each helper's freezer with real processes, in namespaces of the test's own: it can freeze nothing else."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import reseedhelper
 
 PLAY = Path(__file__).parents[1] / "support" / "freezerplay.py"
 UNIFIED = next(
@@ -20,13 +21,24 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def play(tmp_path, how, group=""):
+@pytest.fixture(params=["python", "small"])
+def play(request, tmp_path):
+    """Return what runs the play with the freezer of one helper."""
+    if request.param == "python":
+        return lambda how, group="": played(tmp_path, how, group)
+    if reseedhelper.missing():
+        pytest.skip(reseedhelper.missing())
+    library = reseedhelper.library(tmp_path)
+    return lambda how, group="": played(tmp_path, how, group, library)
+
+
+def played(tmp_path, how, group, library=""):
     """Run the play as process 2 of a PID namespace, whose process 1 is a shell; return what it found."""
     enter = f"echo $$ > {group}/cgroup.procs && exec " if group else "exec "
     namespaces = "unshare --mount --pid --fork --mount-proc --propagation private" + (
         " --cgroup" if group else ""
     )
-    inside = f"{sys.executable} -ISB {PLAY} {how} {tmp_path} & wait $!"
+    inside = f"{sys.executable} -ISB {PLAY} {how} {tmp_path} {library} & wait $!"
     done = subprocess.run(
         ["sh", "-c", enter + namespaces + ' sh -c "$0"', inside],
         capture_output=True,
@@ -37,8 +49,8 @@ def play(tmp_path, how, group=""):
     return json.loads(done.stdout)
 
 
-def test_signals_stop_what_counts_forks_and_has_threads_and_let_it_go_on(tmp_path):
-    found = play(tmp_path, "signals")
+def test_signals_stop_what_counts_forks_and_has_threads_and_let_it_go_on(play):
+    found = play("signals")
     assert found["control"], "without the freezer, all of them count on"
     assert found["still"] == [], found
     assert found["text"] == "still run: 1", "process 1 takes no signal: that is told"
@@ -61,8 +73,8 @@ def group():
             each.rmdir()
 
 
-def test_groups_freeze_all_but_the_helper_process_1_too(tmp_path, group):
-    found = play(tmp_path, "groups", group)
+def test_groups_freeze_all_but_the_helper_process_1_too(play, group):
+    found = play("groups", group)
     assert found["control"]
     assert (found["still"], found["frozen"], found["text"]) == ([], True, "groups and signals"), found
     assert found["first_frozen"], "process 1 was moved into a frozen group"
@@ -70,7 +82,7 @@ def test_groups_freeze_all_but_the_helper_process_1_too(tmp_path, group):
     assert found["back"], "process 1 is back in its group"
 
 
-def test_a_new_helper_thaws_what_one_before_it_froze(tmp_path, group):
-    found = play(tmp_path, "restart", group)
+def test_a_new_helper_thaws_what_one_before_it_froze(play, group):
+    found = play("restart", group)
     assert found["still"] == [], found
     assert found["again"], found

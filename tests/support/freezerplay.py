@@ -1,8 +1,11 @@
 """Runs in namespaces of its own (test_guest_freezer.py): counters, forks, threads, and a freezer.
 
-freezerplay.py signals|groups|restart FOLDER        prints what it found as JSON
+freezerplay.py signals|groups|restart FOLDER [LIBRARY]      prints what it found as JSON
+
+LIBRARY is the small helper's freezer, built of reseedprobe.c.
 """
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -13,6 +16,7 @@ import time
 from pathlib import Path
 
 HOW, FOLDER = sys.argv[1], Path(sys.argv[2])
+LIBRARY = ctypes.CDLL(sys.argv[3]) if len(sys.argv) > 3 else None
 HELPER = Path(__file__).parents[2] / "guest" / "undercroft_guest.py"
 BEGIN = "import os, time\nn = 0\nf = open({path!r}, 'w')\n"
 BEGIN += "while True:\n n += 1; f.seek(0); f.write(str(n)); f.flush()\n"
@@ -37,6 +41,27 @@ class SignalsOnly:
 
     def _base(self):
         return None
+
+
+class Small:
+    """The small helper's freezer, as that of the other helper."""
+
+    def __init__(self, record):
+        LIBRARY.probe_thaw.restype = ctypes.c_uint64
+        LIBRARY.probe_active.restype = ctypes.c_bool
+        ctypes.c_int.in_dll(LIBRARY, "probe_may_signal").value = 1
+        assert LIBRARY.probe_begin(os.path.dirname(record).encode(), b"")
+
+    def freeze(self, number):
+        text, count = ctypes.create_string_buffer(200), ctypes.c_uint64()
+        done = LIBRARY.probe_freeze(ctypes.c_uint64(number), text, ctypes.byref(count))
+        return bool(done & 1), count.value, text.value.decode()
+
+    def thaw(self):
+        return LIBRARY.probe_thaw()
+
+    def active(self):
+        return LIBRARY.probe_active()
 
 
 def counts():
@@ -75,9 +100,11 @@ def guard():
     others = [entry for entry in os.listdir("/proc") if entry.isdigit()]
     assert os.getpid() < 10, os.getpid()
     assert len(others) < 10, others
-    if HOW == "signals":
+    if HOW == "signals" and LIBRARY is None:
         return
     subprocess.run(["umount", "-l", "/sys/fs/cgroup"], check=True)
+    if HOW == "signals":
+        return
     mount = FOLDER / "cgroup"
     mount.mkdir()
     subprocess.run(["mount", "-t", "cgroup2", "none", mount], check=True)
@@ -90,6 +117,7 @@ def main():
     guard()
     helper = load()
     kind = type("Freezer", (SignalsOnly, helper.Freezer), {}) if HOW == "signals" else helper.Freezer
+    kind = Small if LIBRARY else kind
     started = [
         subprocess.Popen([sys.executable, "-ISc", text.format(path=str(FOLDER / name))])
         for name, text in KINDS.items()
