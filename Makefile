@@ -14,7 +14,7 @@ DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk util-linu
 TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system busybox-static kmod cpio dpkg-dev gdisk gnupg iproute2 \
 	strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs f2fs-tools squashfs-tools postgresql nftables \
 	openssh-client procps libtss2-dev swtpm swtpm-tools tpm2-tools
-BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools iptables
+BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools iptables etcd-server
 PROVE_PACKAGES := python3-venv default-jre-headless
 
 .PHONY: demo test lint prove bench soak coverage clean
@@ -51,6 +51,7 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/firewall.py
 	$(BIN)/python bench/channel.py
 	$(BIN)/python bench/vaultengine.py
+	$(BIN)/python bench/guestservice.py
 
 soak: $(VENV)/dev.stamp $(PROVER)/stamp
 	$(BIN)/pytest -m soak -q --timeout 7200
