@@ -69,6 +69,7 @@ class Engine:
         self._desk.room = reserve(_GROUP_BYTES + MARGIN_BYTES) - MARGIN_BYTES
         self._running: Work | None = None
         self._running_finals: set[tuple[bytes, int]] = set()
+        self._doubt, self._doubt_finals = b"", self._running_finals
         self._changed_at_s = 0
 
     def batch(self, machine: bytes, execution: bytes, first: int, requests: Sequence[Request]) -> Batch:
@@ -120,6 +121,11 @@ class Engine:
             raise StateError(f"there is a key {name!r:.60} already: a key is never exchanged, make another")
 
     @property
+    def doubtful(self) -> bool:
+        """Whether nobody knows if the TPM's index was extended: the next anchor finds it out first."""
+        return bool(self._doubt)
+
+    @property
     def waits(self) -> bool:
         """Whether there is anything for a group."""
         desk = self._desk
@@ -135,8 +141,11 @@ class Engine:
             raise StateError("a group of the vaults is not released yet")
         desk = self._desk
         anchor = desk.anchor or self._anchor_is_due()
-        snapshot = list(self.history.dump()) if self._grown() > self._snapshot_bytes else None
-        work = self._running = Work(desk.records, snapshot, desk.batches, anchor=anchor)
+        large = self._grown() > self._snapshot_bytes and not self._doubt  # whose head has to stay in the log
+        snapshot = list(self.history.dump()) if large else None
+        before, doubt = self.history.held, self._doubt
+        work = Work(desk.records, snapshot, desk.batches, anchor=anchor, before=before, doubt=doubt)
+        self._running = work
         self._running_finals = set(desk.unanchored) if anchor else set()
         desk.begin_group()
         return work
@@ -161,10 +170,13 @@ class Engine:
 
     def _note_anchor(self, work: Work) -> None:
         """Note what the index holds now; that nobody else extended it, too."""
+        if work.doubt != self._doubt:
+            self._doubt_finals = self._running_finals if work.doubt else self._doubt_finals
+            self._doubt = work.doubt
         if work.held is None:
             return
         history = self.history
-        if work.held != extension(history.held, work.head):
+        if work.held != extension(history.held, work.anchored):
             self.failed = work.anchor_error = (
                 "another program extended the TPM's index of the vaults: the next start asks for"
                 " `undercroft vault adopt`"
@@ -172,8 +184,10 @@ class Engine:
             return
         history.anchor(work.held)
         budget = history.budget
-        self._desk.unanchored -= self._running_finals
-        self._desk.order(commands.write(commands.ANCHOR, work.head, work.held, budget.saved_s, budget.at_s))
+        whole = work.anchored == work.head
+        self._desk.unanchored -= self._running_finals if whole else self._doubt_finals
+        record = commands.write(commands.ANCHOR, work.anchored, work.held, budget.saved_s, budget.at_s)
+        self._desk.order(record)
         self._changed_at_s = 0
 
     def _anchor_is_due(self) -> bool:

@@ -120,7 +120,7 @@ def stop(engine: Engine, log: VaultLog, tpm: Tpm | None) -> None:
     """
     _write(log, [commands.write(commands.CLOSED)])
     engine.history.closed = True
-    if tpm is not None:
+    if tpm is not None and not engine.doubtful:  # else the next start finds out what became of that anchor
         tpm.extend(log.head)
 
 

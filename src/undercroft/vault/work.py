@@ -4,6 +4,7 @@
 batches for the next group.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -54,10 +55,13 @@ class Work:
         snapshot: all state with these records in it, where the log is to begin anew with it, else None.
         batches: whose answers wait.
         anchor: whether the TPM's index is extended with the head.
+        before: what the index held last, as far as it is known.
+        doubt: a head of which nobody knows whether the index was extended with it; b"" for none.
         head: of the group, once it ran.
         held: what the index holds then; None where it was not extended.
+        anchored: the head that it was extended with: the group's, or that of the doubt.
         error: why it is not durable, "" where it is.
-        anchor_error: why the index was not extended.
+        anchor_error: why the index was not extended with the group's head.
     """
 
     def __init__(
@@ -67,13 +71,17 @@ class Work:
         batches: list[Batch],
         *,
         anchor: bool,
+        before: bytes,
+        doubt: bytes = b"",
     ) -> None:
         """Take what waits."""
         self.records = records
         self.snapshot = snapshot
         self.batches = batches
         self.anchor = anchor
-        self.head = b""
+        self.before = before
+        self.doubt = doubt
+        self.head = self.anchored = b""
         self.held: bytes | None = None
         self.error = ""
         self.anchor_error = ""
@@ -90,10 +98,34 @@ class Work:
             self.error = str(error)
             return
         if self.anchor and tpm is not None:
-            try:
-                self.held = tpm.extend(self.head)
-            except OperationError as error:
-                self.anchor_error = str(error)
+            self._extend(tpm)
+
+    def _extend(self, tpm: Tpm) -> None:
+        """Extend the index, once what became of the extension before is known and can be noted.
+
+        A TPM may have done what it did not answer. The next start takes an index that is one head ahead of
+        the log, and no more.
+        """
+        try:
+            if self.doubt and self._moved(tpm):
+                if self.anchored != self.head:
+                    self.anchor_error = "the TPM's answer to the anchor before came late: ask again"
+                return
+            self.doubt = self.head
+            self.held, self.anchored, self.doubt = tpm.extend(self.head), self.head, b""
+        except OperationError as error:
+            self.anchor_error = str(error)
+            with contextlib.suppress(OperationError):
+                if self._moved(tpm) and self.anchored == self.head:
+                    self.anchor_error = ""
+
+    def _moved(self, tpm: Tpm) -> bool:
+        """Read whether the extension in doubt took place: there is no doubt then."""
+        found = tpm.extended()
+        if found != self.before:
+            self.held, self.anchored = found, self.doubt
+        self.doubt = b""
+        return self.held is not None
 
     def _begin_anew(self, log: VaultLog) -> bool:
         try:

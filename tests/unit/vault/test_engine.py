@@ -19,7 +19,7 @@ from undercroft.adapters.durablefiles import FolderFiles
 from undercroft.adapters.vaultfile import VaultFile
 from undercroft.channel import cbor
 from undercroft.channel.requests import Operation, Outcome, Request
-from undercroft.errors import DamagedError, StateError
+from undercroft.errors import DamagedError, OperationError, StateError
 from undercroft.vault import answers, desk, keeping, state
 from undercroft.vault.answers import SPAN
 from undercroft.vault.budget import SAVED_WRITES, SECONDS, SHARE_WRITES, Budget
@@ -365,3 +365,55 @@ def test_another_program_that_extends_the_index_is_found_out() -> None:
     tpm.extend(bytes(32))
     assert outcomes(host.ask(spend(b"a", final=True))) == [Outcome.FAILED]
     assert "another program" in host.engine.failed
+
+
+class DoubtfulTpm(MemoryTpm):
+    """A TPM whose extensions take place, and whose answers get lost; it may be silent for a while after."""
+
+    lose: int = 0
+    silent: int = 0
+
+    def extend(self, head: bytes) -> bytes:
+        held = super().extend(head)
+        if self.lose:
+            self.lose -= 1
+            raise OperationError("the TPM's answer was lost")
+        return held
+
+    def extended(self) -> bytes:
+        if self.silent:
+            self.silent -= 1
+            raise OperationError("the TPM does not answer")
+        return super().extended()
+
+
+@pytest.mark.parametrize("silent", [0, 1, 2])
+@pytest.mark.parametrize("anew", [False, True])
+def test_an_anchor_that_took_place_without_an_answer_is_no_other_program_s(silent: int, anew: bool) -> None:
+    tpm = DoubtfulTpm()
+    host = begun(MemoryLog(), tpm, snapshot_bytes=1 if anew else 1 << 26)
+    tpm.lose, tpm.silent = 1, silent
+    first = host.ask(spend(b"a", final=True), first=1)
+    assert outcomes(first) == [Outcome.FAILED if silent else Outcome.OK]
+    for _ in range(silent):
+        assert outcomes(host.ask(spend(b"a", final=True), first=1)) in ([Outcome.FAILED], [Outcome.OK])
+    assert host.ask(spend(b"a", final=True), first=1) == [(0, 2)]
+    assert host.ask(spend(b"b", final=True)) == [(0, 2)]
+    assert not host.engine.failed
+    host.group()
+    assert Host(host.log.image(), tpm).engine.history.epoch == tpm.value  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_crash_after_an_anchor_without_an_answer_is_continued_by_a_start(anew: bool) -> None:
+    """Wherever it ends, the index fits the log: an honest host is not asked to adopt a loss."""
+    for silent in range(4):
+        for asked in range(1, 5):
+            tpm = DoubtfulTpm()
+            host = begun(MemoryLog(), tpm, snapshot_bytes=1 if anew else 1 << 26)
+            tpm.lose, tpm.silent = 1, silent
+            for each in range(asked):
+                host.ask(spend(b"%d" % each, final=True), increment(b"c"))
+            tpm.silent = 0
+            assert not host.engine.failed
+            Host(host.log.image(), tpm)  # type: ignore[attr-defined]
