@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from undercroft.usecases.fleet.places import Places
+
 UNITS = Path(__file__).parents[2] / "systemd"
 AGENT = (UNITS / "undercroft.service").read_text()
+GUEST = (UNITS / "undercroft-guest.service").read_text()
+SOCKET = (UNITS / "undercroft-guest.socket").read_text()
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv"
@@ -20,6 +24,8 @@ needs_root = pytest.mark.skipif(
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     for unit in UNITS.iterdir():
+        if unit.suffix == ".sysusers":
+            continue
         text = unit.read_text().replace("/usr/bin/undercroft", "/bin/true")  # which is not installed here
         (tmp_path / unit.name).write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", *map(str, tmp_path.iterdir())]
@@ -43,6 +49,26 @@ def test_neither_a_reader_s_memory_nor_a_row_of_failures_ends_the_agent_for_good
     # By default systemd stops a service one of whose processes was killed for want of memory, and starts one
     # no more that has failed five times in ten seconds: whoever hands in images could so be rid of admission.
     assert {"OOMPolicy=continue", "StartLimitIntervalSec=0", "Restart=always"} <= set(AGENT.splitlines())
+
+
+@pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="needs systemd-sysusers")
+def test_the_guest_service_s_user_is_one_that_systemd_can_make(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    command = ["systemd-sysusers", f"--root={tmp_path}", str(UNITS / "undercroft-guest.sysusers")]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "undercroft-guest:" in (tmp_path / "etc" / "passwd").read_text()
+    assert "tss:" in (tmp_path / "etc" / "group").read_text()
+
+
+def test_the_guest_service_has_no_network_no_capability_no_image_and_no_device_but_the_tpm() -> None:
+    settings = dict(line.split("=", 1) for line in GUEST.splitlines() if "=" in line and line[0] != "#")
+    assert settings["CapabilityBoundingSet"] == ""
+    assert (settings["PrivateNetwork"], settings["NoNewPrivileges"]) == ("yes", "yes")
+    assert (settings["DevicePolicy"], settings["DeviceAllow"]) == ("closed", "/dev/tpmrm0 rw")
+    assert settings["User"] not in ("", "root")
+    assert "-/var/lib/libvirt" in GUEST
+    assert f"ListenSequentialPacket={Places.default({}).guest_socket}" in SOCKET
+    assert settings["StateDirectory"] == Places.default({}).guest_state.name
 
 
 @needs_root

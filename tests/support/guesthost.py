@@ -34,11 +34,12 @@ def machine(number: int) -> str:
 class ServiceProcess:
     """`undercroft guest-service` over a folder of the test's, started, killed and started anew."""
 
-    def __init__(self, folder: Path, *options: str, tpm: str = "none") -> None:
+    def __init__(self, folder: Path, *options: str, tpm: str = "none", confined: bool = False) -> None:
         self.folder, self.state = folder, folder / "guest-state"
         self.socket = folder / "guest.sock"
         self.trace = folder / "trace"
         self.options = ["--tpm", tpm, "--trace", str(self.trace), *options]
+        self.options += [] if confined else ["--unconfined"]
         self.process: subprocess.Popen[str] | None = None
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(str(self.socket))
@@ -56,9 +57,19 @@ class ServiceProcess:
             stderr=subprocess.PIPE,
             text=True,
         )
-        with self.client() as client:
-            client.status()
+        end = time.monotonic() + GENEROUS_S
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.process.kill()
+                raise RuntimeError(self.process.communicate()[1])
         return self
+
+    def _answers(self) -> bool:
+        try:
+            with GuestService.connect(self.socket, 0.5) as client:
+                return bool(client.status())
+        except OperationError:
+            return False
 
     def client(self) -> GuestService:
         return GuestService.connect(self.socket, GENEROUS_S)
@@ -181,6 +192,9 @@ class PlayedGuest(Guest):
         return [self.answers[each] for each in numbers]
 
     def close(self) -> None:
+        self.line.close()
+
+    def __del__(self) -> None:
         self.line.close()
 
 

@@ -6,7 +6,8 @@ import signal
 
 from undercroft.errors import OperationError
 
-_SET_PDEATHSIG, _SET_DUMPABLE, _SET_NO_NEW_PRIVS = 1, 4, 38
+_SET_PDEATHSIG, _SET_DUMPABLE, _READ_CAPBSET, _DROP_CAPBSET, _SET_NO_NEW_PRIVS = 1, 4, 23, 24, 38
+_CAPABILITIES = 64
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -23,6 +24,14 @@ def be_private() -> None:
 def gain_nothing() -> None:
     """Gain no right by executing a program, for good. Raises OperationError."""
     _prctl(_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_bounding_set() -> None:
+    """Let no program that is executed from now on have any capability. Raises OperationError."""
+    for capability in range(_CAPABILITIES):
+        if _LIBC.prctl(_READ_CAPBSET, ctypes.c_ulong(capability), *[ctypes.c_ulong(0)] * 3) != 1:
+            continue  # there is no such one, or it is dropped already
+        _prctl(_DROP_CAPBSET, capability)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -29,7 +29,8 @@ from undercroft.cli.render.escape import harmless_lines
 @click.option(
     "--socket-fd", type=click.IntRange(min=-1), default=-1, metavar="N", help="The listening socket."
 )
-def command(tpm: str, state: Path | None, trace: Path | None, socket_fd: int) -> int:
+@click.option("--unconfined", is_flag=True, help="Stay who starts it, with all that they may: for tests.")
+def command(tpm: str, state: Path | None, trace: Path | None, socket_fd: int, unconfined: bool) -> int:
     """Serve guests in the foreground until SIGTERM or Ctrl-C.
 
     systemd or `undercroft up` starts it, as a user of its own. It takes its listening socket from either,
@@ -39,7 +40,9 @@ def command(tpm: str, state: Path | None, trace: Path | None, socket_fd: int) ->
     from undercroft.usecases.fleet.places import Places  # noqa: PLC0415
 
     places = Places.default()
-    settings = Settings(state or places.guest_state, places.guest_socket, socket_fd, tpm, trace)
+    settings = Settings(
+        state or places.guest_state, places.guest_socket, socket_fd, tpm, trace, not unconfined
+    )
     return run(settings, _report, os.environ)
 
 

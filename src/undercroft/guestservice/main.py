@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from undercroft.adapters.durablefiles import FolderFiles
-from undercroft.adapters.prctl import be_private
 from undercroft.errors import InputError, OperationError, UndercroftError
+from undercroft.guestservice.confine import give_up
 from undercroft.guestservice.control import Control
 from undercroft.guestservice.keep import Keep
 from undercroft.guestservice.loop import READ
 from undercroft.guestservice.orders import Orders
 from undercroft.guestservice.service import Service
 from undercroft.guestservice.tracing import Trace
-from undercroft.guestservice.vaults import Vaults, kernel_random
+from undercroft.guestservice.vaults import Vaults, chosen_tpm, kernel_random
 
 FIRST_PASSED = 3
 """The descriptor of the first socket that is passed (sd_listen_fds(3))."""
@@ -40,6 +40,7 @@ class Settings:
         passed: descriptor of the listening socket, -1 for the one that systemd passes, if any.
         tpm: `auto`, `none`, a device's path or a TCTI.
         trace: a file for the events of a run, None for none.
+        confined: it gives up what it has not to have (`confine`), and does not run where it cannot.
     """
 
     state: Path
@@ -47,6 +48,7 @@ class Settings:
     passed: int = -1
     tpm: str = "auto"
     trace: Path | None = None
+    confined: bool = True
 
 
 def run(settings: Settings, report: Callable[[str], None], environment: Mapping[str, str]) -> int:
@@ -58,14 +60,15 @@ def run(settings: Settings, report: Callable[[str], None], environment: Mapping[
         environment: with LISTEN_PID where systemd passes a socket.
 
     Raises:
-        DeniedError: the folder cannot be opened.
+        DeniedError: the folder cannot be opened, or the process cannot be confined.
         OperationError: another process holds it, or the socket cannot be made.
     """
     listener = listening(settings, environment)
-    files = _folder(settings.state)
-    be_private()
-    sys.setswitchinterval(SWITCH_S)
     trace = Trace(settings.trace)
+    if settings.confined:
+        give_up(settings.state, chosen_tpm(settings.tpm))
+    files = _folder(settings.state)
+    sys.setswitchinterval(SWITCH_S)
     vaults = Vaults(files, settings.tpm, clock=lambda: int(time.time()), random=kernel_random)
     vaults.open()
     service = Service(vaults, Keep(files), trace)
