@@ -16,7 +16,9 @@ from undercroft.adapters.hookfiles import LastDecision
 from undercroft.agent.host import Host
 from undercroft.agent.rounds import Rounds
 from undercroft.model.verdict import Action
+from undercroft.steady.policy import Policy
 from undercroft.usecases.fleet.starts.admission import Means, follow_judgement, keep_decision
+from undercroft.usecases.fleet.verdicts.judging import Basis
 
 _UUIDS = "6d0f5d5e-0000-4000-8000-"
 UUID = f"{_UUIDS}{1:012x}"
@@ -31,6 +33,7 @@ class Kept:
     Attributes:
         now: the clock.
         last: the decision that was put last.
+        policy: the one that holds.
     """
 
     def __init__(self, root: Path) -> None:
@@ -40,9 +43,15 @@ class Kept:
         nothing = cast("Any", None)
         clock: Callable[[], datetime] = lambda: self.now  # noqa: E731 - read at each call
         records = MemoryRecords()
-        self.means = Means(records, nothing, nothing, nothing, nothing, nothing, clock, "host1", self.state)
+        self.means = Means(
+            records, nothing, nothing, nothing, self._basis, nothing, clock, "host1", self.state
+        )
         self.last = decision()
+        self.policy = Policy()
         self._count = 0
+
+    def _basis(self) -> Basis:
+        return Basis(self.policy, "")
 
     @property
     def path(self) -> Path:

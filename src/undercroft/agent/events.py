@@ -52,6 +52,7 @@ class Events:
         heard: takes "connected" or "lost", and the reason of a loss.
         behind: tells whether the hook's events of a machine are not on record yet, which come first.
         filters: the firewall, which follows what happens to machines.
+        lines: takes machines to which something has happened, () for all: their channels follow.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Events:
         heard: Callable[[str, str], None],
         behind: Callable[[str], bool],
         filters: Filters,
+        lines: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._host = host
+        self._lines = lines
         self._scans = scans
         self._judge = judge
         self._heard = heard
@@ -71,7 +74,7 @@ class Events:
         self._filters = filters
         self._arrived: asyncio.Queue[MachineEvent] = asyncio.Queue(MAX_ARRIVED)
         self.starts = Starts(host, scans, judge, self._domain, self._missed)
-        self._surveys = Surveys(host, scans, self.starts.confirm, self._after_hooks, filters.changed)
+        self._surveys = Surveys(host, scans, self.starts.confirm, self._after_hooks, self._surveyed)
         self.connected = False
 
     async def run(self) -> None:
@@ -83,6 +86,10 @@ class Events:
 
     def _missed(self) -> None:
         self._surveys.soon(missed=True)
+
+    def _surveyed(self) -> None:
+        self._filters.changed()
+        self._lines(())
 
     def survey_soon(self) -> None:
         """Ask for a survey."""
@@ -130,6 +137,7 @@ class Events:
                 return
         self._filters.changed()
         self._judge([key for one in taken for key in _keys(self._host.name, one.domain)])
+        self._lines([event.uuid for event in events])
         for one in taken:
             self._after(one)
 

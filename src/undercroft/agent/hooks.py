@@ -24,7 +24,7 @@ from undercroft.ports.records import Record
 from undercroft.usecases.fleet.history import hooks as history
 from undercroft.usecases.fleet.history.facts import moment
 from undercroft.usecases.fleet.starts.admission import decide, keep_decision, put_announced
-from undercroft.usecases.fleet.starts.confirming import HOOK
+from undercroft.usecases.fleet.starts.gate import HOOK
 from undercroft.usecases.fleet.starts.hookdomain import hooked_domain
 from undercroft.usecases.fleet.starts.network import let_go
 from undercroft.usecases.fleet.starts.noted import held_by_hook, is_quarantined_start

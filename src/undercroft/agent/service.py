@@ -8,11 +8,12 @@ decisions.
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from undercroft.adapters import hookfiles
 from undercroft.agent.admissionserver import AdmissionServer
+from undercroft.agent.channels import Channels
 from undercroft.agent.events import Events
 from undercroft.agent.filters import Filters
 from undercroft.agent.firewall import Firewall
@@ -64,9 +65,10 @@ class Agent:
         self._rounds = Rounds(host, lambda: not self._scans.idle, self._policy_changed, self._tick)
         self._scans = Scans(host, self._rounds.judge, self._follow)
         self._events = Events(
-            host, self._scans, self._rounds.judge, self._heard, self._hooks_behind, self._filters
+            host, self._scans, self._rounds.judge, self._heard, self._hooks_behind, self._filters, self._lines
         )
         starts = self._events.starts
+        self._channels = Channels(host, starts)
         handler = HookHandler(host, self._ended, starts.look_at, starts.held, self._filters)
         places = options.places
         self._server = AdmissionServer(places.state, places.admission_socket, handler, host.report)
@@ -87,6 +89,7 @@ class Agent:
                 self._scans.run,
                 self._rounds.run,
                 self._filters.run,
+                self._channels.run,
                 Links(self._host).run,
                 orders.run,
                 self._signing.run,
@@ -162,6 +165,9 @@ class Agent:
 
     def _hooks_behind(self, uuid: str) -> bool:
         return self._server.is_behind(uuid)
+
+    def _lines(self, machines: Iterable[str]) -> None:
+        self._channels.changed(machines)
 
     def _follow(self, domain: Domain, confirmed: Confirmed) -> None:
         self._events.starts.follow(domain, confirmed)

@@ -20,6 +20,7 @@ from undercroft.ports.fleet import Happening
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.history.events import has_heard
 from undercroft.usecases.fleet.starts.confirming import Confirmed, Next, confirm
+from undercroft.usecases.fleet.starts.gate import reseeded
 from undercroft.usecases.fleet.starts.network import close
 from undercroft.usecases.fleet.subjects import domain_subjects
 from undercroft.usecases.fleet.verdicts.floors import raise_floors, seen_to_have
@@ -72,6 +73,10 @@ class Starts:
         """Confirm a start whose hook comes on record after libvirt's event: there was no hold then."""
         self._begin(self._confirm_heard(uuid))
 
+    def reseeded(self, uuid: str) -> None:
+        """Open what waited for nothing but its guest's confirmation, which is on record by now."""
+        self._begin(self._open_reseeded(uuid))
+
     def again(self) -> None:
         """Confirm at once what could not be: what it waited for may have happened."""
         self._told.set()
@@ -107,6 +112,21 @@ class Starts:
         self._judge([subject.key for subject in domain_subjects(self._host.name, domain)])
         if domain.snapshots:
             self._scans.add(domain.uuid, Wish(snapshots_alone=True))
+
+    async def _open_reseeded(self, uuid: str) -> None:
+        """Open it, until that is done or the machine is off: a survey asks again as well."""
+        for pause in chain(CONFIRM_AGAIN_S, repeat(CONFIRM_AGAIN_S[-1])):
+            domain = self._host.domain(uuid)
+            if domain is None or not domain.power.has_process:
+                return
+            try:
+                async with self._locks.setdefault(uuid, asyncio.Lock()):
+                    await self._host.work(reseeded, self._host.means, self._host.taps, domain)
+            except UndercroftError as error:
+                self._host.problem(f"{domain.name}: its guest is fresh, and its network stays closed", error)
+            else:
+                return
+            await asyncio.sleep(pause)
 
     async def _raise_floor(self, domain: Domain) -> None:
         """Count what its start was seen to have: a rollback may come before its disks are read again."""

@@ -127,7 +127,7 @@ class Surveys:
             live = {one.machine: one for one in record.live_executions() if one.host == survey.host}
         for alarm in alarms:
             host.report(f"alarm: {alarm.reason}")
-        pending = {hold.machine for hold in holds if hold.pending}
+        pending = {hold.machine for hold in holds if hold.pending or hold.reseed}
         begun = [(running[uuid], execution) for uuid, execution in live.items() if uuid in running]
         starts = [(domain, one) for domain, one in begun if not _is_just_beginning(one, survey)]
         self._early = len(starts) < len(begun)

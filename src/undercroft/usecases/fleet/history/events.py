@@ -40,6 +40,10 @@ INSIDE = "it began inside a process that ran already"
 """Stands in the evidence of what libvirt tells no start of."""
 UNSEEN = "no hook saw it begin"
 """Stands in the evidence of a start that only libvirt's event tells of: nobody has decided it."""
+PROVEN = "its channel proves that it was put back: "
+"""Begins the sentence of a proof in the evidence (`rewinds`)."""
+_ONE_LOAD = timedelta(seconds=10)
+"""How far libvirt's word on a load and the channel's proof of it may lie apart."""
 _MONITOR = "custom-monitor"
 _WAKEUP = "wakeup"
 """libvirt's reason for a STARTED that is none: a guest that slept, as it may at will, runs on."""
@@ -180,9 +184,18 @@ def _resumed(
         return execution if recent else _inside(record, execution, facts, event)
     if taken := _snapshot_taken(executions, domain, added, event.at):
         return put(record, replace(execution, evidence=(*execution.evidence, taken, _said(event))))
+    if _is_proven_before(execution, event.at):
+        return put(record, replace(execution, evidence=(*execution.evidence, _said(event))))
     if _MONITOR in domain.tainted:
         return _inside(record, execution, replace(facts, loaded=True), event)
     return None
+
+
+def _is_proven_before(execution: Execution, at: datetime) -> bool:
+    """Tell whether a load that libvirt tells of is the one by whose proof an execution has begun already."""
+    proven = any(sentence.startswith(PROVEN) for sentence in execution.evidence)
+    is_told = any(sentence.startswith("libvirt said at ") for sentence in execution.evidence)
+    return proven and not is_told and abs(at - execution.started_at) <= _ONE_LOAD
 
 
 def _inside(record: Record, execution: Execution, facts: StartFacts, event: MachineEvent) -> Execution:

@@ -9,7 +9,8 @@ In steps, whose numbers the code repeats. None of them asks libvirt, which waits
 4. The policy judges; an order that overrides it counts instead, for this one start.
    A version that no index lists counts for less than nothing in a rollback, as the lineage tells it.
 5. A start that could be a revert that nobody announced is held: its taps stay closed until libvirt's event
-   says how it began (`starting`). Only where all its interfaces can be held, unless the policy insists.
+   says how it began (`starting`). Only where all its interfaces can be held, unless the policy insists. One
+   whose guest has to confirm fresh randomness (`reseed`) is held in any case, in quarantine as well.
 6. Event, execution, scan, judgement and decision go on record together.
 """
 
@@ -21,20 +22,21 @@ from pathlib import Path
 from undercroft.adapters.hookfiles import DecidedImage, LastDecision, read_decision, write_decision
 from undercroft.errors import UndercroftError
 from undercroft.model.domain import Domain
-from undercroft.model.execution import Fingerprint, HookEvent, Origin
+from undercroft.model.execution import Execution, Fingerprint, HookEvent, Origin
 from undercroft.model.fleet import Intent, MachineRecord, Scan
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Decision, Judgement, Subject, SubjectKind
 from undercroft.ports.records import Record, Records
 from undercroft.steady.facts import Facts
 from undercroft.steady.judge import Judge, may_leave_open
-from undercroft.steady.policy import ConfirmStart, Unenforceable
+from undercroft.steady.policy import ConfirmStart, Need, Settings, Unenforceable
 from undercroft.usecases.fleet.history import hooks as history
 from undercroft.usecases.fleet.history.facts import Looked, moment
 from undercroft.usecases.fleet.reading.hostfiles import HostFiles
 from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner, has_memory_snapshots, put_scanned
 from undercroft.usecases.fleet.starts.hookdomain import VolumePaths, hooked_domain
 from undercroft.usecases.fleet.starts.network import NO_FILTER, Filter
+from undercroft.usecases.fleet.starts.reseed import is_fresh, is_required, may_be_required
 from undercroft.usecases.fleet.subjects import machine_key, snapshot_subject
 from undercroft.usecases.fleet.verdicts.advising import Advisor
 from undercroft.usecases.fleet.verdicts.facts import goes_on
@@ -125,7 +127,8 @@ def follow_judgement(means: Means, judgement: Judgement, valid: timedelta) -> No
     as `keep_decision`.
     """
     uuid, now = judgement.subject.removeprefix("machine:"), means.clock()
-    if _is_kept(means.state, uuid, judgement, now, valid):
+    holds = _holds_while_away(means, uuid)
+    if _is_kept(means.state, uuid, judgement, now, valid, holds=holds):
         return
     with means.records.reading() as record:
         last = next(iter(record.decisions(uuid, 1)), None)
@@ -133,19 +136,34 @@ def follow_judgement(means: Means, judgement: Judgement, valid: timedelta) -> No
         return
     same = last.action is judgement.action
     reason = judgement.why or (last.reason if same else "nothing stands against it any more")
-    follows = replace(last, action=judgement.action, reason=reason, at=now, by=AGENT)
+    hold = last.hold or holds
+    follows = replace(last, action=judgement.action, hold=hold, reason=reason, at=now, by=AGENT)
     if judgement.action is Action.QUARANTINE:  # the policy may have another word on it since
         follows = replace(follows, leaves_open=may_leave_open(judgement))
     keep_decision(means, follows, valid)
 
 
-def _is_kept(state: Path, uuid: str, judgement: Judgement, now: datetime, valid: timedelta) -> bool:
+def _holds_while_away(means: Means, uuid: str) -> bool:
+    """Tell whether a start has to be held because nobody is there to see its guest confirm anything."""
+    policy = means.basis().policy
+    if not may_be_required(policy):
+        return False  # as a rule: the record is asked for no machine
+    with means.records.reading() as record:
+        machine = _machine(record, uuid, means.host)
+    return machine is not None and is_required(policy, machine.domain, means.host)
+
+
+def _is_kept(
+    state: Path, uuid: str, judgement: Judgement, now: datetime, valid: timedelta, *, holds: bool
+) -> bool:
     """Tell whether the file says what the judgement says, and for long enough, but not too long."""
     try:
         kept = read_decision(state, uuid)
     except UndercroftError:
         return False  # the cure of each is to write it, which tells why it cannot be
     if kept.action is Action.QUARANTINE and kept.leaves_open is not may_leave_open(judgement):
+        return False
+    if holds and not kept.hold:
         return False
     left = kept.until - now
     return kept.action is judgement.action and left <= valid and (left >= valid / 2 or not valid)
@@ -202,15 +220,15 @@ def _decided(means: Means, record: Record, start: _Start) -> Decision:
     scan = put_scanned(record, start.scanned)
     facts = means.judging.facts(record, start.scanned.subject, start.machine, scan, start.basis)
     looked = looked_at(start.scanned, scan)
-    origin = history.begins(record, start.event, means.host, looked).origin
+    begins = history.begins(record, start.event, means.host, looked)
     facts = replace(
         facts,
         has_memory_snapshots=facts.has_memory_snapshots or has_memory_snapshots(start.scanned),
-        goes_on=goes_on(facts.subject, origin),
+        goes_on=goes_on(facts.subject, begins.origin),
     )
     judge = Judge(start.basis.policy, now)
     judgement = judge.judge(facts, record.judgement(start.scanned.subject.key))
-    decision = _answer(means, record, start, facts, (judge, judgement), origin)
+    decision = _answer(means, record, start, facts, (judge, judgement), begins)
     event = replace(start.event, decided=decision.action.value, reason=decision.reason)
     history.hook_event(record, event, means.host, looked)
     put_announced(record, means.host, start.machine.domain, moment(start.event.at_ns))
@@ -238,16 +256,18 @@ def _answer(
     start: _Start,
     facts: Facts,
     judged: tuple[Judge, Judgement],
-    origin: Origin,
+    begins: Execution,
 ) -> Decision:
     judge, judgement = judged
     action, reason = judgement.action, judge.reason(facts, judgement)
     if start.intent is not None and start.intent.overrides:  # 4
         action, reason = Action.ALLOW, f"ordered by {start.intent.by}: {start.intent.reason}"
-    elif origin is Origin.MIGRATE:
+    elif begins.origin is Origin.MIGRATE:
         action, reason = _migrated(record, start, action, reason)
     settings = judge.settings(facts.target)
-    hold = action is not Action.REFUSE and _holds(start, settings.confirm_start.value, facts)  # 5
+    hold = action is not Action.REFUSE and (  # 5
+        _holds(start, settings.confirm_start.value, facts) or _must_be_fresh(record, start, settings, begins)
+    )
     leaves_open = settings.unenforceable.value is Unenforceable.ALLOW
     if leaves_open and facts.unholdable and (hold or action is Action.QUARANTINE):
         reason = "; ".join(filter(None, (reason, f"the policy leaves open: {', '.join(facts.unholdable)}")))
@@ -289,6 +309,12 @@ def _holds(start: _Start, confirm: ConfirmStart, facts: Facts) -> bool:
             return doubtful and bool(interfaces) and not facts.unholdable
         case ConfirmStart.NEVER:
             return False
+
+
+def _must_be_fresh(record: Record, start: _Start, settings: Settings, begins: Execution) -> bool:
+    """Tell whether taps stay closed until the guest has confirmed: no order from before counts for it."""
+    required = settings.reseed.value is Need.REQUIRED and bool(start.machine.domain.interfaces)
+    return required and not is_fresh(record, begins)
 
 
 def _machine(record: Record, uuid: str, host: str) -> MachineRecord | None:

@@ -8,9 +8,10 @@ record is one that nobody has confirmed yet.
 2. A revert is judged by the snapshot, whose bytes are read. Who ordered it by command, and what the command
    found, counts.
 3. A start of which nobody can say how it began is judged by what now runs, read at one point in time.
+4. Whatever would open it, its taps stay closed until its guest has confirmed fresh randomness, where the
+   policy wants that (`gate`). What went back without a hook that held it is closed first.
 """
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -28,17 +29,27 @@ from undercroft.steady.judge import Judge
 from undercroft.usecases.fleet.history.events import has_heard
 from undercroft.usecases.fleet.reading.scanning import Scanned, put_scanned
 from undercroft.usecases.fleet.starts.admission import AGENT, REVERT, Means
-from undercroft.usecases.fleet.starts.network import close, reopen
+from undercroft.usecases.fleet.starts.gate import (
+    HOOK,
+    RECENT,
+    ROLLBACKS,
+    decision_ident,
+    is_confirmed,
+    is_due,
+    let_out,
+    live_execution,
+    process_of,
+    reseeded,
+    shut,
+    wait,
+    waits,
+)
+from undercroft.usecases.fleet.starts.network import NO_FILTER, close
 from undercroft.usecases.fleet.starts.noted import hold_of, note_of, put_noted
+from undercroft.usecases.fleet.starts.reseed import RELEASE
 from undercroft.usecases.fleet.subjects import domain_subjects, snapshot_subject
 from undercroft.usecases.fleet.verdicts.facts import goes_on
 from undercroft.usecases.fleet.verdicts.judging import machine_record
-
-RELEASE = "release"
-HOOK = "hook"
-"""Who decided, where a hook did by itself."""
-_ROLLBACKS = frozenset({Origin.REVERT, Origin.LOAD})
-_RECENT = 16
 
 
 class Next(StrEnum):
@@ -73,20 +84,25 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
     """
     if not _take_note(means, domain, execution):
         return Confirmed(Next.NOTHING, "it is over")
+    shut(means, taps, domain, execution)  # 4
     with means.records.reading() as record:
         # What was loaded inside a process has the taps of that process.
         of = "" if execution.origin is Origin.LOAD else execution.eid
         hold = hold_of(record, domain.uuid, of)
         other = hold_of(record, domain.uuid)
         intent = record.intent(domain.uuid, REVERT, means.clock())
-        told_before = _is_confirmed(record, execution)
-    if execution.origin in _ROLLBACKS and told_before:
+        told_before = is_confirmed(record, execution)
+    if hold is not None and hold.reseed:
+        reseeded(means, taps, domain)
+        if hold.pending or told_before:
+            return Confirmed(Next.NOTHING)
+    if execution.origin in ROLLBACKS and told_before:
         return Confirmed(Next.NOTHING)  # a revert has two events, and an order counts for the first one only
-    decides = execution.origin in _ROLLBACKS or (hold is not None and hold.pending)
+    decides = execution.origin in ROLLBACKS or (hold is not None and hold.pending)
     if decides and execution.origin is not Origin.LOAD and not has_heard(execution, Happening.STARTED):
         # What its disks told before it began is what they held before a revert.
         return Confirmed(Next.LOOK, "libvirt has not said how it began")
-    if execution.origin in _ROLLBACKS:
+    if execution.origin in ROLLBACKS:
         return _reverted(means, taps, domain, execution, hold)
     if hold is None and other is not None and other.pending:
         return Confirmed(Next.LOOK, "its network was closed in a start that is on record as another")
@@ -103,7 +119,7 @@ def _begun(
         return Confirmed(Next.LOOK, doubt)
     if not hold.pending:  # its labels close it from now on, where the hook had to by itself
         return _enforce(means, taps, domain, (Action.QUARANTINE, hold.reason), execution.eid)
-    _open(means, taps, hold, "it began as it was judged")
+    _open(means, taps, domain, hold, "it began as it was judged")
     return Confirmed(Next.NOTHING)
 
 
@@ -138,7 +154,7 @@ def settle(means: Means, taps: Taps, domain: Domain, scanned: Scanned) -> Confir
     """
     with means.records.reading() as record:
         hold = hold_of(record, domain.uuid)
-        execution = _live(means, record, domain.uuid)
+        execution = live_execution(means, record, domain.uuid)
         released = record.intent(domain.uuid, RELEASE, means.clock())
     begun = [execution.started_at] if execution else []
     if any(scanned.at < since for since in (*begun, *([hold.since] if hold else ()))):
@@ -150,9 +166,9 @@ def settle(means: Means, taps: Taps, domain: Domain, scanned: Scanned) -> Confir
         return _enforce(means, taps, domain, (judgement.action, reason), hold.eid if hold else "")
     why = "a new scan has nothing against it"
     if execution is not None:
-        _allow(means, taps, execution, hold, why)
+        _allow(means, taps, domain, execution, hold, why)
     elif hold is not None:
-        _open(means, taps, hold, why)
+        _open(means, taps, domain, hold, why)
     return Confirmed(Next.NOTHING)
 
 
@@ -166,15 +182,10 @@ def unconfirmed(record: Record, domain: Domain, execution: Execution) -> bool:
         domain: a machine that runs.
         execution: the one that lives.
     """
-    if _is_confirmed(record, execution):
+    if is_confirmed(record, execution):
         return False
-    answers = (one for one in record.decisions(domain.uuid, _RECENT) if one.eid == execution.eid)
-    return execution.origin in _ROLLBACKS or any(one.by == HOOK for one in answers)
-
-
-def _is_confirmed(record: Record, execution: Execution) -> bool:
-    """Tell whether an execution was decided after its start; one that was refused and runs on was not."""
-    return any(record.decision(_ident(execution, action)) for action in (Action.ALLOW, Action.QUARANTINE))
+    answers = (one for one in record.decisions(domain.uuid, RECENT) if one.eid == execution.eid)
+    return execution.origin in ROLLBACKS or any(one.by == HOOK for one in answers)
 
 
 def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, hold: Hold | None) -> Confirmed:
@@ -184,7 +195,7 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
         state = next((known for known in record.states(domain.uuid) if known.key == execution.state), None)
     name = state.name if state else ""
     if intent is not None and intent.state == name and intent.overrides:
-        _allow(means, taps, execution, hold, f"ordered by {intent.by}: {intent.reason}")
+        _allow(means, taps, domain, execution, hold, f"ordered by {intent.by}: {intent.reason}")
         return Confirmed(Next.NOTHING)
     if name != domain.loaded:
         # Its disks went back and no RAM, or libvirt's record of the current snapshot is behind.
@@ -200,7 +211,7 @@ def _reverted(means: Means, taps: Taps, domain: Domain, execution: Execution, ho
     _judged(means, domain, replace(scanned, subject=domain_subjects(means.host, domain)[0]))
     judgement, reason = _judged(means, domain, scanned)
     if judgement.action is Action.ALLOW:
-        _allow(means, taps, execution, hold, f"reverted to {name}, which the policy allows")
+        _allow(means, taps, domain, execution, hold, f"reverted to {name}, which the policy allows")
         return Confirmed(Next.NOTHING)
     return _enforce(means, taps, domain, (judgement.action, f"reverted to {name}: {reason}"), execution.eid)
 
@@ -210,25 +221,27 @@ def _is_external(domain: Domain, name: str) -> bool:
     return any(disk.kind == "external" for snapshot in listed for disk in snapshot.disks)
 
 
-def _allow(means: Means, taps: Taps, execution: Execution, hold: Hold | None, why: str) -> None:
+def _allow(
+    means: Means, taps: Taps, domain: Domain, execution: Execution, hold: Hold | None, why: str
+) -> None:
     """Open what was closed, end the order that a rollback was, and record the answer."""
     now = means.clock()
     with means.filter.changing(means.records, execution.machine) as record:
-        if execution.origin in _ROLLBACKS:
+        late = hold is None and is_due(means, record, domain, execution) and not hold_of(record, domain.uuid)
+        if execution.origin in ROLLBACKS:
             record.end_intent(execution.machine, REVERT, now)
         record.put_decision(_decision(execution, Action.ALLOW, why, now))
-        if hold is not None and _stands(record, hold):
-            reopen(record, taps, hold, why, now, means.state, means.filter)
+        if late:
+            hold = Hold(domain.uuid, process_of(record, execution), (), why, now, pending=True)
+            wait(means, record, taps, domain, hold, execution)
+        elif hold is not None and _stands(record, hold):
+            let_out(means, record, taps, domain, hold, why)
 
 
 def _decision(execution: Execution, action: Action, reason: str, at: datetime) -> Decision:
     """Return what is decided about an execution after its start; the same answer is recorded once."""
-    ident = _ident(execution, action)
+    ident = decision_ident(execution, action)
     return Decision(ident, execution.machine, execution.name, execution.eid, action, False, reason, at, AGENT)
-
-
-def _ident(execution: Execution, action: Action) -> str:
-    return hashlib.sha256(f"{execution.eid} {action.value}".encode()).hexdigest()[:32]
 
 
 def _judged(means: Means, domain: Domain, scanned: Scanned) -> tuple[Judgement, str]:
@@ -246,7 +259,7 @@ def _judged(means: Means, domain: Domain, scanned: Scanned) -> tuple[Judgement, 
         machine = before or machine_record(None, domain, means.host, means.clock())
         facts = means.judging.facts(record, scanned.subject, machine, scan, basis)
         # What is decided here is whether it stays in quarantine: that it is in one is no reason.
-        live = _live(means, record, domain.uuid)
+        live = live_execution(means, record, domain.uuid)
         follows = goes_on(facts.subject, live.origin if live else None)
         facts = replace(facts, in_quarantine=False, goes_on=follows)
         judge = Judge(basis.policy, means.clock())
@@ -263,7 +276,7 @@ def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str
     action, reason = answer
     now = means.clock()
     with means.filter.changing(means.records, domain.uuid) as record:
-        execution, live = record.execution(eid), _live(means, record, domain.uuid)
+        execution, live = record.execution(eid), live_execution(means, record, domain.uuid)
         if execution is None or not execution.live:
             if live is None and record.own_executions(domain.uuid, 1):
                 return Confirmed(Next.NOTHING, "it has stopped meanwhile")
@@ -272,36 +285,25 @@ def _enforce(means: Means, taps: Taps, domain: Domain, answer: tuple[Action, str
             record.put_decision(_decision(execution, action, reason, now))
         if action is Action.REFUSE:
             return Confirmed(Next.DESTROY, reason)
-        eid = _process(record, execution) if execution else eid
+        eid = process_of(record, execution) if execution else eid
         before = hold_of(record, domain.uuid, eid)
         hold = Hold(domain.uuid, eid, before.taps if before else (), reason, now, pending=False)
-        _, failures = close(record, taps, hold, domain.interfaces, means.state, means.filter)
+        is_waiting = execution is not None and waits(means, record, domain, execution, before)
+        hold, by = (replace(hold, reseed=True), NO_FILTER) if is_waiting else (hold, means.filter)
+        _, failures = close(record, taps, hold, domain.interfaces, means.state, by)
         if failures:
             sentence = f"{domain.name} should be in quarantine, and its network is open: {failures[0]}"
             record.log("alarm", domain.uuid, {"alarm": "open", "executions": [eid], "reason": sentence}, now)
     return Confirmed(Next.NOTHING, reason)
 
 
-def _open(means: Means, taps: Taps, hold: Hold, why: str) -> None:
+def _open(means: Means, taps: Taps, domain: Domain, hold: Hold, why: str) -> None:
     with means.filter.changing(means.records, hold.machine) as record:
         if _stands(record, hold):
-            reopen(record, taps, hold, why, means.clock(), means.state, means.filter)
+            let_out(means, record, taps, domain, hold, why)
 
 
 def _stands(record: Record, hold: Hold) -> bool:
     """Tell whether a hold is the one on record still: nobody closed the network for another reason since."""
     now = hold_of(record, hold.machine)
     return now is not None and (now.eid, now.since, now.pending) == (hold.eid, hold.since, hold.pending)
-
-
-def _live(means: Means, record: Record, machine: str) -> Execution | None:
-    """Return a machine's latest execution that lives on this host, None where it is off."""
-    known = record.own_executions(machine, _RECENT)
-    return next((one for one in reversed(known) if one.live and one.host == means.host), None)
-
-
-def _process(record: Record, execution: Execution) -> str:
-    """Return the execution that its process began with: the hook's notes and the taps are of that one."""
-    known = record.own_executions(execution.machine, _RECENT)
-    begun = [one for one in known if one.origin is not Origin.LOAD and one.started_at <= execution.started_at]
-    return begun[-1].eid if begun else execution.eid

@@ -11,7 +11,9 @@ from memoryrecords import MemoryRecords
 
 from undercroft.adapters.hookfiles import prepare_folders
 from undercroft.model.verdict import Action, Decision, Judgement, Outcome, RuleResult, Verdict
+from undercroft.steady.policy import Policy
 from undercroft.usecases.fleet.starts.admission import AGENT, Means, follow_judgement, keep_decision
+from undercroft.usecases.fleet.verdicts.judging import Basis
 
 UUID = "6d0f5d5e-0000-4000-8000-000000000001"
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -26,7 +28,8 @@ VALID = timedelta(hours=72)
 def means(tmp_path: Path) -> Means:
     prepare_folders(tmp_path)
     nothing = cast("Any", None)
-    return Means(MemoryRecords(), nothing, nothing, nothing, nothing, nothing, lambda: NOW, "host1", tmp_path)
+    basis = lambda: Basis(Policy(), "")  # noqa: E731
+    return Means(MemoryRecords(), nothing, nothing, nothing, basis, nothing, lambda: NOW, "host1", tmp_path)
 
 
 def decide(means: Means, decision: Decision) -> None:
