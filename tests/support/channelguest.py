@@ -49,7 +49,7 @@ def python_files(program: Path = HELPER) -> list[Path]:
     listed = subprocess.run(
         [PYTHON, "-ISBc", _LISTED, str(program)], capture_output=True, text=True, check=True
     )
-    modules = {Path(line) for line in listed.stdout.splitlines() if Path(line).parent != program.parent}
+    modules = {Path(line) for line in listed.stdout.splitlines() if line.startswith("/usr/")}
     for module in [each for each in modules if each.suffix == ".so"]:
         found = subprocess.run(["ldd", module], capture_output=True, text=True, check=True).stdout.split()
         files |= {Path(word) for word in found if word.startswith("/")}
