@@ -3,7 +3,8 @@
 The rules, each from what an honest helper does (docs/CHANNEL.md, "Rewinds"): it counts a frame before it
 sends it and after it has taken it, in memory that lives as long as its kernel's boot and is lost with it. So
 its standing in an answer is never behind what the host has seen, unless the memory itself was put back. A
-reboot brings another boot id, and no count of the boot before it means anything.
+reboot brings another boot id and no standing, and no count of the boot before it means anything; that boot
+then stands nowhere but in hellos that came since.
 """
 
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ class Proof(StrEnum):
     ANSWER = "one hello was answered twice"
     STANDING = "the answer stands at an earlier point than was seen of the same boot"
     BOOT = "a boot is back that another boot had ended"
+    OTHER = "the answer is of another boot, which stands where no boot that is new here can"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +103,16 @@ def judge_answer(seen: Seen | None, boot: bytes, eid: bytes, standing: Standing 
     if boot in seen.former:
         return Proof.BOOT
     if boot != seen.boot:
-        return None
+        return Proof.OTHER if standing is not None and not _new(seen, eid, standing) else None
     if standing is None or standing.eid != eid or standing.serial < seen.serial:
         return Proof.STANDING
     behind = standing.sent < seen.received or standing.taken < seen.acknowledged
     return Proof.STANDING if standing.serial == seen.serial and behind else None
+
+
+def _new(seen: Seen, eid: bytes, standing: Standing) -> bool:
+    """Whether a boot that began after what was seen may stand there: it answered only hellos since."""
+    return standing.eid == eid and standing.serial > seen.serial
 
 
 def opened(seen: Seen | None, boot: bytes, serial: int) -> Seen:

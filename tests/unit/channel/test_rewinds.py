@@ -61,6 +61,40 @@ def test_a_guest_that_was_put_back_and_is_asked_first_is_proven_rewound_by_where
     assert found(host) == [Proof.STANDING]
 
 
+def test_a_load_of_what_an_execution_before_was_is_proven_though_its_boot_was_never_seen_in_this_one():
+    """Yesterday's snapshot, loaded through the monitor into the machine that was started today."""
+    yesterday, guest = Host(eid=b"y" * 16), Guest(boot=b"0" * 16)
+    meet(yesterday, guest)
+    snapshot = guest.copy()
+    host, today = Host(), Guest()
+    meet(host, today)
+    ping(host, today)
+    meet(host, snapshot)
+    assert found(host) == [Proof.OTHER]
+
+
+def test_a_boot_that_is_forgotten_among_many_is_known_by_where_it_stands():
+    host, guests = Host(), [Guest(boot=bytes([each]) * 16) for each in range(MAX_FORMER_BOOTS + 9)]
+    for guest in guests:
+        meet(host, guest)
+    assert not host.rewinds()
+    meet(host, guests[0])
+    assert found(host) == [Proof.OTHER]
+
+
+def test_reboots_whose_helpers_answered_in_vain_are_no_rewind():
+    """An answer is lost with the power, the next boot answers again; also when the host's clock is back."""
+    host = Host()
+    meet(host, Guest(boot=b"0" * 16))
+    for each in range(1, 5):
+        guest = Guest(boot=bytes([each]) * 16)
+        guest.take(host.session.begin())
+        guest.take(host.session.begin())
+        meet(host, guest)
+        host = Host(host.session.seen, draws=each + 2)
+    assert not host.rewinds()
+
+
 def test_without_what_was_seen_the_same_guest_passes_for_another():
     host, guest = Host(), Guest()
     meet(host, guest)
