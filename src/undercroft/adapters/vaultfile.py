@@ -240,6 +240,8 @@ class VaultFile:
             self._files.sync(handle)
         except OSError:
             self._files.close(handle)
+            with contextlib.suppress(OSError):  # on a full disk its room is wanted
+                self._files.remove(_NEW)
             raise
         at.begun = at.allocated = at.end
         return at

@@ -24,7 +24,7 @@ from undercroft.vault.keeping import Keeping
 from undercroft.vault.work import Batch, Work
 
 SNAPSHOT_BYTES = 64 * 1024 * 1024
-"""By how much the log grows before it begins anew with the state."""
+"""By how much the log grows at the least before it begins anew with the state, and by as much as that has."""
 
 MARGIN_BYTES = 256 * 1024
 """Of the room on the disk: left to orders of the host and to anchors."""
@@ -64,7 +64,7 @@ class Engine:
         self.failed = ""
         self._reserve, self._grown = reserve, grown
         self._clock = clock
-        self._snapshot_bytes = snapshot_bytes
+        self._snapshot_bytes = self._snapshot_at = snapshot_bytes
         self._desk = Desk(history, keep, clock, random)
         self._desk.room = reserve(_GROUP_BYTES + MARGIN_BYTES) - MARGIN_BYTES
         self._running: Work | None = None
@@ -141,7 +141,7 @@ class Engine:
             raise StateError("a group of the vaults is not released yet")
         desk = self._desk
         anchor = desk.anchor or self._anchor_is_due()
-        large = self._grown() > self._snapshot_bytes and not self._doubt  # whose head has to stay in the log
+        large = self._grown() > self._snapshot_at and not self._doubt  # whose head has to stay in the log
         snapshot = list(self.history.dump()) if large else None
         before, doubt = self.history.held, self._doubt
         work = Work(desk.records, snapshot, desk.batches, anchor=anchor, before=before, doubt=doubt)
@@ -157,6 +157,9 @@ class Engine:
         self._running = None
         if work.error:
             self.failed = work.error
+        if work.snapshot is not None:
+            step = max(self._snapshot_bytes, sum(map(len, work.snapshot)))
+            self._snapshot_at = step if work.anew else self._grown() + step
         self._note_anchor(work)
         for batch in work.batches:
             if work.error:

@@ -53,6 +53,7 @@ class Work:
     Attributes:
         records: of the log; may be none.
         snapshot: all state with these records in it, where the log is to begin anew with it, else None.
+        anew: whether the log began anew.
         batches: whose answers wait.
         anchor: whether the TPM's index is extended with the head.
         before: what the index held last, as far as it is known.
@@ -77,6 +78,7 @@ class Work:
         """Take what waits."""
         self.records = records
         self.snapshot = snapshot
+        self.anew = False
         self.batches = batches
         self.anchor = anchor
         self.before = before
@@ -132,4 +134,5 @@ class Work:
             log.snapshot(self.snapshot or ())
         except OperationError:  # the disk is full: the log goes on as it was, if it can
             return False
+        self.anew = True
         return True

@@ -173,6 +173,21 @@ def test_a_snapshot_that_fails_leaves_all_that_was_there(store: OfFiles) -> None
     assert records(store.again()) == [b"a"]
 
 
+@pytest.mark.parametrize("at", range(1, 5))
+def test_a_snapshot_that_the_disk_has_no_room_for_leaves_that_room_as_it_was(at: int) -> None:
+    """What was written of it would keep the disk full, and all changes refused."""
+    files = MemoryFiles()
+    faults = FaultyFiles(files)
+    log = VaultFile(faults, KEY, room_bytes=64)
+    put(log, b"a")
+    faults.at, faults.how = len(faults.calls) + at, "ENOSPC"
+    with pytest.raises(OperationError):
+        log.snapshot([b"s" * 1_000])
+    assert files.names() == ["log-000000000001"]
+    put(log, b"b")
+    assert records(VaultFile(files, KEY)) == [b"a", b"b"]
+
+
 def test_a_closed_log_takes_nothing(store: OfFiles) -> None:
     store.log.close()
     store.log.close()

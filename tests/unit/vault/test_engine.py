@@ -1,6 +1,7 @@
 """The vaults' engine: what it answers, when, and that reading its log again gives the same state."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -417,3 +418,36 @@ def test_a_crash_after_an_anchor_without_an_answer_is_continued_by_a_start(anew:
             tpm.silent = 0
             assert not host.engine.failed
             Host(host.log.image(), tpm)  # type: ignore[attr-defined]
+
+
+class NoRoomForTwo(MemoryLog):
+    """A log that its disk has room for once."""
+
+    tried: int = 0
+
+    def snapshot(self, records: Iterable[bytes]) -> None:
+        self.tried += 1
+        raise OperationError("the vaults' log cannot be written anew: no space left on device")
+
+
+def test_a_snapshot_that_failed_is_not_tried_again_with_each_group() -> None:
+    """Each try writes all vaults' state: a full disk would hold up everybody for that long at each answer."""
+    log = NoRoomForTwo()
+    host = begun(log, snapshot_bytes=1_000)
+    for _ in range(40):
+        host.ask(increment(b"n" * 100))
+    assert log.grown_bytes > 3_000
+    assert 2 <= log.tried <= 6
+
+
+def test_a_log_begins_anew_when_it_has_grown_by_as_much_as_its_state_has() -> None:
+    """Guests that fill their vaults would else have all of it written again and again."""
+    host = begun(MemoryLog(), snapshot_bytes=1_000)
+    for each in range(20):
+        host.ask(seal(b"s%d" % each, 0, bytes(5_000)))
+    made = []
+    for _ in range(500):
+        before = host.log.grown_bytes
+        host.ask(increment(b"n" * 100))
+        made += [before] if host.log.grown_bytes < before else []
+    assert len(made) <= 1, "60 kB of increments do not have 100 kB of contents written anew each time"
