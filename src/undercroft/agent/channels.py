@@ -74,7 +74,8 @@ class Channels:
                 group.create_task(self._follow_for_ever())
                 group.create_task(self._hear_for_ever())
         finally:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.submit(self._service.close)  # after the order that runs: it may wait for its answer
+            self._pool.shutdown()
 
     async def _ask(
         self, call: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs
