@@ -176,8 +176,9 @@ class Desk:
         logged: commands.Arguments = arguments
         if operation == _SEAL:
             content = cast("bytes", arguments[2])
-            kept = self._keep.encrypt(content, vault.machine, cast("bytes", arguments[0])) if new else b""
-            logged = (arguments[0], arguments[1], self._keep.digest(content), kept)
+            owner = vault.machine, cast("bytes", arguments[0])
+            kept = self._keep.encrypt(content, *owner) if new else b""
+            logged = (arguments[0], arguments[1], self._keep.digest(content, *owner), kept)
         if new and _long(logged) and (refused := self._no_room(vault, _long(logged))):
             made.answers.append(refused)
             return None

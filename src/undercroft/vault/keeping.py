@@ -1,8 +1,10 @@
 """What vaults keep secret on their disk: sealed blobs and signing keys, encrypted under one key of the host.
 
-AES-256-GCM (NIST SP 800-38D) with random nonces of 96 bits under keys that HKDF-SHA256 (RFC 5869) makes of
-the host's key for each purpose; what is encrypted is bound to its machine and its name. The digests that the
-core compares are HMACs: one who reads the disk cannot try contents out.
+AES-256-GCM (NIST SP 800-38D). Each content has a key of its own, HMAC-SHA256 over 24 random bytes, machine
+and name under a key that HKDF-SHA256 (RFC 5869) makes of the host's: random nonces of 96 bits under one key
+are for 2^32 contents at the most (SP 800-38D, section 8.3), which a guest may seal in days. What is encrypted
+is bound to its machine and its name. The digests that the core compares are HMACs, bound alike: one who reads
+the disk can neither try contents out nor see which are equal.
 
 Signing keys are made here and never leave: Ed25519 (RFC 8032), and ECDSA over P-256 (FIPS 186-5), whose
 nonces come from the host's generator, which no guest's snapshot rewinds.
@@ -23,7 +25,8 @@ from undercroft.errors import DamagedError, InputError
 
 KEY_BYTES = 32
 ED25519, ECDSA_P256 = 1, 2
-_NONCE_BYTES = 12
+_SALT_BYTES = 24
+_NONCE = bytes(12)
 
 SigningKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
@@ -38,25 +41,31 @@ class Keeping:
 
     def __init__(self, host_key: bytes, random: Callable[[int], bytes]) -> None:
         """Take the host's key, of `KEY_BYTES`, and the host's random generator."""
-        self._cipher = AESGCM(_derived(host_key, b"contents"))
+        self._content_key = _derived(host_key, b"contents")
         self._digest_key = _derived(host_key, b"digests")
         self._random = random
 
-    def digest(self, content: bytes) -> bytes:
-        """Return 32 bytes that stand for a content, and say nothing of it to who has no key."""
-        return hmac.digest(self._digest_key, content, "sha256")
+    def digest(self, content: bytes, machine: bytes, name: bytes) -> bytes:
+        """Return 32 bytes that stand for a content there, and say nothing of it to who has no key."""
+        owner = machine + bytes((len(name),)) + name
+        return hmac.digest(self._digest_key, owner + content, "sha256")
 
     def encrypt(self, content: bytes, machine: bytes, name: bytes) -> bytes:
         """Return a content as it goes to the disk."""
-        nonce = self._random(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, content, machine + name)
+        salt = self._random(_SALT_BYTES)
+        return salt + self._cipher(salt, machine, name).encrypt(_NONCE, content, None)
 
     def decrypt(self, kept: bytes, machine: bytes, name: bytes) -> bytes:
         """Return the content of what was kept. Raises DamagedError for what is of another machine or name."""
         try:
-            return self._cipher.decrypt(kept[:_NONCE_BYTES], kept[_NONCE_BYTES:], machine + name)
+            cipher = self._cipher(kept[:_SALT_BYTES], machine, name)
+            return cipher.decrypt(_NONCE, kept[_SALT_BYTES:], None)
         except InvalidTag as error:
             raise DamagedError(f"what is kept for {name!r:.60} is damaged, or of another key") from error
+
+    def _cipher(self, salt: bytes, machine: bytes, name: bytes) -> AESGCM:
+        """The cipher of one content: its key is used once, so that its nonce may be any."""
+        return AESGCM(hmac.digest(self._content_key, salt + machine + name, "sha256"))
 
 
 def new_secret(kind: int, random: Callable[[int], bytes]) -> bytes:

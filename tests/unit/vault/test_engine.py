@@ -105,6 +105,25 @@ def test_what_is_kept_opens_for_its_own_machine_and_name_alone() -> None:
             wrong()
 
 
+def test_contents_whose_nonces_of_96_bits_would_meet_have_keys_of_their_own() -> None:
+    """A guest may seal more often than one key of AES-GCM bears; two under one nonce give each other away."""
+
+    def draw(size: int) -> bytes:
+        return (bytes(12) + os.urandom(size))[:size]
+
+    keep = Keeping(KEY, draw)
+    one, two = (keep.encrypt(bytes([each]) * 32, MACHINE, b"a") for each in (1, 2))
+    assert bytes(a ^ b for a, b in zip(one[-48:-16], two[-48:-16], strict=True)) != bytes([3]) * 32
+    assert keep.decrypt(one, MACHINE, b"a") == bytes([1]) * 32
+
+
+def test_equal_contents_of_two_machines_or_names_do_not_look_alike_on_the_disk() -> None:
+    keep = Keeping(KEY, os.urandom)
+    owners = ((MACHINE, b"a"), (OTHER, b"a"), (MACHINE, b"b"))
+    assert len({keep.digest(b"secret", *owner) for owner in owners}) == 3
+    assert keep.digest(b"secret", MACHINE, b"a") == keep.digest(b"secret", MACHINE, b"a")
+
+
 def test_signatures_are_of_a_key_that_stays_over_restarts_and_ends_when_revoked() -> None:
     log = MemoryLog()
     host = begun(log)
