@@ -180,7 +180,14 @@ class LibvirtFleet:
             names = [known.getName() for known in handle.listAllSnapshots()]
             if snapshot in names:
                 raise StateError(f"machine {handle.name()}: it has a snapshot {snapshot!r} already")
-            made = handle.snapshotCreateXML(channel_xml.snapshot_xml(snapshot))
+            try:
+                made = handle.snapshotCreateXML(channel_xml.snapshot_xml(snapshot))
+            except self._libvirt.libvirtError as error:
+                if code(error) == self._libvirt.VIR_ERR_OPERATION_INVALID and self._is_held(handle, error):
+                    raise BusyError(
+                        f"machine {handle.name()}: a scan holds its disks: {message(error)}"
+                    ) from error
+                raise
             return machine_xml.parse_snapshot(made.getXMLDesc(), current=True)
 
     def is_paused(self, uuid: str) -> bool:
