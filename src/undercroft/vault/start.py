@@ -22,6 +22,7 @@ from undercroft.errors import StateError
 from undercroft.ports.tpm import UNEXTENDED, Tpm, extension
 from undercroft.ports.vaultlog import VaultLog
 from undercroft.vault import commands
+from undercroft.vault.answers import EPOCH_LIMIT
 from undercroft.vault.engine import SNAPSHOT_BYTES, Engine
 from undercroft.vault.history import History
 from undercroft.vault.keeping import Keeping
@@ -75,19 +76,26 @@ def start(
     counter = tpm.counter() if tpm is not None else 0
     held = tpm.extended() if tpm is not None else UNEXTENDED
     records: list[bytes] = []
-    misfit = _misfit(history, tpm is not None, counter, held)
-    if misfit:
+    problem = misfit(history, tpm is not None, counter, held)
+    if problem:
         if adoption is None or not adoption.reason:
             raise StateError(
-                f"{misfit}; `undercroft vault adopt --reason` goes on with what is there, on record"
+                f"{problem}; `undercroft vault adopt --reason` goes on with what is there, on record"
             )
         reason = adoption.reason[:_REASON_CHARS]
-        records.append(commands.write(commands.ADOPTED, reason, clock(), held, misfit[:_REASON_CHARS]))
-    void = history.epoch if misfit or (not history.closed and _served(history, held)) else 0
+        records.append(commands.write(commands.ADOPTED, reason, clock(), held, problem[:_REASON_CHARS]))
+    void = history.epoch if problem or (not history.closed and _served(history, held)) else 0
     if tpm is None:
-        epoch = history.epoch + (ADOPTED_EPOCHS if misfit else 1)
+        base, epoch = 0, history.epoch + (ADOPTED_EPOCHS if problem else 1)
     else:
-        base = _base(history, counter, known=not misfit or _counts(history, counter, held))
+        base = _base(history, counter, known=not problem or _counts(history, counter, held))
+        epoch = counter + 1 + base
+    if epoch >= EPOCH_LIMIT:
+        raise StateError(
+            f"the vaults' next epoch would be {epoch}, and epochs end below {EPOCH_LIMIT}: the TPM's counter"
+            f" ({counter}) is too high for them, or they were begun too often; use another TPM, or none"
+        )
+    if tpm is not None:
         _write(log, [*records, commands.write(commands.INTENT, counter, base)])
         records = []
         epoch = tpm.increment() + base
@@ -124,8 +132,15 @@ def stop(engine: Engine, log: VaultLog, tpm: Tpm | None) -> None:
         tpm.extend(log.head)
 
 
-def _misfit(history: History, present: bool, counter: int, held: bytes) -> str:
-    """Return what does not fit between log and TPM, "" where all does."""
+def misfit(history: History, present: bool, counter: int, held: bytes) -> str:
+    """Return what does not fit between log and TPM, "" where all does.
+
+    Args:
+        history: what the log says.
+        present: whether there is a TPM.
+        counter: the TPM's.
+        held: what its index holds.
+    """
     known = history.counted or history.intent is not None or history.held != UNEXTENDED
     if not present:
         return "the vaults' epochs were counted by a TPM, and there is none" if known else ""

@@ -14,7 +14,7 @@ from undercroft.adapters.vaultfile import VaultFile
 from undercroft.channel.requests import Operation, Outcome, Request
 from undercroft.errors import OperationError, StateError
 from undercroft.vault import commands, engine
-from undercroft.vault.answers import SPAN
+from undercroft.vault.answers import EPOCH_LIMIT, SPAN
 from undercroft.vault.keeping import log_key
 from undercroft.vault.start import ADOPTED_EPOCHS, Adoption
 
@@ -384,3 +384,14 @@ def test_whatever_is_put_back_and_adopted_an_epoch_comes_once(
         epochs.append(Host(log, tpm, adoption=ADOPT).engine.history.epoch)
         images.append(log.image())
     assert len(set(epochs)) == len(epochs)
+
+
+def test_an_epoch_beyond_the_last_is_refused_before_anything_is_written() -> None:
+    """The cores refuse it: the vaults would go on in an epoch that was there before, or in none."""
+    log, tpm = MemoryLog(), MemoryTpm(EPOCH_LIMIT - 1)
+    with pytest.raises(StateError, match="epochs end"):
+        Host(log, tpm)
+    assert not log.groups
+    assert tpm.value == EPOCH_LIMIT - 1
+    host = begun(MemoryLog(), MemoryTpm(EPOCH_LIMIT - 2))
+    assert int(host.ask(increment(b"c"))[0][2]) < 1 << 63
