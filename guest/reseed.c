@@ -1676,7 +1676,14 @@ static uint64_t thaw(void) {
 
 /* Hooks: programs of the administrator's, after each seed, one after another and without waiting for any. */
 
-enum { MAX_HOOKS = 64, NAME_BYTES = 256, HOOK_MS = 10000, HOOKS_MS = 30000, HOOK_STEP_MS = 20 };
+enum {
+  MAX_HOOKS = 64,
+  NAME_BYTES = 256,
+  HOOK_MS = 10000,
+  HOOKS_MS = 30000,
+  HOOK_STEP_MS = 20,
+  KILL_MS = 1000
+};
 
 static struct {
   const char *folder;
@@ -1705,6 +1712,7 @@ static void begin_hooks(uint64_t generation) {
   hooks.pid = hooks.count = hooks.at = hooks.ran = hooks.failed = 0;
   hooks.generation = generation;
   hooks.end = now_ms() + HOOKS_MS;
+  while (waitpid(-1, NULL, WNOHANG) > 0) continue; /* what was left behind */
   for (bool any = open_folder(&folder, hooks.folder); any && (name = next_name(&folder));) {
     if (!is_hook(name) || (hooks.count == MAX_HOOKS && strcmp(name, hooks.names[MAX_HOOKS - 1]) > 0))
       continue;
@@ -1738,12 +1746,13 @@ static void become_hook(const char *name) {
   _exit(127);
 }
 
-/* End the one that runs, with all that it has started in its group. */
+/* End the one that runs, with all that it has started in its group. One that the kernel holds is left behind:
+ * all else would wait for it. */
 static void stop_hooks(void) {
   if (hooks.active && hooks.pid > 0) {
     kill(-hooks.pid, SIGKILL);
     kill(hooks.pid, SIGKILL);
-    while (waitpid(hooks.pid, NULL, 0) < 0 && errno == EINTR) continue;
+    for (int waited = 0; waited < KILL_MS && waitpid(hooks.pid, NULL, WNOHANG) == 0; waited++) wait_ms(1);
   }
   hooks.active = false;
   hooks.pid = 0;
@@ -1896,7 +1905,7 @@ static void serve(int port) {
     int ready = ppoll(&watched, 1, &time, &none);
     if (ready > 0 && watched.revents & ~POLLOUT && !read_port(port, &away)) return;
     if (away) away_until = now_ms() + AWAY_MS;
-    if (hooks.active && step_hooks()) confirm();
+    if (hooks.active && !session.frozen && step_hooks()) confirm(); /* a hook would draw as well */
     if (!write_port(port)) return;
     if (session.open && !hooks.active) prepare();
   }

@@ -28,7 +28,7 @@ def play(request, tmp_path):
         return lambda how, group="": played(tmp_path, how, group)
     if reseedhelper.missing():
         pytest.skip(reseedhelper.missing())
-    library = reseedhelper.library(tmp_path)
+    library = reseedhelper.library()
     return lambda how, group="": played(tmp_path, how, group, library)
 
 

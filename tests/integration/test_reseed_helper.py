@@ -21,8 +21,8 @@ SEED = os.urandom(32)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return helperprogram.small_words(reseedhelper.static(tmp_path_factory.mktemp("small")))
+def small():
+    return helperprogram.small_words(reseedhelper.static())
 
 
 @pytest.fixture(params=["python", "small"])
@@ -138,8 +138,8 @@ def test_each_helper_takes_the_place_of_the_other_within_a_boot(program, small):
     assert not program.host.rewinds()
 
 
-def test_the_program_is_small_static_and_told_when_its_words_are_wrong(tmp_path):
-    program = reseedhelper.static(tmp_path)
+def test_the_program_is_small_static_and_told_when_its_words_are_wrong():
+    program = reseedhelper.static()
     assert program.stat().st_size < 1_000_000
     assert b"/ld-" not in program.read_bytes(), "no loader is named: it needs no file but itself"
     for words in (["run"], ["--state"], ["--port"], ["--help", "x"]):

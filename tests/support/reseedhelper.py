@@ -5,15 +5,19 @@ with Probe(folder) as probe:            its inside in a process of its own, unde
     probe.begin(folder); probe.receive(host.session.begin())
 """
 
+import hashlib
 import shutil
 import struct
 import subprocess
+import tempfile
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "reseed"
 SOURCE = ROOT / "guest" / "reseed.c"
 BUILD = ROOT / "tools" / "build-reseed"
 PROBE = Path(__file__).with_name("reseedprobe.c")
@@ -33,22 +37,32 @@ def missing() -> str:
     return "" if shutil.which("cc") else "needs a C compiler: apt-get install gcc libc6-dev"
 
 
-def static(folder: Path) -> Path:
+def static() -> Path:
     """Build the program as it is shipped; return its path."""
-    program = folder / "undercroft-reseed"
-    subprocess.run(["sh", BUILD, program], check=True, capture_output=True)
-    return program
+    return _built("undercroft-reseed", lambda target: ["sh", str(BUILD), str(target)])
 
 
-def library(folder: Path) -> Path:
+def library() -> Path:
     """Build the inside as a shared library; return its path."""
-    path = folder / "reseedprobe.so"
-    _compile(path, "-O1", "-shared", "-fPIC")
+    return _built("reseedprobe.so", lambda target: _compiler(target, "-O1", "-shared", "-fPIC"))
+
+
+def _compiler(target: Path, *options: str) -> list[str]:
+    return ["cc", *_WARNINGS, *options, "-o", str(target), str(PROBE)]
+
+
+def _built(name: str, command: Callable[[Path], list[str]]) -> Path:
+    """Return what is built of these very sources by this very command; it is built once and kept."""
+    key = hashlib.sha256(repr((command(Path(name)), shutil.which("musl-gcc"))).encode())
+    for source in (SOURCE, PROBE, BUILD):
+        key.update(source.read_bytes())
+    path = CACHE / key.hexdigest()[:16] / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            subprocess.run(command(Path(folder, name)), check=True)
+            Path(folder, name).rename(path)
     return path
-
-
-def _compile(path: Path, *options: str) -> None:
-    subprocess.run(["cc", *_WARNINGS, *options, "-o", path, PROBE], check=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +86,8 @@ class State:
 class Probe:
     """The helper's inside. Any mistake that a sanitizer finds ends the process, and with it the test."""
 
-    def __init__(self, folder: Path) -> None:
-        program = folder / "reseedprobe"
-        if not program.exists():
-            _compile(program, *SANITIZERS)
+    def __init__(self) -> None:
+        program = _built("reseedprobe", lambda target: _compiler(target, *SANITIZERS))
         self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> "Probe":

@@ -107,7 +107,7 @@ static size_t say_raw(const uint8_t *data, size_t size, uint8_t *answer) {
 
 static size_t take_bytes_of_port(const uint8_t *data, size_t size, uint8_t *answer) {
   receive(data, size);
-  while (hooks.active)
+  while (hooks.active && !session.frozen)
     if (step_hooks()) confirm();
   return take_out(answer);
 }

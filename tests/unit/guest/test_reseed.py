@@ -37,8 +37,8 @@ VALUES = some.recursive(
 
 
 @pytest.fixture(scope="module")
-def probe(tmp_path_factory):
-    with reseedhelper.Probe(tmp_path_factory.mktemp("probe")) as probe:
+def probe():
+    with reseedhelper.Probe() as probe:
         yield probe
 
 
