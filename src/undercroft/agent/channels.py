@@ -10,9 +10,10 @@ handed over again.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 from undercroft.adapters import channelsocket
@@ -20,7 +21,7 @@ from undercroft.adapters.guestservice import GuestEvent, GuestService, Watch
 from undercroft.agent.guestevents import Gates, GuestEvents
 from undercroft.agent.host import Host, now
 from undercroft.agent.waiting import WaitingPool
-from undercroft.errors import NotFoundError, OperationError, UndercroftError
+from undercroft.errors import NotFoundError, OperationError, StateError, UndercroftError
 from undercroft.model.channel import GuestChannel, Heard
 from undercroft.model.domain import Domain
 from undercroft.model.schema import Json
@@ -28,6 +29,8 @@ from undercroft.usecases.fleet.starts.lines import Line, lines
 
 AGAIN_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Pauses before a channel that could not be handed over is tried again; the last goes on."""
+ANSWER_S = 2.0
+"""How long a guest that is in doubt has to say where it stands, until it goes on in its new execution."""
 AWAY_S = 1.0
 """How often an absent service is looked for."""
 ALARM_AFTER_S = 60.0
@@ -35,6 +38,14 @@ ALARM_AFTER_S = 60.0
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """For which execution a guest was asked where it stands, and until when its answer is waited for."""
+
+    eid: str
+    until: float
 
 
 class Channels:
@@ -49,9 +60,10 @@ class Channels:
     def __init__(self, host: Host, gates: Gates, service: GuestService | None = None) -> None:
         self._host = host
         self._service = service or GuestService(host.places.guest_socket)
-        self._events = GuestEvents(host, gates, self._gone, self.changed)
+        self._events = GuestEvents(host, gates, self._heard, self.changed)
         self._pool = WaitingPool(1, "guests")
         self._given: dict[str, Line] = {}
+        self._asked: dict[str, _Asked] = {}
         self._dirty: set[str] = set()
         self._all = True
         self._failures: dict[str, int] = {}
@@ -118,6 +130,7 @@ class Channels:
         """Bring the service in line; what fails of one machine keeps no other back."""
         about = set(self._given) | set(wanted) if named is None else named
         news: list[GuestChannel] = []
+        loop = asyncio.get_running_loop()
         for machine in sorted(about):
             line = wanted.get(machine)
             try:
@@ -127,6 +140,8 @@ class Channels:
                 if await self._ask(self._brought, machine, line) and line is not None:
                     news.append(GuestChannel(machine, self._host.name, line.eid, Heard.ATTACHED, now()))
                 self._failures.pop(machine, None)
+                if machine in self._asked:
+                    loop.call_later(ANSWER_S, self.changed, [machine])
             except UndercroftError as error:
                 if line is not None and machine not in self._failures:
                     found = GuestChannel(machine, self._host.name, line.eid, Heard.UNREACHABLE, now())
@@ -169,6 +184,9 @@ class Channels:
             self._given[machine] = line
             return False
         if given is not None and given.process == line.process:
+            if line.doubtful and self._waits_for_proof(given, line):
+                return False
+            self._asked.pop(machine, None)
             service.renew(machine, line.eid, forked=line.forked, before=given.eid)
             self._given[machine] = line
             return False
@@ -179,17 +197,38 @@ class Channels:
         self._given[machine] = line
         return True
 
+    def _waits_for_proof(self, given: Line, line: Line) -> bool:
+        """Have a guest that libvirt's word leaves in doubt say at once where it stands; True: it may yet say.
+
+        A guest that was put back proves it by its answer in the execution that is over.
+        """
+        asked = self._asked.get(given.machine)
+        if asked is not None and asked.eid == line.eid:
+            return time.monotonic() < asked.until
+        try:
+            self._service.again(given.machine, given.eid)
+        except (NotFoundError, StateError):
+            return False  # there is nobody to ask, or it is proven already
+        self._asked[given.machine] = _Asked(line.eid, time.monotonic() + ANSWER_S)
+        return True
+
     def _let_go(self, given: Line, *, ended: bool = True) -> None:
         with suppress(NotFoundError):  # its line has ended by itself
             self._service.detach(given.machine, given.eid, ended=ended)
         self._given.pop(given.machine, None)
 
-    def _gone(self, machine: str, eid: str) -> None:
-        """Take note that a line has ended; where its process lives on, it is connected anew."""
-        given = self._given.get(machine)
-        if given is not None and given.eid == eid:
+    def _heard(self, event: GuestEvent) -> None:
+        """Take note of a line that has ended, and of a guest that has answered to what was asked.
+
+        Where the process of a line that has ended lives on, it is connected anew.
+        """
+        machine, given = event.machine, self._given.get(event.machine)
+        if event.event == "gone" and given is not None and given.eid == event.execution:
             self._given.pop(machine, None)
             self._again([machine])
+        elif event.event in {"ready", "rewound"} and machine in self._asked:
+            self._asked[machine] = replace(self._asked[machine], until=0.0)
+            self.changed([machine])
 
     # The service
 

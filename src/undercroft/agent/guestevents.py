@@ -59,7 +59,7 @@ class GuestEvents:
     Args:
         host: the host.
         gates: opens and closes ports.
-        gone: takes a machine and an execution whose line has ended.
+        heard: takes each event once it is on record.
         changed: takes machines whose line is to be looked at.
     """
 
@@ -67,12 +67,12 @@ class GuestEvents:
         self,
         host: Host,
         gates: Gates,
-        gone: Callable[[str, str], None],
+        heard: Callable[[GuestEvent], None],
         changed: Callable[[Iterable[str]], None],
     ) -> None:
         self._host = host
         self._gates = gates
-        self._gone = gone
+        self._heard = heard
         self._changed = changed
 
     async def take(self, events: Sequence[GuestEvent]) -> None:
@@ -84,11 +84,10 @@ class GuestEvents:
             except OperationError as error:
                 self._host.problem("what guests have said is not on record yet; it is tried again", error)
                 await asyncio.sleep(AGAIN_S)
-        for event in events:
-            if event.event == "gone":
-                self._gone(event.machine, event.execution)
         for put in taken.rewound:
             self._follow(put)
+        for event in events:
+            self._heard(event)
         for machine in taken.confirmed:
             self._gates.reseeded(machine)
 

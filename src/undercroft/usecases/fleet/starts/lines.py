@@ -23,6 +23,7 @@ class Line:
         path: where its process listens.
         process: libvirt's number of it, 0 where it is not known which one that was.
         forked: it began from RAM that another execution has continued, which may live on.
+        doubtful: libvirt's word leaves open whether a state was loaded inside its process.
     """
 
     machine: str
@@ -31,6 +32,7 @@ class Line:
     path: str
     process: int
     forked: bool = False
+    doubtful: bool = False
 
 
 def lines(records: Records, host: str, domains: Iterable[Domain]) -> Mapping[str, Line]:
@@ -65,6 +67,7 @@ def _line(domain: Domain, execution: Execution) -> Line:
         domain.channel_path,
         domain.libvirt_id,
         is_forked(execution),
+        doubtful=execution.origin is Origin.LOAD and not execution.certain,
     )
 
 
