@@ -4,6 +4,9 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -94,3 +97,34 @@ def test_one_that_systemd_gives_is_left_alone(tmp_path: Path) -> None:
 
 def _status(pid: int) -> str:
     return Path(f"/proc/{pid}/status").read_text()
+
+
+def test_it_ends_with_an_agent_that_was_killed(tmp_path: Path) -> None:
+    script = """
+import asyncio
+from undercroft.agent.guestchild import GuestChild
+from undercroft.usecases.fleet.places import Places
+child = GuestChild(Places.default(), print, "--tpm", "none")
+async def run():
+    task = asyncio.create_task(child.run())
+    while not child.pid:
+        await asyncio.sleep(0.01)
+    print(child.pid, flush=True)
+    await task
+asyncio.run(run())
+"""
+    places = {
+        "UNDERCROFT_GUEST_STATE": str(tmp_path / "state"),
+        "UNDERCROFT_GUEST_SOCKET": str(tmp_path / "guest.sock"),
+    }
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, env={**os.environ, **places}, stdout=subprocess.PIPE, text=True) as agent:
+        assert agent.stdout
+        pid = int(agent.stdout.readline())
+        with GuestService.connect(tmp_path / "guest.sock", GENEROUS_S) as client:
+            client.status()
+        agent.kill()
+    end = time.monotonic() + GENEROUS_S
+    while Path(f"/proc/{pid}").exists() and "\nState:\tZ" not in _status(pid):
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -11,9 +11,18 @@ _CAPABILITIES = 64
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> None:
-    """Be killed when the thread that made this process ends. Raises OperationError."""
-    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """Get a signal when the thread that made this process ends. To be called after a change of user.
+
+    Raises OperationError, also where it has ended already.
+    """
+    parent = os.getppid()
+    _prctl(_SET_PDEATHSIG, number)
+    if parent in (0, 1) or os.getppid() != parent:
+        raise OperationError("who started this process has ended")
+
+
+die_with_parent = end_with_parent
 
 
 def be_private() -> None:

@@ -1,8 +1,8 @@
 """The guest service as the agent's child, where no socket unit of systemd's gives one.
 
 The agent makes the listening socket and keeps it, so that orders wait while the child starts anew. The child
-gives up root itself, before it hears of any guest (`guestservice.confine`). One that is there already,
-systemd's or that of an agent which was killed, is left alone and watched.
+gives up root itself, before it hears of any guest (`guestservice.confine`), and ends with the agent, however
+that ends. Where somebody listens already, as a unit of systemd's, that is left alone and watched.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pathlib import Path
 from undercroft.errors import OperationError
 from undercroft.usecases.fleet.places import GUEST_SOCKET_VARIABLE, GUEST_STATE_VARIABLE, Places
 
-PROGRAM = ("-I", "-c", "from undercroft.cli import main; main()", "guest-service")
+PROGRAM = ("-I", "-c", "from undercroft.cli import main; main()", "guest-service", "--child")
 LOOK_EVERY_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 LIVED_S = 60.0

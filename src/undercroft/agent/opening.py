@@ -38,6 +38,7 @@ class Options:
         advisories: path of the advisory database.
         hooks: libvirt's folder of hooks, None to install none: then nothing is enforced.
         metrics: "HOST:PORT", "" for none.
+        guest_service: start the guest service as a child where systemd gives none.
         state_directory: the folder that libvirt's daemon keeps its domains' sockets in.
     """
 
@@ -46,6 +47,7 @@ class Options:
     advisories: str = ""
     hooks: Path | None = hookfiles.HOOKS_FOLDER
     metrics: str = ""
+    guest_service: bool = False
     state_directory: Path = SYSTEM_STATE_DIRECTORY
 
 

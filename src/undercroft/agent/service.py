@@ -8,7 +8,7 @@ decisions.
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 
 from undercroft.adapters import hookfiles
@@ -17,6 +17,7 @@ from undercroft.agent.channels import Channels
 from undercroft.agent.events import Events
 from undercroft.agent.filters import Filters
 from undercroft.agent.firewall import Firewall
+from undercroft.agent.guestchild import GuestChild
 from undercroft.agent.hooks import HookHandler
 from undercroft.agent.host import Host, now
 from undercroft.agent.links import Links
@@ -95,6 +96,7 @@ class Agent:
                 self._signing.run,
                 self._keep_alive,
                 self._look_at_quarantined,
+                *self._guest_service(),
             )
             try:
                 async with asyncio.TaskGroup() as group:
@@ -107,6 +109,11 @@ class Agent:
             except* UndercroftError as failed:
                 raise _first(failed) from failed
         await self._host.work(self._end)
+
+    def _guest_service(self) -> list[Callable[[], Coroutine[None, None, None]]]:
+        """Return what keeps the guest service running, where that is the agent's to do."""
+        child = GuestChild(self._options.places, self._host.report)
+        return [child.run] if self._options.guest_service else []
 
     def _begin(self) -> None:
         options, host = self._options, self._host

@@ -29,8 +29,11 @@ from undercroft.cli.render.escape import harmless_lines
 @click.option(
     "--socket-fd", type=click.IntRange(min=-1), default=-1, metavar="N", help="The listening socket."
 )
+@click.option("--child", is_flag=True, help="End with who starts it.")
 @click.option("--unconfined", is_flag=True, help="Stay who starts it, with all that they may: for tests.")
-def command(tpm: str, state: Path | None, trace: Path | None, socket_fd: int, unconfined: bool) -> int:
+def command(
+    tpm: str, state: Path | None, trace: Path | None, socket_fd: int, child: bool, unconfined: bool
+) -> int:
     """Serve guests in the foreground until SIGTERM or Ctrl-C.
 
     systemd or `undercroft up` starts it, as a user of its own. It takes its listening socket from either,
@@ -41,7 +44,7 @@ def command(tpm: str, state: Path | None, trace: Path | None, socket_fd: int, un
 
     places = Places.default()
     settings = Settings(
-        state or places.guest_state, places.guest_socket, socket_fd, tpm, trace, not unconfined
+        state or places.guest_state, places.guest_socket, socket_fd, tpm, trace, not unconfined, child
     )
     return run(settings, _report, os.environ)
 

@@ -31,6 +31,7 @@ from undercroft.cli.render.escape import harmless_lines
 )
 @click.option("--no-metrics", is_flag=True, help="Serve no metrics.")
 @click.option("--no-hook", is_flag=True, help="Install no hook: everything is seen, nothing is enforced.")
+@click.option("--no-guest-service", is_flag=True, help="Start no guest service where systemd starts none.")
 @click.option(
     "--hooks",
     type=click.Path(path_type=Path),
@@ -45,6 +46,7 @@ def command(
     metrics: str,
     no_metrics: bool,
     no_hook: bool,
+    no_guest_service: bool,
     hooks: Path,
 ) -> int:
     """Run the agent in the foreground until SIGTERM or Ctrl-C.
@@ -72,6 +74,7 @@ def command(
         advisories=own_database(os.environ, is_root=os.geteuid() == 0),
         hooks=None if no_hook else hooks,
         metrics="" if no_metrics else metrics,
+        guest_service=not no_guest_service,
     )
     asyncio.run(serve(options, _report))
     return 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from undercroft.adapters.durablefiles import FolderFiles
+from undercroft.adapters.prctl import end_with_parent
 from undercroft.errors import InputError, OperationError, UndercroftError
 from undercroft.guestservice.confine import give_up
 from undercroft.guestservice.control import Control
@@ -41,6 +42,7 @@ class Settings:
         tpm: `auto`, `none`, a device's path or a TCTI.
         trace: a file for the events of a run, None for none.
         confined: it gives up what it has not to have (`confine`), and does not run where it cannot.
+        child: it ends with who started it.
     """
 
     state: Path
@@ -49,6 +51,7 @@ class Settings:
     tpm: str = "auto"
     trace: Path | None = None
     confined: bool = True
+    child: bool = False
 
 
 def run(settings: Settings, report: Callable[[str], None], environment: Mapping[str, str]) -> int:
@@ -67,6 +70,8 @@ def run(settings: Settings, report: Callable[[str], None], environment: Mapping[
     trace = Trace(settings.trace)
     if settings.confined:
         give_up(settings.state, chosen_tpm(settings.tpm))
+    if settings.child:
+        end_with_parent(signal.SIGTERM)
     files = _folder(settings.state)
     sys.setswitchinterval(SWITCH_S)
     vaults = Vaults(files, settings.tpm, clock=lambda: int(time.time()), random=kernel_random)
