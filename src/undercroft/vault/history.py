@@ -34,7 +34,8 @@ class History:
         intent: the TPM's counter before the increment that was about to come; None where none was.
         closed: the epoch ended as it should, or none began.
         anchored: the index was extended since the epoch began, as far as the log says.
-        voids: epochs that did not.
+        voids: epochs that did not, the first of several that follow each other -> the last: what was put back
+            may lack all of those that the TPM has counted since.
         budget: of writes to the TPM.
     """
 
@@ -49,8 +50,12 @@ class History:
         self.intent: int | None = None
         self.closed = True
         self.anchored = False
-        self.voids: set[int] = set()
+        self.voids: dict[int, int] = {}
         self.budget = Budget()
+
+    def is_void(self, epoch: int) -> bool:
+        """Whether what was acknowledged in an epoch may be missing in the log."""
+        return any(first <= epoch <= last for first, last in self.voids.items())
 
     def vault(self, machine: bytes) -> Vault:
         """Return a machine's vault, a new one where it has none."""
@@ -102,12 +107,15 @@ class History:
             self._load(machine, record[2], untyped[3:])
 
     def begin(self, epoch: int, counted: bool, held: bytes, void: int) -> None:
-        """Begin an epoch in all vaults; `void` is the one before where that did not end, else 0."""
+        """Begin an epoch in all vaults; `void` is the one before where that did not end, else 0.
+
+        Between the two there may be epochs that this log knows nothing of: they are void too.
+        """
         self.epoch, self.counted, self.held = epoch, counted, held
         self.intent, self.closed, self.anchored = None, False, False
         self.heads.clear()
         if void:
-            self.voids.add(void)
+            self.voids[void] = epoch - 1
         for vault in self.vaults.values():
             vault.core.begin(epoch)
 
@@ -121,7 +129,7 @@ class History:
         state: list[cbor.Value] = [self.epoch, self.base, self.counted, self.held, self.closed, self.anchored]
         state += [self.budget.saved_s, self.budget.at_s]
         yield commands.write(commands.STATE, b"", _HOST, *state)
-        voids = sorted(self.voids)
+        voids = [each for pair in sorted(self.voids.items()) for each in pair]
         for at in range(0, len(voids), _VOIDS_IN_PART):
             yield commands.write(commands.STATE, b"", _VOID, *voids[at : at + _VOIDS_IN_PART])
         for vault in self.vaults.values():
@@ -133,7 +141,7 @@ class History:
             return
         values = cast("list[int]", untyped)
         if part == _VOID:
-            self.voids.update(values)
+            self.voids.update(zip(values[::2], values[1::2], strict=True))
             return
         self.epoch, self.base, counted, held, closed, anchored, saved_s, at_s = values
         self.counted, self.closed, self.anchored = bool(counted), bool(closed), bool(anchored)

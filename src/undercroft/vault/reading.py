@@ -59,13 +59,14 @@ class Reader:
             rests = "synced; no TPM: whoever puts an earlier disk of the host back is not found out"
         voids = ""
         if history.voids:
-            epochs = ", ".join(map(str, sorted(history.voids)[-5:]))
+            last = sorted(history.voids.items())[-5:]
+            epochs = ", ".join(str(one) if one == other else f"{one} to {other}" for one, other in last)
             voids = f"; epochs that did not end as they should, the last of them: {epochs}"
         return f"epoch {history.epoch}, {rests}, {vault.names()} names{voids}"[:400]
 
     def lost(self, vault: Vault, name: int, version: int) -> AnswerLine | None:
         """Return the answer about a version that the vault does not know, where it may have given it out."""
-        if version <= vault.core.version(name) or version // SPAN not in self._history.voids:
+        if version <= vault.core.version(name) or not self._history.is_void(version // SPAN):
             return None
         text = f"epoch {version // SPAN} did not end as it should, and this version of it is not in the log"
         return (int(Outcome.VOID), 0, text)

@@ -303,6 +303,30 @@ def test_an_adopted_rollback_says_that_what_was_lost_is_void() -> None:
     assert outcomes(adopted.ask(Request(Operation.UNSEAL, (b"s", 0)))) == [Outcome.UNKNOWN]
 
 
+def test_an_adopted_rollback_of_several_epochs_says_that_what_all_of_them_gave_is_void() -> None:
+    """The log that is put back has never heard of them."""
+    tpm, log = MemoryTpm(), MemoryLog()
+    host = begun(log, tpm)
+    host.stop()
+    image = log.image()
+    versions = []
+    for each in range(3):
+        host = Host(log, tpm, execution=b"x%d" % each)
+        host.take()
+        versions.append(int(host.ask(seal(b"s%d" % each, 0, b"new"))[0][2]))
+        host.stop()
+        log = log.image()
+    adopted = begun(image, tpm, adoption=ADOPT, execution=b"after")
+    again = Host(image.image(), tpm, execution=b"after", snapshot_bytes=10)
+    for _ in range(2):
+        again.ask(increment(b"c"))
+    for each, version in enumerate(versions):
+        for host in (adopted, again, Host(again.log.image(), tpm.copy(), execution=b"after")):  # type: ignore[attr-defined]
+            asked = Request(Operation.UNSEAL, (b"s%d" % each, version))
+            assert outcomes(host.ask(asked)) == [Outcome.VOID], (each, version // SPAN)
+    assert outcomes(adopted.ask(Request(Operation.UNSEAL, (b"s0", SPAN + 1)))) == [Outcome.UNKNOWN]
+
+
 def test_what_an_unclean_epoch_lost_behind_its_last_anchor_is_void_and_what_it_kept_stays() -> None:
     tpm, log = MemoryTpm(), MemoryLog()
     host = begun(log, tpm)
@@ -310,7 +334,7 @@ def test_what_an_unclean_epoch_lost_behind_its_last_anchor_is_void_and_what_it_k
     image = log.image()
     version = int(host.ask(seal(b"s", 0, b"new"))[0][2])
     again = Host(image, tpm)
-    assert again.engine.history.voids == {1 + 1}
+    assert again.engine.history.voids == {2: 2}
     assert outcomes(again.ask(Request(Operation.UNSEAL, (b"s", version)), spend(b"t"))) == [
         Outcome.VOID,
         Outcome.REFUSED,
@@ -323,7 +347,7 @@ def test_an_epoch_that_ended_as_it_should_leaves_nothing_void() -> None:
     host.ask(increment(b"c"))
     image = log.image()
     host.stop()
-    assert Host(log.image(), tpm.copy()).engine.history.voids == set()
+    assert Host(log.image(), tpm.copy()).engine.history.voids == {}
     with pytest.raises(StateError):  # an image from before the end lacks what the end anchored
         Host(image, tpm)
 
