@@ -177,7 +177,8 @@ def _resumed(
                 end(record, other, "migrated", event.at)
         return execution
     recent = event.at - execution.started_at <= _LATE
-    if domain is None or (recent and not has_heard(execution, Happening.STARTED)):
+    begins = recent and INSIDE not in execution.evidence and not has_heard(execution, Happening.STARTED)
+    if domain is None or begins:
         return None  # it belongs to the start, whose own event may come after it
     facts = replace(_event_facts(event, domain, host), restoring=False, migrating=False)
     if event.detail == "from-snapshot":  # the end of a revert or a restore, or one inside the process
