@@ -8,17 +8,21 @@ import base64
 from bisect import bisect_right
 from collections.abc import Callable
 
-from undercroft.errors import InputError, NotFoundError, StateError
+from undercroft.errors import DamagedError, InputError, NotFoundError, StateError
 from undercroft.guestservice import naming
 from undercroft.guestservice.control import Order
 from undercroft.guestservice.service import Service
 from undercroft.guestservice.verifying import Verifying
+from undercroft.vault import keeping
 from undercroft.vault.history import History
 from undercroft.vault.names import MAX_NAME_BYTES, name_of, number_of
 from undercroft.vault.start import Adoption
 from undercroft.vault.state import Vault
 
 PAGE = 150
+PAGE_NAMES = 50
+"""A guest may choose names of 128 bytes of which each takes five to be shown: more would not fit a packet."""
+
 KINDS = ("counters", "spent", "ledgers", "blobs", "revoked", "keys", "executions")
 Answer = dict[str, object]
 
@@ -61,10 +65,14 @@ class VaultOrders:
             return summary | _executions(vault, order)
         after = _name_after(order)
         numbers = self._numbers(vault, kind, fresh=after == 0)
-        rest = numbers[bisect_right(numbers, after) :][: PAGE + 1]
-        page = rest[:PAGE]
-        more = _base64(name_of(page[-1])) if len(rest) > PAGE else ""
-        return summary | {"kind": kind, "entries": [_entry(vault, kind, each) for each in page], "more": more}
+        rest = numbers[bisect_right(numbers, after) :][: PAGE_NAMES + 1]
+        page = rest[:PAGE_NAMES]
+        more = _base64(name_of(page[-1])) if len(rest) > PAGE_NAMES else ""
+        entries = [_entry(vault, kind, each) for each in page]
+        if kind == "keys":
+            for each, entry in zip(page, entries, strict=True):
+                entry["public"] = self._public(vault, each)
+        return summary | {"kind": kind, "entries": entries, "more": more}
 
     def verify(self, reply: Callable[[Answer], None]) -> None:
         """Read the log again, from the disk; `reply` is called with the answer later.
@@ -91,6 +99,17 @@ class VaultOrders:
         service.trace.adopted(reason.strip())
         service.serve()
         return {"epoch": epoch}
+
+    def _public(self, vault: Vault, number: int) -> str:
+        """Return the public part of a signing key (DER, base64), "" for one that cannot be read."""
+        keep, (kind, kept) = self._service.vaults.keep, vault.keys[number]
+        if keep is None:
+            return ""
+        try:
+            secret = keep.decrypt(kept, vault.machine, name_of(number))
+        except DamagedError:
+            return ""
+        return _base64(keeping.public(keeping.signing_key(kind, secret)))
 
     def _history(self) -> History:
         return self._service.vaults.serving.history

@@ -30,6 +30,7 @@ class Vaults:
     Attributes:
         engine: None where the start was refused.
         log: None then.
+        keep: what decrypts what it keeps; None before the first start.
         problem: why it was refused, with the cure; "" while it serves.
         tpm_name: how the TPM is reached, "" for none.
     """
@@ -50,6 +51,7 @@ class Vaults:
         self.tpm: Tpm | None = None
         self.engine: Engine | None = None
         self.log: VaultFile | None = None
+        self.keep: Keeping | None = None
         self.problem = "not opened yet"
 
     def open(self, adoption: Adoption | None = None) -> None:
@@ -66,10 +68,11 @@ class Vaults:
                 self.tpm = device
             key = host_key(self._files, self.tpm, self._random)
             self.log = VaultFile(self._files, log_key(key))
+            self.keep = Keeping(key, self._random)
             self.engine = start(
                 self.log,
                 self.tpm,
-                Keeping(key, self._random),
+                self.keep,
                 clock=self._clock,
                 random=self._random,
                 adoption=adoption,
@@ -79,6 +82,13 @@ class Vaults:
             self.problem = str(error)
             return
         self.problem = ""
+
+    def reopened(self) -> VaultFile:
+        """Open the log of a start that was refused, to be read and closed: no epoch begins.
+
+        Raises OperationError: key or log cannot be opened.
+        """
+        return VaultFile(self._files, log_key(host_key(self._files, self.tpm, self._random)))
 
     @property
     def serving(self) -> Engine:

@@ -1,0 +1,219 @@
+"""`undercroft vault`: what this host's guests have in their vaults, and whether the log can be trusted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from undercroft.cli.exitcode import ExitCode
+from undercroft.cli.fleetoptions import confirm, record_option, yes_option
+from undercroft.cli.options import examples, format_option, screen, show
+from undercroft.errors import StateError, UndercroftError
+from undercroft.usecases.fleet.places import Places
+
+if TYPE_CHECKING:
+    from undercroft.adapters.guestservice import GuestService
+    from undercroft.usecases.vaults.values import ServiceState
+
+_KINDS = ("counters", "spent", "ledgers", "blobs", "revoked", "keys", "executions")
+_SERVING = "serving"
+_ANEW = "systemctl restart undercroft-guest.service (or undercroft up) starts it anew"
+
+
+@click.group(
+    short_help="What guests keep beneath themselves; verify it, adopt a loss.",
+    epilog=examples(
+        "undercroft vault ls",
+        "undercroft vault show web01",
+        "undercroft vault verify",
+        "undercroft vault adopt --reason 'disk replaced, backup of Monday put back, ticket 4711'",
+    ),
+)
+def command() -> None:
+    """Counters, one-time values, ledgers, sealed blobs and keys that no rollback of a guest rewinds.
+
+    The guest service of this host is asked; only root may. docs/VAULT.md says what an acknowledgement rests
+    on.
+    """
+
+
+@command.command(
+    "ls",
+    short_help="The vaults of this host, and who holds each fence.",
+    epilog=examples("undercroft vault ls", "undercroft vault ls -f json"),
+)
+@format_option("table", "json", "yaml")
+@record_option
+def ls_command(output_format: str, database: str) -> int:
+    """List the vaults of this host's machines: how much is in each, and which execution holds its fence.
+
+    Exit code 1: the service does not run, or its start was refused, with the reason and what to do.
+    """
+    from undercroft.usecases.vaults import asking  # noqa: PLC0415 - not for --help
+
+    with _service() as service:
+        state = _serving(service)
+        rows = asking.listing(service, asking.names_of(service, _recorded(database)))
+    if output_format == "table":
+        from undercroft.cli.render.vault import render_vaults  # noqa: PLC0415
+
+        show(render_vaults(state, rows, screen()))
+    else:
+        from undercroft.cli.render.vaultdata import vaults_document  # noqa: PLC0415
+
+        show(vaults_document(state, rows, output_format))
+    return ExitCode.CLEAN
+
+
+@command.command(
+    "show",
+    short_help="What one machine has: values, heights, versions, keys, what is spent and revoked.",
+    epilog=examples(
+        "undercroft vault show web01",
+        "undercroft vault show web01 spent",
+        "undercroft vault show 11111111-2222-4333-8444-555555555555 counters -f json",
+    ),
+)
+@click.argument("machine", metavar="NAME|UUID")
+@click.argument("kind", required=False, default="", type=click.Choice(["", *_KINDS]), metavar="[KIND]")
+@format_option("table", "json", "yaml")
+@record_option
+def show_command(machine: str, kind: str, output_format: str, database: str) -> int:
+    """Show what the vault of a machine has, or all that it has of one KIND.
+
+    KIND is counters, spent, ledgers, blobs, revoked, keys or executions (which held the fence). What sealed
+    blobs hold, ledgers' entries and the secret part of keys are never shown. Names are the guest's own.
+
+    Exit code 3: no machine has this name, or it has no vault.
+    """
+    from undercroft.cli.render.vault import LISTED  # noqa: PLC0415 - not for --help
+    from undercroft.usecases.vaults import asking  # noqa: PLC0415
+
+    table = output_format == "table"
+    with _service() as service:
+        state = _serving(service)
+        names = asking.names_of(service, _recorded(database))
+        limit = LISTED if table and not kind else None
+        found = asking.contents(service, asking.meant(machine, names), names, kind, limit)
+    if table:
+        from undercroft.cli.render.vault import render_vault  # noqa: PLC0415
+
+        show(render_vault(found, state, screen(), kind=kind))
+    else:
+        from undercroft.cli.render.vaultdata import vault_document  # noqa: PLC0415
+
+        show(vault_document(found, state, output_format))
+    return ExitCode.CLEAN
+
+
+@command.command(
+    short_help="Read the whole log again, and hold it against the TPM.",
+    epilog=examples("undercroft vault verify", "undercroft vault verify -f json"),
+)
+@format_option("table", "json", "yaml")
+def verify(output_format: str) -> int:
+    """Read the log of the vaults again, from the disk: every head, then the TPM's counter and index.
+
+    Also while a start is refused: it says what does not fit. Guests are served meanwhile.
+
+    Exits with 0 where all fits, 1 where anything does not, and 4 where it does but no TPM vouches for it, so
+    that nobody can tell whether the disk is an earlier one.
+    """
+    from undercroft.usecases.vaults import asking  # noqa: PLC0415 - not for --help
+
+    with _service() as service:
+        state = asking.state_of(service)
+        found = asking.verification(service)
+    if output_format == "table":
+        from undercroft.cli.render.vault import render_verification  # noqa: PLC0415
+
+        show(render_verification(found, state, screen()))
+    else:
+        from undercroft.cli.render import data  # noqa: PLC0415
+
+        show(data.render_value("undercroft/vault-verify/1", found, output_format, state=state.state))
+    if state.state != _SERVING:
+        cure = "undercroft vault adopt --reason TEXT goes on with what is there, and says what that loses"
+        if found.fits or not found.head:
+            cure = f"then {_ANEW}" if found.problem else _ANEW
+        click.echo(f"undercroft: no guest is served until all fits; {cure}", err=True)
+    if not found.fits or state.state != _SERVING:
+        return ExitCode.ERROR
+    if found.counter is None:
+        click.echo("undercroft: no TPM vouches for this log: it may be an earlier one", err=True)
+        return ExitCode.INCOMPLETE
+    return ExitCode.CLEAN
+
+
+@command.command(
+    short_help="Go on with a log that does not fit the TPM, on record.",
+    epilog=examples(
+        "undercroft vault adopt --reason 'disk replaced, backup of Monday put back, ticket 4711'"
+    ),
+)
+@click.option("--reason", required=True, metavar="TEXT", help="Why; goes on record.")
+@yes_option
+def adopt(reason: str, yes: bool) -> int:
+    """Go on with the log that is on the disk, though the TPM says that it is not the last one.
+
+    Shows what is lost by that, and asks. Where log and TPM fit, nothing is adopted. A newer backup of the
+    service's folder, put back before, loses less; so does the TPM that the log is of.
+
+    Exit code 1: there is nothing to adopt, or the start is refused for what nobody can adopt (a TPM that does
+    not answer, a damaged log, a missing key).
+    """
+    if not reason.strip():
+        raise click.UsageError("--reason says why, for the record")
+    from undercroft.cli.render.vault import render_loss  # noqa: PLC0415 - not for --help
+    from undercroft.usecases.vaults import asking  # noqa: PLC0415
+
+    with _service() as service:
+        state = asking.state_of(service)
+        if state.state == _SERVING:
+            raise StateError(f"log and TPM fit, and epoch {state.epoch} is served: there is nothing to adopt")
+        found = asking.verification(service)
+        if found.fits:
+            raise StateError(f"log and TPM fit now: there is nothing to adopt; {_ANEW}")
+        if not found.head:
+            raise StateError(f"{found.problem}\nthat is nothing to adopt: mend it, then {_ANEW}")
+        show(render_loss(found, screen()))
+        confirm("Go on with what is there, for good?", yes=yes)
+        epoch = service.adopt(reason.strip())
+    click.echo(f"undercroft: adopted; epoch {epoch} is served, and the log says why", err=True)
+    return ExitCode.CLEAN
+
+
+@contextmanager
+def _service() -> Iterator["GuestService"]:
+    """Connect to this host's guest service. Raises OperationError, DeniedError with the cure."""
+    from undercroft.adapters.guestservice import GuestService  # noqa: PLC0415 - not for --help
+
+    with GuestService.connect(Places.default().guest_socket) as service:
+        yield service
+
+
+def _serving(service: "GuestService") -> "ServiceState":
+    """Return how the service stands. Raises StateError where its start was refused, with what to do next."""
+    from undercroft.usecases.vaults import asking  # noqa: PLC0415 - not for --help
+
+    state = asking.state_of(service)
+    if state.state != _SERVING:
+        raise StateError(
+            f"the guest service serves no vault, and no guest is let in: {state.problem}\n"
+            "undercroft vault verify says what does not fit"
+        )
+    return state
+
+
+def _recorded(database: str) -> list[tuple[str, str]]:
+    """Return UUID and name of the machines on record; none without a record: only names need it."""
+    from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415 - SQLAlchemy
+
+    try:
+        with existing_records(database) as records, records.reading() as record:
+            return [(one.domain.uuid, one.domain.name) for one in record.machines(gone=True)]
+    except UndercroftError:
+        if database:
+            raise
+        return []
