@@ -1,5 +1,6 @@
 """A guest service as a process of its own, and guests that a test plays on sockets."""
 
+import copy
 import os
 import select
 import signal
@@ -111,11 +112,14 @@ class PlayedGuest(Guest):
         self.answers: dict[int, list[Any]] = {}
         self.seeds: list[bytes] = []
         self.generation = 0
+        self.confirms = True
         self.boot_number = 1
+        self.welcomes = self._met = 0
         self.attach(service, **attach)
 
     def attach(self, service: GuestService, **options: Any) -> None:
         """Hand a new socket over, as after QEMU was replaced or the service is back."""
+        self._met = self.welcomes
         self.line, theirs = socket.socketpair()
         self.fence = service.attach(self.machine, "web01", self.execution, theirs.fileno(), **options)
         theirs.close()
@@ -150,13 +154,30 @@ class PlayedGuest(Guest):
         return bool(data)
 
     def _welcome(self, generation: int, seed: bytes | None, following: int) -> None:
+        self.welcomes += 1
         self.session.standing.next_request = max(self.session.standing.next_request, following)
         self.session.send([6, "played 1", "6.1.0", ["credit"]])
         if seed is not None:
             self.seeds.append(seed)
             self.generation = generation
-            tag = helper.confirmation(seed, self.session.machine, bytes.fromhex(self.execution), generation)
-            self.session.send([1, generation, tag, True, 64, 0, 0])
+            self.session.frozen = False
+            if self.confirms:
+                self.confirm()
+
+    def confirm(self) -> None:
+        """Say that the last seed was credited."""
+        execution = bytes.fromhex(self.execution)
+        tag = helper.confirmation(self.seeds[-1], self.session.machine, execution, self.generation)
+        self.session.send([1, self.generation, tag, True, 64, 0, 0])
+        self.push()
+
+    def snapshot(self) -> Any:
+        """The guest's memory."""
+        return copy.deepcopy(self.session)
+
+    def put_back(self, kept: Any) -> None:
+        """Load what `snapshot` gave, through the monitor: the socket stays."""
+        self.session = copy.deepcopy(kept)
 
     def until(self, done: Callable[[], Any], *others: "PlayedGuest") -> Any:
         """Pump until `done()`; return that."""
@@ -170,8 +191,9 @@ class PlayedGuest(Guest):
         raise AssertionError(f"it did not come: {self.events[-5:]}")
 
     def meet(self) -> "PlayedGuest":
-        """Have a session open."""
-        self.until(lambda: self.session.open)
+        """Have a session open that began after the last one that was met."""
+        self.until(lambda: self.session.open and self.welcomes > self._met)
+        self._met = self.welcomes
         return self
 
     def ask(self, *requests: list[Any], first: int = 0) -> int:
@@ -203,6 +225,7 @@ def attached_again(guest: PlayedGuest, service: ServiceProcess) -> None:
     with service.client() as client:
         guest.close()
         guest.attach(client)
+    guest.meet()
 
 
 def is_gone(service: ServiceProcess) -> bool:
