@@ -698,15 +698,24 @@ class Generation:
         number = os.open(self.path + ".word", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         with os.fdopen(number, "r+b") as file:
             os.fchmod(number, 0o644)
-            os.ftruncate(number, mmap.PAGESIZE)
+            if os.fstat(number).st_size < mmap.PAGESIZE:  # its room too: none left is an error here
+                os.pwrite(number, bytes(mmap.PAGESIZE), 0)
             self.word = memoryview(mmap.mmap(file.fileno(), mmap.PAGESIZE)).cast("Q")
 
     def publish(self, generation):
-        """Let everybody know. The word first: who maps it asks most often."""
+        """Let everybody know. The word first: who maps it asks most often.
+
+        Where there is no room for a new file, the old one's is used: a frozen guest waits for this.
+        """
         self.word[0] = generation
-        write_file(self.path + ".new", "%d\n" % generation)
-        os.chmod(self.path + ".new", 0o644)
-        os.rename(self.path + ".new", self.path)
+        text = "%d\n" % generation
+        try:
+            write_file(self.path + ".new", text)
+            os.chmod(self.path + ".new", 0o644)
+            os.rename(self.path + ".new", self.path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                write_file(self.path, text, 0)
 
 
 # Freezing all but the helper

@@ -1,5 +1,6 @@
 """The guest's daemon with a host at its port, programs at its socket, and a folder for a kernel."""
 
+import errno
 import mmap
 import os
 import socket
@@ -159,6 +160,24 @@ def test_a_seed_of_a_session_that_is_over_already_is_not_taken_for_the_next_ones
     lab.until(lambda: lab.said(Confirmed))
     assert lab.said(Confirmed)[0].tag == confirmation(b"t" * 32, MACHINE, EID, 2)
     assert not lab.host.breaks()
+
+
+def test_a_full_run_folder_does_not_leave_the_guest_frozen(lab, monkeypatch):
+    lab.meet(SEED, 1)
+    lab.line.send(lab.host.session.seal(Quiesce(5)))
+    lab.until(lambda: lab.said(Quiesced))
+    whole = helper.write_file
+
+    def full(path, text, flags=os.O_CREAT | os.O_TRUNC):
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        whole(path, text, flags)
+
+    monkeypatch.setattr(helper, "write_file", full)
+    lab.meet(b"t" * 32, 2)
+    lab.until(lambda: lab.said(Thawed))
+    assert lab.daemon.freezer.told == "2\n", "in the place of the one before"
+    assert lab.until(lambda: lab.said(Confirmed)[1:])
 
 
 def test_a_helper_that_was_killed_while_all_was_frozen_thaws_it(lab):
