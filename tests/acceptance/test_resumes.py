@@ -41,6 +41,10 @@ class Campaign:
         looped: with the layer.
         counted: values of a counter in the vault: before the snapshot, after it, and after each resume.
         tpm: the same of the virtual TPM.
+        fences: of each clone that began at once, whether it holds the vault.
+        spent: what each was told that spent one token of the vault, all at once.
+        spent_own: the same of a token in the clone's own memory.
+        spent_later: what another one was told when who had held the vault was dead.
     """
 
     public: dict[str, list[int]] = field(default_factory=dict)
@@ -52,6 +56,10 @@ class Campaign:
     looped: list[list[str]] = field(default_factory=list)
     counted: list[list[int]] = field(default_factory=list)
     tpm: list[list[int]] = field(default_factory=list)
+    fences: list[bool] = field(default_factory=list)
+    spent: list[str] = field(default_factory=list)
+    spent_own: list[str] = field(default_factory=list)
+    spent_later: str = ""
 
 
 def without_the_layer(lab: Lab, guest: Guest, found: Campaign, resumes: int) -> Guest:
@@ -72,7 +80,7 @@ def without_the_layer(lab: Lab, guest: Guest, found: Campaign, resumes: int) -> 
     return guest
 
 
-def with_the_layer(lab: Lab, guest: Guest, found: Campaign, resumes: int) -> None:
+def with_the_layer(lab: Lab, guest: Guest, found: Campaign, resumes: int) -> Guest:
     """Resume a guest that was quiesced for its snapshot, and is given a seed each time."""
     tpm = TpmCounter(lambda command: str(guest.ask("tpm", command)))
     tpm.define()
@@ -95,6 +103,27 @@ def with_the_layer(lab: Lab, guest: Guest, found: Campaign, resumes: int) -> Non
             found.signed.append(guest.ask("sign", message(number)))
         found.counted.append(guest.ask("counter", "invoice", 7))
         found.tpm.append([tpm.increment() for _ in range(7)])
+    return guest
+
+
+def clones_of(lab: Lab, guest: Guest, found: Campaign, count: int) -> None:
+    """Begin clones of a machine that is no more, and let them race."""
+    lab.layer.quiesce(guest)
+    file, _ = lab.save(guest)
+    lab.layer.client.detach(lab.layer.machine, guest.execution, ended=True)
+    clones = [lab.restore(file, lab.copy(guest.disk), lab.copy(guest.state)) for _ in range(count)]
+    for clone in clones:
+        found.fences.append(lab.layer.attach(clone, forked=True))
+    for clone in clones:
+        lab.layer.confirmed(clone)
+        clone.tell("spend", "voucher")
+    found.spent = [clone.told() for clone in clones]
+    found.spent_own = [clone.ask("spend_own", "voucher") for clone in clones]
+    holder, other = sorted(clones, key=lambda clone: found.spent[clones.index(clone)] != "spent")[:2]
+    holder.end()
+    lab.layer.client.detach(lab.layer.machine, holder.execution, ended=True)
+    assert lab.layer.client.renew(lab.layer.machine, other.execution, forked=True, before=other.execution)
+    found.spent_later = other.ask("spend", "voucher")
 
 
 def campaign_of(lab: Lab, resumes: int) -> Campaign:
@@ -103,7 +132,8 @@ def campaign_of(lab: Lab, resumes: int) -> Campaign:
     guest = lab.boot()
     found.public = guest.ask("public")
     guest = without_the_layer(lab, guest, found, resumes)
-    with_the_layer(lab, guest, found, resumes)
+    guest = with_the_layer(lab, guest, found, resumes)
+    clones_of(lab, guest, found, resumes)
     return found
 
 
@@ -187,3 +217,15 @@ def test_a_counter_of_the_vault_never_repeats_and_a_virtual_tpms_does(campaign):
     assert values == sorted(set(values))
     before, *after = campaign.tpm
     assert all(each == [before[-1] + step for step in range(1, 8)] for each in after)
+
+
+def test_of_clones_that_race_to_spend_one_token_one_wins_and_the_others_are_told(campaign):
+    assert campaign.spent_own == ["spent"] * len(campaign.spent), "each from its own memory"
+    assert sorted(campaign.fences) == [False] * (len(campaign.fences) - 1) + [True]
+    won = [told == "spent" for told in campaign.spent]
+    assert won == campaign.fences
+    others = [told for told in campaign.spent if told != "spent"]
+    assert all("another execution" in told for told in others), others
+    assert "spent" in campaign.spent_later != "spent", (
+        "the one that inherits the vault does not spend it anew"
+    )

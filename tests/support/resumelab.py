@@ -68,8 +68,10 @@ def boot_files(folder: Path, kernel: str) -> guests.BootFiles:
     return boot
 
 
-def connected(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
-    """Return a connection to a socket that may not be there yet."""
+def connected(
+    path: Path, process: "subprocess.Popen[bytes]", kind: int = socket.SOCK_STREAM
+) -> socket.socket:
+    """Return a connection to a process's socket that may not be there yet."""
     until = time.monotonic() + WAIT_S
     while True:
         connection = socket.socket(socket.AF_UNIX, kind)
@@ -77,6 +79,7 @@ def connected(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
             connection.connect(str(path))
         except OSError:
             connection.close()
+            assert process.poll() is None, f"{path.name}: its process has ended"
             assert time.monotonic() < until, path
             time.sleep(0.01)
         else:
@@ -104,8 +107,8 @@ def drawn_in(ram: bytes) -> int:
 class Monitor:
     """QEMU's monitor."""
 
-    def __init__(self, path: Path) -> None:
-        with connected(path) as connection:
+    def __init__(self, path: Path, process: "subprocess.Popen[bytes]") -> None:
+        with connected(path, process) as connection:
             self.file = connection.makefile("rw")
         self.file.readline()
         self("qmp_capabilities")
@@ -140,6 +143,7 @@ class Guest:
     Attributes:
         folder: its sockets and its console.
         disk: its first disk, where internal snapshots are.
+        state: its second disk, where a program keeps its state.
         process: QEMU.
         monitor: its monitor.
         channel: the host's end of the helper's port.
@@ -149,6 +153,7 @@ class Guest:
 
     folder: Path
     disk: Path
+    state: Path
     process: "subprocess.Popen[bytes]"
     monitor: Monitor
     channel: socket.socket
@@ -219,7 +224,7 @@ class Layer:
         command = [str(PROGRAM), "guest-service", "--state", str(folder / "vaults"), "--tpm", "none"]
         environment = {**os.environ, "UNDERCROFT_GUEST_SOCKET": str(self.address)}
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        connected(self.address, socket.SOCK_SEQPACKET).close()
+        connected(self.address, self.process, socket.SOCK_SEQPACKET).close()
         self.client = GuestService.connect(self.address, WAIT_S)
         self.watch = self.client.watch()
 
@@ -291,13 +296,13 @@ class Lab:
         self.guests: list[Guest] = []
         self.helpers: list[subprocess.Popen[bytes]] = []
         self.layer = Layer(folder, str(uuid.uuid4()))
-        self.state = folder / "state.qcow2"
-        _run("qemu-img", "create", "-q", "-f", "qcow2", str(folder / "disk.qcow2"), "64M")
-        _run("qemu-img", "create", "-q", "-f", "qcow2", str(self.state), "1M")
+        self.disks = folder / "disk.qcow2", folder / "state.qcow2"
+        for disk in self.disks:
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"], check=True)
 
-    def boot(self, disk: Path | None = None, state: Path | None = None) -> Guest:
-        """Switch the machine on; its programs run when this returns."""
-        guest = self._start(disk or self.folder / "disk.qcow2", state or self.state)
+    def boot(self, *disks: Path) -> Guest:
+        """Switch the machine on, with its own disks or others; its programs run when this returns."""
+        guest = self._start(*(disks or self.disks))
         guest.ask("public")
         return guest
 
@@ -317,7 +322,7 @@ class Lab:
     def revert(self, guest: Guest, name: str) -> Guest:
         """Put the machine back as libvirt does: in a new process, with a fresh generation id."""
         guest.end()
-        return self._start(guest.disk, self.state, "-loadvm", name)
+        return self._start(guest.disk, guest.state, "-loadvm", name)
 
     def save(self, guest: Guest) -> tuple[Path, bytes]:
         """Write the RAM to a file and end the machine, as a managed save does; return both."""
@@ -329,9 +334,9 @@ class Lab:
         guest.end()
         return file, ram
 
-    def restore(self, file: Path, disk: Path, state: Path | None = None) -> Guest:
-        """Begin the machine from a file with RAM. With another disk it is a clone."""
-        guest = self._start(disk, state or self.state, "-incoming", f"exec:cat {file}", "-S")
+    def restore(self, file: Path, disk: Path, state: Path) -> Guest:
+        """Begin the machine from a file with RAM. With other disks it is a clone."""
+        guest = self._start(disk, state, "-incoming", f"exec:cat {file}", "-S")
         guest.monitor.wait("query-status", "paused", "prelaunch")
         guest.monitor("cont")
         return guest
@@ -362,9 +367,9 @@ class Lab:
             *self._tpm(folder),
             *more,
         ])  # fmt: skip
-        monitor = Monitor(folder / "monitor")
-        lines = connected(folder / "channel"), connected(folder / "port")
-        self.guests.append(Guest(folder, disk, process, monitor, *lines))
+        monitor = Monitor(folder / "monitor", process)
+        lines = connected(folder / "channel", process), connected(folder / "port", process)
+        self.guests.append(Guest(folder, disk, state, process, monitor, *lines))
         return self.guests[-1]
 
     def _tpm(self, folder: Path) -> Sequence[str]:
@@ -374,7 +379,7 @@ class Lab:
         control = f"type=unixio,path={folder}/tpm.ctrl"
         command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}/tpm", "--ctrl", control]
         self.helpers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-        connected(folder / "tpm.ctrl").close()
+        connected(folder / "tpm.ctrl", self.helpers[-1]).close()
         chardev = f"socket,id=tpm,path={folder}/tpm.ctrl"
         return "-chardev", chardev, "-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"
 
@@ -402,7 +407,3 @@ def lab(kernel: str = "cloud", *, tpm: bool = False) -> Iterator[Lab]:
         if made is not None:
             made.close()
         shutil.rmtree(folder)
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
