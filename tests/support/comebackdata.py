@@ -70,6 +70,7 @@ class FakeExaminer:
     unknown: Action = Action.REFUSE
     against: frozenset[str] = frozenset({FLOOR})
     seen: list[str] = field(default_factory=list)
+    fresh: bool = False
 
     def look(self, machine: MachineRecord, state: str) -> Look:
         self.seen.append(state)
@@ -84,6 +85,9 @@ class FakeExaminer:
     def judge(self, machine: MachineRecord, state: str, look: Look | None, floor: Floor) -> Said:
         found = Judgement(state, self.verdict, self.action, self.results, "5e", "a", NOW, NOW)
         return Said(found, found.why, self.against)
+
+    def wants_fresh(self, machine: MachineRecord) -> bool:
+        return self.fresh
 
     def unknown_action(self, machine: MachineRecord) -> Action:
         return self.unknown

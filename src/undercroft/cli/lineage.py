@@ -32,11 +32,13 @@ def command(name: str, picture: str | None, everything: bool, output_format: str
     What was rolled back branches off. Machines related to it by copies are shown, too. A question mark stands
     where the origin is not certain; docs/LINEAGE.md says what can be told and what cannot.
     """
+    from undercroft.usecases.fleet.views.channels import exposed_snapshots  # noqa: PLC0415 - heavy
     from undercroft.usecases.fleet.views.lineage import lineage_view  # noqa: PLC0415 - heavy, not for --help
     from undercroft.usecases.fleet.views.machine import checkpoints_of  # noqa: PLC0415 - heavy as well
 
     with existing_records(database) as records, records.reading() as record:
         machine, tree = lineage_view(record, name)
+        exposed = exposed_snapshots(record, machine.domain)
     shown, checkpoints = machine.domain.name, checkpoints_of(machine.domain)
     if picture:
         from undercroft.cli.render.lineagesvg import render_svg  # noqa: PLC0415 - one of three
@@ -46,9 +48,16 @@ def command(name: str, picture: str | None, everything: bool, output_format: str
         from undercroft.cli.render.lineage import render_lineage  # noqa: PLC0415 - one of three
 
         show(
-            render_lineage(tree, shown, screen(), everything=everything, checkpoints=checkpoints),
+            render_lineage(
+                tree,
+                shown,
+                screen(),
+                everything=everything,
+                checkpoints=checkpoints,
+                exposed=exposed,
+            ),
         )
     else:
         from undercroft.cli.render.lineage import render_lineage_data  # noqa: PLC0415 - one of three
 
-        show(render_lineage_data(tree, shown, output_format, checkpoints))
+        show(render_lineage_data(tree, shown, output_format, checkpoints, exposed))

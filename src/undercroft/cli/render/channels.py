@@ -8,7 +8,8 @@ from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.fleetcells import ago
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
 from undercroft.cli.render.terminal import Style, Terminal
-from undercroft.usecases.fleet.views.channels import ChannelRow, Protection, summary
+from undercroft.usecases.fleet.views.channels import summary
+from undercroft.usecases.fleet.views.values import ChannelRow, Protection
 
 STYLES = {
     Protection.REWOUND: Style.ALARM,

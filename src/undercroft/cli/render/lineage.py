@@ -55,6 +55,7 @@ def render_lineage(
     hints: Mapping[str, str] | None = None,
     everything: bool = False,
     checkpoints: Sequence[CheckpointView] = (),
+    exposed: Sequence[str] = (),
 ) -> str:
     """Return `tree` as text for `terminal`.
 
@@ -65,6 +66,7 @@ def render_lineage(
         hints: what else to say of an execution, by eid: what a rollback took below the patch floor.
         everything: show each start, also in a long run of plain ones.
         checkpoints: the machine's, parents first; they hold no state that it could go back to.
+        exposed: its snapshots with RAM whose guest did not stand still.
     """
     page = Page(terminal)
     page.paragraph(span(escape(name), Style.HEADING), span(f"  {say.summary(tree)}", Style.DIM))
@@ -82,6 +84,16 @@ def render_lineage(
         page.blank()
     for named, text in named_checkpoints(checkpoints):
         page.paragraph(span(f"{named}  ", Style.DIM), span(text), hang=12)
+    if exposed:
+        page.blank()
+        names = escape(", ".join(exposed))
+        page.paragraph(
+            span("exposed  ", Style.WARNING),
+            span(
+                f"{names}: each resume of one draws the same random numbers; undercroft snapshot takes others"
+            ),
+            hang=9,
+        )
     if any(not node.execution.certain for node in tree.nodes.values()):
         page.blank()
         page.paragraph(span("? not certain; -f json shows what it was concluded from", Style.DIM))
@@ -99,12 +111,17 @@ class _Document:
     alarms: tuple[Alarm, ...]
     refusals: tuple[Decision, ...]
     checkpoints: tuple[CheckpointView, ...]
+    exposed: tuple[str, ...]
 
 
 def render_lineage_data(
-    tree: Tree, name: str, data_format: DataFormat | str, checkpoints: Sequence[CheckpointView] = ()
+    tree: Tree,
+    name: str,
+    data_format: DataFormat | str,
+    checkpoints: Sequence[CheckpointView] = (),
+    exposed: Sequence[str] = (),
 ) -> str:
-    """Return `tree` for programs ("undercroft/lineage/1"), with the machine's checkpoints."""
+    """Return `tree` for programs ("undercroft/lineage/1"), with checkpoints and exposed snapshots."""
     document = _Document(
         tree.machine,
         name,
@@ -113,6 +130,7 @@ def render_lineage_data(
         tree.alarms,
         tree.refusals,
         tuple(checkpoints),
+        tuple(exposed),
     )
     return render_value("undercroft/lineage/1", document, data_format)
 

@@ -3,15 +3,18 @@
 from collections.abc import Iterator, Sequence
 
 from undercroft.cli.render import fleetcells, words
+from undercroft.cli.render.channels import genid_word
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.page import Page, span
 from undercroft.cli.render.terminal import Style
 from undercroft.usecases.fleet.views.values import (
+    ChannelRow,
     CheckpointView,
     CredentialsView,
     InterfaceView,
     MachineView,
     Network,
+    Protection,
 )
 
 _CHECKPOINTS = 8
@@ -35,6 +38,13 @@ def _named_facts(view: MachineView) -> Iterator[tuple[str, str]]:
     yield from named_checkpoints(view.checkpoints)
     if view.addresses:
         yield "addresses", escape(", ".join(view.addresses))
+    if view.channel is not None and view.channel.protection is not Protection.OFF:
+        yield "randomness", _randomness(view.channel)
+    if view.exposed:
+        yield (
+            "exposed",
+            f"{escape(', '.join(view.exposed))}: each resume of one draws the same random numbers",
+        )
     yield "ways in", _ways_in(view.credentials) if view.credentials else "not read yet"
     yield "patch floor", words.count(view.floor, "source package") if view.floor else "none yet"
     marks = [text for text, holds in _marks(view) if holds]
@@ -61,6 +71,17 @@ def _interface(one: InterfaceView) -> str:
     loose = "" if interface.holdable else "; cannot be held off its network"
     reserved = f"; reserved: {escape(', '.join(interface.addresses))}" if interface.addresses else ""
     return f"{escape(interface.mac) or 'no MAC'} {where}{passing}{loose}{reserved}"
+
+
+def _randomness(row: ChannelRow) -> str:
+    """Return how it stands beneath its guest, and what it has without a helper."""
+    word = row.protection.value
+    if row.confirmed_at is not None:
+        word += f", confirmed {words.minute(row.confirmed_at)}"
+    if row.protection in {Protection.PROTECTED, Protection.SILENT, Protection.WAITING}:
+        return word
+    own = f"<genid/>, {genid_word(row)[0]}" if row.genid else "no <genid/>"
+    return f"{word}; {own}" + (f"; {harmless(row.problem)}" if row.problem else "")
 
 
 def _ways_in(ways: CredentialsView) -> str:

@@ -68,6 +68,9 @@ MACHINE
   vda         /var/lib/libvirt/images/disk1.qcow2 (qcow2) on
               /var/lib/libvirt/images/debian-12-base.qcow2
   interface   52:54:00:00:00:01 network default vnet1: open
+  randomness  no channel; <genid/>, driver
+  exposed     installed, before-upgrade, nightly: each resume of one draws the
+              same random numbers
   ways in     1 account with a shell, 1 authorized key, 1 host key, 1
               certificate, 1 file with secrets
   patch floor 1 source package
@@ -119,6 +122,8 @@ MACHINE
   last read   2 h ago
   vda         /var/lib/libvirt/images/disk1.qcow2 (qcow2) on /var/lib/libvirt/images/debian-12-base.qcow2
   interface   52:54:00:00:00:01 network default vnet1: open
+  randomness  no channel; <genid/>, driver
+  exposed     installed, before-upgrade, nightly: each resume of one draws the same random numbers
   ways in     1 account with a shell, 1 authorized key, 1 host key, 1 certificate, 1 file with secrets
   patch floor 1 source package
   definition  persistent, autostart, genid
@@ -163,6 +168,8 @@ MACHINE
   vda         /var/lib/libvirt/images/disk3.qcow2 (qcow2) on
               /var/lib/libvirt/images/debian-12-base.qcow2
   interface   52:54:00:00:00:03 network default vnet3: closed
+  randomness  no channel; <genid/>, driver
+  exposed     clean: each resume of one draws the same random numbers
   ways in     1 account with a shell, 1 authorized key, 1 host key, 1
               certificate, 1 file with secrets
   patch floor 2 source packages
@@ -200,6 +207,8 @@ MACHINE
   vda         /var/lib/libvirt/images/disk8.qcow2 (qcow2) on
               /var/lib/libvirt/images/debian-12-base.qcow2
   interface   52:54:00:00:00:08 network default
+  exposed     evil\\u001B[31m\\u202E\\xFF[bold]\\\\\\u000A: each resume of one draws
+              the same random numbers
   ways in     1 account with a shell, 1 authorized key, 1 host key, 1
               certificate, 1 file with secrets
   patch floor none yet

@@ -116,6 +116,10 @@ class Examiner(Protocol):
         """Return what is done where a state cannot be judged; REFUSE unless the policy names another."""
         ...
 
+    def wants_fresh(self, machine: MachineRecord) -> bool:
+        """Tell whether the policy wants its guest to confirm fresh randomness before its network opens."""
+        ...
+
 
 def keep_floor(
     records: Records, machine: str, inventory: Inventory, knowledge: Knowledge | None, at: datetime

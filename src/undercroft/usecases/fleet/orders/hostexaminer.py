@@ -32,6 +32,7 @@ from undercroft.usecases.fleet.reading.hostfiles import HostFiles
 from undercroft.usecases.fleet.reading.layers import LayerReader
 from undercroft.usecases.fleet.reading.scanning import Scanned, Scanner, put_scanned
 from undercroft.usecases.fleet.reading.snapshotdisks import Whereabouts, whereabouts
+from undercroft.usecases.fleet.starts.reseed import is_required
 from undercroft.usecases.fleet.subjects import domain_subjects, snapshot_subject
 from undercroft.usecases.fleet.verdicts.advising import Advice, Advisor
 from undercroft.usecases.fleet.verdicts.facts import below_words, domain_target, goes_on, of_domain
@@ -123,6 +124,10 @@ class HostExaminer:
         """Return what is done where a state cannot be judged. See `Examiner.unknown_action`."""
         setting = self.policy.settings(domain_target(machine.domain, machine.host)).unknown
         return Action.REFUSE if setting.source == DEFAULT else setting.value
+
+    def wants_fresh(self, machine: MachineRecord) -> bool:
+        """Tell whether the policy wants fresh randomness of its guest. See `Examiner.wants_fresh`."""
+        return is_required(self.policy, machine.domain, machine.host)
 
     def _look(self, scanned: Scanned) -> Look:
         reading = scanned.reading

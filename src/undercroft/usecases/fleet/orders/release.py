@@ -36,8 +36,10 @@ from undercroft.usecases.fleet.orders.examine import (
     unproven_sentence,
 )
 from undercroft.usecases.fleet.starts.network import reopen
+from undercroft.usecases.fleet.starts.reseed import is_fresh
 
 KIND = "release"
+_RECENT = 16
 _REASONS_SHOWN = 3
 
 
@@ -61,7 +63,8 @@ def check(
     below, above = against_floor(floor, look)
     said = examiner.judge(machine, CURRENT, look, floor)
     judgement, reason = said.judgement, said.reason
-    against = []
+    with records.reading() as record:
+        against = _not_fresh(record, machine, hold, wanted=examiner.wants_fresh(machine))
     if stands_below(judgement, below):
         against.append(f"it is below its patch floor: {below_sentence(below, 'it has')}")
     if FLOOR in said.against:  # not in a machine that goes on from where it was: it is most likely a patch
@@ -135,15 +138,26 @@ def held(record: Record, machine: MachineRecord) -> Hold:
     for hold in record.holds():
         if hold.machine == machine.domain.uuid:
             return hold
-    raise StateError(f"{machine.domain.name}: it is not in quarantine, so there is nothing to release")
+    raise StateError(f"{machine.domain.name}: its network is not closed, so there is nothing to release")
+
+
+def _not_fresh(record: Record, machine: MachineRecord, hold: Hold, *, wanted: bool) -> list[str]:
+    """Return that its guest has not confirmed fresh randomness in this execution, where it has to."""
+    known = record.own_executions(machine.domain.uuid, _RECENT)
+    live = next((one for one in reversed(known) if one.live and one.host == machine.host), None)
+    waits = hold.reseed or wanted
+    if not waits or live is None or is_fresh(record, live):
+        return []
+    return ["its guest has not confirmed fresh randomness: undercroft channel status"]
 
 
 def _refusal(standing: Standing) -> str:
     shown = "; ".join(standing.against[:_REASONS_SHOWN])
     more = len(standing.against) - _REASONS_SHOWN
     also = f"; and {more} more" if more > 0 else ""
+    where = "closed" if standing.hold.pending else "in quarantine"
     return (
-        f"{standing.name}: stays in quarantine: {shown}{also}; patch it from inside, write an exception into "
+        f"{standing.name}: stays {where}: {shown}{also}; patch it from inside, write an exception into "
         "the policy, or give --anyway, which goes on record"
     )
 

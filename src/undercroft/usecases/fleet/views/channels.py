@@ -1,9 +1,6 @@
 """How each machine stands beneath its guest, from the record: who has fresh randomness, and who has not."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
 
 from undercroft.errors import NotFoundError
 from undercroft.inventory.vmgenid import has_driver
@@ -14,62 +11,7 @@ from undercroft.model.fleet import MachineRecord
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.starts.reseed import MAX_MOVES
 from undercroft.usecases.fleet.subjects import machine_key
-
-
-class Protection(StrEnum):
-    """How a machine stands, worst first.
-
-    REWOUND: it proved that it was put back, and has not confirmed a seed since. UNPROTECTED: its kernel did
-    not credit the seed. NO_HELPER: it has a channel, and nobody answers at it. NO_CHANNEL: it runs without
-    one. UNREACHABLE: the agent cannot connect to its channel. WAITING: its helper has answered, and has not
-    confirmed yet. UNKNOWN: nothing is on record of what runs. SILENT: it has confirmed in this execution, and
-    answers no more. PROTECTED: it has confirmed, and answers. OFF: it does not run.
-    """
-
-    REWOUND = "rewound"
-    UNPROTECTED = "unprotected"
-    NO_HELPER = "no helper"
-    NO_CHANNEL = "no channel"
-    UNREACHABLE = "unreachable"
-    WAITING = "waiting"
-    UNKNOWN = "unknown"
-    SILENT = "silent"
-    PROTECTED = "protected"
-    OFF = "off"
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelRow:
-    """One machine.
-
-    Attributes:
-        machine, name, host: its identity.
-        protection: how it stands.
-        channel: its definition, or what runs, has a channel.
-        generation: of the seed that it confirmed last in this execution, 0 for none.
-        confirmed_at: when, None for never.
-        milliseconds: how long that took from the moment in which the service had its channel.
-        helper, kernel: what the guest says of itself; untrusted.
-        genid: the definition has `<genid/>`.
-        driver: the kernel on its disks that would start has a driver for it; None where nobody knows.
-        since: when that was last heard, None for never.
-        problem: why it is so, "" where there is no more to say.
-    """
-
-    machine: str
-    name: str
-    host: str
-    protection: Protection
-    channel: bool
-    generation: int = 0
-    confirmed_at: datetime | None = None
-    milliseconds: int = 0
-    helper: str = ""
-    kernel: str = ""
-    genid: bool = False
-    driver: bool | None = None
-    since: datetime | None = None
-    problem: str = ""
+from undercroft.usecases.fleet.views.values import ChannelRow, Protection
 
 
 def channel_rows(record: Record, machines: Sequence[MachineRecord]) -> tuple[ChannelRow, ...]:
@@ -181,3 +123,17 @@ def _driver(record: Record, uuid: str) -> bool | None:
 def summary(rows: Sequence[ChannelRow]) -> Mapping[Protection, int]:
     """Return how many machines stand how; words that nobody has are left out."""
     return {word: count for word in Protection if (count := sum(row.protection is word for row in rows))}
+
+
+def exposed_snapshots(record: Record, domain: Domain) -> tuple[str, ...]:
+    """Return a machine's snapshots with RAM whose guest is not on record as having stood still.
+
+    Raises OperationError: the record cannot be read.
+    """
+    with_ram = [snapshot for snapshot in domain.snapshots if snapshot.memory != "no"]
+    if not with_ram:
+        return ()
+    quiesced = record.quiesced(domain.uuid)
+    known = [state for state in record.states(domain.uuid) if state.key in quiesced]
+    calm = {(state.name, int(state.taken_at.timestamp())) for state in known}
+    return tuple(one.name for one in with_ram if (one.name, one.created_at_s) not in calm)

@@ -14,6 +14,7 @@ from undercroft.model.finding import Assessment, FixState, Severity
 from undercroft.model.fleet import Hold, MachineRecord, Scan
 from undercroft.model.verdict import Verdict
 from undercroft.ports.records import Record
+from undercroft.usecases.fleet.views.channels import channel_rows, exposed_snapshots
 from undercroft.usecases.fleet.views.fleet import Facts, machine_rows, network_of, snapshots_of
 from undercroft.usecases.fleet.views.values import (
     CheckpointView,
@@ -110,8 +111,10 @@ def machine_view(record: Record, name: str, now: datetime, *, limit: int = 20) -
         credentials=_credentials(record, scan),
         floor=len(record.floor(uuid).entries),
         problems=_problems(domain, scan, assessment),
-        mends=tuple(_mends(machine, rows[0])),
+        mends=tuple(_mends(machine, rows[0], hold)),
         checkpoints=checkpoints_of(domain),
+        channel=next(iter(channel_rows(record, [machine])), None) if machine.gone_at is None else None,
+        exposed=exposed_snapshots(record, domain),
     )
 
 
@@ -223,7 +226,7 @@ def _problems(domain: Domain, scan: Scan | None, assessment: Assessment | None) 
     return tuple(dict.fromkeys(problem for problem in found if problem))
 
 
-def _mends(machine: MachineRecord, row: FleetRow) -> Iterator[Mend]:
+def _mends(machine: MachineRecord, row: FleetRow, hold: Hold | None) -> Iterator[Mend]:
     """Yield what helps, the most urgent first; nothing helps a machine that is gone."""
     if machine.gone_at is not None:
         return
@@ -231,6 +234,10 @@ def _mends(machine: MachineRecord, row: FleetRow) -> Iterator[Mend]:
     name = domain.name if _TAME.fullmatch(domain.name) else domain.uuid
     if row.alarms:
         yield Mend("something of it lives twice", f"undercroft lineage {name}")
+    if hold is not None and hold.reseed:
+        yield Mend("its guest has to confirm fresh randomness", f"undercroft channel status {name}")
+        if not domain.channel:
+            yield Mend("it has no channel to confirm it at", f"undercroft channel enable {name}")
     if row.network is Network.CLOSED:
         yield Mend("its network is closed", f"undercroft release {name} --reason REASON")
     if row.verdict is not Verdict.STEADY:

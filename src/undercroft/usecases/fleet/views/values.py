@@ -216,6 +216,62 @@ class InterfaceView:
     network: Network
 
 
+class Protection(StrEnum):
+    """How a machine stands, worst first.
+
+    REWOUND: it proved that it was put back, and has not confirmed a seed since. UNPROTECTED: its kernel did
+    not credit the seed. NO_HELPER: it has a channel, and nobody answers at it. NO_CHANNEL: it runs without
+    one. UNREACHABLE: the agent cannot connect to its channel. WAITING: its helper has answered, and has not
+    confirmed yet. UNKNOWN: nothing is on record of what runs. SILENT: it has confirmed in this execution, and
+    answers no more. PROTECTED: it has confirmed, and answers. OFF: it does not run.
+    """
+
+    REWOUND = "rewound"
+    UNPROTECTED = "unprotected"
+    NO_HELPER = "no helper"
+    NO_CHANNEL = "no channel"
+    UNREACHABLE = "unreachable"
+    WAITING = "waiting"
+    UNKNOWN = "unknown"
+    SILENT = "silent"
+    PROTECTED = "protected"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRow:
+    """One machine.
+
+    Attributes:
+        machine, name, host: its identity.
+        protection: how it stands.
+        channel: its definition, or what runs, has a channel.
+        generation: of the seed that it confirmed last in this execution, 0 for none.
+        confirmed_at: when, None for never.
+        milliseconds: how long that took from the moment in which the service had its channel.
+        helper, kernel: what the guest says of itself; untrusted.
+        genid: the definition has `<genid/>`.
+        driver: the kernel on its disks that would start has a driver for it; None where nobody knows.
+        since: when that was last heard, None for never.
+        problem: why it is so, "" where there is no more to say.
+    """
+
+    machine: str
+    name: str
+    host: str
+    protection: Protection
+    channel: bool
+    generation: int = 0
+    confirmed_at: datetime | None = None
+    milliseconds: int = 0
+    helper: str = ""
+    kernel: str = ""
+    genid: bool = False
+    driver: bool | None = None
+    since: datetime | None = None
+    problem: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class MachineView:
     """One machine with all that is on record of it.
@@ -243,6 +299,8 @@ class MachineView:
         mends: what to do.
         addresses: what its metadata says are its own, as in `Ownership.addresses`.
         checkpoints: parents before children.
+        channel: how it stands beneath its guest, None where it is gone.
+        exposed: its snapshots with RAM whose guest did not stand still: each resume of one draws the same.
     """
 
     taken_at: datetime
@@ -272,6 +330,8 @@ class MachineView:
     mends: tuple[Mend, ...] = ()
     addresses: tuple[str, ...] = ()
     checkpoints: tuple[CheckpointView, ...] = ()
+    channel: ChannelRow | None = None
+    exposed: tuple[str, ...] = ()
 
     @property
     def current(self) -> FleetRow:

@@ -8,6 +8,8 @@ from advisorydata import inventory, package
 from comebackdata import NOW, PATCHED, UNPATCHED, UUID, Scene, look
 
 from undercroft.errors import DeniedError, InputError, OperationError, StateError
+from undercroft.model.channel import Reseed
+from undercroft.model.execution import Execution, Origin
 from undercroft.model.report import CURRENT
 from undercroft.model.verdict import Action, Outcome, RuleResult
 from undercroft.usecases.fleet.orders.examine import RELEASE_VALID, Order
@@ -107,8 +109,40 @@ def test_what_a_start_would_not_be_allowed_stays(scene: Scene, tmp_path: Path) -
         release(scene, standing, tmp_path, reason="please")
 
 
+def lives(scene: Scene) -> None:
+    """Let the machine's execution be on record."""
+    with scene.records.transaction() as record:
+        machine = scene.machine
+        (hold,) = record.holds()
+        record.put_execution(
+            Execution(hold.eid, UUID, machine.domain.name, machine.host, Origin.START, "", "", NOW)
+        )
+
+
+def test_where_its_guest_has_to_be_fresh_first_only_an_override_opens_it(
+    scene: Scene, tmp_path: Path
+) -> None:
+    lives(scene)
+    scene.examiner.fresh = True
+    standing = standing_of(scene)
+    assert standing.against == ("its guest has not confirmed fresh randomness: undercroft channel status",)
+    with pytest.raises(DeniedError, match="fresh randomness"):
+        release(scene, standing, tmp_path, reason="patched")
+    release(scene, standing, tmp_path, reason="no helper in it", anyway=True)
+    assert not is_held(scene)
+
+
+def test_one_that_has_confirmed_in_this_execution_is_released(scene: Scene, tmp_path: Path) -> None:
+    lives(scene)
+    scene.examiner.fresh = True
+    with scene.records.transaction() as record:
+        (hold,) = record.holds()
+        record.put_reseed(Reseed(hold.eid, UUID, 1, True, 64, 0, 0, 40, NOW))
+    assert standing_of(scene).against == ()
+
+
 def test_a_machine_that_is_not_held_cannot_be_released() -> None:
-    with pytest.raises(StateError, match="not in quarantine"):
+    with pytest.raises(StateError, match="not closed"):
         standing_of(Scene())
 
 
