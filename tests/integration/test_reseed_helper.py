@@ -3,6 +3,7 @@
 import mmap
 import os
 import subprocess
+from pathlib import Path
 
 import helperprogram
 import pytest
@@ -114,6 +115,27 @@ def test_a_slow_hook_keeps_nobody_waiting_and_a_later_seed_begins_them_anew(prog
     program.meet(os.urandom(32), 2)
     program.until(lambda: program.said(Confirmed))
     assert [(each.generation, each.failed) for each in program.said(Confirmed)] == [(2, 0)]
+
+
+def test_with_a_hook_that_is_ended_ends_what_it_started(program):
+    program.hook(
+        "slow", f"test -e {program.folder}/go && exit; sleep 1000 & echo $! > {program.folder}/pid; wait"
+    )
+    program.meet(SEED, 1)
+    pid = program.until(
+        lambda: (program.folder / "pid").exists() and (program.folder / "pid").read_text().strip()
+    )
+    (program.folder / "go").touch()
+    program.meet(os.urandom(32), 2)
+    program.until(lambda: program.said(Confirmed))
+
+    def gone():
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        except FileNotFoundError:
+            return True
+
+    program.until(gone)
 
 
 def test_a_second_one_of_either_kind_refuses_to_run(program, small):

@@ -19,6 +19,7 @@
 #undef main
 #undef kill
 #undef ioctl
+#include <stdlib.h>
 
 int probe_may_signal;
 static uint8_t draws[4096];
@@ -112,8 +113,17 @@ static size_t take_bytes_of_port(const uint8_t *data, size_t size, uint8_t *answ
   return take_out(answer);
 }
 
-static size_t do_request(uint8_t what, uint8_t *data, size_t size, uint8_t *answer) {
+/* Read an encoding where a sanitizer sees what is read beside it. */
+static size_t check(const uint8_t *data, size_t size, uint8_t *answer) {
   struct cbor in;
+  uint8_t *alone = malloc(size);
+  if (size) memcpy(alone, data, size);
+  answer[0] = begin_reading(&in, alone, size);
+  free(alone);
+  return 1;
+}
+
+static size_t do_request(uint8_t what, uint8_t *data, size_t size, uint8_t *answer) {
   struct sha256 hash;
   uint32_t wait;
   switch (what) {
@@ -141,8 +151,7 @@ static size_t do_request(uint8_t what, uint8_t *data, size_t size, uint8_t *answ
     set_standing(data);
     return 0;
   case 'C':
-    answer[0] = begin_reading(&in, data, size);
-    return 1;
+    return check(data, size, answer);
   case 'S':
     return stuff(data, size, answer, 2 * FRAME_BYTES);
   case 'U':

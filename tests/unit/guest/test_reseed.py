@@ -159,6 +159,19 @@ def test_the_same_encodings_are_taken_as_on_the_hosts_side(probe, encoded, mista
     assert probe.ask(b"C", bytes(untrusted)) == bytes((taken(bytes(untrusted)),))
 
 
+def test_what_is_cut_off_is_refused_and_nothing_is_read_beside_it(probe):
+    values = [b"two", "three", 1 << 40, -(1 << 20), [b"in", "side"], {1: b"x", "key": [None, True]}]
+    for value in [*values, values, [*reversed(values)], b"b" * 300, "t" * 300, list(range(30))]:
+        encoded = cbor.encode(value)
+        assert probe.ask(b"C", encoded) == b"\1"
+        for size in range(len(encoded)):
+            assert probe.ask(b"C", encoded[:size]) == b"\0", encoded[:size].hex()
+    for length in (8, 1 << 20, (1 << 64) - 16, (1 << 64) - 9, (1 << 64) - 1):
+        for major in (0x5B, 0x7B, 0x9B, 0xBB):
+            untrusted = b"\x82" + bytes((major,)) + length.to_bytes(8, "big") + b"\1"
+            assert probe.ask(b"C", untrusted) == b"\0", untrusted.hex()
+
+
 @given(some.text(some.characters(codec=None, exclude_categories=()), max_size=3) | some.binary(max_size=5))
 def test_the_same_bytes_are_texts_as_on_the_hosts_side(probe, text):
     untrusted = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
@@ -475,4 +488,12 @@ def test_256_pings_are_answered_without_a_frame_of_the_hosts_that_takes_one(lab)
     pings = b"".join(lab.host.session._sealed(Ping(number).value()) for number in range(250))
     lab.take(pings)
     assert len(lab.said(Pong)) == 250
+    assert lab.lives()
+
+
+def test_what_does_not_fit_in_a_message_is_not_said(lab):
+    lab.meet()
+    lab.host.take(lab.probe.ask(b"Y", b"m" * 1025))
+    assert not lab.probe.state().keyed
+    lab.meet()
     assert lab.lives()
