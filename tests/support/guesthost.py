@@ -121,8 +121,8 @@ class PlayedGuest(Guest):
         """Hand a new socket over, as after QEMU was replaced or the service is back."""
         self._met = self.welcomes
         self.line, theirs = socket.socketpair()
-        self.fence = service.attach(self.machine, "web01", self.execution, theirs.fileno(), **options)
-        theirs.close()
+        with theirs:
+            self.fence = service.attach(self.machine, "web01", self.execution, theirs.fileno(), **options)
 
     def reboot(self) -> None:
         """Another kernel: it has forgotten all."""

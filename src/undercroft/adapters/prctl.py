@@ -22,9 +22,6 @@ def end_with_parent(number: int = signal.SIGKILL) -> None:
         raise OperationError("who started this process has ended")
 
 
-die_with_parent = end_with_parent
-
-
 def be_private() -> None:
     """Leave no core, and be read and traced by nobody of the same user. Raises OperationError."""
     _prctl(_SET_DUMPABLE, 0)
