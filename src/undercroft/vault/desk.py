@@ -212,7 +212,7 @@ class Desk:
         waits = key in self.unanchored or (new and not vault.core.is_spent(name))
         if waits and not self._may_anchor(vault.machine):
             now, share = self._clock(), self._shares[vault.machine]
-            seconds = max(self._history.budget.wait_s(now), share.wait_s(now))
+            seconds = max(self._history.budget.wait_s(now), share.wait_s(now)) or SECONDS
             text = f"the TPM is not written more often, to spare it: a final spend is granted in {seconds} s"
             made.answers.append((_BUSY, 0, text))
             return None
@@ -235,9 +235,13 @@ class Desk:
         share = self._shares.setdefault(machine, Budget(most, now, most))
         if self.anchor:
             return True
-        if self._history.budget.wait_s(now) or share.wait_s(now):
+        budget = self._history.budget
+        if budget.wait_s(now) or share.wait_s(now):
             return False
-        return share.take(now) and self._history.budget.take(now)
+        used = share.most_s - share.saved_s  # the more a machine has used, the more has to be left to all
+        if used * budget.most_s > 2 * budget.saved_s * share.most_s:
+            return False
+        return share.take(now) and budget.take(now)
 
     def _full(self, count: int) -> AnswerLine | None:
         """Return what requests are answered that the group or the disk has no room for."""

@@ -349,6 +349,20 @@ def test_one_guest_does_not_wear_the_tpm_out_and_leaves_others_their_share() -> 
     assert outcomes(host.ask(spend(b"z", final=True))) == [Outcome.BUSY]
 
 
+def test_many_guests_that_use_up_their_shares_leave_the_others_some() -> None:
+    host = begun(MemoryLog(), MemoryTpm())
+    hostile = [b"%016d" % each for each in range(20)]
+    for machine in hostile:
+        host.take(machine, b"x")
+        for each in range(SHARE_WRITES):
+            host.ask(spend(b"%d" % each, final=True), machine=machine, execution=b"x")
+    last = host.ask(spend(b"more", final=True), machine=hostile[-1], execution=b"x")
+    assert outcomes(last) == [Outcome.BUSY]
+    assert not str(last[0][2]).endswith(" 0 s")
+    for each in range(20):
+        assert host.ask(spend(b"t%d" % each, final=True)) == [(0, 2)]
+
+
 def test_the_budget_of_writes_survives_restarts() -> None:
     tpm, now = MemoryTpm(), [1_000_000]
     log = MemoryLog()
