@@ -30,6 +30,7 @@ from undercroft.usecases.fleet.verdicts.policyfile import read_policy
 from undercroft.usecases.fleet.views.existing import existing_records
 from undercroft.usecases.paths import readable_database
 
+_GUEST_SERVICE_S = 5.0
 _STYLES = {
     Health.OK: Style.GOOD,
     Health.WARN: Style.WARNING,
@@ -92,6 +93,7 @@ def _host(connect: str, database: str) -> CheckedHost:
         reader=lambda: closing(start_reader()),
         clock=clock,
         filter=_filter(database),
+        guests=lambda: _guest_service(places),
     )
 
 
@@ -123,6 +125,13 @@ def _filter(database: str) -> FilterHost:
         return gather(table, taps, priorities, macs())
 
     return FilterHost(host, features, tables, machine_taps, around, bridge_ports, applied)
+
+
+def _guest_service(places: Places) -> Mapping[str, object]:
+    from undercroft.adapters.guestservice import GuestService  # noqa: PLC0415 - not for --help
+
+    with GuestService.connect(places.guest_socket, _GUEST_SERVICE_S) as guests:
+        return guests.status()
 
 
 def _survey(connect: str) -> Survey:

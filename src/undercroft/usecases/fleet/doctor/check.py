@@ -18,6 +18,7 @@ from undercroft.model.verdict import Action
 from undercroft.steady.policy import Settings, Unenforceable
 from undercroft.usecases.fleet.audit.audit import RESTART_CURE
 from undercroft.usecases.fleet.audit.headfile import read_heads
+from undercroft.usecases.fleet.doctor.beneath import BENEATH_LOOKS
 from undercroft.usecases.fleet.doctor.checkup import CheckedHost, Look
 from undercroft.usecases.fleet.doctor.filter import FILTER_LOOKS
 from undercroft.usecases.fleet.doctor.health import Check, Health
@@ -43,7 +44,10 @@ def looked(name: str, look: Callable[[], Iterable[Check]], cure: str = "") -> tu
 def examine(host: CheckedHost) -> tuple[Check, ...]:
     """Return all checks, those first that others rest on."""
     looks: list[tuple[str, Callable[[], Iterable[Check]], str]] = [
-        *((name, partial(look, host), cure) for name, look, cure in (*HOST_LOOKS, *_FLEET_LOOKS)),
+        *(
+            (name, partial(look, host), cure)
+            for name, look, cure in (*HOST_LOOKS, *_FLEET_LOOKS, *BENEATH_LOOKS)
+        ),
         *((name, partial(look, host.filter), cure) for name, look, cure in FILTER_LOOKS),
     ]
     return tuple(check for name, look, cure in looks for check in looked(name, look, cure))

@@ -1,6 +1,6 @@
 """What `undercroft doctor` looks at, how, and what it says of each thing."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +32,7 @@ class CheckedHost:
         reader: starts a sandbox.
         clock: now.
         filter: the packet filter.
+        guests: what the guest service says of itself (`status`); None where nobody is to ask it.
     """
 
     places: Places
@@ -45,6 +46,7 @@ class CheckedHost:
     reader: Callable[[], AbstractContextManager[Reader]]
     clock: Callable[[], datetime]
     filter: FilterHost
+    guests: Callable[[], Mapping[str, object]] | None = None
 
 
 Look = Callable[[CheckedHost], Iterable[Check]]

@@ -148,6 +148,8 @@ def _row(facts: Facts, subject: Subject, domain: Domain | None = None, *, curren
     judgement, scan = facts.judgements.get(subject.key), facts.scans.get(subject.key)
     ownership = domain.ownership if domain else Ownership()
     itself = domain if subject.state == CURRENT and not current else None
+    hold = facts.holds.get(itself.uuid) if itself else None
+    why = judgement.why if judgement else _not_judged(scan, domain)
     return FleetRow(
         subject=subject.key,
         kind=subject.kind,
@@ -156,14 +158,14 @@ def _row(facts: Facts, subject: Subject, domain: Domain | None = None, *, curren
         machine=subject.machine,
         state=subject.state,
         verdict=judgement.verdict if judgement else Verdict.UNKNOWN,
-        why=judgement.why if judgement else _not_judged(scan, domain),
+        why=why or (hold.reason if hold is not None and hold.reseed else ""),
         since=judgement.since if judgement else None,
         action=judgement.action if judgement else None,
         owner=ownership.owner,
         labels=ownership.labels,
         expires_on=ownership.expires_on,
         power=itself.power if itself else None,
-        network=network_of(itself, facts.holds.get(itself.uuid)) if itself else Network.NONE,
+        network=network_of(itself, hold) if itself else Network.NONE,
         scanned_at=scan.scanned_at if scan else None,
         complete=scan is not None and not scan.problems,
         brought_back=facts.brought_back(subject, current) if current else None,

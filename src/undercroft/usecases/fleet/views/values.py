@@ -40,7 +40,8 @@ class FleetRow:
         machine: UUID of its machine, "" for an image.
         state: "current" or the snapshot's name.
         verdict: unknown where it was not judged yet.
-        why: the first reason that stands against it, "" when it is steady.
+        why: the first reason that stands against it, "" when it is steady; of a machine whose network waits
+            for its guest's fresh randomness alone, that.
         since: since when the verdict is this one, None before the first.
         action: what a start would meet, None before the first verdict.
         owner, labels, expires_on: its machine's.
