@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 SECONDS = 315
 SAVED_WRITES = 2_000
+START_WRITES = 2
+"""Of one start: the counter and the index."""
 SHARE_WRITES = 125
 """What one machine's vault may have saved up of them: one guest cannot use up what all have."""
 

@@ -12,7 +12,7 @@ from undercroft.errors import DamagedError
 from undercroft.ports.tpm import UNEXTENDED
 from undercroft.ports.vaultlog import Group
 from undercroft.vault import commands
-from undercroft.vault.budget import Budget
+from undercroft.vault.budget import SECONDS, START_WRITES, Budget
 from undercroft.vault.names import number_of
 from undercroft.vault.state import Vault
 
@@ -93,6 +93,7 @@ class History:
             )
         elif kind == commands.INTENT:
             self.intent, self.base = record[1], record[2]
+            self.budget.saved_s -= SECONDS * START_WRITES  # its anchor says it too, if it comes
         elif kind == commands.EPOCH:
             self.begin(record[1], bool(record[2]), cast("bytes", untyped[3]), record[4])
         elif kind == commands.ANCHOR:

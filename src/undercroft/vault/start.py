@@ -18,11 +18,12 @@ Without a TPM the epoch is the log's last and one more: an earlier image is take
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from undercroft.errors import StateError
+from undercroft.errors import OperationError, StateError
 from undercroft.ports.tpm import UNEXTENDED, Tpm, extension
 from undercroft.ports.vaultlog import VaultLog
 from undercroft.vault import commands
 from undercroft.vault.answers import EPOCH_LIMIT
+from undercroft.vault.budget import START_WRITES, Budget
 from undercroft.vault.engine import SNAPSHOT_BYTES, Engine
 from undercroft.vault.history import History
 from undercroft.vault.keeping import Keeping
@@ -30,7 +31,6 @@ from undercroft.vault.keeping import Keeping
 ADOPTED_EPOCHS = 4_096
 """By how much epochs go on, at the least, where the log may lack some that no counter tells."""
 
-_START_WRITES = 2
 _REASON_CHARS = 400
 
 
@@ -69,7 +69,7 @@ def start(
     Raises:
         StateError: the log and the TPM do not fit, and there is no order; nothing was changed.
         DamagedError: the log cannot be read.
-        OperationError: disk or TPM failed; another start continues.
+        OperationError: disk or TPM failed, or the TPM is spared; another start continues.
     """
     history = History()
     history.replay(log.read())
@@ -96,6 +96,7 @@ def start(
             f" ({counter}) is too high for them, or they were begun too often; use another TPM, or none"
         )
     if tpm is not None:
+        _spare(history.budget, clock())
         _write(log, [*records, commands.write(commands.INTENT, counter, base)])
         records = []
         epoch = tpm.increment() + base
@@ -107,7 +108,7 @@ def start(
         if extended != extension(held, head):
             raise StateError("another program extends the TPM's index of the vaults: find and stop it first")
         history.anchor(extended)
-        history.budget.owe(clock(), _START_WRITES)
+        history.budget.owe(clock(), START_WRITES)
         saved_s, at_s = history.budget.saved_s, history.budget.at_s
         _write(log, [commands.write(commands.ANCHOR, head, history.held, saved_s, at_s)])
     return Engine(
@@ -184,6 +185,17 @@ def _base(history: History, counter: int, *, known: bool) -> int:
     if known:
         return max(history.base, history.epoch - counter)
     return (history.epoch // ADOPTED_EPOCHS + 2) * ADOPTED_EPOCHS
+
+
+def _spare(budget: Budget, now_s: int) -> None:
+    """Raise OperationError where starts owe the TPM so much that another would wear it out."""
+    budget.count(now_s)
+    wait_s = -budget.most_s - budget.saved_s
+    if wait_s > 0:
+        raise OperationError(
+            f"the vaults were begun too often: the TPM's memory is spared for {wait_s} s more; find out why"
+            " the service ended each time"
+        )
 
 
 def _write(log: VaultLog, records: list[bytes]) -> None:

@@ -15,6 +15,7 @@ from undercroft.channel.requests import Operation, Outcome, Request
 from undercroft.errors import OperationError, StateError
 from undercroft.vault import commands, engine
 from undercroft.vault.answers import EPOCH_LIMIT, SPAN
+from undercroft.vault.budget import SAVED_WRITES, SECONDS
 from undercroft.vault.keeping import log_key
 from undercroft.vault.start import ADOPTED_EPOCHS, Adoption
 
@@ -419,3 +420,27 @@ def test_an_epoch_beyond_the_last_is_refused_before_anything_is_written() -> Non
     assert tpm.value == EPOCH_LIMIT - 1
     host = begun(MemoryLog(), MemoryTpm(EPOCH_LIMIT - 2))
     assert int(host.ask(increment(b"c"))[0][2]) < 1 << 63
+
+
+def test_a_service_that_dies_at_each_start_does_not_wear_the_tpm_out() -> None:
+    class Failing(MemoryTpm):
+        def extend(self, head: bytes) -> bytes:
+            raise OperationError("the TPM does not answer")
+
+    log, tpm, now = MemoryLog(), MemoryTpm(), [1_000_000]
+    begun(log, tpm)
+    owed = -SECONDS * (SAVED_WRITES - 20)
+    log.append([commands.write(commands.ANCHOR, log.head, tpm.held, owed, now[0])])
+    log.sync()
+    failing = Failing(tpm.value)
+    failing.held = tpm.held
+    for _ in range(50):
+        log = log.image()
+        with pytest.raises(OperationError):
+            Host(log, failing, clock=lambda: now[0])
+    assert failing.writes <= 11
+    with pytest.raises(OperationError, match="too often"):
+        Host(log.image(), failing, clock=lambda: now[0])
+    now[0] += 4 * SECONDS
+    tpm.value = failing.value
+    assert Host(log.image(), tpm, clock=lambda: now[0]).take() == 0
