@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.support.vaultservice import ServiceGuest, ServiceProcess
+from tests.support.guesthost import PlayedGuest, ServiceProcess, eid, machine
 
 import counterpeers
 
@@ -35,14 +35,13 @@ def main():
     seconds, count = (2, 200) if quick else (8, 1_000)
     with tempfile.TemporaryDirectory(dir=where) as name:
         folder = Path(name)
-        service = ServiceProcess(folder / "state")
+        service = ServiceProcess(folder, confined=os.geteuid() == 0)
         try:
-            client = service.start()
+            client = service.start().client()
             rates = [together(client, service.process.pid, depth, seconds) for depth in (1, 4)]
             with counterpeers.Plain(folder / "plain") as plain:
                 synced, alone, trip = waits(client, plain, count)
         finally:
-            service.stop()
             service.close()
         chip = counterpeers.swtpm(folder / "tpm", seconds / 2)
         store = counterpeers.etcd(folder / "etcd", GUESTS, BATCH, seconds)
@@ -54,10 +53,7 @@ def together(client, pid, depth, seconds):
 
     Returns increments a second, and microseconds of the service's and of the guests' processor for each.
     """
-    guests = [
-        ServiceGuest(client, f"{depth:016x}{at:016x}", f"00000000-0000-4000-8000-{at:012x}")
-        for at in range(1, GUESTS + 1)
-    ]
+    guests = [PlayedGuest(client, machine(at), eid(depth)).meet() for at in range(1, GUESTS + 1)]
     end, begin = os.pipe()
     before = spent(pid)
     child = os.fork()
@@ -86,8 +82,9 @@ def crowd(guests, depth, seconds):
         by_line[guest.line.fileno()] = guest
 
     def ask(guest):
-        guest.session.send([5, guest.number, requests])
-        guest.number += BATCH
+        standing = guest.session.standing
+        guest.session.send([5, standing.next_request, requests])
+        standing.next_request += BATCH
 
     answered = 0
     began, cost = time.perf_counter(), time.process_time()
@@ -121,8 +118,12 @@ def waits(client, plain, count):
 
     One after the other in turns, so that what else the machine does falls on all of them.
     """
-    guest = ServiceGuest(client, f"{100:032x}", f"00000000-0000-4000-8000-{100:012x}")
-    calls = (plain.write, lambda: guest.ask([INCREMENT, b"counter", 1]), lambda: guest.ask([RANDOM, 32]))
+    guest = PlayedGuest(client, machine(100), eid(1)).meet()
+    calls = (
+        plain.write,
+        lambda: guest.answer([INCREMENT, b"counter", 1]),
+        lambda: guest.answer([RANDOM, 32]),
+    )
     found = [[], [], []]
     for _ in range(count):
         for call, times in zip(calls, found, strict=True):
