@@ -1,4 +1,4 @@
-# make demo | test | lint | prove | bench | soak | coverage. Each installs what it needs.
+# make demo | test | lint | prove | bench | soak | coverage | guest. Each installs what it needs.
 #
 # As root on Debian the system packages come through apt; as another user they have to be there already.
 PYTHON ?= python3
@@ -17,7 +17,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system busybox-static kmod cpio
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools iptables etcd-server
 PROVE_PACKAGES := python3-venv default-jre-headless
 
-.PHONY: demo test lint prove bench soak coverage clean
+.PHONY: demo test lint prove bench soak coverage guest clean
 
 demo: $(VENV)/run.stamp
 	@sh tools/apt-install $(DEMO_PACKAGES)
@@ -52,6 +52,11 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/channel.py
 	$(BIN)/python bench/vaultengine.py
 	$(BIN)/python bench/guestservice.py
+
+# The small helper for guests without Python: build/undercroft-reseed.
+guest:
+	@sh tools/apt-install gcc libc6-dev
+	@sh tools/build-reseed
 
 soak: $(VENV)/dev.stamp $(PROVER)/stamp
 	$(BIN)/pytest -m soak -q --timeout 7200

@@ -1264,7 +1264,7 @@ class Daemon:
     def _welcome(self, generation, seed, following):
         """Steps 1 to 6 of docs/CHANNEL.md, "The seed": the order is what the guarantees hang on."""
         self._stop_hooks()
-        able = ["credit", "hwrng", "hooks", "stop"]
+        able = ["credit", "hwrng", "hooks", "stop", "vault"]
         self.session.send([ABOUT, HELPER, os.uname().release, able])
         if seed is not None:
             credited = self.kernel.credit(seed)  # 1

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 
 int probe_may_signal;
+static bool is_old;
 static uint8_t draws[4096];
 static size_t drawn;
 static char folder[PATH_BYTES], hook_folder[PATH_BYTES];
@@ -39,6 +40,10 @@ int ioctl(int device, unsigned long request, ...);
 int probe_kill(pid_t pid, int number) { return probe_may_signal ? kill(pid, number) : 0; }
 
 int probe_ioctl(int device, unsigned long request, ...) {
+  if (is_old && request == _IO('R', 7)) {
+    errno = EINVAL;
+    return -1;
+  }
   state.credits += device >= 0 && request != 0;
   return 0;
 }
@@ -142,6 +147,9 @@ static size_t do_request(uint8_t what, uint8_t *data, size_t size, uint8_t *answ
     stop_hooks();
     standing.sent = session.out_size = 0;
     memcpy(session.head, session.heads[0], 32);
+    return 0;
+  case 'E':
+    is_old = data[0] != 0;
     return 0;
   case 'Y':
     return say_raw(data, size, answer);

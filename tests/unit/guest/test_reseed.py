@@ -217,6 +217,17 @@ def test_a_kernel_that_has_no_such_device_has_not_taken_the_seed(lab):
     assert [(each.credited, each.drained) for each in lab.said(Confirmed)] == [(False, 0)]
 
 
+def test_a_kernel_before_4_14_has_mixed_the_seed_in_and_not_credited_it(lab):
+    (lab.folder / "dev").mkdir()
+    (lab.folder / "dev/urandom").touch()
+    before = lab.probe.state().credits
+    lab.probe.ask(b"E", b"\1")
+    lab.meet(SEED)
+    lab.probe.ask(b"E", b"\0")
+    assert [each.credited for each in lab.said(Confirmed)] == [False]
+    assert lab.probe.state().credits == before + 1
+
+
 def test_a_hello_may_come_in_any_pieces_and_after_the_rest_of_another(lab):
     hello = lab.host.session.begin()
     answers = [lab.probe.receive(b"rest of a frame" + hello[:5])]
