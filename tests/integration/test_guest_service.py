@@ -137,7 +137,6 @@ def test_quiesced_guests_are_left_alone_until_again_and_then_get_a_seed(
     guest.push()
     assert heard(guest, watch, "quiesced")["processes"] == 12
     seeds = len(guest.seeds)
-    time.sleep(4.5)  # paused for its snapshot: longer than three pings
     assert client.again(machine(6), eid(1)) is True
     guest.until(lambda: len(guest.seeds) == seeds + 1)
 

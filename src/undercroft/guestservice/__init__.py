@@ -6,7 +6,8 @@ lies harms itself. It takes open sockets and orders from the agent, and gives an
 (`adapters.guestservice` is the client).
 
 From the inside out: `guest` (one guest's sessions, without I/O), `keep` (what was seen, on disk), `vaults`
-(log, key, TPM and engine), `group` (group commit in a thread), `link` (a guest's socket), `service` (guests
-and vaults together), `control` and `orders` (the agent's connections and what it may ask), `vaultorders`
-(what an administrator asks of the vaults), `loop` (turns), `confine` (what the process gives up), `main`.
+(log, key, TPM and engine), `group` and `groups` (group commit in a thread), `link` and `lines` (guests'
+sockets), `service` (guests and vaults together), `control` and `orders` (the agent's connections and what it
+may ask), `vaultorders` (what an administrator asks of the vaults), `loop` (turns), `confine` (what the
+process gives up), `main`.
 """

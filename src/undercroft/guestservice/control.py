@@ -46,7 +46,9 @@ Run = Callable[["Connection", Order, list[int]], dict[str, object] | None]
 class Control:
     """The listening socket and its connections."""
 
-    def __init__(self, listener: socket.socket, loop: Loop, run: Run, owner: int) -> None:
+    def __init__(
+        self, listener: socket.socket, loop: Loop, run: Run, owner: int, report: Callable[[str], None]
+    ) -> None:
         """Take the socket and begin to listen.
 
         Args:
@@ -55,8 +57,10 @@ class Control:
             run: answers an order, or raises an error of ours; None where `Connection.reply` follows later.
                 Takes descriptors that came with it out of the list.
             owner: the user beside root who is answered.
+            report: takes lines for the log.
         """
         self._listener, self._loop, self._run, self._owner = listener, loop, run, owner
+        self.report = report
         self.connections: set[Connection] = set()
         listener.setblocking(False)
         loop.watch(listener.fileno(), READ, self._accept)
@@ -183,6 +187,10 @@ class Connection:
                 self.send({"id": number, "ok": answer})
         except UndercroftError as error:
             self.send({"id": number} | refusal(error))
+        except Exception as error:  # noqa: BLE001 - the edge: logged whole, answered with nothing specific
+            self._control.report(f"an order failed in an unexpected way: {error!r}")
+            wrong = OperationError("the guest service failed in an unexpected way: its log says how")
+            self.send({"id": number} | refusal(wrong))
 
 
 def refusal(error: UndercroftError) -> dict[str, object]:

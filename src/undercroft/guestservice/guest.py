@@ -1,6 +1,6 @@
 """One guest's sessions, one after another: what it says goes in, what is to be sent and told comes out.
 
-No I/O: `Surroundings` is what it needs of the service, and its link's buffer takes what is to be sent.
+No I/O: `surroundings` is what it needs of the service, and its link's buffer takes what is to be sent.
 
 Invariants, each of which a test plays an attack against:
 
@@ -16,7 +16,6 @@ Invariants, each of which a test plays an attack against:
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Protocol
 
 from undercroft.channel.messages import (
     About,
@@ -28,7 +27,7 @@ from undercroft.channel.messages import (
     Requests,
     Thawed,
 )
-from undercroft.channel.requests import Outcome, Request
+from undercroft.channel.requests import Outcome
 from undercroft.channel.seen import Rewound, Seen
 from undercroft.channel.session import Broken, Message, Ready, Session
 from undercroft.entropy.seed import Offer
@@ -36,6 +35,7 @@ from undercroft.errors import InputError, StateError
 from undercroft.guestservice.keep import Confirmation, Kept
 from undercroft.guestservice.link import MOST_BYTES, Link
 from undercroft.guestservice.naming import Who
+from undercroft.guestservice.surroundings import Surroundings
 from undercroft.vault.work import AnswerLine
 
 TICK_S = 1.0
@@ -49,46 +49,6 @@ BEGINS = 8
 """Sessions that may begin at once; then one in each tick."""
 
 _BUSY: AnswerLine = (int(Outcome.BUSY), 0, f"more than {MAX_IN_FLIGHT} requests are on their way: ask again")
-
-
-class Surroundings(Protocol):
-    """What a guest needs of the service."""
-
-    def random(self, size_bytes: int) -> bytes:
-        """Return bytes of the host's kernel."""
-        ...
-
-    def microseconds(self) -> int:
-        """Return the time since 1970, for serials."""
-        ...
-
-    def next_generation(self) -> int:
-        """Return a generation that no seed had."""
-        ...
-
-    def next_request(self, guest: "Guest") -> int:
-        """Return the number from which on this guest's requests are new."""
-        ...
-
-    def ask(self, guest: "Guest", first: int, requests: Sequence[Request]) -> None:
-        """Take a batch for the vault: `Guest.answer` is called once it is durable."""
-        ...
-
-    def keep(self, guest: "Guest") -> None:
-        """Take note that what was seen of this guest has changed: before anything that is sent leaves."""
-        ...
-
-    def confirm(self, guest: "Guest", confirmed: Confirmation | None) -> None:
-        """Keep what was confirmed."""
-        ...
-
-    def tell(self, guest: "Guest", event: str, fields: dict[str, object]) -> None:
-        """Tell whoever watches."""
-        ...
-
-    def seeded(self, guest: "Guest", generation: int) -> None:
-        """Take note that a seed is about to be given."""
-        ...
 
 
 class Quiet(Enum):
@@ -110,7 +70,7 @@ class Guest:
         about: untrusted: helper, kernel and abilities, as it last said.
     """
 
-    def __init__(self, who: Who, link: Link, kept: Kept, around: Surroundings, now: float) -> None:
+    def __init__(self, who: Who, link: Link, kept: Kept, around: "Surroundings[Guest]", now: float) -> None:
         """Take a guest; `start` begins its first session."""
         self.who, self.link, self.kept = who, link, kept
         self.fenced = False

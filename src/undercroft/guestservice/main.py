@@ -76,24 +76,26 @@ def run(settings: Settings, report: Callable[[str], None], environment: Mapping[
     sys.setswitchinterval(SWITCH_S)
     vaults = Vaults(files, settings.tpm, clock=lambda: int(time.time()), random=kernel_random)
     vaults.open()
-    service = Service(vaults, Keep(files), trace)
+    service = Service(vaults, Keep(files), trace, report)
     orders = Orders(service)
-    control = Control(listener, service.loop, orders.run, os.geteuid())
+    control = Control(listener, service.loop, orders.run, os.geteuid(), report)
     _stop_on_signal(service)
     service.serve()
     epoch = vaults.engine.history.epoch if vaults.engine is not None else 0
     report(vaults.problem or f"serving in epoch {epoch}; TPM: {vaults.tpm_name or 'none'}")
     service.loop.run()
+    failed = ""
     try:
         service.stop()
     except UndercroftError as error:
-        service.failed = service.failed or str(error)
+        failed = str(error)
+    failed = service.groups.failed or failed
     control.close()
     service.keep_file.close()
     files.release()
-    if service.failed:
-        report(f"{service.failed}: starts anew")
-    return 1 if service.failed else 0
+    if failed:
+        report(f"{failed}: starts anew")
+    return 1 if failed else 0
 
 
 def listening(settings: Settings, environment: Mapping[str, str]) -> socket.socket:

@@ -110,7 +110,7 @@ class Orders:
             "unprotected": vaults.unprotected,
             "epoch": engine.history.epoch if engine is not None else 0,
             "voids": sorted(engine.history.voids)[-100:] if engine is not None else [],
-            "anchors": service.anchors,
+            "anchors": service.groups.anchors,
             "writes": engine.history.budget.writes if engine is not None else 0,
             "guests": len(service.guests),
         }

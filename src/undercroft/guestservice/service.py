@@ -14,81 +14,57 @@ from undercroft.channel.requests import Request
 from undercroft.entropy.seed import generation
 from undercroft.errors import NotFoundError, StateError
 from undercroft.guestservice import naming
-from undercroft.guestservice.group import Committer
+from undercroft.guestservice.groups import Groups
 from undercroft.guestservice.guest import TICK_S, Guest
 from undercroft.guestservice.keep import Confirmation, Keep
-from undercroft.guestservice.link import HIGH_BYTES, READ_BYTES, Link
-from undercroft.guestservice.loop import LOST, READ, WRITE, Loop
+from undercroft.guestservice.lines import Lines
+from undercroft.guestservice.link import Link
+from undercroft.guestservice.loop import Loop
 from undercroft.guestservice.naming import Who
 from undercroft.guestservice.tracing import Trace
 from undercroft.guestservice.vaults import Vaults, kernel_random
 from undercroft.vault import answers
-from undercroft.vault.work import Batch
 
 MAX_GUESTS = 4_096
-ANCHOR_EVERY_S = 10.0
-"""How often the engine is asked whether an anchor is due that no request brings along."""
-
-UNWELCOME_BYTES = 4 * 1024
-"""What is read in a turn of a guest that has no session: no frame of a handshake is longer."""
-
-NOISE_SHARE = 5
-"""Guests that send what counts for nothing get one part in so many of the loop's time, all together."""
-
 Watcher = Callable[[str, dict[str, object]], None]
 
 
 class Service:
-    """All guests of this host. Implements what a guest needs (`guest.Surroundings`).
+    """All guests of this host. Implements what a guest needs (`surroundings`).
 
     Attributes:
         loop: the turns.
         vaults: of all machines.
         guests: by machine and execution.
         watchers: called with each event.
-        failed: why the process has to end, "" while it need not.
+        groups: what becomes durable; why the process has to end, if it has to.
     """
 
-    def __init__(self, vaults: Vaults, keep: Keep, trace: Trace) -> None:
-        """Take the opened parts; `serve` begins with the vaults' engine."""
+    def __init__(self, vaults: Vaults, keep: Keep, trace: Trace, report: Callable[[str], None]) -> None:
+        """Take the opened parts, and who takes lines for the log; `serve` begins with the vaults' engine."""
         self.loop = Loop(self._end_of_turn)
         self.vaults, self.keep_file, self.trace = vaults, keep, trace
         self.guests: dict[tuple[bytes, bytes], Guest] = {}
         self.watchers: list[Watcher] = []
-        self.failed = ""
-        self.anchors = 0
-        self._by_line: dict[int, Guest] = {}
-        self._committer: Committer | None = None
         self._changed: set[Guest] = set()
-        self._sending: set[Guest] = set()
-        self._asked: list[tuple[Guest, int, int, Batch]] = []
-        self._running: list[tuple[Guest, int, int, Batch]] = []
-        self._between: list[Callable[[], None]] = []
+        self._lines = Lines(self.loop, self._gone, report)
+        self.groups = Groups(self.loop, vaults, self._lines.send)
         self._seeds = 0
-        self._noise: dict[Guest, float] = {}
 
     def serve(self) -> None:
         """Begin to serve the vaults that are open; tells nothing where their start was refused."""
-        engine, log = self.vaults.engine, self.vaults.log
-        if engine is None or log is None:
+        engine = self.vaults.engine
+        if engine is None:
             self.trace.refused(self.vaults.problem)
             return
         self.trace.served(engine.history.epoch, engine.history.counted)
-        self._committer = Committer(log, self.vaults.tpm)
-        self.loop.watch(self._committer.fileno(), READ, self._released)
-        self.loop.at(self.loop.now + ANCHOR_EVERY_S, self._look_for_anchor)
+        self.groups.begin()
 
     def stop(self) -> None:
         """End: what was decided becomes durable and the epoch ends as it should, unless it failed."""
-        committer = self._committer
-        if committer is not None:
-            self._take_group(committer)
-            while self.vaults.serving.waits and not self.failed:
-                self._submit(committer)
-                self._take_group(committer)
-            for guest in list(self.guests.values()):
-                guest.link.flush()
-            committer.close()
+        self.groups.finish()
+        for guest in list(self.guests.values()):
+            guest.link.flush()
         for guest in list(self.guests.values()):
             self._let_go(guest)
         self.vaults.stop()
@@ -153,13 +129,14 @@ class Service:
         if not ended:
             return False
         self.keep_file.forget(machine, execution)
-        engine = self.vaults.serving
-        return machine in engine.history.vaults and engine.end(machine, execution) == answers.DONE
+        if machine not in self.vaults.serving.history.vaults:
+            return False
+        return self.groups.decide(lambda engine: engine.end(machine, execution)) == answers.DONE
 
     def quiesce(self, machine: bytes, execution: bytes) -> int:
         """Ask a guest to freeze all but its helper; return the number. Raises NotFoundError, StateError."""
         guest = self.guest(machine, execution)
-        self._sending.add(guest)
+        self._lines.send(guest)
         return guest.quiesce(self.loop.now)
 
     def again(self, machine: bytes, execution: bytes) -> bool:
@@ -168,7 +145,7 @@ class Service:
         Raises NotFoundError, StateError.
         """
         guest = self.guest(machine, execution)
-        self._sending.add(guest)
+        self._lines.send(guest)
         return guest.again()
 
     def guest(self, machine: bytes, execution: bytes) -> Guest:
@@ -178,14 +155,7 @@ class Service:
             raise NotFoundError(f"{naming.machine_text(machine)} is not attached in this execution")
         return found
 
-    def between_groups(self, call: Callable[[], None]) -> None:
-        """Call once no group runs: now, or when the one that runs is done."""
-        if self._committer is not None and self._committer.runs:
-            self._between.append(call)
-        else:
-            call()
-
-    # What a guest needs: see `guest.Surroundings`
+    # What a guest needs: see `surroundings`
 
     def random(self, size_bytes: int) -> bytes:
         """Return bytes of the host's kernel."""
@@ -206,8 +176,7 @@ class Service:
 
     def ask(self, guest: Guest, first: int, requests: Sequence[Request]) -> None:
         """Take a batch for the vault."""
-        batch = self.vaults.serving.batch(guest.who.machine, guest.who.execution, first, requests)
-        self._asked.append((guest, guest.session_number(), first, batch))
+        self.groups.ask(guest, first, requests)
 
     def keep(self, guest: Guest) -> None:
         """Take note that what was seen of this guest has changed."""
@@ -233,20 +202,18 @@ class Service:
 
     def _add(self, guest: Guest) -> bool:
         self.guests[guest.who.key] = guest
-        line = guest.link.fileno()
-        self._by_line[line] = guest
-        guest.link.polled = READ
-        self.loop.watch(line, READ, lambda mask: self._ready(guest, mask))
+        self._lines.add(guest)
         self.loop.at(self.loop.now + TICK_S, lambda: self._tick(guest))
         held = self._take_fence(guest)
         guest.start()
-        self._sending.add(guest)
+        self._lines.send(guest)
         return held
 
     def _take_fence(self, guest: Guest) -> bool:
         """Ask for the fence; tell all who do not have it (any more)."""
         who = guest.who
-        held = self.vaults.serving.take(who.machine, who.execution, forked=who.forked) == answers.DONE
+        answer = self.groups.decide(lambda each: each.take(who.machine, who.execution, forked=who.forked))
+        held = answer == answers.DONE
         lost = [each for each in self._of(who.machine) if each is not guest] if held else [guest]
         for each in lost:
             if not each.fenced:
@@ -290,11 +257,8 @@ class Service:
         """Forget a guest; its link stays open."""
         if self.guests.get(guest.who.key) is guest:
             del self.guests[guest.who.key]
-        self.loop.unwatch(guest.link.fileno())
-        self._by_line.pop(guest.link.fileno(), None)
-        for group in (self._changed, self._sending):
-            group.discard(guest)
-        self._noise.pop(guest, None)
+        self._lines.drop(guest)
+        self._changed.discard(guest)
         self.keep_file.note(guest.kept, guest.seen)
 
     def _let_go(self, guest: Guest) -> None:
@@ -307,109 +271,18 @@ class Service:
 
     # Turns
 
-    def _ready(self, guest: Guest, mask: int) -> None:
-        link = guest.link
-        if mask & READ:
-            self._read(guest)
-        elif mask & LOST:
-            link.gone = True
-        if mask & WRITE or link.out:
-            self._sending.add(guest)
-        if link.gone:
-            self._gone(guest)
-
-    def _read(self, guest: Guest) -> None:
-        data = guest.link.read(READ_BYTES if guest.is_open else UNWELCOME_BYTES)
-        if not data:
-            return
-        dropped, began = guest.dropped, time.monotonic()
-        guest.receive(data, self.loop.now)
-        if guest.dropped != dropped:
-            self._pause(guest, time.monotonic() - began)
-
-    def _pause(self, guest: Guest, spent_s: float) -> None:
-        """Read no more for a while of who sends what counts for nothing: the more of them, the longer."""
-        until = self.loop.now + spent_s * (NOISE_SHARE - 1) * (len(self._noise) + 1)
-        self._noise[guest] = until
-        self._poll_for(guest)
-        self.loop.at(until, lambda: self._resume(guest))
-
-    def _resume(self, guest: Guest) -> None:
-        if self._noise.pop(guest, None) is not None:
-            self._poll_for(guest)
-
     def _tick(self, guest: Guest) -> None:
         if self.guests.get(guest.who.key) is not guest:
             return
         guest.tick(self.loop.now)
-        self._sending.add(guest)
+        self._lines.send(guest)
         self.loop.at(self.loop.now + TICK_S, lambda: self._tick(guest))
 
     def _end_of_turn(self) -> None:
         for guest in self._changed:
             self.keep_file.note(guest.kept, guest.seen)
         self._changed.clear()
-        committer = self._committer
-        if committer is not None and not committer.runs and self.vaults.serving.waits:
-            self._submit(committer)
-        if self._sending:
-            sending, self._sending = self._sending, set()
-            for guest in sending:
-                self._send(guest)
-        if self.failed:
+        self.groups.submit()
+        self._lines.flush()
+        if self.groups.failed:
             self.loop.stop()
-
-    def _send(self, guest: Guest) -> None:
-        link = guest.link
-        if link.fileno() < 0:
-            return
-        link.flush()
-        if link.gone:
-            self._gone(guest)
-        else:
-            self._poll_for(guest)
-
-    def _poll_for(self, guest: Guest) -> None:
-        """Watch a link for what is wanted of it now."""
-        link = guest.link
-        wanted = WRITE if link.out else 0
-        if len(link.out) < HIGH_BYTES and guest not in self._noise:
-            wanted |= READ
-        if wanted != link.polled and link.fileno() in self._by_line:
-            link.polled = wanted
-            self.loop.change(link.fileno(), wanted)
-
-    # Groups
-
-    def _submit(self, committer: Committer) -> None:
-        work = self.vaults.serving.close_group()
-        self._running, self._asked = self._asked, []
-        committer.submit(work)
-
-    def _released(self, _mask: int) -> None:
-        if self._committer is not None:
-            self._take_group(self._committer)
-
-    def _take_group(self, committer: Committer) -> None:
-        """Take the group that is done, and give its answers out."""
-        if not committer.runs:
-            return
-        engine = self.vaults.serving
-        work = committer.take()
-        engine.release(work)
-        self.anchors += work.held is not None
-        running, self._running = self._running, []
-        for guest, number, first, batch in running:
-            guest.answer(number, first, batch.answers)
-            self._sending.add(guest)
-        if engine.failed:
-            self.failed = engine.failed
-        between, self._between = self._between, []
-        for call in between:
-            call()
-
-    def _look_for_anchor(self) -> None:
-        self.loop.at(self.loop.now + ANCHOR_EVERY_S, self._look_for_anchor)
-        committer = self._committer
-        if committer is not None and not committer.runs:
-            self._submit(committer)

@@ -47,7 +47,7 @@ class Verifying:
         if self._reply is not None:
             raise StateError("the log is being verified already: ask again when that is done")
         self._reply = reply
-        self._service.between_groups(self._begin)
+        self._service.groups.between(self._begin)
 
     def _begin(self) -> None:
         """Read the TPM, and let a copy of this process read the log."""

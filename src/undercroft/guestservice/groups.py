@@ -1,0 +1,123 @@
+"""What guests ask, decided in batches and made durable in groups; answers leave once their group is.
+
+groups.ask(guest, first, requests)     in a turn, any number of times
+groups.submit()                        at its end: what waits goes to the log, if the group before is done
+...                                    the loop hears of its end, and gives the answers to their guests
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from undercroft.channel.requests import Request
+from undercroft.guestservice.group import Committer
+from undercroft.guestservice.guest import Guest
+from undercroft.guestservice.loop import READ, Loop
+from undercroft.guestservice.vaults import Vaults
+from undercroft.vault.engine import Engine
+from undercroft.vault.work import Batch
+
+ANCHOR_EVERY_S = 10.0
+"""How often the engine is asked whether an anchor is due that no request brings along."""
+
+_Result = TypeVar("_Result")
+
+
+class Groups:
+    """The engine at work.
+
+    Attributes:
+        failed: why the process has to end, "" while it need not.
+        anchors: how many were made since the start.
+    """
+
+    def __init__(self, loop: Loop, vaults: Vaults, answered: Callable[[Guest], None]) -> None:
+        """Take the turns, the vaults, and who hears of each guest that has been answered."""
+        self._loop, self._vaults, self._answered = loop, vaults, answered
+        self.failed = ""
+        self.anchors = 0
+        self._committer: Committer | None = None
+        self._asked: list[tuple[Guest, int, int, Batch]] = []
+        self._running: list[tuple[Guest, int, int, Batch]] = []
+        self._between: list[Callable[[], None]] = []
+
+    def begin(self) -> None:
+        """Begin to commit to the log that is open; nothing where there is none."""
+        log = self._vaults.log
+        if log is None:
+            return
+        self._committer = Committer(log, self._vaults.tpm)
+        self._loop.watch(self._committer.fileno(), READ, lambda _: self._take())
+        self._loop.at(self._loop.now + ANCHOR_EVERY_S, self._look_for_anchor)
+
+    def decide(self, call: Callable[[Engine], _Result]) -> _Result:
+        """Return what a call of the engine gives.
+
+        Raises StateError where no vault is served. An error that the engine does not know ends the process:
+        what it has in memory may be ahead of what will be logged.
+        """
+        engine = self._vaults.serving
+        try:
+            return call(engine)
+        except Exception as error:
+            self.failed = f"the vaults' engine failed in an unexpected way ({type(error).__name__}: {error})"
+            raise
+
+    def ask(self, guest: Guest, first: int, requests: Sequence[Request]) -> None:
+        """Decide a batch; the guest is answered once it is durable."""
+        who = guest.who
+        batch = self.decide(lambda engine: engine.batch(who.machine, who.execution, first, requests))
+        self._asked.append((guest, guest.session_number(), first, batch))
+
+    def submit(self) -> None:
+        """Let what waits become durable, if no group runs."""
+        committer = self._committer
+        if committer is not None and not committer.runs and not self.failed and self._vaults.serving.waits:
+            self._submit(committer)
+
+    def between(self, call: Callable[[], None]) -> None:
+        """Call once no group runs: now, or when the one that runs is done."""
+        if self._committer is not None and self._committer.runs:
+            self._between.append(call)
+        else:
+            call()
+
+    def finish(self) -> None:
+        """Make all that was decided durable, answer it, and end the thread."""
+        committer = self._committer
+        if committer is None:
+            return
+        if committer.runs:
+            self._take()
+        while not self.failed and self._vaults.serving.waits:
+            self._submit(committer)
+            self._take()
+        committer.close()
+
+    def _submit(self, committer: Committer) -> None:
+        work = self._vaults.serving.close_group()
+        self._running, self._asked = self._asked, []
+        committer.submit(work)
+
+    def _take(self) -> None:
+        """Take the group that is done, and give its answers out."""
+        committer = self._committer
+        if committer is None or not committer.runs:
+            return
+        work = committer.take()
+        engine = self._vaults.serving
+        engine.release(work)
+        self.anchors += work.held is not None
+        running, self._running = self._running, []
+        for guest, number, first, batch in running:
+            guest.answer(number, first, batch.answers)
+            self._answered(guest)
+        self.failed = self.failed or engine.failed
+        between, self._between = self._between, []
+        for call in between:
+            call()
+
+    def _look_for_anchor(self) -> None:
+        self._loop.at(self._loop.now + ANCHOR_EVERY_S, self._look_for_anchor)
+        committer = self._committer
+        if committer is not None and not committer.runs and not self.failed:
+            self._submit(committer)
