@@ -32,7 +32,7 @@ import resumeapps
 from channelpair import HELPER
 from program import PROGRAM
 
-from undercroft.adapters.guestservice import GuestService
+from undercroft.adapters.guestservice import GuestEvent, GuestService
 
 DRAW = resumeapps.DRAW_BYTES
 WAIT_S = 120.0
@@ -227,6 +227,7 @@ class Layer:
         connected(self.address, self.process, socket.SOCK_SEQPACKET).close()
         self.client = GuestService.connect(self.address, WAIT_S)
         self.watch = self.client.watch()
+        self.heard: list[GuestEvent] = []
 
     def attach(self, guest: Guest, *, forked: bool = False) -> bool:
         """Begin an execution and hand its guest over; return whether it holds the vault."""
@@ -268,10 +269,16 @@ class Layer:
         return self.confirmed(guest)
 
     def told(self, event: str, guest: Guest) -> Mapping[str, Any]:
-        """Wait for an event of a guest's; return what it has."""
-        found = self.watch.until(event, guest.execution, WAIT_S)
-        assert found is not None, (event, guest.console())
-        return found.fields
+        """Wait for an event of a guest's; return what it has. Those of others are kept for who asks later."""
+        until = time.monotonic() + WAIT_S
+        while True:
+            for found in self.heard:
+                if (found.event, found.execution) == (event, guest.execution):
+                    self.heard.remove(found)
+                    return found.fields
+            heard = self.watch.next(until - time.monotonic())
+            assert heard is not None, (event, guest.console())
+            self.heard.append(heard)
 
     def close(self) -> None:
         """End the service."""
@@ -334,11 +341,12 @@ class Lab:
         guest.end()
         return file, ram
 
-    def restore(self, file: Path, disk: Path, state: Path) -> Guest:
+    def restore(self, file: Path, disk: Path, state: Path, *, paused: bool = False) -> Guest:
         """Begin the machine from a file with RAM. With other disks it is a clone."""
         guest = self._start(disk, state, "-incoming", f"exec:cat {file}", "-S")
         guest.monitor.wait("query-status", "paused", "prelaunch")
-        guest.monitor("cont")
+        if not paused:
+            guest.monitor("cont")
         return guest
 
     def copy(self, disk: Path) -> Path:
