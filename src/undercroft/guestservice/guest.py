@@ -197,6 +197,11 @@ class Guest:
         self._begin()
         return held
 
+    def end(self) -> None:
+        """Send nothing more: the link is another guest's, or closed. Answers that come yet are dropped."""
+        self._number += 1
+        self._is_over, self._offer = True, None
+
     def session_number(self) -> int:
         """Return what tells this session from the ones before."""
         return self._number

@@ -16,6 +16,7 @@ A slot that cannot be read is an execution of which nothing was seen: its next s
 
 import struct
 import zlib
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -131,6 +132,16 @@ class Keep:
         if kept is not None:
             self._write(kept.slot, bytes(SLOT_BYTES), 0)
             self._free.append(kept.slot)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `find` has no room for another execution."""
+        return not self._free and self._slots >= MAX_SLOTS
+
+    def forget_all_but(self, keys: Container[tuple[bytes, bytes]]) -> None:
+        """Keep nothing more but of these machines' executions."""
+        for key in [each for each in self._kept if each not in keys]:
+            self.forget(*key)
 
     def of(self, machine: bytes) -> list[bytes]:
         """Return the executions of a machine of which something is kept."""

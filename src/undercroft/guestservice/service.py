@@ -16,7 +16,7 @@ from undercroft.errors import NotFoundError, StateError
 from undercroft.guestservice import naming
 from undercroft.guestservice.groups import Groups
 from undercroft.guestservice.guest import TICK_S, Guest
-from undercroft.guestservice.keep import Confirmation, Keep
+from undercroft.guestservice.keep import Confirmation, Keep, Kept
 from undercroft.guestservice.lines import Lines
 from undercroft.guestservice.link import Link
 from undercroft.guestservice.loop import Loop
@@ -82,7 +82,7 @@ class Service:
             self.vaults.serving  # noqa: B018 - raises where no vault is served
             if len(self.guests) >= MAX_GUESTS and who.key not in self.guests:
                 raise StateError(f"{MAX_GUESTS} guests are attached, the most that may be")
-            kept = self.keep_file.find(who.machine, who.execution)
+            kept = self._kept(who)
         except Exception:
             link.close()
             raise
@@ -108,7 +108,7 @@ class Service:
         guest = self._one(who.machine, before if who.key not in self.guests else who.execution)
         if guest.who.execution == who.execution:
             return self._take_fence(guest)
-        kept = self.keep_file.find(who.machine, who.execution)
+        kept = self._kept(who)
         link, told = guest.link, Who(who.machine, who.execution, guest.who.name, who.forked)
         self._drop(guest)
         self.keep_file.forget(*guest.who.key)
@@ -245,6 +245,12 @@ class Service:
         """Return whose place a guest takes: of the same execution; of all others unless it is a fork."""
         return [each for each in self._of(who.machine) if not who.forked or each.who.key == who.key]
 
+    def _kept(self, who: Who) -> Kept:
+        """Return what is kept of an execution; where too many are kept, those that are not attached go."""
+        if self.keep_file.is_full:
+            self.keep_file.forget_all_but(self.guests)
+        return self.keep_file.find(who.machine, who.execution)
+
     def _forget_others(self, who: Who) -> None:
         """Keep nothing more of executions that this one has followed."""
         if who.forked:
@@ -257,6 +263,7 @@ class Service:
         """Forget a guest; its link stays open."""
         if self.guests.get(guest.who.key) is guest:
             del self.guests[guest.who.key]
+        guest.end()
         self._lines.drop(guest)
         self._changed.discard(guest)
         self.keep_file.note(guest.kept, guest.seen)

@@ -199,6 +199,14 @@ def test_at_most_so_many_requests_wait_and_answers_of_an_earlier_session_are_dro
     assert len([event for event in play.helper.events if event[0] == "answers"]) == 2
 
 
+def test_an_answer_that_comes_after_the_link_went_to_another_execution_is_not_sent(play: Play) -> None:
+    play.say(5, 1, [[13]])
+    number, first, _ = play.around.asked[0]
+    play.guest.end()
+    play.guest.answer(number, first, [(0, 1, "late")])
+    assert not play.guest.link.out
+
+
 def test_who_leaves_every_frame_untaken_is_begun_with_anew(play: Play) -> None:
     play.begun = 0
     number = play.guest.session_number()

@@ -1,10 +1,13 @@
 """What was seen of guests: read back as it was, whatever a death in the middle of a write leaves."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.faultyfiles import MemoryFiles
 
 from undercroft.channel.seen import Seen
+from undercroft.errors import OperationError
+from undercroft.guestservice import keep as keeping
 from undercroft.guestservice.keep import NAME, SLOT_BYTES, Confirmation, Keep
 
 MACHINE, ONE, TWO = b"m" * 16, b"1" * 16, b"2" * 16
@@ -93,6 +96,19 @@ def test_a_file_of_anything_is_read_as_nothing(data: bytes) -> None:
     files.write(handle, data, 0)
     keep = Keep(files)
     assert keep.find(MACHINE, ONE).seen is None
+
+
+def test_where_too_many_are_kept_those_that_are_not_needed_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "MAX_SLOTS", 2)
+    keep = Keep(MemoryFiles())
+    keep.note(keep.find(MACHINE, ONE), seen(1))
+    keep.note(keep.find(MACHINE, TWO), seen(2))
+    assert keep.is_full
+    with pytest.raises(OperationError, match="the most that may be"):
+        keep.find(b"o" * 16, ONE)
+    keep.forget_all_but({(MACHINE, TWO): None})
+    assert keep.find(b"o" * 16, ONE).seen is None
+    assert keep.find(MACHINE, TWO).seen == seen(2)
 
 
 def test_a_full_disk_is_told_and_stops_nobody() -> None:
