@@ -16,6 +16,7 @@ from memoryrecords import MemoryRecords
 
 from undercroft.adapters import hookfiles
 from undercroft.agent.host import now
+from undercroft.agent.scans import Wish
 from undercroft.errors import OperationError
 from undercroft.model.channel import Reseed
 from undercroft.model.execution import Execution, Origin
@@ -119,6 +120,18 @@ def test_its_guests_word_comes_first_and_then_that_on_its_start(lab: Lab) -> Non
     play(lab, scene)
 
 
+def test_it_is_closed_before_its_guest_runs_whatever_else_could_hold_it(lab: Lab) -> None:
+    lab.fleet._put(replace(lab.fleet.domain(UUID), snapshots=()))  # it can be no revert
+    seen: list[bool] = []
+
+    async def scene() -> None:
+        lab.on_run = lambda: seen.append(is_closed(lab))  # type: ignore[method-assign]
+        await waits(lab)
+
+    play(lab, scene)
+    assert seen == [True]
+
+
 def test_neither_another_executions_word_opens_it_nor_a_seed_that_was_not_credited(lab: Lab) -> None:
     async def scene() -> None:
         await waits(lab)
@@ -193,6 +206,37 @@ def test_what_was_put_back_is_judged_before_its_guests_word_opens_it(lab: Lab) -
         lab.events.starts.confirm(domain, put.execution)
         await lab.until(lambda: holds(lab) == [(False, False, False)], "it is in quarantine")
         assert is_closed(lab)
+
+    play(lab, scene)
+
+
+@pytest.mark.parametrize("quick_word", [True, False])
+def test_what_waited_and_was_put_back_is_judged_and_waits_for_its_new_executions_word(
+    lab: Lab, *, quick_word: bool
+) -> None:
+    opened: list[str] = []
+    open_tap = lab.taps.open_tap
+    lab.taps.open_tap = lambda held: (opened.append(held.tap), open_tap(held))[1]  # type: ignore[method-assign]
+
+    async def scene() -> None:
+        await waits(lab)
+        lab.disks[CURRENT] = UNPATCHED
+        with lab.records.transaction() as record:
+            put = rewound(record, last(lab).eid, "a head from before", now(), HOST)
+        assert put is not None
+        if quick_word:
+            confirm(lab, put.execution.eid)
+            await asyncio.sleep(0.05)
+        domain = lab.host.domain(UUID)
+        assert domain is not None
+        lab.events.starts.confirm(domain, put.execution)
+        await lab.until(lambda: holds(lab) == [(False, not quick_word, False)], "it is in quarantine")
+        assert is_closed(lab)
+        assert opened == []
+        lab.disks[CURRENT] = PATCHED
+        confirm(lab, put.execution.eid)
+        lab.scans.add(UUID, Wish(settle=True))
+        await lab.until(lab.is_open, "it is in order, and fresh")
 
     play(lab, scene)
 

@@ -94,8 +94,8 @@ def confirm(means: Means, taps: Taps, domain: Domain, execution: Execution) -> C
         told_before = is_confirmed(record, execution)
     if hold is not None and hold.reseed:
         reseeded(means, taps, domain)
-        if hold.pending or told_before:
-            return Confirmed(Next.NOTHING)
+        if told_before or (hold.pending and execution.origin not in ROLLBACKS):
+            return Confirmed(Next.NOTHING)  # all else was known; what went back since is judged anew
     if execution.origin in ROLLBACKS and told_before:
         return Confirmed(Next.NOTHING)  # a revert has two events, and an order counts for the first one only
     decides = execution.origin in ROLLBACKS or (hold is not None and hold.pending)

@@ -49,7 +49,7 @@ def reseeded(means: Means, taps: Taps, domain: Domain) -> None:
 
 
 def shut(means: Means, taps: Taps, domain: Domain, execution: Execution) -> None:
-    """Close what began or went back without being held; what was held waits for its new execution."""
+    """Close what began or went back without being held by its taps; what was waits for its new execution."""
     with means.records.reading() as record:
         if not is_due(means, record, domain, execution):
             return
@@ -62,8 +62,6 @@ def shut(means: Means, taps: Taps, domain: Domain, execution: Execution) -> None
             hold = Hold(domain.uuid, process_of(record, execution), (), reason, means.clock(), pending=True)
         elif hold.by_filter:
             hold = replace(hold, by_filter=False, reseed=True)
-        elif hold.reseed and hold.pending:
-            hold = replace(hold, reseed=False)  # what it went back to is judged before anything opens it
         else:
             return
         _hold_taps(means, record, taps, domain, hold)
