@@ -3,7 +3,9 @@
 1. It sees Python, Undercroft, the shared libraries, its own folder and its TPM; no other file, no other
    process, no network.
 2. It becomes a user of its own, without groups and without capabilities, and can gain none.
-3. It has bounds on memory, descriptors and processes, leaves no core, and is traced by nobody of its user.
+3. It executes no program, makes no namespace and no socket but the host's own kind, and traces nobody
+   (`calls`).
+4. It has bounds on memory, descriptors and processes, leaves no core, and is traced by nobody of its user.
 
 The units in systemd/ say the same in systemd's words: there it is never root.
 """
@@ -18,6 +20,7 @@ from pathlib import Path
 from undercroft.adapters.namespaces import confine
 from undercroft.adapters.prctl import be_private, drop_bounding_set, gain_nothing
 from undercroft.errors import DeniedError, OperationError
+from undercroft.guestservice import calls
 
 USER = "undercroft-guest"
 NUMBER = 60_789
@@ -40,7 +43,7 @@ def own_user() -> tuple[int, int]:
 
 
 def give_up(folder: Path, tpm: str) -> None:
-    """Give up all of the above; as another user than root only the third.
+    """Give up all of the above; as another user than root only the last two.
 
     Args:
         folder: the service's own; made where it is missing, and given to its user.
@@ -55,6 +58,10 @@ def give_up(folder: Path, tpm: str) -> None:
     _limit(resource.RLIMIT_NOFILE, DESCRIPTORS)
     gain_nothing()
     be_private()
+    try:
+        calls.refuse()
+    except OSError as error:
+        raise DeniedError(f"the kernel takes no filter of system calls: {error.strerror}") from error
 
 
 def _leave_root(folder: Path, tpm: str) -> None:

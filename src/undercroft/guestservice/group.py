@@ -56,5 +56,5 @@ class Committer:
                 work.run(self._log, self._tpm)
             except Exception as error:  # noqa: BLE001 - the loop must hear of it: nobody knows what is durable
                 work.error = f"the vaults' log failed in an unexpected way ({type(error).__name__})"
+            os.eventfd_write(self._signal, 1)  # first: who takes the group reads the signal after it
             self._done.put(work)
-            os.eventfd_write(self._signal, 1)
