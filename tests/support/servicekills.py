@@ -110,11 +110,13 @@ class Lives:
         """Kill what still lives, and hear its last words."""
         process = self.service.process
         if process is None or process.stderr is None or process.stderr.closed:
-            return
+            return  # nothing was begun since
         if process.poll() is None:
             for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
                 os.kill(int(each), signal.SIGKILL)  # what strace has started
         self.service.kill()
+        if self.chip is not None:  # as the kernel's resource manager does for who is no more
+            subprocess.run(["tpm2_flushcontext", "-t", "-T", self.chip.tcti], check=True, capture_output=True)
 
     def close(self) -> None:
         self.end()

@@ -32,12 +32,14 @@ _Result = TypeVar("_Result")
 _HANDLE = 0x08B
 _NV_UNINITIALIZED, _LOCKOUT, _INITIALIZE, _NV_RATE, _RETRY = 0x14A, 0x921, 0x100, 0x920, 0x922
 _AUTH_FAIL, _BAD_AUTH, _INTEGRITY, _NV_SPACE = 0x08E, 0x0A2, 0x09F, 0x14B
+_OBJECT_MEMORY = 0x902
 _REASONS = {
     _HANDLE: "it has no index of the vaults: it was cleared, or never set up",
     _LOCKOUT: "it is locked out: wait, or reset its lockout (tpm2_dictionarylockout --clear-lockout)",
     _INITIALIZE: "it was reset and not started since: restart the host",
     _NV_RATE: "its memory is written too often at the moment: wait some minutes",
     _RETRY: "it is busy: try again",
+    _OBJECT_MEMORY: "keys of killed programs fill it; /dev/tpmrm0 clears them: use that, or restart it",
     _AUTH_FAIL: "its owner has a password, and the indices of the vaults are missing: make them as its owner",
     _BAD_AUTH: "its owner has a password, and the indices of the vaults are missing: make them as its owner",
     _INTEGRITY: "this was sealed by another TPM, or this one was cleared since",
