@@ -375,68 +375,79 @@ class Core:
         Ensures(self.era() == Old(self.era()) and self.owner() == Old(self.owner()))
         Ensures(self.living() == Old(self.living()))
         Ensures(Implies(not (Old(self.living()) and execution == Old(self.owner())), Result() == FENCED))
-        Ensures(self.records() == Old(self.records()) + (1 if Old(self.runs(execution, number)) else 0))
         # The same number gets the same answer.
         Ensures(Implies(Old(self.living()) and execution == Old(self.owner()) and number <= Old(self.newest()),
                         Result() == Old(self.repeated(number, digest))))
-        Ensures(self.newest() == (number if Old(self.runs(execution, number)) else Old(self.newest())))
-        Ensures(Implies(Old(self.runs(execution, number)), self.repeated(number, digest) == Result()))
-        Ensures(Forall2(int, int, lambda n, d: (Implies(
-            not Old(self.runs(execution, number)) or n < 1 or n % WINDOW != number % WINDOW,
-            self.repeated(n, d) == Old(self.repeated(n, d))), [[self.repeated(n, d)]])))
-        Ensures(Forall2(int, int, lambda n, d: (Implies(
-            Old(self.runs(execution, number)) and n >= 1 and n % WINDOW == number % WINDOW,
-            self.repeated(n, d) == (FORGOTTEN if n != number else Result() if d == digest else CONFLICT)),
-            [[self.repeated(n, d)]])))
+        # What does not run changes nothing.
+        Ensures(Implies(not Old(self.runs(execution, number)), (
+            self.records() == Old(self.records()) and self.newest() == Old(self.newest())
+            and Forall2(int, int, lambda n, d: (
+                self.repeated(n, d) == Old(self.repeated(n, d)), [[self.repeated(n, d)]]))
+            and Forall(int, lambda n: (self.counter(n) == Old(self.counter(n)), [[self.counter(n)]]))
+            and Forall(int, lambda n: (self.is_spent(n) == Old(self.is_spent(n)), [[self.is_spent(n)]]))
+            and Forall(int, lambda n: (self.height(n) == Old(self.height(n)), [[self.height(n)]]))
+            and Forall(int, lambda n: (self.head(n) == Old(self.head(n)), [[self.head(n)]]))
+            and Forall(int, lambda n: (self.version(n) == Old(self.version(n)), [[self.version(n)]]))
+            and Forall(int, lambda n: (self.content(n) == Old(self.content(n)), [[self.content(n)]]))
+            and Forall(int, lambda n: (self.is_revoked(n) == Old(self.is_revoked(n)), [[self.is_revoked(n)]])))))
+        # What runs is recorded, its answer kept; and nothing changes but what it is about.
+        Ensures(Implies(Old(self.runs(execution, number)), (
+            self.records() == Old(self.records()) + 1 and self.newest() == number
+            and self.repeated(number, digest) == Result()
+            and Forall2(int, int, lambda n, d: (
+                self.repeated(n, d) == (
+                    Old(self.repeated(n, d)) if n < 1 or n % WINDOW != number % WINDOW
+                    else FORGOTTEN if n != number else Result() if d == digest else CONFLICT),
+                [[self.repeated(n, d)]]))
+            and Forall(int, lambda n: (
+                Implies(not (operation == INCREMENT and Result() >= 0 and n is name),
+                        self.counter(n) == Old(self.counter(n))), [[self.counter(n)]]))
+            and Forall(int, lambda n: (
+                Implies(not (operation == SPEND and n is name),
+                        self.is_spent(n) == Old(self.is_spent(n))), [[self.is_spent(n)]]))
+            and Forall(int, lambda n: (
+                Implies(not (operation == APPEND and Result() >= 0 and n is name),
+                        self.height(n) == Old(self.height(n))), [[self.height(n)]]))
+            and Forall(int, lambda n: (
+                Implies(not (operation == APPEND and Result() >= 0 and n is name),
+                        self.head(n) == Old(self.head(n))), [[self.head(n)]]))
+            and Forall(int, lambda n: (
+                Implies(not (operation == STORE and Result() >= 0 and n is name),
+                        self.version(n) == Old(self.version(n))), [[self.version(n)]]))
+            and Forall(int, lambda n: (
+                Implies(not (operation == STORE and Result() >= 0 and n is name),
+                        self.content(n) == Old(self.content(n))), [[self.content(n)]]))
+            and Forall(int, lambda n: (
+                Implies(not (operation == REVOKE and n is name),
+                        self.is_revoked(n) == Old(self.is_revoked(n))), [[self.is_revoked(n)]])))))
         # Counters: above each earlier value, and within the epoch.
-        Ensures(Forall(int, lambda n: (Implies(
-            not (Old(self.runs(execution, number)) and operation == INCREMENT and Result() >= 0 and n is name),
-            self.counter(n) == Old(self.counter(n))), [[self.counter(n)]])))
-        Ensures(Implies(Old(self.runs(execution, number)) and operation == INCREMENT,
-                        (Result() >= 0) == (1 <= first and first <= RESERVE_LIMIT
-                                            and Old(self.counter(name)) + first < (self.era() + 1) * SPAN)))
-        Ensures(Implies(Old(self.runs(execution, number)) and operation == INCREMENT and Result() >= 0,
-                        Result() > Old(self.counter(name)) and Result() > self.era() * SPAN
-                        and self.counter(name) == Result() + first - 1
-                        and self.counter(name) < (self.era() + 1) * SPAN))
+        Ensures(Implies(Old(self.runs(execution, number)) and operation == INCREMENT, (
+            (Result() >= 0) == (1 <= first and first <= RESERVE_LIMIT
+                                and Old(self.counter(name)) + first < (self.era() + 1) * SPAN)
+            and Implies(Result() >= 0, (
+                Result() > Old(self.counter(name)) and Result() > self.era() * SPAN
+                and self.counter(name) == Result() + first - 1
+                and self.counter(name) < (self.era() + 1) * SPAN)))))
         # One-time values: granted once, spent for ever.
-        Ensures(Forall(int, lambda n: (Implies(
-            not (Old(self.runs(execution, number)) and operation == SPEND and n is name),
-            self.is_spent(n) == Old(self.is_spent(n))), [[self.is_spent(n)]])))
         Ensures(Implies(Old(self.runs(execution, number)) and operation == SPEND,
                         self.is_spent(name) and Result() == (SPENT if Old(self.is_spent(name)) else DONE)))
         # Ledgers: an entry at the height and over the head that the caller expects.
-        Ensures(Forall(int, lambda n: (Implies(
-            not (Old(self.runs(execution, number)) and operation == APPEND and Result() >= 0 and n is name),
-            self.height(n) == Old(self.height(n))), [[self.height(n)]])))
-        Ensures(Forall(int, lambda n: (Implies(
-            not (Old(self.runs(execution, number)) and operation == APPEND and Result() >= 0 and n is name),
-            self.head(n) == Old(self.head(n))), [[self.head(n)]])))
-        Ensures(Implies(Old(self.runs(execution, number)) and operation == APPEND,
-                        (Result() >= 0) == (first >= 0 and first == Old(self.height(name))
-                                            and second == Old(self.head(name)))))
-        Ensures(Implies(Old(self.runs(execution, number)) and operation == APPEND and Result() >= 0,
-                        Result() == first + 1 and self.height(name) == first + 1
-                        and self.head(name) == link(Old(self.head(name)), third)))
+        Ensures(Implies(Old(self.runs(execution, number)) and operation == APPEND, (
+            (Result() >= 0) == (first >= 0 and first == Old(self.height(name)) and second == Old(self.head(name)))
+            and Implies(Result() >= 0, (
+                Result() == first + 1 and self.height(name) == first + 1
+                and self.head(name) == link(Old(self.head(name)), third))))))
         # Sealed blobs: a version above each earlier one, over the one that the caller expects.
-        Ensures(Forall(int, lambda n: (Implies(
-            not (Old(self.runs(execution, number)) and operation == STORE and Result() >= 0 and n is name),
-            self.version(n) == Old(self.version(n))), [[self.version(n)]])))
-        Ensures(Forall(int, lambda n: (Implies(
-            not (Old(self.runs(execution, number)) and operation == STORE and Result() >= 0 and n is name),
-            self.content(n) == Old(self.content(n))), [[self.content(n)]])))
-        Ensures(Implies(Old(self.runs(execution, number)) and operation == STORE,
-                        (Result() >= 0) == (first == Old(self.version(name))
-                                            and first + 1 < (self.era() + 1) * SPAN)))
-        Ensures(Implies(Old(self.runs(execution, number)) and operation == STORE and Result() >= 0,
-                        Result() > first and Result() > self.era() * SPAN and Result() < (self.era() + 1) * SPAN
-                        and self.version(name) == Result() and self.content(name) == second))
+        Ensures(Implies(Old(self.runs(execution, number)) and operation == STORE, (
+            (Result() >= 0) == (first == Old(self.version(name)) and first + 1 < (self.era() + 1) * SPAN)
+            and Implies(Result() >= 0, (
+                Result() > first and Result() > self.era() * SPAN and Result() < (self.era() + 1) * SPAN
+                and self.version(name) == Result() and self.content(name) == second)))))
         # Revocations: for ever.
-        Ensures(Forall(int, lambda n: (Implies(
-            not (Old(self.runs(execution, number)) and operation == REVOKE and n is name),
-            self.is_revoked(n) == Old(self.is_revoked(n))), [[self.is_revoked(n)]])))
         Ensures(Implies(Old(self.runs(execution, number)) and operation == REVOKE,
                         self.is_revoked(name) and Result() == DONE))
+        Ensures(Implies(Old(self.runs(execution, number)) and (operation < INCREMENT or operation > REVOKE),
+                        Result() == UNKNOWN))
         if not self.living() or execution != self.owner():
             return FENCED
         if number <= self.newest():

@@ -497,6 +497,3 @@ MUTANTS = (
         "self.spent: Names = revoked",
     ),
 )
-
-# Those that each proof tries as well: the smallest parts, so that it takes a second.
-TRIED = frozenset({"same-value", "spent-twice", "any-head"})
