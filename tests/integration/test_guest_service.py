@@ -218,7 +218,7 @@ def test_answers_larger_than_a_frame_come_in_several(client: GuestService) -> No
 def test_who_does_not_read_is_cut_off_and_nobody_else(client: GuestService) -> None:
     slow, other = PlayedGuest(client, machine(14)).meet(), PlayedGuest(client, machine(15)).meet()
     slow.answer([SEAL, b"blob", 0, os.urandom(32_768)])
-    slow.line.settimeout(1)
+    slow.line.settimeout(0.3)
     assert not asked(slow, 4_000), "nothing more is taken of who asks and never reads"
     assert other.answer([INCREMENT, b"b", 1])[0][0] == OK
     slow.line.settimeout(None)

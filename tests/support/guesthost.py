@@ -142,7 +142,10 @@ class PlayedGuest(Guest):
         """Take what the host sent; answer. Whether the socket is still there."""
         if not select.select([self.line], [], [], wait_s)[0]:
             return True
-        data = self.line.recv(65536)
+        try:
+            data = self.line.recv(65536)
+        except ConnectionResetError:  # it died before it had read all
+            return False
         for event in self.session.receive(data):
             self.events.append(event)
             if event[0] == "welcome":

@@ -30,16 +30,19 @@ from undercroft.channel.messages import (
 from undercroft.channel.requests import Outcome
 from undercroft.channel.seen import Rewound, Seen
 from undercroft.channel.session import Broken, Message, Ready, Session
-from undercroft.entropy.seed import Offer
 from undercroft.errors import InputError, StateError
-from undercroft.guestservice.keep import Confirmation, Kept
+from undercroft.guestservice.keep import Kept
 from undercroft.guestservice.link import MOST_BYTES, Link
 from undercroft.guestservice.naming import Who
+from undercroft.guestservice.seeds import Seeds, confirmed_fields
 from undercroft.guestservice.surroundings import Surroundings
 from undercroft.vault.work import AnswerLine
 
 TICK_S = 1.0
 MAX_UNANSWERED = 3
+MAX_FREEZING = 15
+"""Pings that a guest which is asked to freeze may leave unanswered: until it has, it does nothing else."""
+
 RETRY_TICKS = 3
 HELD_S = 120.0
 """After which a quiesced guest gets another session without an order: it must not stay frozen for ever."""
@@ -86,8 +89,7 @@ class Guest:
         self._is_over = False
         self._ticks = 0
         self._begins = float(BEGINS)
-        self._offer: Offer | None = None
-        self._seed_is_due = False
+        self._seeds = Seeds(who, kept, around.random, around.next_generation)
         self._in_flight = 0
         self._quiet, self._quiesces, self._held_until = Quiet.NONE, 0, 0.0
 
@@ -164,7 +166,8 @@ class Guest:
             self._end_quiet()
             self._begin()
         elif self.is_open:
-            if self._session.unanswered >= MAX_UNANSWERED:
+            most = MAX_FREEZING if self._quiet is Quiet.ASKED else MAX_UNANSWERED
+            if self._session.unanswered >= most:
                 self._silent()
             else:
                 self._ping()
@@ -200,7 +203,8 @@ class Guest:
     def end(self) -> None:
         """Send nothing more: the link is another guest's, or closed. Answers that come yet are dropped."""
         self._number += 1
-        self._is_over, self._offer = True, None
+        self._is_over = True
+        self._seeds.drop()
 
     def session_number(self) -> int:
         """Return what tells this session from the ones before."""
@@ -209,7 +213,8 @@ class Guest:
     def _begin(self) -> None:
         self._number += 1
         self._is_over = False
-        self._ticks, self._in_flight, self._offer = 0, 0, None
+        self._ticks = self._in_flight = 0
+        self._seeds.drop()
         self._begins -= 1
         self.told.pop("ready", None)
         self.link.begin(self._session.begin())
@@ -222,7 +227,8 @@ class Guest:
     def _over(self) -> None:
         """The session is over, from whichever side."""
         self._number += 1
-        self._is_over, self._offer = True, None
+        self._is_over = True
+        self._seeds.drop()
         self._ticks = RETRY_TICKS
         if self._quiet is not Quiet.NONE:
             self._end_quiet()
@@ -231,7 +237,7 @@ class Guest:
 
     def _end_quiet(self) -> None:
         """Nothing is quiesced any more that anybody could rely on: the next session thaws."""
-        self._quiet, self._seed_is_due = Quiet.NONE, True
+        self._quiet, self._seeds.are_due = Quiet.NONE, True
         self.told.pop("quiesced", None)
 
     def _silent(self) -> None:
@@ -246,24 +252,13 @@ class Guest:
             self._begin_if_allowed()
 
     def _ready(self, event: Ready) -> None:
-        generation, seed = self._seed(event)
-        self._offer = seed
-        following = self._around.next_request(self)
-        given = seed.seed if seed is not None else None
+        generation, seed = self._seeds.give(event.nonces, frozen=event.frozen)
         if seed is not None:
             self._around.seeded(self, generation)
-        self.link.out += self._session.welcome(generation, given, following)
+        following = self._around.next_request(self)
+        self.link.out += self._session.welcome(generation, seed, following)
         self._tell("ready", {"boot": event.boot.hex(), "frozen": event.frozen})
         self.told.pop("silent", None)
-
-    def _seed(self, event: Ready) -> tuple[int, Offer | None]:
-        """Return the generation of this session, and its seed where one is due."""
-        kept = self.kept.confirmed
-        if kept is not None and not self._seed_is_due and not event.frozen:
-            return kept.generation, None
-        number = self._around.next_generation()
-        who = self.who
-        return number, Offer.make(self._around.random, event.nonces, who.machine, who.execution, number)
 
     def _message(self, message: GuestMessage, now: float) -> None:
         self.told.pop("silent", None)
@@ -292,19 +287,9 @@ class Guest:
 
     def _confirmed(self, message: Confirmed, now: float) -> None:
         """A tag of the seed that this session offered opens the gate; any other is dropped."""
-        offer = self._offer
-        if offer is None or not offer.is_confirmed_by(message.generation, message.tag):
+        found = self._seeds.confirmed(message, int((now - self._attached_at) * 1000))
+        if found is None:
             return
-        self._offer, self._seed_is_due = None, False
-        milliseconds = int((now - self._attached_at) * 1000)
-        found = Confirmation(
-            message.generation,
-            message.credited,
-            message.drained,
-            message.hooks,
-            message.failed,
-            milliseconds,
-        )
         self._around.confirm(self, found)
         self._tell("confirmed", confirmed_fields(found))
 
@@ -321,7 +306,7 @@ class Guest:
 
     def _rewound(self, event: Rewound) -> None:
         self._number += 1
-        self._offer = None
+        self._seeds.drop()
         self._quiet = Quiet.NONE
         self.link.out.clear()
         self._tell("rewound", {"proof": event.proof.name.lower(), "text": str(event)})
@@ -362,15 +347,3 @@ class Guest:
     def _tell(self, event: str, fields: dict[str, object]) -> None:
         self.told[event] = fields
         self._around.tell(self, event, fields)
-
-
-def confirmed_fields(confirmed: Confirmation) -> dict[str, object]:
-    """Return what the event `confirmed` has."""
-    return {
-        "generation": confirmed.generation,
-        "credited": confirmed.credited,
-        "drained": confirmed.drained,
-        "hooks": confirmed.hooks,
-        "failed": confirmed.failed,
-        "milliseconds": confirmed.milliseconds,
-    }

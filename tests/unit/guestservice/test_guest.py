@@ -169,6 +169,22 @@ def test_while_nobody_takes_what_was_sent_no_hellos_pile_up(play: Play) -> None:
     assert len(play.guest.link.out) - before < 4_096
 
 
+def test_a_guest_that_takes_its_time_to_freeze_is_waited_for_and_not_for_ever(play: Play) -> None:
+    number = play.guest.quiesce(play.now)
+    play.guest.link.flush()
+    for _ in range(10):
+        play.ticks(1, carried=False)
+    assert "silent" not in play.around.told()
+    play.carry()
+    play.say(3, number, True, 5, "signals")
+    assert play.guest.state == "quiesced"
+    play.guest.again()
+    play.carry()
+    play.guest.quiesce(play.now)
+    play.ticks(20, carried=False, swallowed=True)
+    assert "silent" in play.around.told()
+
+
 def test_what_thaws_before_again_was_not_held(play: Play) -> None:
     number = play.guest.quiesce(play.now)
     play.carry()
