@@ -151,11 +151,15 @@ class Vault:
         if part == _CORE:
             core.epoch, core.fence, lives, core.changes, core.window.last = flat
             core.lives = bool(lives)
+            _keep_conditions(
+                0 <= core.epoch < answers.EPOCH_LIMIT and core.fence >= 0 and core.window.last >= 0
+            )
         elif part == _WINDOW:
             rows = list(zip(flat, names, flat, strict=True))
             core.window.numbers = [row[0] for row in rows]
             core.window.digests = [int.from_bytes(row[1], "big") for row in rows]
             core.window.answers = [row[2] for row in rows]
+            _keep_conditions(len(rows) == answers.WINDOW)
         elif part == _EXECUTIONS:
             for each in names:
                 self.executions[each] = len(self.executions) + 1
@@ -208,6 +212,12 @@ class Vault:
                 flat, size = [], 0
         if flat:
             yield self._record(part, flat)
+
+
+def _keep_conditions(kept: bool) -> None:
+    """Raise DamagedError where what the core is put back from is not what its proof takes for granted."""
+    if not kept:
+        raise DamagedError("the vaults' log holds a state that no vault was ever in")
 
 
 def _integer_bytes(number: int) -> bytes:
