@@ -1,22 +1,27 @@
-"""The agent with a real guest service: what opens a port, what closes it again, and what a kill leaves behind.
+"""The agent with a real guest service: what opens a port, what closes it, and what a kill leaves behind.
 
 QEMU is a socket, and its guest a thread that plays the helper; the guest service is the real process.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agentlab import QUICK
+from agentlab import QUICK, UUID
 from channellab import REQUIRED, ChannelLab
 from memoryrecords import MemoryRecords
 from tests.support.guesthost import ServiceProcess
 
-from undercroft.agent import channels, guestevents
+from undercroft.agent import channels, events, guestevents
+from undercroft.errors import OperationError
 from undercroft.model.channel import Heard
+from undercroft.model.domain import Power
 from undercroft.model.execution import Origin
+from undercroft.ports.records import Records
 
 IGNORED = REQUIRED.replace("reseed: required", "reseed: ignored")
 
@@ -29,6 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "AWAY_S", 0.05)
     monkeypatch.setattr(channels, "ALARM_AFTER_S", 0.3)
     monkeypatch.setattr(guestevents, "AGAIN_S", 0.01)
+    monkeypatch.setattr(events, "HOOKS_FIRST_S", 0.5)
 
 
 @pytest.fixture
@@ -209,3 +215,100 @@ def test_an_agent_that_begins_anew_finds_on_record_who_has_confirmed(
     asyncio.run(first())
     asyncio.run(second())
     lab.close()
+
+
+class DyingRecords:
+    """A record whose agent dies at the nth transaction, at its beginning or before its end.
+
+    From then on nothing of that agent's reaches the record any more.
+    """
+
+    def __init__(self, records: Records, dies_at: int = 0) -> None:
+        self._records = records
+        self._dies_at = dies_at
+        self.count = 0
+        self.dead = threading.Event()
+
+    def _step(self) -> None:
+        self.count += 1
+        if self.count == self._dies_at:
+            self.dead.set()
+        if self.dead.is_set():
+            raise OperationError("the agent was killed")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        self._step()
+        with self._records.transaction() as record:
+            yield record
+            self._step()
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        if self.dead.is_set():
+            raise OperationError("the agent was killed")
+        with self._records.reading() as record:
+            yield record
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+async def connected(lab: ChannelLab) -> None:
+    """Wait until libvirt's events are listened to: the lab's holds its lock while its hooks run."""
+    while not lab.events.connected:
+        await asyncio.sleep(0.005)
+
+
+def lived(folder: Path, service: ServiceProcess, dies_at: int) -> int:
+    """Have an agent die at a step, and the next one end what was begun; return how many steps there were."""
+    folder.mkdir()
+    records = MemoryRecords()
+    lab = ChannelLab(folder, records, service)
+
+    async def known() -> None:
+        async with lab.running():
+            await lab.until(lab.is_known, "it is known")
+
+    async def first() -> None:
+        dying = DyingRecords(records, dies_at)
+        lab.records = dying
+        start = None
+        try:
+            async with lab.running():
+                lab.records = records  # what the test sees
+                await connected(lab)
+                start = asyncio.create_task(lab.start())
+                while not (dying.dead.is_set() or lab.is_open()):
+                    await asyncio.sleep(0.005)
+        except AssertionError:
+            assert dying.dead.is_set()
+        if start is not None:
+            await start  # its hook finds nobody there, and decides alone
+        steps.append(dying.count)
+
+    async def second() -> None:
+        async with lab.running():
+            await connected(lab)
+            while lab.fleet.domain(UUID).power is not Power.RUNNING:
+                await lab.start()
+            await lab.until(lambda: lab.is_open() and lab.is_fresh(), "its guest has confirmed")
+            assert lab.alarms() == []
+
+    steps: list[int] = []
+    try:
+        for part in (known, first, second):
+            asyncio.run(part())
+    finally:
+        lab.close()
+    return steps[0]
+
+
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.soak)])
+def test_an_agent_that_is_killed_between_any_two_steps_leaves_what_the_next_one_ends(
+    folder: Path, service: ServiceProcess, step: int
+) -> None:
+    count = lived(folder / "whole", service, 0)
+    assert count > 10
+    for number in range(1, count + 1, step):
+        lived(folder / str(number), service, number)

@@ -8,8 +8,8 @@ import asyncio
 import select
 import socket
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,8 @@ class Qemu:
         with self.lock:
             data = self.guest.sent() if self.helps and line is not None else b""
         if data and line is not None:
-            try:
+            with suppress(OSError):  # its other end may have gone
                 line.sendall(data)
-            except OSError:
-                pass  # its other end has gone
 
     def _take(self, data: bytes) -> None:
         with self.lock:
@@ -174,7 +172,7 @@ class ChannelLab(Lab):
             lambda *_: None,
             self._hooks_behind,
             self.filters,
-            lambda uuids: self.channels.changed(uuids),
+            self._lines,
         )
         handler = HookHandler(
             self.host,
@@ -188,6 +186,9 @@ class ChannelLab(Lab):
             self.places.state, self.places.admission_socket, handler, self.reports.append
         )
         return self.server
+
+    def _lines(self, machines: Iterable[str]) -> None:
+        self.channels.changed(machines)
 
     def execution(self) -> Any:
         """Return the machine's latest execution."""

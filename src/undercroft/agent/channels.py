@@ -70,6 +70,7 @@ class Channels:
         self._look = asyncio.Event()
         self._needed = asyncio.Event()
         self._here = asyncio.Event()
+        self._watch: Watch | None = None
         self._is_told = False
 
     def changed(self, machines: Iterable[str] = ()) -> None:
@@ -86,8 +87,13 @@ class Channels:
                 group.create_task(self._follow_for_ever())
                 group.create_task(self._hear_for_ever())
         finally:
-            self._pool.submit(self._service.close)  # after the order that runs: it may wait for its answer
+            self._pool.submit(self._close)  # after the order that runs, which may wait for its answer
             self._pool.shutdown()
+
+    def _close(self) -> None:
+        self._service.close()
+        if self._watch is not None:
+            self._watch.close()
 
     async def _ask(
         self, call: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs
@@ -260,7 +266,7 @@ class Channels:
     def _began(self) -> Watch:
         """Return a watch of the service, once it is known what it has: it goes on without an agent."""
         self._service.close()  # what is left of its run before
-        watch = self._service.watch()
+        watch = self._watch = self._service.watch()
         try:
             guests = list(self._service.guests())
             found = [
