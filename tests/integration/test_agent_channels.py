@@ -7,6 +7,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from channellab import REQUIRED, ChannelLab
 from memoryrecords import MemoryRecords
 from tests.support.guesthost import ServiceProcess
 
-from undercroft.agent import channels, events, guestevents
+from undercroft.agent import channels, events, guestevents, surveys
 from undercroft.errors import OperationError
 from undercroft.model.channel import Heard
 from undercroft.model.domain import Power
@@ -35,6 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "ALARM_AFTER_S", 0.3)
     monkeypatch.setattr(guestevents, "AGAIN_S", 0.01)
     monkeypatch.setattr(events, "HOOKS_FIRST_S", 0.5)
+    monkeypatch.setattr(surveys, "WORD_WITHIN", timedelta(seconds=0.2))
 
 
 @pytest.fixture
