@@ -220,7 +220,7 @@ class _Tracer:
         assert "attached" in line, line  # to all threads: one line for them
 
     def __exit__(self, *error: object) -> None:
-        self._process.terminate()  # it lets go of who still lives
+        self._process.kill()  # the kernel lets go of who still lives; strace itself may wait for ever
         self._process.communicate(timeout=GENEROUS_S)
 
 
