@@ -14,7 +14,7 @@ from undercroft.guestservice.guest import Guest
 from undercroft.guestservice.loop import READ, Loop
 from undercroft.guestservice.vaults import Vaults
 from undercroft.vault.engine import Engine
-from undercroft.vault.work import Batch
+from undercroft.vault.work import Batch, Work
 
 ANCHOR_EVERY_S = 10.0
 """How often the engine is asked whether an anchor is due that no request brings along."""
@@ -46,7 +46,7 @@ class Groups:
         if log is None:
             return
         self._committer = Committer(log, self._vaults.tpm)
-        self._loop.watch(self._committer.fileno(), READ, lambda _: self._take())
+        self._loop.watch(self._committer.fileno(), READ, self._hear)
         self._loop.at(self._loop.now + ANCHOR_EVERY_S, self._look_for_anchor)
 
     def decide(self, call: Callable[[Engine], _Result]) -> _Result:
@@ -87,10 +87,10 @@ class Groups:
         if committer is None:
             return
         if committer.runs:
-            self._take()
+            self._release(committer.take())
         while not self.failed and self._vaults.serving.waits:
             self._submit(committer)
-            self._take()
+            self._release(committer.take())
         committer.close()
 
     def _submit(self, committer: Committer) -> None:
@@ -98,23 +98,35 @@ class Groups:
         self._running, self._asked = self._asked, []
         committer.submit(work)
 
-    def _take(self) -> None:
-        """Take the group that is done, and give its answers out."""
-        committer = self._committer
-        if committer is None or not committer.runs:
-            return
-        work = committer.take()
+    def _hear(self, _mask: int) -> None:
+        if self._committer is not None:
+            self._committer.hear(self._durable, self._release)
+
+    def _durable(self, _work: Work) -> None:
+        """Give out the answers that wait for no anchor: nothing of the group can be lost any more."""
+        running, self._running = self._running, []
+        for waiting in running:
+            if waiting[3].finals:
+                self._running.append(waiting)
+            else:
+                self._answer(*waiting)
+
+    def _release(self, work: Work) -> None:
+        """Take a group that is done, and give its answers out."""
         engine = self._vaults.serving
         engine.release(work)
         self.anchors += work.held is not None
         running, self._running = self._running, []
-        for guest, number, first, batch in running:
-            guest.answer(number, first, batch.answers)
-            self._answered(guest)
+        for waiting in running:
+            self._answer(*waiting)
         self.failed = self.failed or engine.failed
         between, self._between = self._between, []
         for call in between:
             call()
+
+    def _answer(self, guest: Guest, number: int, first: int, batch: Batch) -> None:
+        guest.answer(number, first, batch.answers)
+        self._answered(guest)
 
     def _look_for_anchor(self) -> None:
         self._loop.at(self._loop.now + ANCHOR_EVERY_S, self._look_for_anchor)

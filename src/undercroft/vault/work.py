@@ -90,6 +90,11 @@ class Work:
 
     def run(self, log: VaultLog, tpm: Tpm | None) -> None:
         """Make the group durable, then extend the TPM's index with its head. Raises nothing of the two."""
+        self.write(log)
+        self.extend(tpm)
+
+    def write(self, log: VaultLog) -> None:
+        """Make the group durable. Without an `error`, answers that wait for no anchor may leave then."""
         try:
             if self.snapshot is None or not self._begin_anew(log):
                 if self.records:
@@ -98,8 +103,10 @@ class Work:
             self.head = log.head
         except OperationError as error:
             self.error = str(error)
-            return
-        if self.anchor and tpm is not None:
+
+    def extend(self, tpm: Tpm | None) -> None:
+        """Extend the TPM's index with the head of a group that was written, where it is to be anchored."""
+        if self.anchor and tpm is not None and not self.error:
             self._extend(tpm)
 
     def _extend(self, tpm: Tpm) -> None:
