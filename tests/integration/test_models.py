@@ -4,7 +4,7 @@ Spin looks at all states. What runs here is small; `make soak` has the larger bo
 """
 
 import re
-import time
+import resource
 from pathlib import Path
 
 import pytest
@@ -41,11 +41,17 @@ def _runs(kind: str) -> list[object]:
     ]
 
 
+def _used_s() -> float:
+    """Processor time of the programs that ran so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _whole(program: Path, bounds: Bounds) -> spin.Found:
-    began = time.process_time()
+    began_s = _used_s()
     found = spin.run(program, bounds)
     assert (found.errors, found.broken, found.whole) == (0, "", True), found.text
-    assert time.process_time() - began < MOST_S
+    assert _used_s() - began_s < MOST_S
     return found
 
 
@@ -71,7 +77,7 @@ def test_no_line_of_a_model_is_idle_but_those_of_its_mistakes(
     lines = model.path.read_text(encoding="ascii").splitlines()
     seen = [spin.run(programs[model.name], bounds).unreached for bounds in model.runs]
     idle = {at: lines[at - 1] for at in frozenset.intersection(*seen)}
-    unexpected = {at: line for at, line in idle.items() if not re.search("mutant|REACHED|HOLDS", line)}
+    unexpected = {at: line for at, line in idle.items() if not re.search("mutant|never:|REACHED|HOLDS", line)}
     assert not unexpected
 
 
@@ -100,8 +106,9 @@ def test_each_mistake_and_control_of_the_models_is_run() -> None:
 
 def test_each_invariant_is_in_a_model_that_breaks_it_by_a_mistake() -> None:
     broken = {mutant.breaks for model in MODELS for mutant in model.mutants.values()}
-    assert {each for model in MODELS for each in model.invariants} <= broken
+    assert set(INVARIANTS) <= broken
     for model in MODELS:
         text = model.path.read_text(encoding="ascii")
         stated = set(re.findall(r"HOLDS\((\w+),", text))
         assert set(model.invariants) == stated & set(INVARIANTS), model.name
+    assert {each for model in MODELS for each in model.invariants} == set(INVARIANTS)

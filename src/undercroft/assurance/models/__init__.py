@@ -122,4 +122,101 @@ VAULT: Final = Model(
     },
 )
 
-MODELS: Final = (VAULT,)
+_LIES = {"ASKS": 4, "SNAPSHOTS": 0, "LIARS": 1}
+_THREE = {"ASKS": 2, "EXECUTIONS": 3}
+
+EXECUTIONS: Final = Model(
+    "executions",
+    ("NoRepeat", "SingleSpend", "RevokedStays", "Tree", "AtMostOnce"),
+    ({"ASKS": 2, "EXECUTIONS": 2}, _LIES),
+    (_THREE, {"ASKS": 2, "EXECUTIONS": 3, "BREAKS": 2}),
+    {
+        "FENCE_NOT_CHECKED": Mutant("NoRepeat"),
+        "WINDOW_KEPT_FOR_THE_NEXT": Mutant("NoRepeat"),
+        "RESTORE_GOES_ON": Mutant("NoRepeat", _THREE),
+        "LOAD_UNNOTICED": Mutant("NoRepeat"),
+        "RECORD_FORGOTTEN": Mutant("AtMostOnce"),
+        "OLD_NUMBER_RUNS": Mutant("AtMostOnce", _LIES),
+        "ANOTHER_REQUEST_ANSWERED": Mutant("SingleSpend", _LIES),
+        "WELCOME_FROM_ONE": Mutant("NoRepeat"),
+        "FENCE_COMES_BACK": Mutant("AtMostOnce"),
+        "SPENDS_OF_THE_EXECUTION": Mutant("SingleSpend"),
+        "GUARD_IN_THE_GUEST": Mutant("RevokedStays"),
+        "PARENT_IS_THE_LAST": Mutant("Tree", _THREE),
+        "FENCED_ANSWERED_FROM_RECORD": Mutant("NoRepeat"),
+    },
+    {
+        "FORK_WINS": _THREE,
+        "FORK_IS_FENCED": {},
+        "REPEATED_ANSWER": {},
+        "REWIND_PROVEN": {},
+        "SPENT_REFUSED": {},
+        "VALUE_AFTER_A_REVERT": {},
+        "FORGOTTEN": _LIES,
+        "CONFLICT": _LIES,
+        "REVOKED_IN_A_FORK": {},
+        "LOAD_REPEATS_AN_ANSWER": {},
+        "LOAD_HIDDEN_BY_A_LOSS": {},
+    },
+)
+
+GATE: Final = Model(
+    "gate",
+    ("NoOutputBeforeReseed", "FailClosed"),
+    ({"RESUMES": 2, "DEATHS": 1, "SESSIONS": 4},),
+    ({"RESUMES": 3, "DEATHS": 2, "SESSIONS": 6},),
+    {
+        "NO_QUIESCE": Mutant("NoStaleDraw"),
+        "OPENED_BY_THE_SEED": Mutant("NoOutputBeforeReseed"),
+        "SEED_FOR_ANY": Mutant("NoOutputBeforeReseed"),
+        "STALE_CONFIRMED": Mutant("NoOutputBeforeReseed"),
+        "CONFIRMED_BEFORE_CREDITED": Mutant("NoOutputBeforeReseed"),
+        "THAWED_BEFORE_CREDITED": Mutant("NoStaleDraw"),
+        "THAWED_BY_RESUME": Mutant("NoStaleDraw"),
+        "SEED_REPEATED": Mutant("NoOutputBeforeReseed"),
+        "CONFIRMED_BY_MACHINE": Mutant("NoOutputBeforeReseed"),
+        "PORT_STAYS_OPEN": Mutant("FailClosed"),
+        "LATE_EVENT_OPENS": Mutant("NoOutputBeforeReseed"),
+        "AGENT_OPENS_WHAT_RUNS": Mutant("FailClosed"),
+        "SERVICE_GONE_OPENS": Mutant("NoOutputBeforeReseed"),
+    },
+    {
+        "OPENED_AFTER_A_RESUME": {},
+        "QUIESCED_SNAPSHOT_RESUMED": {},
+        "EXPOSED_SNAPSHOT_RESUMED": {},
+        "WENT_ON_AFTER_QUIESCE": {},
+        "STALE_FRAME_DROPPED": {},
+        "LATE_EVENT_DROPPED": {},
+        "AGENT_OPENS_FROM_ITS_RECORD": {},
+        "SERVICE_DIED_BEFORE_CONFIRMED": {},
+        "STALE_DRAW_BEHIND_A_CLOSED_PORT": {},
+    },
+)
+
+CHANNEL: Final = Model(
+    "channel",
+    (),
+    ({"FRAMES": 1, "SESSIONS": 3, "FAULTS": 2},),
+    ({"FRAMES": 2, "SESSIONS": 3, "FAULTS": 2}, {"FRAMES": 2, "SESSIONS": 3, "FAULTS": 2, "LOADS": 2}),
+    {
+        "NUMBER_NOT_COMPARED": Mutant("LoadIsProven", {"FRAMES": 2}),
+        "STANDING_NOT_COMPARED": Mutant("LoadIsProven"),
+        "BOOTS_FORGOTTEN": Mutant("LoadIsProven"),
+        "SEEN_FORGOTTEN": Mutant("LoadIsProven"),
+        "STANDING_IN_THE_PROCESS": Mutant("NoFalseProof"),
+        "COUNTED_AFTER_SENDING": Mutant("NoFalseProof"),
+        "STANDING_KEPT_OVER_A_REBOOT": Mutant("NoFalseProof"),
+        "WELCOME_LESSENS": Mutant("NoFalseProof"),
+    },
+    {
+        "PROVEN_BY_NUMBER": {},
+        "PROVEN_BY_STANDING": {},
+        "PROVEN_BY_BOOT": {},
+        "PROVEN_BY_SECOND_ANSWER": {},
+        "LOAD_AFTER_THE_LAST_FRAME": {},
+        "SESSION_AFTER_A_REBOOT": {},
+        "LOAD_HIDDEN_BY_A_LOSS": {},
+    },
+)
+
+MODELS: Final = (VAULT, EXECUTIONS, GATE, CHANNEL)
