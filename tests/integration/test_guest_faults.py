@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,13 @@ from tests.support.guesthost import (
 )
 from tests.support.softwaretpm import SoftwareTpm
 
+from undercroft.adapters.durablefiles import FolderFiles
 from undercroft.assurance import trace, tracelines
 from undercroft.errors import StateError
+from undercroft.guestservice import service as guestservice
+from undercroft.guestservice.keep import Keep
+from undercroft.guestservice.tracing import Trace
+from undercroft.guestservice.vaults import Vaults
 
 INCREMENT, COUNTER, SPEND, REVOKE = 1, 2, 3, 11
 OK, FAILED = 0, 8
@@ -297,3 +303,27 @@ def test_an_end_as_it_should_be_makes_nothing_void(tmp_path: Path, chip: Softwar
             assert client.status()["voids"] == [epoch]
     finally:
         service.close()
+
+
+def test_a_tpm_that_comes_late_is_waited_for(
+    tmp_path: Path, chip: SoftwareTpm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chip.stop()
+    monkeypatch.setattr(guestservice, "RETRY_S", 0.01)
+    files, said = FolderFiles(tmp_path / "state"), []
+    vaults = Vaults(files, chip.tcti, clock=lambda: 1_000_000, random=os.urandom)
+    vaults.open()
+    assert vaults.may_pass
+    service = guestservice.Service(vaults, Keep(files), Trace(None), said.append)
+    service.serve()
+    for _ in range(5):
+        service.loop.turn(0.02)
+    assert vaults.engine is None
+    chip.start()
+    end = time.monotonic() + GENEROUS_S
+    while vaults.engine is None:
+        assert time.monotonic() < end
+        service.loop.turn(0.02)
+    assert said[-1] == "the vaults are served now"
+    service.stop()
+    files.release()

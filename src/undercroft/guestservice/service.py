@@ -26,6 +26,9 @@ from undercroft.guestservice.vaults import Vaults, kernel_random
 from undercroft.vault import answers
 
 MAX_GUESTS = 4_096
+RETRY_S = 10.0
+"""How long a start that failed waits, where another may succeed: the TPM was not there yet, or is spared."""
+
 Watcher = Callable[[str, dict[str, object]], None]
 
 
@@ -50,15 +53,27 @@ class Service:
         self._lines = Lines(self.loop, self._gone, report)
         self.groups = Groups(self.loop, vaults, self._lines.send)
         self._seeds = 0
+        self._report = report
 
     def serve(self) -> None:
         """Begin to serve the vaults that are open; tells nothing where their start was refused."""
         engine = self.vaults.engine
         if engine is None:
             self.trace.refused(self.vaults.problem)
+            if self.vaults.may_pass:
+                self.loop.at(self.loop.now + RETRY_S, self._start_again)
             return
         self.trace.served(engine.history.epoch, engine.history.counted)
         self.groups.begin()
+
+    def _start_again(self) -> None:
+        """Try a start again that failed for what may pass, unless it was adopted meanwhile."""
+        if self.vaults.engine is None:
+            before = self.vaults.problem
+            self.vaults.open()
+            if self.vaults.problem != before:
+                self._report(self.vaults.problem or "the vaults are served now")
+            self.serve()
 
     def stop(self) -> None:
         """End: what was decided becomes durable and the epoch ends as it should, unless it failed."""

@@ -14,7 +14,7 @@ from undercroft.adapters.durablefiles import Files
 from undercroft.adapters.tpm import DEVICE, DeviceTpm
 from undercroft.adapters.vaultfile import VaultFile
 from undercroft.adapters.vaultkey import host_key
-from undercroft.errors import OperationError, StateError
+from undercroft.errors import DamagedError, OperationError, StateError
 from undercroft.ports.tpm import Tpm
 from undercroft.vault.engine import Engine
 from undercroft.vault.keeping import Keeping, log_key
@@ -32,6 +32,7 @@ class Vaults:
         log: None then.
         keep: what decrypts what it keeps; None before the first start.
         problem: why it was refused, with the cure; "" while it serves.
+        may_pass: that was something that another start may find mended: a disk or TPM that failed.
         tpm_name: how the TPM is reached, "" for none.
     """
 
@@ -53,6 +54,7 @@ class Vaults:
         self.log: VaultFile | None = None
         self.keep: Keeping | None = None
         self.problem = "not opened yet"
+        self.may_pass = False
 
     def open(self, adoption: Adoption | None = None) -> None:
         """Begin an epoch, or say in `problem` why not.
@@ -80,6 +82,11 @@ class Vaults:
         except (OperationError, StateError) as error:
             self._let_go()
             self.problem = str(error)
+            self.may_pass = isinstance(error, OperationError) and not isinstance(error, DamagedError)
+            if self.may_pass and isinstance(self.tpm, DeviceTpm):
+                with contextlib.suppress(Exception):  # whatever its library makes of one that is gone
+                    self.tpm.close()
+                self.tpm = None
             return
         self.problem = ""
 
