@@ -95,7 +95,7 @@ class Groups:
         committer.close()
 
     def _submit(self, committer: Committer) -> None:
-        """Close the group. One that has nothing for disk or TPM needs no thread: reads are answered at once."""
+        """Close the group. One with nothing for disk or TPM needs no thread: reads are answered at once."""
         work = self._vaults.serving.close_group()
         self._running, self._asked = self._asked, []
         log = self._vaults.log

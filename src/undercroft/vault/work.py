@@ -88,6 +88,11 @@ class Work:
         self.error = ""
         self.anchor_error = ""
 
+    @property
+    def waits_for_nothing(self) -> bool:
+        """Whether neither log nor TPM is written for it: it only reads what is durable."""
+        return not self.records and self.snapshot is None and not self.anchor
+
     def run(self, log: VaultLog, tpm: Tpm | None) -> None:
         """Make the group durable, then extend the TPM's index with its head. Raises nothing of the two."""
         self.write(log)
