@@ -107,14 +107,13 @@ class Lives:
         return reached
 
     def end(self) -> None:
-        """Kill what still lives, and hear its last words."""
+        """Kill what still lives, hear its last words, and clear the TPM of its keys."""
         process = self.service.process
-        if process is None or process.stderr is None or process.stderr.closed:
-            return  # nothing was begun since
-        if process.poll() is None:
-            for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-                os.kill(int(each), signal.SIGKILL)  # what strace has started
-        self.service.kill()
+        if process is not None and process.stderr is not None and not process.stderr.closed:
+            if process.poll() is None:
+                for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                    os.kill(int(each), signal.SIGKILL)  # what strace has started
+            self.service.kill()
         if self.chip is not None:  # as the kernel's resource manager does for who is no more
             subprocess.run(["tpm2_flushcontext", "-t", "-T", self.chip.tcti], check=True, capture_output=True)
 
