@@ -14,6 +14,7 @@ from undercroft.assurance.models import INVARIANTS, MODELS, Bounds, Model
 
 pytestmark = pytest.mark.xdist_group("models")
 
+ROOT = Path(__file__).parents[2]
 MOST_S = 60
 """What one run may take, in seconds of processor time."""
 
@@ -112,3 +113,25 @@ def test_each_invariant_is_in_a_model_that_breaks_it_by_a_mistake() -> None:
         stated = set(re.findall(r"HOLDS\((\w+),", text))
         assert set(model.invariants) == stated & set(INVARIANTS), model.name
     assert {each for model in MODELS for each in model.invariants} == set(INVARIANTS)
+
+
+def test_the_document_has_the_tables_of_the_models() -> None:
+    rows = {
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in (ROOT / "docs" / "MODELS.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    }
+    expected = {("invariant", "says", "in the models"), ("model", "mistake", "breaks")}
+    expected |= {("model", "`make test`", "`make soak`", "mistakes", "controls")}
+    for name, sentence in INVARIANTS.items():
+        models = ", ".join(model.name for model in MODELS if name in model.invariants)
+        expected.add((name, sentence, models))
+    for model in MODELS:
+        runs, soak = ("; ".join(map(_bounds, each)) for each in (model.runs, model.soak))
+        expected.add((model.name, runs, soak, str(len(model.mutants)), str(len(model.controls))))
+        expected |= {(model.name, name, mutant.breaks) for name, mutant in model.mutants.items()}
+    assert rows == expected
+
+
+def _bounds(bounds: Bounds) -> str:
+    return ", ".join(f"{name}={value}" for name, value in bounds.items())
