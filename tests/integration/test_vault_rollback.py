@@ -1,7 +1,8 @@
 """A real guest service, killed at its writes, and each earlier image of its disk under a later TPM.
 
 A crash is continued by a start. An earlier image is refused, or nothing that was told before is contradicted:
-no value comes again, nothing that was spent for good is granted again.
+no value comes again, nothing that was spent for good is granted again. The trace of each run is held against
+the invariants of the models, too.
 """
 
 import itertools
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 from tests.support.servicekills import CALLS, END, SERVE, START, Kill, Lives, Told
 from tests.support.softwaretpm import SoftwareTpm
+
+from undercroft.adapters.tracefile import read_traces
+from undercroft.assurance.tracecheck import check
 
 SOME = (
     Kill(SERVE, "write", 5),  # the anchor of a final spend is in the TPM, and nobody was told
@@ -44,7 +48,7 @@ def put_each_back(lives: Lives, following: int = 0) -> tuple[int, int]:
         for after in {
             id(each): each for each in (*moments[at + 1 : at + 1 + following], moments[-1])
         }.values():
-            lives.put_back(moment.image, after.tpm)
+            lives.put_back(moment.image, after)
             if lives.begins(after.told):
                 taken += 1
             else:
@@ -76,6 +80,9 @@ def test_without_a_tpm_an_earlier_disk_repeats_a_value_and_grants_what_was_spent
         lives.put_back(image, None)
         with pytest.raises(AssertionError, match="came again"):
             lives.begins(Told(told.values))
+        lives.end()
+        broken = check(read_traces([lives.service.trace]))
+        assert {each.invariant for each in broken} == {"NoSilentRollback", "NoOutputBeforeReseed"}
     finally:
         lives.close()
 

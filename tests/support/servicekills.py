@@ -11,11 +11,17 @@ import signal
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support.guesthost import GENEROUS_S, MACHINE, PlayedGuest, ServiceProcess, eid
 from tests.support.softwaretpm import SoftwareTpm
 
+from undercroft.adapters.tracefile import TraceFile, read_traces
+from undercroft.assurance import trace
+from undercroft.assurance.tracecheck import check
+from undercroft.channel.requests import Operation, Outcome, Rests
 from undercroft.errors import OperationError
+from undercroft.model.execution import Origin
 
 START, SERVE, END = "start", "serve", "end"
 CALLS = ("pwrite64", "fdatasync", "fsync", "renameat", "unlinkat", "fallocate", "write", "sendto")
@@ -70,12 +76,13 @@ class Told:
 
 @dataclass(frozen=True)
 class Moment:
-    """A kill, folder and TPM as it left them, and what was told until then."""
+    """A kill, folder and TPM as it left them, what was told until then, and the bytes of the trace."""
 
     kill: Kill
     image: Path
     tpm: Path
     told: Told
+    traced: int
 
 
 class Lives:
@@ -87,7 +94,8 @@ class Lives:
         self.service = ServiceProcess(folder, tpm=chip.tcti if chip else "none")
         self.told = Told()
         self.moments: list[Moment] = []
-        self._lives = 0
+        self.trace = TraceFile(self.service.trace)
+        self._lives = self._calls = 0
 
     def live(self, kill: Kill) -> bool:
         """Live until a kill; whether it came to that. A life before its guest is let in has to be served."""
@@ -101,12 +109,12 @@ class Lives:
             if kill.stretch == END:
                 with self._tracer(kill):
                     reached = self.service.stop()[0] != 0
-        self.end()
+        self.end(clean=kill.stretch == END and not reached)
         if reached:
             self.note(kill)
         return reached
 
-    def end(self) -> None:
+    def end(self, *, clean: bool = False) -> None:
         """Kill what still lives, hear its last words, and clear the TPM of its keys."""
         process = self.service.process
         if process is not None and process.stderr is not None and not process.stderr.closed:
@@ -114,21 +122,27 @@ class Lives:
                 for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
                     os.kill(int(each), signal.SIGKILL)  # what strace has started
             self.service.kill()
+        if process is not None:
+            self.trace.write(trace.Died(self.trace.now_ns(), clean))
+            self.service.process = None
         if self.chip is not None:  # as the kernel's resource manager does for who is no more
             subprocess.run(["tpm2_flushcontext", "-t", "-T", self.chip.tcti], check=True, capture_output=True)
 
     def close(self) -> None:
         self.end()
+        self.trace.close()
         self.service.close()
 
-    def put_back(self, image: Path, tpm: Path | None) -> None:
-        """Put an image of the folder back, under the TPM as it was at some moment; nothing runs."""
+    def put_back(self, image: Path, after: Moment | None) -> None:
+        """Put an image of the folder back at some later moment: TPM and trace are what they were then."""
         shutil.rmtree(self.service.state, ignore_errors=True)
         _copied(image, self.service.state)
-        if self.chip is not None and tpm is not None:
+        if self.chip is not None and after is not None:
             self.chip.stop()
-            self.chip.put_back(tpm)
+            self.chip.put_back(after.tpm)
             self.chip.start()
+            os.truncate(self.service.trace, after.traced)
+        self.trace.write(trace.PutBack(self.trace.now_ns()))
 
     def image(self, name: str) -> Path:
         """Keep the folder as it is."""
@@ -138,8 +152,8 @@ class Lives:
         """Keep the moment."""
         assert self.chip is not None
         name = f"{len(self.moments)}"
-        tpm = self.chip.copy_state(f"kept-{name}")
-        self.moments.append(Moment(kill, self.image(f"image-{name}"), tpm, self.told.copy()))
+        tpm, traced = self.chip.copy_state(f"kept-{name}"), self.service.trace.stat().st_size
+        self.moments.append(Moment(kill, self.image(f"image-{name}"), tpm, self.told.copy(), traced))
 
     def begins(self, told: Told) -> bool:
         """Whether a start serves; asserts that nothing that was told is contradicted then."""
@@ -151,6 +165,7 @@ class Lives:
         if served:
             assert self._asks(only_checks=True) is False
         self.end()
+        assert check(read_traces([self.service.trace])) == []
         return served
 
     def _start(self, *prefix: str, served: bool = True) -> bool:
@@ -169,17 +184,18 @@ class Lives:
     def _asks(self, *, only_checks: bool = False) -> bool:
         """Be a guest in an execution of its own; whether the service was killed meanwhile."""
         told, number = self.told, self._lives
+        self.trace.write(trace.Began(self.trace.now_ns(), MACHINE, eid(number), "", Origin.START))
         try:
             with self.service.client() as client:
                 guest = AskingGuest(client, MACHINE, eid(number)).meet()
             spent = sorted(told.final)
             for at in range(0, len(spent), 32):
-                for answer in guest.answer(*([SPEND, token, True] for token in spent[at : at + 32])):
+                for answer in self._ask(guest, *([SPEND, token, True] for token in spent[at : at + 32])):
                     assert answer[0] == REFUSED, "a value that was spent for good was spent again"
             self._increment(guest)
             for each in range(0 if only_checks else 2):
                 token = b"token %d-%d" % (number, each)
-                (answer,) = guest.answer([SPEND, token, True])
+                (answer,) = self._ask(guest, [SPEND, token, True])
                 assert answer[:2] == [OK, ANCHORED if self.chip else 1]
                 told.final.add(token)
                 self._increment(guest)
@@ -187,8 +203,21 @@ class Lives:
             return True
         return False
 
+    def _ask(self, guest: AskingGuest, *requests: list[Any]) -> list[Any]:
+        """Ask for a batch, on record."""
+        first, client, record = guest.session.standing.next_request, guest.execution, self.trace
+        for at, (operation, *arguments) in enumerate(requests):
+            who = (client, self._calls + at, guest.execution, first + at)
+            record.write(trace.Asked(record.now_ns(), *who, Operation(operation), tuple(arguments)))
+        begun, self._calls = self._calls, self._calls + len(requests)
+        answers = guest.answer(*requests)
+        for at, (outcome, rests, *values) in enumerate(answers):
+            told = (Outcome(outcome), Rests(rests), tuple(values))
+            record.write(trace.Answered(record.now_ns(), client, begun + at, *told))
+        return answers
+
     def _increment(self, guest: AskingGuest) -> None:
-        (answer,) = guest.answer([INCREMENT, COUNTER, 1])
+        (answer,) = self._ask(guest, [INCREMENT, COUNTER, 1])
         assert answer[0] == OK
         assert answer[2] > max(self.told.values, default=0), "a value came again"
         self.told.values.add(answer[2])
