@@ -34,6 +34,7 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections import OrderedDict, deque
@@ -68,6 +69,8 @@ STALE_BYTES = 128
 
 The kernel fills its 64 from the driver's, so that stale ones came still after 64 bytes were read away.
 """
+DRAIN_S = 0.3
+"""How long a seed waits for the virtual generator to give them."""
 START_S = 0.1
 """How long a new helper waits for a hello that is under way before it asks for one."""
 AWAY_S = 0.2
@@ -272,7 +275,30 @@ class _Parser:
         return found
 
 
-# Secrets: X25519 (RFC 7748), HKDF (RFC 5869), sealing (docs/CHANNEL.md, "Sealing")
+# Secrets: random bytes, X25519 (RFC 7748), HKDF (RFC 5869), sealing (docs/CHANNEL.md, "Sealing")
+
+
+def draw(size):
+    """Return random bytes of the kernel's, also of one that is not seeded yet: it is who waits for a seed.
+
+    `os.urandom` would wait, early after a boot, for what this session brings. A nonce or key that can be
+    guessed harms little: freshness rests on the host's nonce and key (docs/CHANNEL.md, "A session"), and who
+    carries the frames holds the guest's memory anyway.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not seeded, or a kernel before 3.17
+        drawn = os.getrandom(size, os.GRND_NONBLOCK)
+        if len(drawn) == size:
+            return drawn
+    with contextlib.suppress(OSError):
+        device = os.open("/dev/urandom", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            drawn = os.read(device, size)
+        finally:
+            os.close(device)
+        if len(drawn) == size:
+            return drawn
+    return os.urandom(size)  # it waits, but for want of all else
+
 
 PRIME = 2**255 - 19
 BASE_POINT = b"\x09" + bytes(31)
@@ -422,7 +448,7 @@ class Session:
     ("answers", first, list), ("lost",). Pings are answered in here.
     """
 
-    def __init__(self, standing, boot, random=os.urandom):
+    def __init__(self, standing, boot, random=draw):
         self.standing, self.boot, self.random = standing, boot, random
         self.frozen = False
         self.out = bytearray()
@@ -621,6 +647,7 @@ class Kernel:
 
     def __init__(self, root="/"):
         self.root = root
+        self.reader = None
 
     def path(self, name):
         """Return a path below the root."""
@@ -650,31 +677,57 @@ class Kernel:
             os.close(device)
         return True
 
-    def drain(self, wanted=STALE_BYTES, most_s=0.3):
+    def drain(self, wanted=STALE_BYTES, most_s=DRAIN_S):
         """Read stale bytes of the virtual generator away: it gives out what lay in the guest at the snapshot.
 
-        Returns how many were read; 0 where there is no generator.
+        Returns how many were read within that time; 0 where there is no generator, or one that does not
+        answer. It always returns: where the host's gives nothing, the kernel's own reader holds the device's
+        lock, and a read that should not wait does. Such a reader is left behind, and nothing that it reads
+        later is counted. There is never a second one: the next call waits for it first.
         """
+        until = time.monotonic() + most_s
+        if self.reader is not None:
+            self.reader.join(most_s)
+            if self.reader.is_alive():
+                return 0
+        self.reader = reader = Reader(self.path("dev/hwrng"), wanted, until)
         try:
-            device = os.open(self.path("dev/hwrng"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
+            reader.start()
+        except RuntimeError:  # no more threads, for whoever has taken them all
+            self.reader = None
             return 0
-        count, until = 0, time.monotonic() + most_s
-        try:
-            while count < wanted and time.monotonic() < until:
-                try:
-                    piece = os.read(device, wanted - count)
-                except BlockingIOError:
-                    time.sleep(0.001)
-                    continue
-                if not piece:
-                    break
-                count += len(piece)
-        except OSError:
-            pass
-        finally:
-            os.close(device)
-        return count
+        reader.join(max(0.0, until - time.monotonic()))
+        return reader.count
+
+
+class Reader(threading.Thread):
+    """Reads stale bytes of a device away, and counts them.
+
+    A thread and no process: a process would be one more for the freezer to stop, and each snapshot exposed
+    where the kernel holds it so that it cannot be. The helper's own is never frozen, and ends with it.
+    """
+
+    def __init__(self, path, wanted, until):
+        super().__init__(daemon=True)
+        self.path, self.wanted, self.until = path, wanted, until
+        self.count = 0
+
+    def run(self):
+        """Read until there was enough, or time is up."""
+        with contextlib.suppress(OSError):
+            device = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                while self.count < self.wanted and time.monotonic() < self.until:
+                    try:
+                        piece = os.read(device, self.wanted - self.count)
+                    except BlockingIOError:
+                        time.sleep(0.001)
+                        continue
+                    if not piece:
+                        break
+                    self.count += len(piece)
+            finally:
+                os.close(device)
 
 
 def write_file(path, text, flags=os.O_CREAT | os.O_TRUNC):
@@ -839,10 +892,17 @@ class Freezer:
             self._write(os.path.join(pool, "cgroup.procs"), "1")
 
     def _thawed(self, until):
-        """Wait for the kernel to say that each group is frozen; return those of which it does not."""
+        """Wait for the kernel to say that each group is frozen; return those of which it does not.
+
+        A group that is gone holds nothing: the kernel removes none that has a process in it.
+        """
         waiting = self.groups
         while True:
-            waiting = [each for each in waiting if "frozen 1" not in self._read(each + "/cgroup.events")]
+            waiting = [
+                each
+                for each in waiting
+                if "frozen 1" not in self._read(each + "/cgroup.events") and os.path.exists(each)
+            ]
             if not waiting or time.monotonic() > until:
                 return waiting
             time.sleep(0.002)
@@ -1413,10 +1473,11 @@ def run(arguments):
     except OSError:
         sys.exit("undercroft-guest: another one runs already")
     listener = listen(os.path.join(folder, "guest.sock"))
+    kernel = Kernel()  # one for good: it knows of the reader that it has left behind
     while True:
         port = open_port(arguments.port)
         try:
-            daemon = Daemon(port, folder, Kernel(), hook_folder=arguments.hooks, listener=listener)
+            daemon = Daemon(port, folder, kernel, hook_folder=arguments.hooks, listener=listener)
             with contextlib.closing(daemon):
                 while True:
                     daemon.step()
@@ -1492,7 +1553,7 @@ def command(options):
             out.write(file.read())
     elif what == "random":
         _, (given,) = request("random", options.count)
-        own = os.urandom(options.count)  # never worse than without the host
+        own = os.urandom(options.count)  # never worse than without the host; nobody's seed waits for it
         out.buffer.write(bytes(a ^ b for a, b in zip(given, own)))
     elif what == "counter" and options.read:
         out.write("%d\n" % request("counter", name)[1][0])

@@ -86,3 +86,9 @@ def test_a_new_helper_thaws_what_one_before_it_froze(play, group):
     found = play("restart", group)
     assert found["still"] == [], found
     assert found["again"], found
+
+
+def test_a_group_that_was_removed_meanwhile_is_not_taken_for_one_that_runs(play, group):
+    found = play("gone", group)
+    assert (found["still"], found["frozen"], found["text"]) == ([], True, "groups and signals"), found
+    assert found["again"], found

@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +20,25 @@ from undercroft.channel.session import Ready
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may credit a seed")
 SEED = os.urandom(32)
+NOT_SEEDED = """
+#include <errno.h>
+#include <sys/types.h>
+#include <unistd.h>
+ssize_t getrandom(void *to, size_t size, unsigned flags) {
+  if (!(flags & 1)) pause();
+  errno = EAGAIN;
+  return -1;
+}
+"""
+"""A C library's getrandom early after a boot: who does not say that it must not wait, waits."""
 
 
 class Program:
     """The daemon, started and killed, and its host's end of the line."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **environment):
         self.folder, self.host = folder, Host()
+        self.environment = {**os.environ, **environment}
         (folder / "hooks").mkdir()
         self.line, self.end = pty.openpty()
         tty.setraw(self.line)
@@ -42,7 +55,7 @@ class Program:
             "--hooks",
             str(self.folder / "hooks"),
         ]
-        return subprocess.Popen([sys.executable, "-ISB", str(HELPER), *words])
+        return subprocess.Popen([sys.executable, "-ISB", str(HELPER), *words], env=self.environment)
 
     def command(self, *words):
         command = [
@@ -84,14 +97,38 @@ class Program:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
+    def close(self):
+        self.kill()
+        os.close(self.line)
+        os.close(self.end)
+
 
 @pytest.fixture
 def program(tmp_path):
     program = Program(tmp_path)
     yield program
-    program.kill()
-    os.close(program.line)
-    os.close(program.end)
+    program.close()
+
+
+@pytest.fixture
+def early(tmp_path):
+    """The program under a kernel that is not seeded yet."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler: apt-get install gcc libc6-dev")
+    library = tmp_path / "notseeded.so"
+    command = ["cc", "-shared", "-fPIC", "-o", library, "-xc", "-"]
+    subprocess.run(command, input=NOT_SEEDED.encode(), check=True)
+    program = Program(tmp_path, LD_PRELOAD=str(library))
+    yield program
+    program.close()
+
+
+def test_a_guest_whose_kernel_is_not_seeded_yet_answers_who_seeds_it(early):
+    early.meet(SEED, generation=5)
+    assert early.until(lambda: early.said(Confirmed))[0].credited
+    waits = [sys.executable, "-ISBc", "import os; os.urandom(1)"]
+    with pytest.raises(subprocess.TimeoutExpired):  # the control: what it drew with before
+        subprocess.run(waits, env=early.environment, timeout=1, check=False)
 
 
 def test_the_program_takes_a_seed_serves_commands_and_outlives_its_own_death(program):

@@ -1,6 +1,6 @@
 """Runs in namespaces of its own (test_guest_freezer.py): counters, forks, threads, and a freezer.
 
-freezerplay.py signals|groups|restart FOLDER [LIBRARY]      prints what it found as JSON
+freezerplay.py signals|groups|restart|gone FOLDER [LIBRARY]      prints what it found as JSON
 
 LIBRARY is the small helper's freezer, built of reseedprobe.c.
 """
@@ -128,6 +128,8 @@ def main():
         time.sleep(0.02)
     if HOW != "signals":
         (FOLDER / "cgroup/services/cgroup.procs").write_text(str(started[0].pid))
+    if HOW == "gone":  # a group that was listed, and removed before the kernel had frozen it
+        (FOLDER / "frozen").write_text(f"quiesce 2\ngroup {FOLDER}/cgroup/gone\n")
     found = {"control": all_move()}
     freezer = kind(str(FOLDER / "frozen"))
     found["frozen"], found["count"], found["text"] = freezer.freeze(3)

@@ -47,6 +47,21 @@ def test_a_guest_whose_kernel_does_not_take_the_seed_says_so(lab):
     assert lab.until(lambda: lab.said(Confirmed))[0].credited is False
 
 
+def test_a_generator_that_never_answers_keeps_no_seed_from_being_confirmed(lab, monkeypatch):
+    (lab.folder / "dev").mkdir()
+    os.mkfifo(lab.folder / "dev/hwrng")
+    end = os.open(lab.folder / "dev/hwrng", os.O_RDWR)
+    monkeypatch.setattr(helper.os, "O_NONBLOCK", 0)
+    lab.kernel.drain = lambda: helper.Kernel.drain(lab.kernel, most_s=0.05)
+    for generation in (1, 2):
+        lab.meet(SEED, generation)
+        lab.until(lambda: len(lab.said(Confirmed)) == generation)  # noqa: B023 - called within the turn
+    assert [(each.generation, each.drained) for each in lab.said(Confirmed)] == [(1, 0), (2, 0)]
+    os.write(end, bytes(128))
+    lab.kernel.reader.join(30)
+    os.close(end)
+
+
 def test_no_other_seed_makes_the_same_confirmation():
     told = {confirmation(bytes([n]) * 32, MACHINE, EID, 1) for n in range(9)}
     told |= {confirmation(SEED, MACHINE, EID, n) for n in range(9)}

@@ -59,8 +59,80 @@ def test_stale_bytes_are_read_away_from_a_generator_that_gives_them_slowly(tmp_p
     more.start()
     assert kernel.drain(most_s=30) == 128
     more.join()
-    assert kernel.drain(most_s=0.01) == 8
+    assert kernel.drain() == 8
     os.close(end)
+
+
+@pytest.fixture
+def silent(tmp_path, monkeypatch):
+    """A kernel whose generator is a FIFO that nobody fills, and that waits whatever it was opened with.
+
+    The kernel's own does where the host gives nothing: its reader holds the device's lock.
+    """
+    (tmp_path / "dev").mkdir()
+    os.mkfifo(tmp_path / "dev/hwrng")
+    end = os.open(tmp_path / "dev/hwrng", os.O_RDWR)
+    monkeypatch.setattr(helper.os, "O_NONBLOCK", 0)
+    kernel = helper.Kernel(str(tmp_path))
+    yield kernel, end
+    while kernel.reader and kernel.reader.is_alive():
+        os.write(end, b"x")
+        kernel.reader.join(0.01)
+    os.close(end)
+
+
+def test_a_generator_that_does_not_answer_is_left_alone_with_one_reader_at_most(silent):
+    kernel, _ = silent
+    before = threading.active_count()
+    assert [kernel.drain(most_s=0.05) for _ in range(3)] == [0, 0, 0]
+    assert threading.active_count() == before + 1
+
+
+def test_what_a_reader_that_was_left_behind_reads_later_counts_for_no_seed(silent):
+    kernel, end = silent
+    assert kernel.drain(most_s=0.05) == 0
+    os.write(end, b"s" * 64)
+    kernel.reader.join(30)
+    assert not kernel.reader.is_alive()
+    os.write(end, b"s" * 40)
+    assert kernel.drain(wanted=40, most_s=30) == 40
+
+
+def test_a_generator_that_answers_again_is_drained_whole_after_the_reader_that_waited_for_it(silent):
+    kernel, end = silent
+    assert kernel.drain(wanted=64, most_s=0.05) == 0
+    os.write(end, b"s" * (64 + 40))
+    assert kernel.drain(wanted=40, most_s=30) == 40
+
+
+def test_who_has_taken_all_threads_keeps_no_guest_from_its_seed(silent, monkeypatch):
+    kernel, end = silent
+    with monkeypatch.context() as none_left:
+        none_left.setattr(helper.Reader, "start", _no_thread)
+        assert kernel.drain() == 0
+    os.write(end, b"s" * 40)
+    assert kernel.drain(wanted=40, most_s=30) == 40
+
+
+def _no_thread(reader):
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_kernel_that_is_not_seeded_is_not_waited_for(monkeypatch):
+    def not_yet(size, flags=0):
+        assert flags & os.GRND_NONBLOCK, "it would wait"
+        raise BlockingIOError
+
+    monkeypatch.setattr(helper.os, "getrandom", not_yet)
+    monkeypatch.setattr(helper.os, "urandom", not_yet)
+    drawn = {helper.draw(32) for _ in range(8)}
+    assert len(drawn) == 8
+    assert {len(each) for each in drawn} == {32}
+
+
+def test_a_python_without_getrandom_draws_all_the_same(monkeypatch):
+    monkeypatch.delattr(helper.os, "getrandom")
+    assert len({helper.draw(16) for _ in range(8)}) == 8
 
 
 def test_the_boot_id_is_sixteen_bytes():
