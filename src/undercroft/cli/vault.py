@@ -76,10 +76,10 @@ def ls_command(output_format: str, database: str) -> int:
     ),
 )
 @click.argument("machine", metavar="NAME|UUID")
-@click.argument("kind", required=False, default="", type=click.Choice(["", *_KINDS]), metavar="[KIND]")
+@click.argument("kind", required=False, type=click.Choice(_KINDS), metavar="[KIND]")
 @format_option("table", "json", "yaml")
 @record_option
-def show_command(machine: str, kind: str, output_format: str, database: str) -> int:
+def show_command(machine: str, kind: str | None, output_format: str, database: str) -> int:
     """Show what the vault of a machine has, or all that it has of one KIND.
 
     KIND is counters, spent, ledgers, blobs, revoked, keys or executions (which held the fence). What sealed
@@ -95,11 +95,11 @@ def show_command(machine: str, kind: str, output_format: str, database: str) -> 
         state = _serving(service)
         names = asking.names_of(service, _recorded(database))
         limit = LISTED if table and not kind else None
-        found = asking.contents(service, asking.meant(machine, names), names, kind, limit)
+        found = asking.contents(service, asking.meant(machine, names), names, kind or "", limit)
     if table:
         from undercroft.cli.render.vault import render_vault  # noqa: PLC0415
 
-        show(render_vault(found, state, screen(), kind=kind))
+        show(render_vault(found, state, screen(), kind=kind or ""))
     else:
         from undercroft.cli.render.vaultdata import vault_document  # noqa: PLC0415
 
