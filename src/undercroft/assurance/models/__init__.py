@@ -164,7 +164,7 @@ GATE: Final = Model(
     "gate",
     ("NoOutputBeforeReseed", "FailClosed"),
     ({"RESUMES": 2, "DEATHS": 1, "SESSIONS": 4},),
-    ({"RESUMES": 3, "DEATHS": 2, "SESSIONS": 6},),
+    ({"RESUMES": 3, "DEATHS": 1, "SESSIONS": 5}, {"RESUMES": 2, "DEATHS": 2, "SESSIONS": 5}),
     {
         "NO_QUIESCE": Mutant("NoStaleDraw"),
         "OPENED_BY_THE_SEED": Mutant("NoOutputBeforeReseed"),
