@@ -47,7 +47,7 @@ _OWN = "undercroft.vault."
 _CONTRACT = re.compile(
     r"(Postcondition of \w+ might not hold|The precondition of \w+ might not hold|Assert might fail"
     r"|Loop invariant might not be preserved|Loop invariant might not hold on entry"
-    r"|Fold might fail)\. Assertion .* might not hold\."
+    r"|Fold might fail)\. (Assertion .* might not hold|There might be insufficient permission to access .*)\."
 )
 _MARK = re.compile(r"Assertion \(?False\)? might not hold\. \([^)@]*@(\d+)")
 

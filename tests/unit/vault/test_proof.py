@@ -55,6 +55,10 @@ def test_a_proof_that_fails_by_a_type_error_or_a_crash_is_no_mutant_caught() -> 
         "Postcondition of advance might not hold. Assertion (a > b) might not hold. (vault.py@3.1--3.9)\n"
     )
     assert prove.contracts_fail(failed + contract + took)
+    shared = (
+        "Fold might fail. There might be insufficient permission to access a.state(). (vault.py@3.1--3.9)\n"
+    )
+    assert prove.contracts_fail(failed + shared + took)
     assert not prove.contracts_fail(failed + took)
     assert not prove.contracts_fail(failed + contract + "Verification aborted exceptionally\n" + took)
     assert not prove.contracts_fail(
