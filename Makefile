@@ -10,8 +10,8 @@ PROVER := .cache/prover
 # which needs no service of libvirt's; what the tests hold up as peers and oracles.
 RUN_PACKAGES := python3-venv bubblewrap gpgv gcc python3-dev pkg-config libvirt-dev
 DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk util-linux mount hostname libvirt-daemon \
-	libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
-TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system busybox-static kmod cpio dpkg-dev gdisk gnupg iproute2 \
+	libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 busybox-static cpio
+TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system kmod dpkg-dev gdisk gnupg iproute2 \
 	strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs f2fs-tools squashfs-tools postgresql nftables \
 	openssh-client procps spin libtss2-dev swtpm swtpm-tools tpm2-tools
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools iptables etcd-server

@@ -2,7 +2,8 @@
 
 Builds the guest from packages of the main suite as published, and starts a libvirt host of its own with
 Undercroft on it. There the machine is refused, takes a snapshot, is upgraded from the security suite, starts,
-and is not let back. Packages come from the mirror that this machine itself uses, and are kept in .cache/demo.
+and is not let back. A second, small machine is resumed twice from one snapshot: without what runs beneath it,
+and with it. Packages come from the mirror that this machine itself uses, and are kept in .cache/demo.
 """
 
 import fcntl
@@ -15,6 +16,8 @@ from pathlib import Path
 import firewall_story
 import fleet_story
 import own_host
+import resume_story
+import small_guest
 from debian_guest import (
     DiskLayout,
     build_tree,
@@ -60,6 +63,7 @@ def main() -> int:
     try:
         require_tools()
         own_host.require_host_tools()
+        small_guest.require_guest_tools()
         with _alone():
             _show(host_mirror())
     except UndercroftError as error:
@@ -94,7 +98,9 @@ def _show(mirror: HostMirror) -> None:
         outside("undercroft", "diff", f"{IMAGE.name}@{SNAPSHOT}", IMAGE.name, codes=(0, INCOMPLETE))
         fleet_story.patched(host)
         fleet_story.looking_back(host)
+        resume_story.begin(host, CACHE)
         firewall_story.filtered(host, CACHE)
+        resume_story.resumed(host, CACHE)
     say(
         f"\nThe host is gone; the guest stays, and the picture of its life, {CACHE / PICTURE}.\n"
         f"  cd {CACHE}\n  UNDERCROFT_DATABASE={DATABASE.name} {PROGRAM} scan -v {IMAGE.name}"
