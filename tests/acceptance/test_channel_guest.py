@@ -81,3 +81,37 @@ def test_a_guest_that_rebooted_is_let_in_again_and_proves_nothing(guest):
     assert guest.host.session.seen.boot != boot
     assert guest.host.session.seen.former == (boot,)
     assert not guest.host.rewinds()
+
+
+def seeded(guest, generation):
+    """Give a seed; return what was confirmed."""
+    count = len(guest.said(Confirmed))
+    guest.meet(os.urandom(32), generation)
+    return guest.until(lambda: guest.said(Confirmed)[count:])[0]
+
+
+def test_a_host_whose_generator_gives_nothing_keeps_no_guest_from_seeds_and_no_snapshot_from_being_quiesced(
+    tmp_path,
+):
+    guest = ChannelGuest(tmp_path, rng=channelguest.SILENT_RNG)
+    try:
+        for generation in (3, 4):
+            confirmed = seeded(guest, generation)
+            assert (confirmed.credited, confirmed.drained) == (True, 0)
+        guest.line.send(guest.host.session.seal(Quiesce(1)))
+        (quiesced,) = guest.until(lambda: guest.said(Quiesced))
+        assert quiesced.frozen, "a reader that was left behind is no process that runs"
+        guest.order("savevm frozen")
+        assert seeded(guest, 5).drained == 0
+        assert guest.said(Thawed)
+
+        guest.meet(os.urandom(32), 99)  # its hook kills the helper, whose reader waits in the kernel
+        guest.until(lambda: "ENDED" in guest.console())
+        guest.until(guest.host.breaks)  # it has started anew
+        assert seeded(guest, 100).drained == 0
+
+        with guest.random_peer() as peer:
+            peer.sendall(os.urandom(4096))
+            assert seeded(guest, 101).drained == 128
+    finally:
+        guest.close()

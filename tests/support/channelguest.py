@@ -28,11 +28,22 @@ _WORKLOAD = """
 mkdir -p /run /sys/fs/cgroup /etc/undercroft/hooks.d
 mount -t tmpfs run /run
 mount -t cgroup2 none /sys/fs/cgroup
-printf '#!/bin/sh\\necho HOOK $UNDERCROFT_GENERATION > /dev/ttyS0\\n' > /etc/undercroft/hooks.d/tell
+cat > /etc/undercroft/hooks.d/tell << 'END'
+#!/bin/sh
+echo HOOK $UNDERCROFT_GENERATION > /dev/ttyS0
+[ $UNDERCROFT_GENERATION != 99 ] || kill -9 $PPID
+END
 chmod 755 /etc/undercroft/hooks.d/tell
 (while :; do echo TICK; sleep 0.2; done) &
-/usr/bin/python3 -ISB /undercroft_guest.py run > /dev/ttyS0 2>&1
+while :; do
+    /usr/bin/python3 -ISB /undercroft_guest.py run > /dev/ttyS0 2>&1
+    echo ENDED
+done
 """
+
+RNG = "rng-random,filename=/dev/urandom"
+SILENT_RNG = "rng-egd,chardev=rngs"
+"""A host's generator that gives nothing until somebody gives bytes at the socket `rng`."""
 
 
 def missing() -> str:
@@ -73,7 +84,7 @@ def boot_files(folder: Path) -> guests.BootFiles:
 class ChannelGuest:
     """The guest, its monitor, and a host at its channel."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rng: str = RNG) -> None:
         boot = boot_files(folder)
         self.folder, self.serial = folder, folder / "serial"
         disk = folder / "disk.qcow2"
@@ -83,7 +94,8 @@ class ChannelGuest:
             *("-display", "none"),
             *("-serial", f"file:{self.serial}", "-kernel", str(boot.kernel), "-initrd", str(boot.initrd)),
             *("-append", "console=ttyS0 quiet", "-drive", f"file={disk},format=qcow2,if=virtio"),
-            *("-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng"),
+            *("-chardev", f"socket,id=rngs,path={folder}/rng,server=on,wait=off"),
+            *("-object", f"{rng},id=rng", "-device", "virtio-rng-pci,rng=rng"),
             *("-chardev", f"socket,id=channel,path={folder}/channel,server=on,wait=off"),
             *("-device", "virtio-serial"),
             *("-device", "virtserialport,chardev=channel,name=org.undercroft.channel.0"),
@@ -107,6 +119,10 @@ class ChannelGuest:
             except OSError:
                 assert time.monotonic() < until
                 time.sleep(0.02)
+
+    def random_peer(self) -> socket.socket:
+        """Come to the other end of the host's generator, where it is `SILENT_RNG`: what is sent is given."""
+        return self._connected("rng")
 
     def _ask(self, command: str, **arguments: object) -> object:
         self.monitor.write(json.dumps({"execute": command, "arguments": arguments}))
@@ -159,9 +175,13 @@ class ChannelGuest:
         """All messages of one kind so far."""
         return [each for each in self.host.said() if isinstance(each, kind)]
 
+    def console(self) -> str:
+        """What the guest has said on its console."""
+        return self.serial.read_text(errors="replace")
+
     def ticks(self) -> int:
         """How often the guest's counter has ticked."""
-        return self.serial.read_text(errors="replace").count("TICK")
+        return self.console().count("TICK")
 
     def close(self) -> None:
         """End it."""
