@@ -164,14 +164,17 @@ def _script(folder: Path, images: Path) -> str:
         # libvirtd wants this user, whoever its QEMUs run as; only the package of its service makes one.
         (folder / source.name).write_text(source.read_text() + line)
         targets[folder / source.name] = source
+    readonly = []
     if Path("/dev/kvm").exists():
-        # Where it is there but of no use, libvirt takes its knowledge of QEMU for outdated at every call.
+        # Where it may be written to but is of no use, libvirt asks QEMU anew what it can, for seconds, whenever
+        # something is defined.
         (folder / "no-kvm").touch()
         targets[folder / "no-kvm"] = Path("/dev/kvm")
+        readonly = ["mount -o remount,bind,ro /dev/kvm"]
     mounts = [f"mount --bind {shlex.quote(str(source))} {target}" for source, target in targets.items()]
     first = shlex.join([sys.executable, "-c", _REAPER])
     return " && ".join(
-        [f"mkdir -p {' '.join(_PRIVATE.values())}", *mounts, f"hostname {NAME}", f"exec {first}"]
+        [f"mkdir -p {' '.join(_PRIVATE.values())}", *mounts, *readonly, f"hostname {NAME}", f"exec {first}"]
     )
 
 
