@@ -36,6 +36,7 @@ from undercroft.model.finding import Assessment
 from undercroft.model.fleet import FileIdentity, Floor, Hold, Intent, MachineRecord, ReadSet, Scan
 from undercroft.model.inventory import Inventory
 from undercroft.model.schema import Json
+from undercroft.model.vaulthome import VaultHome
 from undercroft.model.verdict import Decision, Judgement, Subject, Verdict
 from undercroft.store.fleet import logged
 from undercroft.store.fleet.digests import software_digest, text_digest, to_text
@@ -74,6 +75,7 @@ class _State:
     reseeds: dict[str, Reseed] = field(default_factory=dict)
     channels: dict[str, GuestChannel] = field(default_factory=dict)
     quiesced: dict[str, Quiesced] = field(default_factory=dict)
+    homes: dict[str, VaultHome] = field(default_factory=dict)
     log: list[AuditEntry] = field(default_factory=list)
 
     def copied(self) -> "_State":
@@ -473,6 +475,18 @@ class MemoryRecord:
 
     def quiesced(self, machine: str = "") -> Mapping[str, Quiesced]:
         return {key: one for key, one in self._draft.quiesced.items() if machine in {"", one.machine}}
+
+    def put_vault_home(self, home: VaultHome, by: str, reason: str) -> None:
+        line = logged.home_line(self._draft.homes.get(home.machine), home, by, reason)
+        self._written.homes[home.machine] = home
+        if line is not None:
+            self.log(*line)
+
+    def vault_home(self, machine: str) -> VaultHome | None:
+        return self._draft.homes.get(machine)
+
+    def vault_homes(self) -> Mapping[str, VaultHome]:
+        return dict(self._draft.homes)
 
     def put_applied_policy(self, body: str, digest: str, by: str, reason: str, at: datetime) -> AppliedPolicy:
         policies = self._written.policies

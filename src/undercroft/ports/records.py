@@ -25,6 +25,7 @@ from undercroft.model.finding import Assessment
 from undercroft.model.fleet import FileIdentity, Floor, Hold, Intent, MachineRecord, ReadSet, Scan
 from undercroft.model.inventory import Inventory
 from undercroft.model.schema import Json
+from undercroft.model.vaulthome import VaultHome
 from undercroft.model.verdict import Decision, Judgement, Subject, Verdict
 
 
@@ -301,6 +302,18 @@ class Record(Protocol):
 
     def quiesced(self, machine: str = "") -> Mapping[str, Quiesced]:
         """Return the snapshots that were taken so, of one machine or all, by the key of their state."""
+        ...
+
+    def put_vault_home(self, home: VaultHome, by: str, reason: str) -> None:
+        """Record which host keeps a machine's vault, and log it where that is another one than before."""
+        ...
+
+    def vault_home(self, machine: str) -> VaultHome | None:
+        """Return which host keeps a machine's vault, None where it has none yet."""
+        ...
+
+    def vault_homes(self) -> Mapping[str, VaultHome]:
+        """Return which host keeps which machine's vault, by machine."""
         ...
 
     # The firewall

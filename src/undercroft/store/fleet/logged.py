@@ -12,6 +12,7 @@ from undercroft.model.execution import Execution
 from undercroft.model.filter import AppliedPolicy, FilterState
 from undercroft.model.fleet import Hold, Intent
 from undercroft.model.schema import Json, encode
+from undercroft.model.vaulthome import VaultHome
 from undercroft.model.verdict import Decision, Judgement
 
 
@@ -94,6 +95,27 @@ def reseed_line(reseed: Reseed) -> Line:
 def quiesced_line(quiesced: Quiesced) -> Line:
     """Return what is logged of a snapshot of a guest that stood still."""
     return Line("quiesced", quiesced.machine, _without(quiesced, "machine", "at"), quiesced.at)
+
+
+def home_line(before: VaultHome | None, after: VaultHome, by: str, reason: str) -> Line | None:
+    """Return what is logged of the home of a machine's vault, None where it stays the same host.
+
+    Args:
+        before: what was on record, None for nothing.
+        after: what is now.
+        by: who said so.
+        reason: why.
+    """
+    if before is not None and before.host == after.host:
+        return None
+    body: dict[str, Json] = {
+        "home": after.host,
+        "before": None if before is None else before.host,
+        "above": after.above,
+        "by": by,
+        "reason": reason,
+    }
+    return Line("vault", after.machine, body, after.at)
 
 
 def firewall_line(policy: AppliedPolicy) -> Line:

@@ -24,6 +24,7 @@ from undercroft.store.fleet.channelpart import ChannelPart
 from undercroft.store.fleet.codec import Remembered
 from undercroft.store.fleet.engine import WRITES, connect, create_file, errors, parse_url, place
 from undercroft.store.fleet.filterpart import FilterPart
+from undercroft.store.fleet.homepart import HomePart
 from undercroft.store.fleet.judgepart import JudgePart
 from undercroft.store.fleet.lineagepart import LineagePart
 from undercroft.store.fleet.machinepart import MachinePart
@@ -64,7 +65,7 @@ def open_records(url: str, *, create: bool = True, now: Callable[[], datetime] =
     return SqlRecords(engine, Shared(where, Remembered(), now))
 
 
-class SqlRecord(MachinePart, ScanPart, JudgePart, LineagePart, ChannelPart, FilterPart):
+class SqlRecord(MachinePart, ScanPart, JudgePart, LineagePart, ChannelPart, HomePart, FilterPart):
     """One transaction: `ports.records.Record`."""
 
     def put_execution(self, execution: Execution) -> None:

@@ -275,6 +275,7 @@ applied_policy = Table(
 filter_state = Table("filter_state", metadata, _key("host"), _body())
 reseed = Table("reseed", metadata, _key("eid"), Column("machine", Key, nullable=False), _body())
 channel = Table("channel", metadata, _key("machine"), _body())
+vault_home = Table("vault_home", metadata, _key("machine"), _body())
 quiesced = Table(
     "quiesced",
     metadata,

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from undercroft.assurance.auditheads import verify_log
 from undercroft.errors import OperationError
+from undercroft.model.channel import GuestChannel, Heard
 from undercroft.model.domain import (
     ChainEntry,
     DiskKind,
@@ -26,6 +27,7 @@ from undercroft.model.domain import (
 )
 from undercroft.model.filter import FilterState
 from undercroft.model.fleet import HeldTap, Hold
+from undercroft.model.vaulthome import VaultHome
 from undercroft.store.fleet.digests import to_text
 from undercroft.store.fleet.engine import WRITES, connect, parse_url
 from undercroft.store.fleet.records import open_records
@@ -206,4 +208,16 @@ def test_machines_and_holds_of_the_fifth_revision_have_no_channel_and_wait_for_n
         assert record.machines(HOST)[0].domain == MACHINE
         assert record.holds() == (HOLD,)
         assert (record.reseed("00"), record.channels(), record.quiesced()) == (None, {}, {})
+    records.close()
+
+
+def test_a_vault_of_the_sixth_revision_is_at_home_where_its_channel_was_handed_over_last(
+    earlier: Callable[..., str],
+):
+    known = GuestChannel(UUID, "host7", f"{1:032x}", Heard.SILENT, NOW)
+    insert = "INSERT INTO channel VALUES (:machine, :body)"
+    whole = (insert, {"machine": UUID, "body": to_text(known)})
+    records = open_records(earlier("0006", whole, (insert, {"machine": "damaged", "body": "{"})))
+    with records.reading() as record:
+        assert record.vault_homes() == {UUID: VaultHome(UUID, "host7", 0, 0, NOW)}
     records.close()

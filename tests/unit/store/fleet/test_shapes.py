@@ -18,6 +18,7 @@ from undercroft.model.filter import FilterState
 from undercroft.model.finding import Assessment
 from undercroft.model.fleet import Floor, Hold, Intent, ReadSet, Scan
 from undercroft.model.inventory import Inventory
+from undercroft.model.vaulthome import VaultHome
 from undercroft.model.verdict import Decision, Judgement, Subject
 from undercroft.store.fleet.filterpart import StoredFlows
 from undercroft.store.fleet.migrate import HEAD
@@ -45,6 +46,7 @@ STORED = (
     StoredFlows,
     StoredNetwork,
     Subject,
+    VaultHome,
 )
 _READ = re.compile(r"\b(?:from_texts?|list_from_text|_document|_remember)\(\s*(?:tables\.\w+, )?([A-Z]\w+),")
 
