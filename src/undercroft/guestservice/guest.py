@@ -4,8 +4,9 @@ No I/O: `surroundings` is what it needs of the service, and its link's buffer ta
 
 Invariants, each of which a test plays an attack against:
 
-1. A seed is given in each session of an execution until one is confirmed, and in the first that begins after
-   a quiesce; it is the seed of that session alone, and is dropped with it.
+1. A seed is given in each session of an execution until one is confirmed, in the first that begins after a
+   quiesce, and in those of another boot until that boot has confirmed; it is the seed of that session alone,
+   and is dropped with it.
 2. While a quiesced machine is silent, as one that is paused for its snapshot, no session begins by itself: it
    would bring a seed, and thaw it. Where one has to begin all the same, `again` says so.
 3. After a proven rewind no session begins.
@@ -252,7 +253,7 @@ class Guest:
             self._begin_if_allowed()
 
     def _ready(self, event: Ready) -> None:
-        generation, seed = self._seeds.give(event.nonces, frozen=event.frozen)
+        generation, seed = self._seeds.give(event.nonces, event.boot, frozen=event.frozen)
         if seed is not None:
             self._around.seeded(self, generation)
         following = self._around.next_request(self)

@@ -22,6 +22,7 @@ from typing import Final
 
 from undercroft.adapters.durablefiles import Files
 from undercroft.channel import cbor
+from undercroft.channel.frames import ID_BYTES, blob
 from undercroft.channel.seen import Seen
 from undercroft.errors import InputError, OperationError
 
@@ -37,7 +38,10 @@ _COLD_BYTES: Final = 2_016
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What a guest confirmed in an execution; all but the generation is its own word."""
+    """What a guest confirmed in an execution; all but the generation is its own word.
+
+    `boot` is the id of the boot that confirmed, None where it is not known: an earlier version kept none.
+    """
 
     generation: int
     credited: bool
@@ -45,6 +49,7 @@ class Confirmation:
     hooks: int
     failed: int
     milliseconds: int
+    boot: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -163,6 +168,7 @@ class Keep:
                 told.hooks,
                 told.failed,
                 told.milliseconds,
+                *([told.boot] if told.boot is not None else []),
             ]
         seen = kept.seen.encode() if kept.seen is not None else None
         body = cbor.encode([seen, confirmed])
@@ -215,8 +221,9 @@ def _members(value: cbor.Value) -> tuple[Seen | None, Confirmation | None]:
         raise InputError("what was seen is bytes")
     told: Confirmation | None = None
     if isinstance(confirmed, list):
-        generation, credited, drained, hooks, failed, milliseconds = map(_integer, confirmed)
-        told = Confirmation(generation, bool(credited), drained, hooks, failed, milliseconds)
+        generation, credited, drained, hooks, failed, milliseconds = map(_integer, confirmed[:6])
+        boot = blob(confirmed[6], ID_BYTES, "a boot") if confirmed[6:] else None
+        told = Confirmation(generation, bool(credited), drained, hooks, failed, milliseconds, boot)
     return (Seen.decode(seen) if seen is not None else None), told
 
 

@@ -1,5 +1,8 @@
 """The seeds of one execution: one in each session until one is confirmed, and in the first after a quiesce.
 
+What was confirmed holds for the boot that confirmed it: the generator of a guest that rebooted began anew,
+perhaps with a seed file that was put back with its disk. Its next session has a seed too.
+
 A seed is of one session, and goes with it: whoever drops the offer drops all that is known of the seed.
 """
 
@@ -23,21 +26,24 @@ class Seeds:
         """Take whose they are, what was confirmed before, and where bytes and generations come from."""
         self._who, self._kept, self._random, self._next = who, kept, random, next_generation
         self._offer: Offer | None = None
+        self._boot = b""
         self.are_due = False
 
     def drop(self) -> None:
         """The session is over: its seed is confirmed by nobody any more."""
         self._offer = None
 
-    def give(self, nonces: bytes, *, frozen: bool) -> tuple[int, bytes | None]:
+    def give(self, nonces: bytes, boot: bytes, *, frozen: bool) -> tuple[int, bytes | None]:
         """Return the generation of a session, and its seed where one is due.
 
         Args:
             nonces: both sides' of the session.
+            boot: id of the boot that the guest says it is in.
             frozen: the guest says that it waits for one.
         """
         confirmed = self._kept.confirmed
-        if confirmed is not None and not self.are_due and not frozen:
+        self._boot = boot
+        if confirmed is not None and confirmed.boot == boot and not self.are_due and not frozen:
             return confirmed.generation, None
         number = self._next()
         who = self._who
@@ -57,6 +63,7 @@ class Seeds:
             message.hooks,
             message.failed,
             milliseconds,
+            self._boot,
         )
 
 

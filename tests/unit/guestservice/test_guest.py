@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 
 import pytest
-from tests.support.channelpair import EID, MACHINE, helper
+from tests.support.channelpair import BOOT, EID, MACHINE, helper
 from tests.support.channelpair import Guest as Helper
 
 from undercroft.channel.requests import Request
@@ -16,6 +16,8 @@ from undercroft.guestservice.guest import BEGINS, HELD_S, MAX_IN_FLIGHT, Guest
 from undercroft.guestservice.keep import Confirmation, Kept
 from undercroft.guestservice.link import Link
 from undercroft.guestservice.naming import Who
+
+DRAWS = itertools.count(5_000, 1_000)
 
 
 class Surroundings:
@@ -122,6 +124,49 @@ def play() -> Iterator[Play]:
     yield made
     made.theirs.close()
     made.guest.link.close()
+
+
+def goes_on(play: Play, made: Helper) -> None:
+    """The helper starts anew."""
+    play.helper = made
+    made.session.start()
+    play.guest.receive(made.sent(), play.now)
+    play.carry()
+
+
+def restarted(play: Play) -> None:
+    made = Helper(play.helper.session.boot, draws=next(DRAWS))
+    made.session.standing = play.helper.session.standing
+    goes_on(play, made)
+
+
+def test_a_guest_that_rebooted_has_seeds_until_its_new_boot_has_confirmed_one(play: Play) -> None:
+    restarted(play)
+    assert len(play.seeds) == 1, "what was confirmed holds for its boot"
+    goes_on(play, Helper(b"c" * 16, draws=next(DRAWS)))
+    assert len(play.seeds) == 2, "a generator that began anew"
+    assert play.guest.told["confirmed"]["generation"] == (1 << 40) + 1, "what opened for it stays open"
+    restarted(play)
+    assert len(play.seeds) == 3
+    play.confirm()
+    assert play.guest.told["confirmed"]["generation"] == (1 << 40) + 3
+    restarted(play)
+    assert len(play.seeds) == 3
+    assert play.guest.is_open
+    assert "rewound" not in play.around.told()
+
+
+@pytest.mark.parametrize(("boot", "seeds"), [(None, 1), (b"c" * 16, 1), (BOOT, 0)])
+def test_a_service_that_starts_anew_gives_a_seed_unless_this_very_boot_has_confirmed(
+    boot: bytes | None, seeds: int
+) -> None:
+    confirmed = Confirmation(1 << 40, True, 128, 0, 0, 77, boot)
+    made = Play(Kept(0, MACHINE, EID, confirmed=confirmed))
+    with made.theirs, contextlib.closing(made.guest.link):
+        made.guest.start()
+        made.carry()
+        assert len(made.seeds) == seeds
+        assert made.guest.is_open
 
 
 def test_a_guest_that_asks_to_begin_for_ever_gets_a_session_a_second(play: Play) -> None:

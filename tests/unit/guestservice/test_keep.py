@@ -1,5 +1,7 @@
 """What was seen of guests: read back as it was, whatever a death in the middle of a write leaves."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +34,19 @@ def test_what_was_kept_is_there_in_the_next_process() -> None:
     assert again.find(MACHINE, ONE).confirmed == CONFIRMED
     assert again.find(MACHINE, TWO).seen == seen(9, 2, 64, proven=True)
     assert set(again.of(MACHINE)) == {ONE, TWO}
+
+
+def test_a_slot_of_an_earlier_version_reads_as_a_confirmation_of_an_unknown_boot() -> None:
+    files = MemoryFiles()
+    keep = Keep(files)
+    one, two = keep.find(MACHINE, ONE), keep.find(MACHINE, TWO)
+    keep.note(one, seen(1))
+    keep.note(two, seen(1, former=64, proven=True))
+    keep.confirm(one, CONFIRMED)  # six members, as before there were boots
+    keep.confirm(two, replace(CONFIRMED, boot=b"b" * 16))
+    again = Keep(files)
+    assert again.find(MACHINE, ONE).confirmed == CONFIRMED
+    assert again.find(MACHINE, TWO).confirmed == replace(CONFIRMED, boot=b"b" * 16)
 
 
 def test_what_is_forgotten_is_gone_and_its_slot_is_used_again() -> None:
