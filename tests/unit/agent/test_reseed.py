@@ -312,6 +312,28 @@ def test_an_administrators_release_opens_it_and_nobody_closes_it_again_in_this_e
     play(lab, scene)
 
 
+@pytest.mark.parametrize("credited", [True, False])
+def test_a_guest_that_rebooted_and_confirms_again_in_its_execution_stays_open(
+    lab: Lab, *, credited: bool
+) -> None:
+    """Also where it came up with a kernel that credits nothing: a reboot closes no port."""
+
+    async def scene() -> None:
+        await waits(lab)
+        confirm(lab)
+        await lab.until(lab.is_open, "it is open")
+        confirm(lab, credited=credited)
+        domain = lab.host.domain(UUID)
+        assert domain is not None
+        lab.events.starts.confirm(domain, last(lab))
+        lab.events.survey_soon()
+        await asyncio.sleep(0.2)
+        assert lab.is_open()
+        assert holds(lab) == []
+
+    play(lab, scene)
+
+
 def test_a_revert_is_closed_until_the_new_execution_has_confirmed(lab: Lab) -> None:
     lab.disks[SNAPSHOT] = PATCHED
 
