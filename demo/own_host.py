@@ -166,8 +166,8 @@ def _script(folder: Path, images: Path) -> str:
         targets[folder / source.name] = source
     readonly = []
     if Path("/dev/kvm").exists():
-        # Where it may be written to but is of no use, libvirt asks QEMU anew what it can, for seconds, whenever
-        # something is defined.
+        # Where it may be written to but is of no use, libvirt asks QEMU anew what it can, for seconds, each
+        # time that something is defined.
         (folder / "no-kvm").touch()
         targets[folder / "no-kvm"] = Path("/dev/kvm")
         readonly = ["mount -o remount,bind,ro /dev/kvm"]
