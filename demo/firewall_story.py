@@ -51,7 +51,7 @@ def filtered(host: OwnHost, folder: Path) -> None:
     if code:
         say(f"\n(The firewall is left out, as this kernel cannot: {said.strip().splitlines()[-1]})")
         return
-    say(f"\nThe machine gets an interface on a bridge, {BRIDGE}, and the policy a part for its traffic:")
+    say(f"\n{MACHINE} gets an interface on a bridge, {BRIDGE}, and the policy a part for its traffic:")
     (folder / "firewall.yaml").write_text(_POLICY)
     policy = folder / "policy.yaml"
     policy.write_text(policy.read_text() + _POLICY)

@@ -95,7 +95,7 @@ def resumed(host: OwnHost, folder: Path) -> None:
     run("undercroft", "snapshot", MACHINE, "tuesday")
     if _same(_back(host, folder, "tuesday"), _back(host, folder, "tuesday")):
         raise OperationError("both resumes gave out the same tokens")
-    say("\nNo token came twice: each resume began with fresh randomness, before anything else ran.")
+    say("\nNo token came twice: each resume began with fresh randomness, before anything in it ran.")
     run("undercroft", "channel", "status", MACHINE)
 
 
