@@ -1,6 +1,7 @@
 """A software TPM (swtpm) in a folder of the test's: started, killed, put back to an earlier state."""
 
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -37,8 +38,8 @@ class SoftwareTpm:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(500):
-            if self.socket.exists() and Path(f"{self.socket}.ctrl").exists():
+        for _ in range(2_000):
+            if _listens(f"{self.socket}.ctrl") and _listens(str(self.socket)):
                 return
             time.sleep(0.01)
         raise RuntimeError("swtpm did not start")
@@ -57,3 +58,9 @@ class SoftwareTpm:
     def put_back(self, kept: Path) -> None:
         shutil.rmtree(self.state)
         shutil.copytree(kept, self.state)
+
+
+def _listens(path: str) -> bool:
+    """Whether somebody listens there: a socket that is bound may not be listened on yet."""
+    with socket.socket(socket.AF_UNIX) as line:
+        return line.connect_ex(path) == 0
