@@ -42,13 +42,21 @@ class Host:
         *,
         clock: Callable[[], int] = lambda: 1_000_000,
         adoption: Adoption | None = None,
+        above: int = 0,
         snapshot_bytes: int = 1 << 26,
         execution: bytes = b"e1",
     ) -> None:
         self.log, self.tpm, self.execution = log, tpm, execution
         keep = Keeping(KEY, os.urandom)
         self.engine: Engine = start(
-            log, tpm, keep, clock=clock, random=os.urandom, adoption=adoption, snapshot_bytes=snapshot_bytes
+            log,
+            tpm,
+            keep,
+            clock=clock,
+            random=os.urandom,
+            adoption=adoption,
+            above=above,
+            snapshot_bytes=snapshot_bytes,
         )
 
     def take(self, machine: bytes = MACHINE, execution: bytes = b"", *, forked: bool = False) -> int:

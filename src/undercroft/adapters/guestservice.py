@@ -101,7 +101,17 @@ class GuestService:
         with self._lock:
             self._let_go()
 
-    def attach(self, machine: str, name: str, execution: str, line: int, *, forked: bool = False) -> bool:
+    def attach(
+        self,
+        machine: str,
+        name: str,
+        execution: str,
+        line: int,
+        *,
+        forked: bool = False,
+        elsewhere: str = "",
+        epoch: int = 0,
+    ) -> bool:
         """Hand a guest's channel over; return whether its execution holds the vault.
 
         Args:
@@ -110,13 +120,25 @@ class GuestService:
             execution: 32 hexadecimal digits.
             line: descriptor of the connected socket; the caller closes its own copy afterwards.
             forked: it was copied from the RAM of a machine that may live on.
+            elsewhere: the host that keeps its vault, "" for this one.
+            epoch: the one that was noted for it; 0 for any.
 
-        Raises StateError where the start of the vaults was refused.
+        Raises StateError where the start of the vaults was refused, or another epoch is served.
         """
         order = {"machine": machine, "name": name, "execution": execution, "forked": forked}
+        order |= {"elsewhere": elsewhere, "epoch": epoch}
         return bool(self._order("attach", order, (line,))["fence"])
 
-    def renew(self, machine: str, execution: str, *, forked: bool = False, before: str = "") -> bool:
+    def renew(
+        self,
+        machine: str,
+        execution: str,
+        *,
+        forked: bool = False,
+        before: str = "",
+        elsewhere: str = "",
+        epoch: int = 0,
+    ) -> bool:
         """Let a machine's channel go on in another execution; return whether that holds the vault.
 
         Args:
@@ -124,11 +146,21 @@ class GuestService:
             execution: the new one; the same asks for the fence again.
             forked: as in `attach`.
             before: the execution that goes on, where a machine is attached in several.
+            elsewhere: as in `attach`.
+            epoch: as in `attach`.
 
         Raises NotFoundError, StateError.
         """
         order: Answer = {"machine": machine, "execution": execution, "forked": forked}
+        order |= {"elsewhere": elsewhere, "epoch": epoch}
         return bool(self._order("renew", order | ({"before": before} if before else {}))["fence"])
+
+    def lift(self, above: int) -> int:
+        """Have an epoch served that is above another host's; return it. Guests may have to be attached again.
+
+        Raises StateError where no vault is served, or none is above it.
+        """
+        return int(self._order("lift", {"above": above})["epoch"])
 
     def detach(self, machine: str, execution: str, *, ended: bool) -> bool:
         """Close a guest's channel; return whether its fence was let go, which only `ended` does.

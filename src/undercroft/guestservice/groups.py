@@ -36,6 +36,7 @@ class Groups:
         self.failed = ""
         self.anchors = 0
         self._committer: Committer | None = None
+        self._looks = False
         self._asked: list[tuple[Guest, int, int, Batch]] = []
         self._running: list[tuple[Guest, int, int, Batch]] = []
         self._between: list[Callable[[], None]] = []
@@ -47,7 +48,9 @@ class Groups:
             return
         self._committer = Committer(log, self._vaults.tpm)
         self._loop.watch(self._committer.fileno(), READ, self._hear)
-        self._loop.at(self._loop.now + ANCHOR_EVERY_S, self._look_for_anchor)
+        if not self._looks:
+            self._looks = True
+            self._loop.at(self._loop.now + ANCHOR_EVERY_S, self._look_for_anchor)
 
     def decide(self, call: Callable[[Engine], _Result]) -> _Result:
         """Return what a call of the engine gives.
@@ -65,7 +68,10 @@ class Groups:
     def ask(self, guest: Guest, first: int, requests: Sequence[Request]) -> None:
         """Decide a batch; the guest is answered once it is durable."""
         who = guest.who
-        batch = self.decide(lambda engine: engine.batch(who.machine, who.execution, first, requests))
+        if who.elsewhere:
+            batch = self.decide(lambda engine: engine.away(who.elsewhere, requests))
+        else:
+            batch = self.decide(lambda engine: engine.batch(who.machine, who.execution, first, requests))
         self._asked.append((guest, guest.session_number(), first, batch))
 
     def submit(self) -> None:
@@ -92,7 +98,9 @@ class Groups:
             self._submit(committer)
             if committer.runs:
                 self._release(committer.take())
+        self._loop.unwatch(committer.fileno())
         committer.close()
+        self._committer = None
 
     def _submit(self, committer: Committer) -> None:
         """Close the group. One with nothing for disk or TPM needs no thread: reads are answered at once."""

@@ -7,6 +7,7 @@ from uuid import UUID
 from undercroft.errors import InputError
 
 MAX_NAME_CHARS = 255
+MAX_HOST_CHARS = 255
 _UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _EXECUTION = re.compile("[0-9a-f]{32}")
 
@@ -20,12 +21,14 @@ class Who:
         execution: its id, 16 bytes.
         name: libvirt's name of the machine, for people.
         forked: it was copied from a running machine, or from its RAM: it takes no fence from who lives.
+        elsewhere: the host that keeps its vault, "" where this one does.
     """
 
     machine: bytes
     execution: bytes
     name: str = ""
     forked: bool = False
+    elsewhere: str = ""
 
     @property
     def key(self) -> tuple[bytes, bytes]:
@@ -54,6 +57,13 @@ def read_execution(text: object) -> bytes:
     if not isinstance(text, str) or not _EXECUTION.fullmatch(text):
         raise InputError("an execution is 32 hexadecimal digits in lower case")
     return bytes.fromhex(text)
+
+
+def read_host(text: object) -> str:
+    """Return a host's name, or "". Raises InputError for one that is too long or no text."""
+    if not isinstance(text, str) or len(text) > MAX_HOST_CHARS:
+        raise InputError(f"a host's name is a text of at most {MAX_HOST_CHARS} characters")
+    return text
 
 
 def read_name(text: object) -> str:

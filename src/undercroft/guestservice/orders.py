@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from undercroft.errors import InputError
+from undercroft.errors import InputError, StateError
 from undercroft.guestservice import naming
 from undercroft.guestservice.control import Connection, Order
 from undercroft.guestservice.guest import Guest
@@ -11,6 +11,7 @@ from undercroft.guestservice.link import adopt
 from undercroft.guestservice.naming import Who
 from undercroft.guestservice.service import Service
 from undercroft.guestservice.vaultorders import VaultOrders
+from undercroft.vault.answers import EPOCH_LIMIT
 from undercroft.version import VERSION
 
 PAGE_GUESTS = 100
@@ -27,6 +28,7 @@ class Orders:
         self._plain: Mapping[str, Callable[[Order], Answer]] = MappingProxyType(
             {
                 "renew": self._renew,
+                "lift": self._lift,
                 "detach": self._detach,
                 "quiesce": self._quiesce,
                 "again": self._again,
@@ -63,19 +65,31 @@ class Orders:
         return call(order)
 
     def _attach(self, order: Order, descriptors: list[int]) -> Answer:
-        who = Who(*_key(order), naming.read_name(order.get("name", "")), flag(order, "forked"))
+        who = _who(order, naming.read_name(order.get("name", "")))
         if len(descriptors) != 1:
             raise InputError(
                 "`attach` comes with one descriptor: the connected socket of the machine's channel"
             )
+        self._check_epoch(order)
         held = self._service.attach(who, adopt(descriptors.pop()))
         return {"fence": held}
 
     def _renew(self, order: Order) -> Answer:
-        who = Who(*_key(order), "", flag(order, "forked"))
-        before = order.get("before")
+        who, before = _who(order, ""), order.get("before")
+        self._check_epoch(order)
         held = self._service.renew(who, None if before is None else naming.read_execution(before))
         return {"fence": held}
+
+    def _check_epoch(self, order: Order) -> None:
+        """Raise StateError where what is to be served is of another epoch than whoever orders it noted."""
+        noted, epoch = _epoch(order, "epoch"), self._service.vaults.serving.history.epoch
+        if noted not in (0, epoch):
+            raise StateError(
+                f"epoch {epoch} is served by now, not {noted}: ask for it, note it, and order again"
+            )
+
+    def _lift(self, order: Order) -> Answer:
+        return {"epoch": self._service.lift(_epoch(order, "above"))}
 
     def _detach(self, order: Order) -> Answer:
         return {"fence": self._service.detach(*_key(order), ended=flag(order, "ended"))}
@@ -134,6 +148,7 @@ def _shown(guest: Guest) -> Answer:
         "name": guest.who.name,
         "state": guest.state,
         "fence": not guest.fenced,
+        "elsewhere": guest.who.elsewhere,
         "generation": confirmed.generation if confirmed is not None else 0,
         "confirmed": confirmed is not None,
         "credited": confirmed is not None and confirmed.credited,
@@ -142,6 +157,19 @@ def _shown(guest: Guest) -> Answer:
         "abilities": list(about.able) if about is not None else [],
         "dropped": guest.dropped,
     }
+
+
+def _who(order: Order, name: str) -> Who:
+    elsewhere = naming.read_host(order.get("elsewhere", ""))
+    return Who(*_key(order), name, flag(order, "forked"), elsewhere)
+
+
+def _epoch(order: Order, name: str) -> int:
+    """Return an epoch, 0 where it is missing. Raises InputError."""
+    found = order.get(name, 0)
+    if type(found) is not int or not 0 <= found < EPOCH_LIMIT:
+        raise InputError(f"`{name}` is an epoch: a number below {EPOCH_LIMIT}")
+    return found
 
 
 def _key(order: Order) -> tuple[bytes, bytes]:

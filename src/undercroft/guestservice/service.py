@@ -9,10 +9,11 @@ The order at the end of each turn is what the guarantees hang on:
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from undercroft.channel.requests import Request
 from undercroft.entropy.seed import generation
-from undercroft.errors import NotFoundError, StateError
+from undercroft.errors import NotFoundError, OperationError, StateError
 from undercroft.guestservice import naming
 from undercroft.guestservice.groups import Groups
 from undercroft.guestservice.guest import TICK_S, Guest
@@ -24,6 +25,8 @@ from undercroft.guestservice.naming import Who
 from undercroft.guestservice.tracing import Trace
 from undercroft.guestservice.vaults import Vaults, kernel_random
 from undercroft.vault import answers
+from undercroft.vault.answers import EPOCH_LIMIT
+from undercroft.vault.start import ADOPTED_EPOCHS
 
 MAX_GUESTS = 4_096
 RETRY_S = 10.0
@@ -122,9 +125,10 @@ class Service:
         self.vaults.serving  # noqa: B018 - raises where no vault is served
         guest = self._one(who.machine, before if who.key not in self.guests else who.execution)
         if guest.who.execution == who.execution:
+            guest.who = replace(guest.who, elsewhere=who.elsewhere)
             return self._take_fence(guest)
         kept = self._kept(who)
-        link, told = guest.link, Who(who.machine, who.execution, guest.who.name, who.forked)
+        link, told = guest.link, replace(who, name=guest.who.name)
         self._drop(guest)
         self.keep_file.forget(*guest.who.key)
         for each in self._displaced(told):
@@ -163,6 +167,31 @@ class Service:
         self._lines.send(guest)
         return guest.again()
 
+    def lift(self, above: int) -> int:
+        """Serve in an epoch above another host's: begin one where it is not yet; return which it is.
+
+        All guests are let go then, as by a restart, and have to be attached again: what they are given from
+        then on is of an epoch that nobody knows yet.
+
+        Raises:
+            StateError: no vault is served, or there is no such epoch.
+            OperationError: disk or TPM failed.
+        """
+        history = self.vaults.serving.history
+        if history.epoch > above:
+            return history.epoch
+        if history.epoch + above + 3 * ADOPTED_EPOCHS >= EPOCH_LIMIT:
+            raise StateError(f"no epoch can be begun above {above}: they end below {EPOCH_LIMIT}")
+        for guest in list(self.guests.values()):
+            self._gone(guest)
+        self.groups.finish()
+        if self.groups.failed:
+            raise OperationError(self.groups.failed)
+        self.vaults.stop()
+        self.vaults.open(above=above)
+        self.serve()
+        return self.vaults.serving.history.epoch
+
     def guest(self, machine: bytes, execution: bytes) -> Guest:
         """Return a guest. Raises NotFoundError."""
         found = self.guests.get((machine, execution))
@@ -200,7 +229,7 @@ class Service:
     def confirm(self, guest: Guest, confirmed: Confirmation | None) -> None:
         """Keep what was confirmed."""
         self.keep_file.confirm(guest.kept, confirmed)
-        if confirmed is not None:
+        if confirmed is not None and confirmed.credited:
             self.trace.confirmed(guest.who.execution, confirmed.generation)
 
     def seeded(self, guest: Guest, number: int) -> None:
@@ -225,10 +254,12 @@ class Service:
         return held
 
     def _take_fence(self, guest: Guest) -> bool:
-        """Ask for the fence; tell all who do not have it (any more)."""
+        """Ask for the fence, unless the vault is another host's; tell all who do not have it (any more)."""
         who = guest.who
-        answer = self.groups.decide(lambda each: each.take(who.machine, who.execution, forked=who.forked))
-        held = answer == answers.DONE
+        held = not who.elsewhere
+        if held:
+            answer = self.groups.decide(lambda each: each.take(who.machine, who.execution, forked=who.forked))
+            held = answer == answers.DONE
         lost = [each for each in self._of(who.machine) if each is not guest] if held else [guest]
         for each in lost:
             if not each.fenced:

@@ -56,11 +56,12 @@ class Vaults:
         self.problem = "not opened yet"
         self.may_pass = False
 
-    def open(self, adoption: Adoption | None = None) -> None:
+    def open(self, adoption: Adoption | None = None, above: int = 0) -> None:
         """Begin an epoch, or say in `problem` why not.
 
         Args:
             adoption: an administrator's order to go on with what does not fit.
+            above: an epoch that it has to be above.
         """
         self._let_go()
         try:
@@ -78,6 +79,7 @@ class Vaults:
                 clock=self._clock,
                 random=self._random,
                 adoption=adoption,
+                above=above,
             )
         except (OperationError, StateError) as error:
             self._let_go()

@@ -97,6 +97,14 @@ class Desk:
         self._decide(vault, number, first, requests, made)
         return made
 
+    def away(self, host: str, requests: Sequence[Request]) -> Batch:
+        """Answer requests of a guest whose vault another host keeps: nothing here is read or changed."""
+        text = f"its vault is kept by {host}: bring the machine back there"
+        fenced: AnswerLine = (_FENCED, 0, text)
+        made = Batch([self._reader.away(each, text) or fenced for each in requests])
+        self.batches.append(made)
+        return made
+
     def make_key(self, vault: Vault, name: bytes, kind: int) -> bool:
         """Make a signing key; whether there was none of that name."""
         number = number_of(name)

@@ -86,6 +86,15 @@ class Engine:
             made.fail(self.failed)
         return made
 
+    def away(self, host: str, requests: Sequence[Request]) -> Batch:
+        """Answer requests of a guest whose vault another host keeps, whatever this one has of it.
+
+        Args:
+            host: which one, at most 255 characters.
+            requests: as in `batch`.
+        """
+        return self._desk.away(host, requests)
+
     def take(self, machine: bytes, execution: bytes, *, forked: bool) -> int:
         """Give the fence of a machine's vault to an execution; `answers.DONE` or why not.
 

@@ -51,6 +51,17 @@ class Reader:
         except DamagedError as error:
             return (int(Outcome.FAILED), 0, str(error))
 
+    def away(self, request: Request, text: str) -> AnswerLine | None:
+        """Return the answer to a request that needs no vault, None to one that does.
+
+        Args:
+            request: of a guest whose vault another host keeps.
+            text: which one.
+        """
+        if request.operation == Operation.RANDOM:
+            return (OK, SYNCED, self._random(cast("int", request.arguments[0])))
+        return (OK, SYNCED, text) if request.operation == Operation.STATUS else None
+
     def status(self, vault: Vault) -> str:
         """Return in words what a vault's acknowledgements rest on."""
         history = self._history

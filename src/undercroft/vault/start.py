@@ -53,6 +53,7 @@ def start(
     clock: Callable[[], int],
     random: Callable[[int], bytes],
     adoption: Adoption | None = None,
+    above: int = 0,
     snapshot_bytes: int = SNAPSHOT_BYTES,
 ) -> Engine:
     """Read the log, begin an epoch, and return the engine that serves in it.
@@ -64,6 +65,7 @@ def start(
         clock: Unix time in seconds.
         random: so many random bytes.
         adoption: an order to go on with what does not fit; without effect where it fits.
+        above: an epoch of another host's that the one that begins has to be above.
         snapshot_bytes: by how much the log grows before it begins anew.
 
     Raises:
@@ -86,9 +88,10 @@ def start(
         records.append(commands.write(commands.ADOPTED, reason, clock(), held, problem[:_REASON_CHARS]))
     void = history.epoch if problem or (not history.closed and _served(history, held)) else 0
     if tpm is None:
-        base, epoch = 0, history.epoch + (ADOPTED_EPOCHS if problem else 1)
+        base, epoch = 0, max(history.epoch + (ADOPTED_EPOCHS if problem else 1), above + 1)
     else:
         base = _base(history, counter, known=not problem or _counts(history, counter, held))
+        base = _raised(base, counter, above)
         epoch = counter + 1 + base
     if epoch >= EPOCH_LIMIT:
         raise StateError(
@@ -184,7 +187,20 @@ def _base(history: History, counter: int, *, known: bool) -> int:
     """
     if known:
         return max(history.base, history.epoch - counter)
-    return (history.epoch // ADOPTED_EPOCHS + 2) * ADOPTED_EPOCHS
+    return _block_above(history.epoch)
+
+
+def _raised(base: int, counter: int, above: int) -> int:
+    """Return a base, at least the given one, with which the counter's next value is above another epoch.
+
+    By whole blocks, as in `_base`: where the log loses that it was raised, epochs go on without, and must not
+    come to those that it gave.
+    """
+    return base if counter + 1 + base > above else _block_above(above)
+
+
+def _block_above(epoch: int) -> int:
+    return (epoch // ADOPTED_EPOCHS + 2) * ADOPTED_EPOCHS
 
 
 def _spare(budget: Budget, now_s: int) -> None:

@@ -391,12 +391,15 @@ def test_one_loss_that_is_adopted_twice_repeats_no_value() -> None:
 @given(
     st.integers(0, 12),
     st.integers(1, 12),
-    st.lists(st.tuples(st.booleans(), st.integers(0, 30)), min_size=1, max_size=25),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 30), st.integers(0, 60)), min_size=1, max_size=25),
 )
 def test_whatever_is_put_back_and_adopted_an_epoch_comes_once(
-    without: int, counter: int, steps: list[tuple[bool, int]]
+    without: int, counter: int, steps: list[tuple[bool, int, int]]
 ) -> None:
-    """Some starts without a TPM, then with one; from then on another image may be put back before each."""
+    """Some starts without a TPM, then with one; from then on another image may be put back before each.
+
+    And each may have to be above an epoch of another host's.
+    """
     log, tpm, epochs = MemoryLog(), MemoryTpm(counter), []
     images = [log.image()]
     for _ in range(without):
@@ -404,11 +407,32 @@ def test_whatever_is_put_back_and_adopted_an_epoch_comes_once(
         images.append(log.image())
     epochs.append(Host(log, tpm).engine.history.epoch)
     images.append(log.image())
-    for put_back, which in steps:
+    for put_back, which, above in steps:
         log = (images[which % len(images)] if put_back else log).image()
-        epochs.append(Host(log, tpm, adoption=ADOPT).engine.history.epoch)
+        epochs.append(Host(log, tpm, adoption=ADOPT, above=above).engine.history.epoch)
+        assert epochs[-1] > above
         images.append(log.image())
     assert len(set(epochs)) == len(epochs)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_start_above_another_hosts_epoch_fits_at_the_next_and_its_earlier_disk_does_not(
+    counted: bool,
+) -> None:
+    tpm, log = MemoryTpm() if counted else None, MemoryLog()
+    before = begun(log, tpm)
+    value = int(before.ask(increment(b"c"))[0][2])
+    before.stop()
+    image = log.image()
+    lifted = begun(log.image(), tpm, above=70)
+    assert lifted.engine.history.epoch > 70
+    assert int(lifted.ask(increment(b"c"))[0][2]) > max(value, 71 * SPAN)
+    assert not lifted.engine.history.voids
+    again = Host(lifted.log.image(), tpm)  # type: ignore[attr-defined]
+    assert again.engine.history.epoch == lifted.engine.history.epoch + 1
+    if counted:
+        with pytest.raises(StateError, match="adopt"):
+            Host(image, tpm)
 
 
 def test_an_epoch_beyond_the_last_is_refused_before_anything_is_written() -> None:
