@@ -26,15 +26,15 @@ def main():
     if resumelab.missing():
         sys.exit(resumelab.missing())
     print("| resume to reseeded, under TCG | median, ms | least | most | goal |\n|---|---|---|---|---|")
-    for kernel in resumelab.KERNELS:
-        with resumelab.lab(kernel) as lab:
+    for helper in resumelab.HELPERS:
+        with resumelab.lab(helper=helper) as lab:
             guest = lab.boot()
             lab.layer.seed(guest)
             lab.layer.quiesce(guest)
             file, _ = lab.save(guest)
             waits = sorted(resumed(lab, file, guest) for _ in range(count))
         told = f"{statistics.median(waits):.0f} | {waits[0]:.0f} | {waits[-1]:.0f} | under {GOAL_MS} ms"
-        print(f"| quiesced guest, Debian 12's {kernel} kernel, {count} times | {told} |", flush=True)
+        print(f"| quiesced guest, helper of {helper}, {count} times | {told} |", flush=True)
 
 
 def resumed(lab, file, guest):

@@ -28,6 +28,7 @@ from typing import Any
 
 import channelguest
 import guests
+import reseedhelper
 import resumeapps
 from channelpair import HELPER
 from program import PROGRAM
@@ -39,18 +40,20 @@ WAIT_S = 120.0
 RAM_MIB = 192
 KERNELS = {"cloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
 """Debian's, and the package that depends on each. Debian 12's first one has no driver of vmgenid."""
+HELPERS = {"Python": "/usr/bin/python3 -ISB /undercroft_guest.py run", "C": "/undercroft-reseed"}
+"""The guest's helpers, and how each is started."""
 _WORKLOAD = """
 mkdir -p /run /sys/fs/cgroup
 mount -t tmpfs run /run
 mount -t cgroup2 none /sys/fs/cgroup
-/usr/bin/python3 -ISB /undercroft_guest.py run > /dev/ttyS0 2>&1 &
+{helper} > /dev/ttyS0 2>&1 &
 /usr/bin/python3 -ISB /resumeapps.py > /dev/ttyS0 2>&1
 """
 missing = channelguest.missing
 
 
-def boot_files(folder: Path, kernel: str) -> guests.BootFiles:
-    """Return boot files whose guest runs the helper and the programs that draw."""
+def boot_files(folder: Path, kernel: str, helper: str) -> guests.BootFiles:
+    """Return boot files whose guest runs a helper and the programs that draw."""
     root = folder / "root"
     support = Path(__file__).parent
     programs = (HELPER, support / "resumeapps.py", support / "p256.py")
@@ -60,9 +63,11 @@ def boot_files(folder: Path, kernel: str) -> guests.BootFiles:
         shutil.copy(file, place)
     for program in programs:
         shutil.copy(program, root)
+    if helper == "C":
+        shutil.copy(reseedhelper.static(), root)
     kind = "-channel" if kernel == "cloud" else f"-channel-{kernel}"
     bare = guests.boot_files(kind, channelguest.MODULES, KERNELS[kernel])
-    boot = guests.with_workload(bare, _WORKLOAD, folder)
+    boot = guests.with_workload(bare, _WORKLOAD.format(helper=HELPERS[helper]), folder)
     names = sorted(str(each.relative_to(root)) for each in root.rglob("*"))
     boot.initrd.write_bytes(boot.initrd.read_bytes() + guests.archive(root, names))
     return boot
@@ -294,12 +299,15 @@ class Lab:
     Args:
         folder: for all files.
         kernel: one of `KERNELS`.
+        helper: one of `HELPERS`.
         tpm: whether the machine has a virtual TPM, of swtpm.
     """
 
-    def __init__(self, folder: Path, kernel: str = "cloud", *, tpm: bool = False) -> None:
+    def __init__(
+        self, folder: Path, kernel: str = "cloud", helper: str = "Python", *, tpm: bool = False
+    ) -> None:
         self.folder, self.tpm = folder, tpm
-        self.files = boot_files(folder, kernel)
+        self.files = boot_files(folder, kernel, helper)
         self.guests: list[Guest] = []
         self.helpers: list[subprocess.Popen[bytes]] = []
         self.layer = Layer(folder, str(uuid.uuid4()))
@@ -402,14 +410,14 @@ class Lab:
 
 
 @contextmanager
-def lab(kernel: str = "cloud", *, tpm: bool = False) -> Iterator[Lab]:
+def lab(kernel: str = "cloud", helper: str = "Python", *, tpm: bool = False) -> Iterator[Lab]:
     """Have a lab while the block runs."""
     # Short, as the sockets' paths have 107 bytes; in memory, as a snapshot waits for its fsyncs.
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     folder = Path(tempfile.mkdtemp(prefix="resume-", dir=memory))
     made = None
     try:
-        made = Lab(folder, kernel, tpm=tpm)
+        made = Lab(folder, kernel, helper, tpm=tpm)
         yield made
     finally:
         if made is not None:
