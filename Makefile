@@ -53,6 +53,8 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/channel.py
 	$(BIN)/python bench/vaultengine.py
 	$(BIN)/python bench/guestservice.py
+	$(BIN)/python bench/resume.py
+	$(BIN)/python bench/reseeded.py
 
 # The small helper for guests without Python: build/undercroft-reseed.
 guest:
