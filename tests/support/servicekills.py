@@ -76,13 +76,13 @@ class Told:
 
 @dataclass(frozen=True)
 class Moment:
-    """A kill, folder and TPM as it left them, what was told until then, and the bytes of the trace."""
+    """A kill, folder and TPM as it left them, what was told until then, and the trace."""
 
     kill: Kill
     image: Path
     tpm: Path
     told: Told
-    traced: int
+    traced: bytes
 
 
 class Lives:
@@ -141,7 +141,7 @@ class Lives:
             self.chip.stop()
             self.chip.put_back(after.tpm)
             self.chip.start()
-            os.truncate(self.service.trace, after.traced)
+            self.service.trace.write_bytes(after.traced)
         self.trace.write(trace.PutBack(self.trace.now_ns()))
 
     def image(self, name: str) -> Path:
@@ -152,7 +152,7 @@ class Lives:
         """Keep the moment."""
         assert self.chip is not None
         name = f"{len(self.moments)}"
-        tpm, traced = self.chip.copy_state(f"kept-{name}"), self.service.trace.stat().st_size
+        tpm, traced = self.chip.copy_state(f"kept-{name}"), self.service.trace.read_bytes()
         self.moments.append(Moment(kill, self.image(f"image-{name}"), tpm, self.told.copy(), traced))
 
     def begins(self, told: Told) -> bool:
