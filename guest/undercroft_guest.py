@@ -682,52 +682,67 @@ class Kernel:
 
         Returns how many were read within that time; 0 where there is no generator, or one that does not
         answer. It always returns: where the host's gives nothing, the kernel's own reader holds the device's
-        lock, and a read that should not wait does. Such a reader is left behind, and nothing that it reads
-        later is counted. There is never a second one: the next call waits for it first.
+        lock, and a read that should not wait does. The reader is left behind in it, and what it reads later
+        is counted by nobody: the next call waits for its end first. There is never a second one.
         """
-        until = time.monotonic() + most_s
-        if self.reader is not None:
-            self.reader.join(most_s)
-            if self.reader.is_alive():
+        if self.reader is None:
+            reader = Reader(self.path("dev/hwrng"))
+            try:
+                reader.start()
+            except RuntimeError:  # no more threads, for whoever has taken them all
                 return 0
-        self.reader = reader = Reader(self.path("dev/hwrng"), wanted, until)
-        try:
-            reader.start()
-        except RuntimeError:  # no more threads, for whoever has taken them all
-            self.reader = None
-            return 0
-        reader.join(max(0.0, until - time.monotonic()))
-        return reader.count
+            self.reader = reader
+        return self.reader.read(wanted, most_s)
 
 
 class Reader(threading.Thread):
-    """Reads stale bytes of a device away, and counts them.
+    """Reads stale bytes of a device away, and counts them; it lives as long as the helper.
 
     A thread and no process: a process would be one more for the freezer to stop, and each snapshot exposed
-    where the kernel holds it so that it cannot be. The helper's own is never frozen, and ends with it.
+    where the kernel holds it so that it cannot be. The helper's own is never frozen, and ends with it. It is
+    there before a snapshot is: to start one is slow right after a resume.
     """
 
-    def __init__(self, path, wanted, until):
+    def __init__(self, path):
         super().__init__(daemon=True)
-        self.path, self.wanted, self.until = path, wanted, until
-        self.count = 0
+        self.path = path
+        self.asked, self.done = threading.Lock(), threading.Lock()
+        self.asked.acquire()
+        self.wanted = self.until = self.count = 0
+
+    def read(self, wanted, most_s):
+        """Have it read so many bytes; return how many it did within that time."""
+        until = time.monotonic() + most_s
+        if not self.done.acquire(timeout=most_s):  # held since it was asked before
+            return 0
+        self.wanted, self.until, self.count = wanted, until, 0
+        self.asked.release()
+        if self.done.acquire(timeout=max(0.0, until - time.monotonic())):
+            self.done.release()
+        return self.count
 
     def run(self):
-        """Read until there was enough, or time is up."""
-        with contextlib.suppress(OSError):
-            device = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                while self.count < self.wanted and time.monotonic() < self.until:
-                    try:
-                        piece = os.read(device, self.wanted - self.count)
-                    except BlockingIOError:
-                        time.sleep(0.001)
-                        continue
-                    if not piece:
-                        break
-                    self.count += len(piece)
-            finally:
-                os.close(device)
+        """Read whenever it is asked to, until there was enough or time is up."""
+        while True:
+            self.asked.acquire()
+            with contextlib.suppress(OSError):
+                self._read()
+            self.done.release()
+
+    def _read(self):
+        device = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            while self.count < self.wanted and time.monotonic() < self.until:
+                try:
+                    piece = os.read(device, self.wanted - self.count)
+                except BlockingIOError:
+                    time.sleep(0.001)
+                    continue
+                if not piece:
+                    break
+                self.count += len(piece)
+        finally:
+            os.close(device)
 
 
 def write_file(path, text, flags=os.O_CREAT | os.O_TRUNC):

@@ -37,7 +37,7 @@ def test_a_guest_is_seeded_frozen_and_found_out_when_it_was_put_back(guest):
     guest.meet(SEED, 3)
     (confirmed,) = guest.until(lambda: guest.said(Confirmed))
     assert confirmed == Confirmed(3, confirmation(SEED, MACHINE, EID, 3), True, 128, 1, 0)
-    assert "HOOK 3" in guest.serial.read_text(errors="replace")
+    assert "HOOK 3, told 3" in guest.console()
 
     guest.line.send(guest.host.session.seal(Quiesce(1)))
     (quiesced,) = guest.until(lambda: guest.said(Quiesced))
@@ -78,6 +78,7 @@ def test_a_guest_that_rebooted_is_let_in_again_and_proves_nothing(guest):
     guest.until(guest.host.breaks)  # its helper has started
     guest.meet(os.urandom(32), 4)
     guest.until(lambda: len(guest.said(Confirmed)) == 2)
+    assert "HOOK 4, told 4" in guest.console(), "what was lost with the boot is told anew"
     assert guest.host.session.seen.boot != boot
     assert guest.host.session.seen.former == (boot,)
     assert not guest.host.rewinds()

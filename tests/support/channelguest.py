@@ -30,7 +30,7 @@ mount -t tmpfs run /run
 mount -t cgroup2 none /sys/fs/cgroup
 cat > /etc/undercroft/hooks.d/tell << 'END'
 #!/bin/sh
-echo HOOK $UNDERCROFT_GENERATION > /dev/ttyS0
+echo HOOK $UNDERCROFT_GENERATION, told $(cat /run/undercroft/generation) > /dev/ttyS0
 [ $UNDERCROFT_GENERATION != 99 ] || kill -9 $PPID
 END
 chmod 755 /etc/undercroft/hooks.d/tell

@@ -58,7 +58,7 @@ def test_a_generator_that_never_answers_keeps_no_seed_from_being_confirmed(lab, 
         lab.until(lambda: len(lab.said(Confirmed)) == generation)  # noqa: B023 - called within the turn
     assert [(each.generation, each.drained) for each in lab.said(Confirmed)] == [(1, 0), (2, 0)]
     os.write(end, bytes(128))
-    lab.kernel.reader.join(30)
+    assert lab.kernel.reader.done.acquire(timeout=30)
     os.close(end)
 
 
