@@ -83,6 +83,23 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """The agent has put on record that a guest has confirmed. Noted after."""
+
+    at_ns: int
+    eid: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """An administrator let this execution out, whatever stands against it. Noted before it opens."""
+
+    at_ns: int
+    eid: str
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The ports of an execution were opened; `gated`: its policy requires a seed first. Noted before."""
 
@@ -179,6 +196,8 @@ Event: TypeAlias = (
     | Snapshotted
     | Seeded
     | Confirmed
+    | Recorded
+    | Released
     | Opened
     | Closed
     | Asked

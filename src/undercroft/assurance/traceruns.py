@@ -1,12 +1,13 @@
 """The invariants of a trace that are not about names: executions, seeds and ports, starts of the service."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from undercroft.assurance import trace
 from undercroft.assurance.tracecalls import Call
 from undercroft.assurance.violations import Violation
 from undercroft.channel.requests import Outcome
 from undercroft.errors import InputError
+from undercroft.model.execution import Origin
 
 
 def executions(events: Sequence[trace.Event]) -> Iterator[Violation]:
@@ -31,11 +32,18 @@ def executions(events: Sequence[trace.Event]) -> Iterator[Violation]:
 
 
 def gate(events: Sequence[trace.Event]) -> Iterator[Violation]:
-    """NoOutputBeforeReseed: a gated port opens after its own execution confirmed a seed of its own."""
-    machines = {event.eid: event.machine for event in events if isinstance(event, trace.Began)}
+    """NoOutputBeforeReseed: a gated port opens after its own execution confirmed a seed of its own.
+
+    Or after an administrator let out this very execution. A migration is as fresh as what it continues. What
+    the agent has on record as confirmed, its guest has confirmed.
+    """
+    begun = {event.eid: event for event in events if isinstance(event, trace.Began)}
+    machines = {eid: event.machine for eid, event in begun.items()}
     given: dict[tuple[str, int], str] = {}
     latest: dict[str, int] = {}
+    proven: set[tuple[str, int]] = set()
     confirmed: set[str] = set()
+    released: set[str] = set()
     ended: set[str] = set()
     for event in events:
         if isinstance(event, trace.Seeded):
@@ -53,15 +61,34 @@ def gate(events: Sequence[trace.Event]) -> Iterator[Violation]:
                 text = f"{event.eid} confirmed generation {event.generation}, which it was not given"
                 yield Violation("NoOutputBeforeReseed", event.at_ns, text)
             confirmed.add(event.eid)
+            proven.add((event.eid, event.generation))
+        elif isinstance(event, trace.Recorded):
+            if (event.eid, event.generation) not in proven:
+                text = f"{event.eid} never confirmed generation {event.generation}, which is on record"
+                yield Violation("NoOutputBeforeReseed", event.at_ns, text)
+        elif isinstance(event, trace.Released):
+            released.add(event.eid)
         elif isinstance(event, trace.Ended):
             ended.add(event.eid)
         elif isinstance(event, trace.Opened):
-            if event.gated and event.eid not in confirmed:
+            if event.gated and event.eid not in released and not _is_fresh(event.eid, begun, confirmed):
                 text = f"the port of {event.eid} opened before its seed was confirmed"
                 yield Violation("NoOutputBeforeReseed", event.at_ns, text)
             if event.eid in ended:
                 text = f"a port opened for {event.eid}, which had ended"
                 yield Violation("FailClosed", event.at_ns, text)
+
+
+def _is_fresh(eid: str, begun: Mapping[str, trace.Began], confirmed: Set[str]) -> bool:
+    """Tell whether an execution has confirmed, or continues by migrations one that has."""
+    passed: set[str] = set()
+    while eid not in confirmed:
+        found = begun.get(eid)
+        if found is None or found.how is not Origin.MIGRATE or eid in passed:
+            return False
+        passed.add(eid)
+        eid = found.parent
+    return True
 
 
 def service(events: Sequence[trace.Event], found: Sequence[Call]) -> Iterator[Violation]:

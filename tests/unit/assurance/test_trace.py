@@ -23,6 +23,8 @@ EVENTS: tuple[trace.Event, ...] = (
     trace.Snapshotted(4, EID, "before", True),
     trace.Seeded(5, EID, 1 << 40),
     trace.Confirmed(6, EID, 1 << 40),
+    trace.Recorded(6, EID, 1 << 40),
+    trace.Released(6, EID),
     trace.Opened(7, EID, True),
     trace.Closed(8, EID),
     trace.Asked(9, "c1", 1, EID, 0, Operation.SPEND, (b"token", True)),

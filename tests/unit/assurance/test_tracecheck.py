@@ -190,6 +190,27 @@ def confirm_the_seed_of_another(events: Events) -> Events:
     return _changed(events, last, generation=first.generation)
 
 
+def record_what_nobody_confirmed(events: Events) -> Events:
+    last = events[_first(events, trace.Confirmed, -1)]
+    assert isinstance(last, trace.Confirmed)
+    return [*events, trace.Recorded(events[-1].at_ns + 1, last.eid, last.generation + 1)]
+
+
+def release_another(events: Events) -> Events:
+    begun = events[_first(events, trace.Began)]
+    assert isinstance(begun, trace.Began)
+    released = trace.Released(begun.at_ns, begun.eid)
+    after = replace(begun, at_ns=events[-1].at_ns + 1, eid="e" * 32, parent="")
+    return [*events, released, after, trace.Opened(after.at_ns + 1, after.eid, True)]
+
+
+def move_what_never_confirmed(events: Events) -> Events:
+    late = events[-1].at_ns
+    began = trace.Began(late + 1, UUID, "d" * 32, "", Origin.START)
+    moved = trace.Began(late + 2, UUID, "e" * 32, began.eid, Origin.MIGRATE)
+    return [*events, began, moved, trace.Opened(late + 3, moved.eid, True)]
+
+
 def give_a_seed_twice(events: Events) -> Events:
     last, first = _first(events, trace.Seeded, -1), events[_first(events, trace.Seeded)]
     assert isinstance(first, trace.Seeded)
@@ -263,6 +284,9 @@ MISTAKES: list[tuple[Callable[[Events], Events], str]] = [
     (act_before_it_began, "Tree"),
     (open_unconfirmed, "NoOutputBeforeReseed"),
     (confirm_the_seed_of_another, "NoOutputBeforeReseed"),
+    (record_what_nobody_confirmed, "NoOutputBeforeReseed"),
+    (release_another, "NoOutputBeforeReseed"),
+    (move_what_never_confirmed, "NoOutputBeforeReseed"),
     (give_a_seed_twice, "NoOutputBeforeReseed"),
     (serve_an_epoch_twice, "NoSilentRollback"),
     (grant_while_dead, "FailClosed"),
@@ -307,6 +331,23 @@ def test_answers_that_no_order_gives_are_found(mistake: Callable[[Events], Event
     events = long()
     assert unordered(events) == []
     assert unordered(mistake(events))
+
+
+def test_what_confirmed_before_a_migration_was_released_or_is_on_record_as_it_was_breaks_nothing() -> None:
+    events = long()
+    late, last = events[-1].at_ns, events[_first(events, trace.Confirmed, -1)]
+    assert isinstance(last, trace.Confirmed)
+    eids = ("c" * 32, "d" * 32, "e" * 32)
+    more = [
+        trace.Recorded(late + 1, last.eid, last.generation),
+        trace.Began(late + 2, UUID, eids[0], last.eid, Origin.MIGRATE),
+        trace.Began(late + 3, UUID, eids[1], eids[0], Origin.MIGRATE),
+        trace.Opened(late + 4, eids[1], True),
+        trace.Began(late + 5, UUID, eids[2], "", Origin.START),
+        trace.Released(late + 6, eids[2]),
+        trace.Opened(late + 7, eids[2], True),
+    ]
+    assert check([*events, *more]) == []
 
 
 def test_a_trace_that_contradicts_itself_is_not_judged() -> None:
