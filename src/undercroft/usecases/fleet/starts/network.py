@@ -23,6 +23,9 @@ from undercroft.model.fleet import HeldTap, Hold
 from undercroft.ports.records import Record, Records
 from undercroft.ports.taps import Taps
 
+STOPPED = "it stopped"
+"""Why a hold ends whose process is gone: nothing opens by it."""
+
 
 class Filter(Protocol):
     """The packet filter at machines' ports, as far as their networks need it; `labels.Labels` is one."""
@@ -215,7 +218,7 @@ def let_go(record: Record, machine: str, eid: str, at: datetime) -> None:
             continue
         execution = record.execution(hold.eid)
         if hold.eid in {"", eid} or (execution is not None and not execution.live):
-            record.drop_hold(machine, "it stopped", at)
+            record.drop_hold(machine, STOPPED, at)
 
 
 def is_of_host(record: Record, hold: Hold, host: str) -> bool:
