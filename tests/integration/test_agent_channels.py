@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentlab import QUICK, UUID
+from agentlab import HOST, QUICK, UUID
 from channellab import REQUIRED, ChannelLab
+from gatetraces import always, broken
 from memoryrecords import MemoryRecords
 from tests.support.guesthost import ServiceProcess
 
+from undercroft.adapters.tracefile import TraceFile, read_traces
 from undercroft.agent import channels, events, guestevents, surveys
 from undercroft.errors import OperationError
 from undercroft.model.channel import Heard
 from undercroft.model.domain import Power
 from undercroft.model.execution import Origin
 from undercroft.ports.records import Records
+from undercroft.usecases.fleet.history.traced import Wanted
 
 IGNORED = REQUIRED.replace("reseed: required", "reseed: ignored")
 
@@ -57,7 +60,8 @@ Play = Callable[[ChannelLab], Coroutine[Any, Any, None]]
 def played(
     folder: Path, service: ServiceProcess, play: Play, policy: str = REQUIRED, **how: bool
 ) -> ChannelLab:
-    """Run the agent while something is played."""
+    """Run the agent while something is played; what it did breaks no invariant."""
+    wanted: Wanted = always if policy == REQUIRED else (lambda *_: False)
     lab = ChannelLab(folder, MemoryRecords(), service, policy=policy)
     lab.how = how
 
@@ -68,6 +72,7 @@ def played(
 
     try:
         asyncio.run(run())
+        assert broken(lab.records, HOST, read_traces([service.trace]), wanted) == []
     finally:
         lab.close()
     return lab
@@ -217,6 +222,7 @@ def test_an_agent_that_begins_anew_finds_on_record_who_has_confirmed(
     asyncio.run(first())
     asyncio.run(second())
     lab.close()
+    assert broken(records, HOST, read_traces([service.trace])) == []
 
 
 class DyingRecords:
@@ -265,6 +271,7 @@ async def connected(lab: ChannelLab) -> None:
 def lived(folder: Path, service: ServiceProcess, dies_at: int) -> int:
     """Have an agent die at a step, and the next one end what was begun; return how many steps there were."""
     folder.mkdir()
+    begins_ns = TraceFile.now_ns()
     records = MemoryRecords()
     lab = ChannelLab(folder, records, service)
 
@@ -301,6 +308,8 @@ def lived(folder: Path, service: ServiceProcess, dies_at: int) -> int:
     try:
         for part in (known, first, second):
             asyncio.run(part())
+        written = [event for event in read_traces([service.trace]) if event.at_ns > begins_ns]
+        assert broken(records, HOST, written) == []
     finally:
         lab.close()
     return steps[0]
