@@ -115,7 +115,9 @@ def test_control_a_guest_without_the_helper_is_open_where_the_policy_does_not_mi
         assert await lab.start()
         await lab.until(lab.is_open, "it began as it was judged")
 
-    played(folder, service, play, policy=IGNORED, helps=False)
+    lab = played(folder, service, play, policy=IGNORED, helps=False)
+    found = broken(lab.records, HOST, read_traces([service.trace]))
+    assert [each.invariant for each in found] == ["NoOutputBeforeReseed"], "had the policy wanted it"
 
 
 def test_a_seed_that_the_kernel_did_not_credit_opens_nothing(folder: Path, service: ServiceProcess) -> None:
@@ -214,7 +216,7 @@ def test_an_agent_that_begins_anew_finds_on_record_who_has_confirmed(
         assert lab.qemu
         sessions = lab.qemu.sessions
         async with lab.running():
-            await lab.until(lambda: lab.channels._here.is_set() and lab.channels._given, "it has the service")
+            await lab.until(lambda: lab.channels._here.is_set() and lab.channels.hands.given, "it has the service")
             await asyncio.sleep(0.2)
             assert lab.is_open()
             assert lab.qemu.sessions == sessions, "nobody is asked again"

@@ -25,6 +25,7 @@ from typing import Any
 
 import advisorydata
 from comebackdata import CVE, NEW, OLD, PATCHED, UNPATCHED
+from gatetraces import PlayedService
 from memoryfilter import MemoryFilter
 from memoryfleet import MemoryFleet
 
@@ -215,6 +216,7 @@ class Lab:
         self.fleet.on_start = self._hooks_of_a_start
         self.asked = AskedFleet(self.fleet)
         self.refused: list[str] = []
+        self.guests = PlayedService()
 
     def _domain(self) -> Domain:
         snapshot = DomainSnapshot(SNAPSHOT, "", int(time.time()) - 3600, "running", "internal", current=True)

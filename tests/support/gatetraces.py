@@ -41,14 +41,12 @@ class PlayedService:
         self.events: list[trace.Event] = []
         self.generation = 1 << 40
 
-    def confirms(self, eid: str) -> int:
+    def gives(self, eid: str, *, credited: bool = True) -> int:
         """Give an execution a seed, which it confirms; return its generation."""
         self.generation += 1
-        now_ns = time.monotonic_ns()
-        self.events += [
-            trace.Seeded(now_ns, eid, self.generation),
-            trace.Confirmed(now_ns, eid, self.generation),
-        ]
+        self.events.append(trace.Seeded(time.monotonic_ns(), eid, self.generation))
+        if credited:
+            self.events.append(trace.Confirmed(time.monotonic_ns(), eid, self.generation))
         return self.generation
 
 

@@ -12,18 +12,20 @@ import pytest
 from agentlab import HOST, QUICK, SNAPSHOT, TAP, UUID, FailingRecords, Fault, Lab
 from comebackdata import PATCHED, UNPATCHED
 from filterlab import FilterLab
+from gatetraces import always, broken
 from memoryrecords import MemoryRecords
 
 from undercroft.adapters import hookfiles
 from undercroft.agent.host import now
 from undercroft.agent.scans import Wish
+from undercroft.assurance.violations import Violation
 from undercroft.errors import OperationError
 from undercroft.model.channel import Reseed
 from undercroft.model.execution import Execution, Origin
 from undercroft.model.fleet import Intent
 from undercroft.model.report import CURRENT
-from undercroft.ports.records import Records
 from undercroft.usecases.fleet.history.rewinds import rewound
+from undercroft.usecases.fleet.history.traced import Wanted
 from undercroft.usecases.fleet.starts.reseed import RELEASE, is_fresh
 
 REQUIRED = "version: 1\ndefaults: {drifting: quarantine, below_floor: quarantine, reseed: required}\n"
@@ -48,13 +50,16 @@ def filtered(tmp_path: Path) -> FilterLab:
     return lab
 
 
-def play(lab: Lab, scene: Callable[[], Awaitable[None]]) -> None:
+def play(lab: Lab, scene: Callable[[], Awaitable[None]], wanted: Wanted = always) -> list[Violation]:
+    """Run the agent while something is played; return what it did that it must not."""
+
     async def run() -> None:
         async with lab.running():
             await lab.until(lab.action, "it is known")
             await scene()
 
     asyncio.run(run())
+    return broken(lab.records, HOST, lab.guests.events, wanted)
 
 
 def holds(lab: Lab) -> list[tuple[bool, bool, bool]]:
@@ -72,9 +77,14 @@ def is_closed(lab: Lab) -> bool:
     return lab.taps.bridges.get(TAP) == ""
 
 
-def confirm(lab: Lab, eid: str = "", *, credited: bool = True) -> None:
-    """Put a confirmation on record, of the last execution, as the guest service's word does."""
-    reseed = Reseed(eid or last(lab).eid, UUID, 1 << 40, credited, 64, 0, 0, 40, now())
+def confirm(lab: Lab, eid: str = "", *, credited: bool = True, given: bool = True) -> None:
+    """Put a confirmation on record, of the last execution, as the guest service's word does.
+
+    Without `given` no guest service ever gave that seed.
+    """
+    eid = eid or last(lab).eid
+    generation = lab.guests.gives(eid, credited=credited) if given else 1
+    reseed = Reseed(eid, UUID, generation, credited, 64, 0, 0, 40, now())
     with lab.records.transaction() as record:
         record.put_reseed(reseed)
     lab.events.starts.reseeded(UUID)
@@ -103,21 +113,22 @@ def test_the_word_on_its_start_comes_first_and_then_its_guests(lab: Lab) -> None
         confirm(lab)
         await lab.until(lab.is_open, "it is open")
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 def test_its_guests_word_comes_first_and_then_that_on_its_start(lab: Lab) -> None:
     def confirmed() -> None:
         with lab.records.transaction() as record:
             (begun,) = record.live_executions()
-            record.put_reseed(Reseed(begun.eid, UUID, 1 << 40, True, 64, 0, 0, 40, now()))
+            generation = lab.guests.gives(begun.eid)
+            record.put_reseed(Reseed(begun.eid, UUID, generation, True, 64, 0, 0, 40, now()))
 
     async def scene() -> None:
         lab.on_run = confirmed  # type: ignore[method-assign]
         assert await lab.start()
         await lab.until(lab.is_open, "it is open")
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 def test_it_is_closed_before_its_guest_runs_whatever_else_could_hold_it(lab: Lab) -> None:
@@ -128,20 +139,22 @@ def test_it_is_closed_before_its_guest_runs_whatever_else_could_hold_it(lab: Lab
         lab.on_run = lambda: seen.append(is_closed(lab))  # type: ignore[method-assign]
         await waits(lab)
 
-    play(lab, scene)
+    assert play(lab, scene) == []
     assert seen == [True]
 
 
 def test_neither_another_executions_word_opens_it_nor_a_seed_that_was_not_credited(lab: Lab) -> None:
     async def scene() -> None:
         await waits(lab)
-        confirm(lab, "ab" * 16)
+        confirm(lab, "ab" * 16, given=False)
         confirm(lab, credited=False)
         await asyncio.sleep(0.1)
         assert holds(lab) == [(True, True, False)]
         assert is_closed(lab)
 
-    play(lab, scene)
+    found = play(lab, scene)
+    assert all("ab" * 16 in each.text for each in found)
+    assert {each.invariant for each in found} == {"Tree", "NoOutputBeforeReseed"}, "of what never was"
 
 
 def test_a_quarantine_by_the_filter_begins_once_its_guest_is_fresh(filtered: FilterLab) -> None:
@@ -156,7 +169,7 @@ def test_a_quarantine_by_the_filter_begins_once_its_guest_is_fresh(filtered: Fil
         confirm(lab)
         await lab.until(lab.is_in_quarantine, "it reaches what its label may")
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 def test_control_without_the_line_a_quarantined_guest_speaks_before_it_is_fresh(filtered: FilterLab) -> None:
@@ -168,7 +181,8 @@ def test_control_without_the_line_a_quarantined_guest_speaks_before_it_is_fresh(
         assert await lab.start()
         await lab.until(lab.is_in_quarantine, "it reaches what its label may")
 
-    play(lab, scene)
+    assert [each.invariant for each in play(lab, scene)] == ["NoOutputBeforeReseed"]
+    assert broken(lab.records, HOST, (), lambda *_: False) == []
 
 
 def test_a_machine_in_quarantine_by_the_filter_that_was_put_back_leaves_its_bridge_until_it_is_fresh(
@@ -188,7 +202,7 @@ def test_a_machine_in_quarantine_by_the_filter_that_was_put_back_leaves_its_brid
         confirm(lab)
         await lab.until(lab.is_in_quarantine, "it is in its quarantine again")
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 def test_what_was_put_back_is_judged_before_its_guests_word_opens_it(lab: Lab) -> None:
@@ -207,7 +221,7 @@ def test_what_was_put_back_is_judged_before_its_guests_word_opens_it(lab: Lab) -
         await lab.until(lambda: holds(lab) == [(False, False, False)], "it is in quarantine")
         assert is_closed(lab)
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 @pytest.mark.parametrize("quick_word", [True, False])
@@ -238,7 +252,7 @@ def test_what_waited_and_was_put_back_is_judged_and_waits_for_its_new_executions
         lab.scans.add(UUID, Wish(settle=True))
         await lab.until(lab.is_open, "it is in order, and fresh")
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 def test_a_proof_closes_an_open_port_at_once_and_the_new_executions_word_opens_it(lab: Lab) -> None:
@@ -256,7 +270,7 @@ def test_a_proof_closes_an_open_port_at_once_and_the_new_executions_word_opens_i
         confirm(lab)
         await lab.until(lab.is_open, "it is open")
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 def test_a_load_that_libvirt_tells_of_as_well_is_one_execution_whichever_word_comes_first(lab: Lab) -> None:
@@ -287,7 +301,7 @@ def test_a_load_that_libvirt_tells_of_as_well_is_one_execution_whichever_word_co
         alarms = [one for one in lab._read(lambda record: record.log_entries()) if one.kind == "alarm"]
         assert len([one for one in alarms if "rewound" in one.body]) == 2
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 def test_an_administrators_release_opens_it_and_nobody_closes_it_again_in_this_execution(lab: Lab) -> None:
@@ -309,7 +323,7 @@ def test_an_administrators_release_opens_it_and_nobody_closes_it_again_in_this_e
         await lab.until(lab.is_over, "its end is on record")
         await waits(lab)  # the order was for that execution
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 @pytest.mark.parametrize("credited", [True, False])
@@ -331,7 +345,7 @@ def test_a_guest_that_rebooted_and_confirms_again_in_its_execution_stays_open(
         assert lab.is_open()
         assert holds(lab) == []
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 def test_a_revert_is_closed_until_the_new_execution_has_confirmed(lab: Lab) -> None:
@@ -346,7 +360,7 @@ def test_a_revert_is_closed_until_the_new_execution_has_confirmed(lab: Lab) -> N
         confirm(lab)
         await lab.until(lab.is_open, "it is open")
 
-    play(lab, scene)
+    assert play(lab, scene) == []
 
 
 def test_what_is_kept_for_when_the_agent_is_away_holds_a_start_that_it_did_not_before(tmp_path: Path) -> None:
@@ -366,7 +380,7 @@ def test_what_is_kept_for_when_the_agent_is_away_holds_a_start_that_it_did_not_b
         lab.rounds.judge_everything()
         await lab.until(lambda: kept() is True, "by now it is")
 
-    play(lab, scene)
+    assert play(lab, scene, lambda digest, _: bool(digest)) == []
 
 
 def chain(record: Any, *executions: tuple[str, Origin, str]) -> None:
@@ -420,7 +434,9 @@ async def again(what: Callable[[], None]) -> None:
         await asyncio.sleep(0.01)
 
 
-def lived(folder: Path, records: Records) -> None:
+def lived(folder: Path, fault: Fault) -> None:
+    kept = MemoryRecords()
+    records = FailingRecords(kept, fault)
     folder.mkdir()
     lab = Lab(folder, records, policy=REQUIRED)
 
@@ -429,6 +445,7 @@ def lived(folder: Path, records: Records) -> None:
             await life(lab)
 
     asyncio.run(run())
+    assert broken(kept, HOST, lab.guests.events) == []
 
 
 @pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.soak)])
@@ -437,6 +454,6 @@ def test_the_record_fails_at_any_point_and_the_gate_ends_where_it_does_without(
 ) -> None:
     folders = (tmp_path / str(number) for number in itertools.count())
     counting = Fault()
-    lived(next(folders), FailingRecords(MemoryRecords(), counting))
+    lived(next(folders), counting)
     for number in range(1, counting.count + 1, step):
-        lived(next(folders), FailingRecords(MemoryRecords(), Fault(number)))
+        lived(next(folders), Fault(number))
