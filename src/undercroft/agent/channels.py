@@ -10,27 +10,25 @@ handed over again.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
-from undercroft.adapters import channelsocket
 from undercroft.adapters.guestservice import GuestEvent, GuestService, Watch
+from undercroft.agent import handover
 from undercroft.agent.guestevents import Gates, GuestEvents
+from undercroft.agent.handover import Handover
 from undercroft.agent.host import Host, now
 from undercroft.agent.waiting import WaitingPool
-from undercroft.errors import NotFoundError, OperationError, StateError, UndercroftError
+from undercroft.errors import OperationError, UndercroftError
 from undercroft.model.channel import GuestChannel, Heard
 from undercroft.model.domain import Domain
 from undercroft.model.schema import Json
+from undercroft.model.vaulthome import VaultHome
 from undercroft.usecases.fleet.starts.lines import Line, lines
 
 AGAIN_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Pauses before a channel that could not be handed over is tried again; the last goes on."""
-ANSWER_S = 2.0
-"""How long a guest that is in doubt has to say where it stands, until it goes on in its new execution."""
 AWAY_S = 1.0
 """How often an absent service is looked for."""
 ALARM_AFTER_S = 60.0
@@ -38,14 +36,6 @@ ALARM_AFTER_S = 60.0
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """For which execution a guest was asked where it stands, and until when its answer is waited for."""
-
-    eid: str
-    until: float
 
 
 class Channels:
@@ -62,8 +52,7 @@ class Channels:
         self._service = service or GuestService(host.places.guest_socket)
         self._events = GuestEvents(host, gates, self._heard, self.changed)
         self._pool = WaitingPool(1, "guests")
-        self._given: dict[str, Line] = {}
-        self._asked: dict[str, _Asked] = {}
+        self.hands = Handover(host.records, host.name, self._service)
         self._dirty: set[str] = set()
         self._all = True
         self._failures: dict[str, int] = {}
@@ -134,33 +123,31 @@ class Channels:
 
     async def _bring(self, wanted: Mapping[str, Line], named: set[str] | None) -> None:
         """Bring the service in line; what fails of one machine keeps no other back."""
-        about = set(self._given) | set(wanted) if named is None else named
+        hands = self.hands
+        about = set(hands.given) | set(wanted) if named is None else named
+        homes = await self._host.work(self._homes) if about else None
         news: list[GuestChannel] = []
         loop = asyncio.get_running_loop()
         for machine in sorted(about):
             line = wanted.get(machine)
             try:
-                if line is None and await self._host.work(self._lives, machine):
+                if line is None and await self._host.work(hands.lives, machine):
                     self._again([machine])  # it has stopped, and that is not on record yet, or cannot be read
                     continue
-                if await self._ask(self._brought, machine, line) and line is not None:
+                if await self._ask(hands.bring, machine, line, homes) and line is not None:
                     news.append(GuestChannel(machine, self._host.name, line.eid, Heard.ATTACHED, now()))
-                self._failures.pop(machine, None)
-                if machine in self._asked:
-                    loop.call_later(ANSWER_S, self.changed, [machine])
+                if machine in hands.fenceless:
+                    self._again([machine])
+                else:
+                    self._failures.pop(machine, None)
+                if machine in hands.asked:
+                    loop.call_later(handover.ANSWER_S, self.changed, [machine])
             except UndercroftError as error:
                 if line is not None and machine not in self._failures:
                     found = GuestChannel(machine, self._host.name, line.eid, Heard.UNREACHABLE, now())
                     news.append(self._failed(found, error))
                 self._again([machine])
         await self._events.put(news)
-
-    def _lives(self, machine: str) -> bool:
-        """Tell whether what the service holds of a machine lives by the record."""
-        given = self._given.get(machine)
-        with self._host.records.reading() as record:
-            known = record.execution(given.eid) if given is not None else None
-        return known is not None and known.live
 
     def _failed(self, channel: GuestChannel, error: UndercroftError) -> GuestChannel:
         self._host.problem(
@@ -176,65 +163,24 @@ class Channels:
         pause = AGAIN_S[min(count, len(AGAIN_S) - 1)]
         asyncio.get_running_loop().call_later(pause, self.changed, named)
 
-    def _brought(self, machine: str, line: Line | None) -> bool:
-        """Have the service hold a machine's line, and no other of it; tell whether it was handed over now.
-
-        Runs in the thread that may wait for the service.
-        """
-        given, service = self._given.get(machine), self._service
-        if line is None:
-            if given is not None:
-                self._let_go(given)
-            return False
-        if given is not None and given.eid == line.eid and given.process in {line.process, 0}:
-            self._given[machine] = line
-            return False
-        if given is not None and given.process == line.process:
-            if line.doubtful and self._waits_for_proof(given, line):
-                return False
-            self._asked.pop(machine, None)
-            service.renew(machine, line.eid, forked=line.forked, before=given.eid)
-            self._given[machine] = line
-            return False
-        if given is not None:
-            self._let_go(given, ended=given.eid != line.eid)
-        with channelsocket.connected(line.path) as connection:
-            service.attach(machine, line.name, line.eid, connection.fileno(), forked=line.forked)
-        self._given[machine] = line
-        return True
-
-    def _waits_for_proof(self, given: Line, line: Line) -> bool:
-        """Have a guest that libvirt's word leaves in doubt say at once where it stands; True: it may yet say.
-
-        A guest that was put back proves it by its answer in the execution that is over.
-        """
-        asked = self._asked.get(given.machine)
-        if asked is not None and asked.eid == line.eid:
-            return time.monotonic() < asked.until
+    def _homes(self) -> Mapping[str, VaultHome] | None:
+        """Return which host keeps which vault; None where it cannot be read: what is held stays as it is."""
         try:
-            self._service.again(given.machine, given.eid)
-        except (NotFoundError, StateError):
-            return False  # there is nobody to ask, or it is proven already
-        self._asked[given.machine] = _Asked(line.eid, time.monotonic() + ANSWER_S)
-        return True
-
-    def _let_go(self, given: Line, *, ended: bool = True) -> None:
-        with suppress(NotFoundError):  # its line has ended by itself
-            self._service.detach(given.machine, given.eid, ended=ended)
-        self._given.pop(given.machine, None)
+            with self._host.records.reading() as record:
+                return record.vault_homes()
+        except UndercroftError as error:
+            self._host.problem("which host keeps which vault cannot be told", error)
+            return None
 
     def _heard(self, event: GuestEvent) -> None:
         """Take note of a line that has ended, and of a guest that has answered to what was asked.
 
         Where the process of a line that has ended lives on, it is connected anew.
         """
-        machine, given = event.machine, self._given.get(event.machine)
-        if event.event == "gone" and given is not None and given.eid == event.execution:
-            self._given.pop(machine, None)
-            self._again([machine])
-        elif event.event in {"ready", "rewound"} and machine in self._asked:
-            self._asked[machine] = replace(self._asked[machine], until=0.0)
-            self.changed([machine])
+        if event.event == "gone" and self.hands.gone(event.machine, event.execution):
+            self._again([event.machine])
+        elif event.event in {"ready", "rewound"} and self.hands.answered(event.machine):
+            self.changed([event.machine])
 
     # The service
 
@@ -268,15 +214,10 @@ class Channels:
         self._service.close()  # what is left of its run before
         watch = self._watch = self._service.watch()
         try:
-            guests = list(self._service.guests())
-            found = [
-                Line(str(one["machine"]), str(one["name"]), str(one["execution"]), "", process=0)
-                for one in guests
-            ]
+            self.hands.found(self._service.guests())
         except (UndercroftError, KeyError):
             watch.close()
             raise
-        self._given = {line.machine: line for line in found}
         return watch
 
     async def _hear(self, watch: Watch) -> None:
