@@ -224,6 +224,24 @@ def test_what_was_put_back_is_judged_before_its_guests_word_opens_it(lab: Lab) -
     assert play(lab, scene) == []
 
 
+def test_a_quarantine_by_taps_of_what_was_put_back_waits_for_its_new_execution_as_well(lab: Lab) -> None:
+    async def scene() -> None:
+        await lab.until(lab.is_known, "it was patched once")
+        lab.disks[CURRENT] = UNPATCHED
+        assert await lab.start()
+        await lab.until(lambda: holds(lab) == [(False, False, False)], "it is in quarantine")
+        confirm(lab)
+        prove_rewind(lab)
+        await lab.until(lambda: holds(lab) == [(False, True, False)], "and waits for its seed in it")
+        lab.disks[CURRENT] = PATCHED
+        lab.scans.add(UUID, Wish(settle=True))
+        await lab.until(lambda: holds(lab) == [(True, True, False)] and is_closed(lab), "now for that alone")
+        confirm(lab)
+        await lab.until(lab.is_open, "it is in order, and fresh")
+
+    play(lab, scene)
+
+
 @pytest.mark.parametrize("quick_word", [True, False])
 def test_what_waited_and_was_put_back_is_judged_and_waits_for_its_new_executions_word(
     lab: Lab, *, quick_word: bool

@@ -112,7 +112,9 @@ def carry_out(records: Records, taps: Taps, standing: Standing, order: Order, *,
     try:
         with records.transaction() as record:
             hold = next((one for one in record.holds() if one.machine == standing.machine), None)
-            if hold is None or (hold.eid, hold.since) != (standing.hold.eid, standing.hold.since):
+            is_other = hold is None or (hold.eid, hold.since) != (standing.hold.eid, standing.hold.since)
+            # It was put back since it was checked, and waits for its guest once more.
+            if hold is None or is_other or (hold.reseed and not order.anyway):
                 raise StateError(f"{standing.name}: its hold is another since it was checked: check again")
             record.put_intent(
                 Intent(

@@ -60,7 +60,7 @@ def shut(means: Means, taps: Taps, domain: Domain, execution: Execution) -> None
         if hold is None:
             reason = waits_for(record, domain, execution)
             hold = Hold(domain.uuid, process_of(record, execution), (), reason, means.clock(), pending=True)
-        elif hold.by_filter:
+        elif not hold.pending:
             hold = replace(hold, by_filter=False, reseed=True)
         else:
             return

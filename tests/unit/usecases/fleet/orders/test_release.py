@@ -1,6 +1,7 @@
 """Out of quarantine: only where a fresh look stands nothing against it, or by an override on record."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,16 @@ def test_one_that_has_confirmed_in_this_execution_is_released(scene: Scene, tmp_
         (hold,) = record.holds()
         record.put_reseed(Reseed(hold.eid, UUID, 1, True, 64, 0, 0, 40, NOW))
     assert standing_of(scene).against == ()
+
+
+def test_one_that_was_put_back_since_it_was_checked_stays(scene: Scene, tmp_path: Path) -> None:
+    standing = standing_of(scene)
+    assert standing.against == ()
+    with scene.records.transaction() as record:
+        record.put_hold(replace(standing.hold, reseed=True))
+    with pytest.raises(StateError, match="check again"):
+        release(scene, standing, tmp_path, reason="patched")
+    assert is_held(scene)
 
 
 def test_a_machine_that_is_not_held_cannot_be_released() -> None:
