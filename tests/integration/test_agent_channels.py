@@ -216,7 +216,9 @@ def test_an_agent_that_begins_anew_finds_on_record_who_has_confirmed(
         assert lab.qemu
         sessions = lab.qemu.sessions
         async with lab.running():
-            await lab.until(lambda: lab.channels._here.is_set() and lab.channels.hands.given, "it has the service")
+            await lab.until(
+                lambda: lab.channels._here.is_set() and lab.channels.hands.given, "it has the service"
+            )
             await asyncio.sleep(0.2)
             assert lab.is_open()
             assert lab.qemu.sessions == sessions, "nobody is asked again"
