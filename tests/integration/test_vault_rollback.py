@@ -96,7 +96,7 @@ def test_every_write_of_every_stretch_of_a_life_is_such_a_kill(lives: Lives) -> 
                 break
     lives.note(Kill(END, "exit", 1))
     assert len(lives.moments) > 60
-    taken, refused = put_each_back(lives, following=2)
+    taken, refused = put_each_back(lives, following=1)
     assert taken > 10
     assert refused > len(lives.moments)
 

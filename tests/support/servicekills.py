@@ -176,8 +176,12 @@ class Lives:
             assert prefix
             return True
         if served:
-            with self.service.client() as client:
-                status = client.status()
+            try:
+                with self.service.client() as client:
+                    status = client.status()
+            except OperationError:
+                assert prefix
+                return True
             assert status["state"] == "serving", status["problem"]
         return False
 
