@@ -79,7 +79,7 @@ def test_without_a_tpm_an_earlier_disk_repeats_a_value_and_grants_what_was_spent
         lives.end()
         lives.put_back(image, None)
         with pytest.raises(AssertionError, match="came again"):
-            lives.begins(Told(told.values))
+            lives.begins(Told(told.values, set(), told.execution))
         lives.end()
         broken = check(read_traces([lives.service.trace]))
         assert {each.invariant for each in broken} == {"NoSilentRollback", "NoOutputBeforeReseed"}

@@ -65,13 +65,14 @@ class Kill:
 
 @dataclass
 class Told:
-    """What guests were told so far, and may rely on."""
+    """What guests were told so far, and may rely on; the execution that asked last."""
 
     values: set[int] = field(default_factory=set)
     final: set[bytes] = field(default_factory=set)
+    execution: str = ""
 
     def copy(self) -> "Told":
-        return Told(set(self.values), set(self.final))
+        return Told(set(self.values), set(self.final), self.execution)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,9 @@ class Lives:
     def _asks(self, *, only_checks: bool = False) -> bool:
         """Be a guest in an execution of its own; whether the service was killed meanwhile."""
         told, number = self.told, self._lives
-        self.trace.write(trace.Began(self.trace.now_ns(), MACHINE, eid(number), "", Origin.START))
+        how = Origin.START if told.execution else Origin.FIRST
+        self.trace.write(trace.Began(self.trace.now_ns(), MACHINE, eid(number), told.execution, how))
+        told.execution = eid(number)
         try:
             with self.service.client() as client:
                 guest = AskingGuest(client, MACHINE, eid(number)).meet()
