@@ -2,11 +2,12 @@
 
 A release opens a network by what the command read; the agent reads the machine too, so that its verdict
 follows. libvirt tells nobody of a snapshot that is removed, so that the host is surveyed then. What a host
-had that was forgotten is free: a machine that was started here in place of one of its machines waited.
+had that was forgotten is free: a machine that was started here in place of one of its machines waited. A
+vault that got another home is served there from now on, and nowhere else.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from undercroft.agent.host import Host
 from undercroft.errors import UndercroftError
@@ -23,6 +24,7 @@ class Orders:
         read: takes the UUID of a machine that is to be read.
         survey: asks for a survey.
         confirm: has starts confirmed at once that could not be.
+        lines: takes machines whose channel is to be handed over anew.
     """
 
     def __init__(
@@ -31,9 +33,11 @@ class Orders:
         read: Callable[[str], None],
         survey: Callable[[], None],
         confirm: Callable[[], None],
+        lines: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._host = host
         self._confirm = confirm
+        self._lines = lines
         self._read = read
         self._survey = survey
 
@@ -47,7 +51,9 @@ class Orders:
             except UndercroftError as error:
                 self._host.problem("the log is not followed for a moment", error)
             for one in found:
-                if one.surveyed:
+                if one.rehomed:
+                    self._lines([one.machine])
+                elif one.surveyed:
                     self._survey()
                 elif not one.machine:
                     self._confirm()

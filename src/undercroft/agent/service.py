@@ -81,7 +81,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        orders = Orders(self._host, self._ended, self._events.survey_soon, self._events.starts.again)
+        starts = self._events.starts
+        orders = Orders(self._host, self._ended, self._events.survey_soon, starts.again, self._lines)
         await self._host.work(self._begin)
         async with self._server:
             self._manager.ready("answering hooks")

@@ -1,14 +1,17 @@
 """`undercroft vault`: what this host's guests have in their vaults, and whether the log can be trusted."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from undercroft.cli.exitcode import ExitCode
-from undercroft.cli.fleetoptions import confirm, record_option, yes_option
+from undercroft.cli.fleetoptions import administrator, confirm, record_option, yes_option
 from undercroft.cli.options import examples, format_option, screen, show
+from undercroft.cli.render.escape import harmless
 from undercroft.errors import StateError, UndercroftError
 from undercroft.usecases.fleet.places import Places
 
@@ -147,24 +150,61 @@ def verify(output_format: str) -> int:
 
 
 @command.command(
-    short_help="Go on with a log that does not fit the TPM, on record.",
+    short_help="Go on without what is lost: a log that does not fit the TPM, a vault's old host.",
     epilog=examples(
-        "undercroft vault adopt --reason 'disk replaced, backup of Monday put back, ticket 4711'"
+        "undercroft vault adopt --reason 'disk replaced, backup of Monday put back, ticket 4711'",
+        "undercroft vault adopt web01 --reason 'host1 burned, ticket 4712'",
     ),
 )
+@click.argument("machine", required=False, default="", metavar="[NAME|UUID]")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; goes on record.")
 @yes_option
-def adopt(reason: str, yes: bool) -> int:
-    """Go on with the log that is on the disk, though the TPM says that it is not the last one.
+@record_option
+def adopt(machine: str, reason: str, yes: bool, database: str) -> int:
+    """Go on without what is lost, on record. Shows what that is, and asks.
 
-    Shows what is lost by that, and asks. Where log and TPM fit, nothing is adopted. A newer backup of the
-    service's folder, put back before, loses less; so does the TPM that the log is of.
+    Without a machine: with the log that is on this host's disk, though the TPM says that it is not the last
+    one. A newer backup of the service's folder, put back before, loses less; so does the TPM that the log is
+    of.
 
-    Exit code 1: there is nothing to adopt, or the start is refused for what nobody can adopt (a TPM that does
-    not answer, a damaged log, a missing key).
+    With one: with a vault of this host's for a machine that runs here, and whose vault another host keeps.
+    Where that host lives, bring the machine back there instead.
+
+    Exit code 1: there is nothing to adopt, or it is refused for what nobody can adopt (a TPM that does not
+    answer, a damaged log, a missing key; a machine that does not run here, or also runs elsewhere).
     """
     if not reason.strip():
         raise click.UsageError("--reason says why, for the record")
+    if machine:
+        return _adopt_vault(machine, reason, database, yes=yes)
+    return _adopt_log(reason, yes=yes)
+
+
+def _adopt_vault(machine: str, reason: str, database: str, *, yes: bool) -> int:
+    """Make this host the home of a machine's vault. The agent hears of it by the log."""
+    from undercroft.cli.render.vault import render_move  # noqa: PLC0415 - not for --help
+    from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415
+    from undercroft.usecases.fleet.views.machine import find_machine  # noqa: PLC0415
+    from undercroft.usecases.vaults import homes  # noqa: PLC0415
+
+    here = socket.gethostname()
+    with existing_records(database) as records:
+        with records.reading() as record:
+            known = [one for one in record.find_machines(machine) if one.host == here and not one.gone_at]
+            found = (known[0] if len(known) == 1 else find_machine(record, machine)).domain
+            home = homes.adoptable(record, found.uuid, here)
+        show(render_move(found.name, home, here, screen()))
+        confirm("Go on with a vault of this host?", yes=yes)
+        with records.transaction() as record:
+            now = datetime.now(UTC)
+            home = homes.adopt(record, found.uuid, here, by=administrator(), reason=reason, now=now)
+    told = f"{harmless(found.name)}: its vault is kept by this host from now on"
+    click.echo(f"undercroft: {told}; the agent hands it over within seconds", err=True)
+    return ExitCode.CLEAN
+
+
+def _adopt_log(reason: str, *, yes: bool) -> int:
+    """Go on with a log that does not fit the TPM."""
     from undercroft.cli.render.vault import render_loss  # noqa: PLC0415 - not for --help
     from undercroft.usecases.vaults import asking  # noqa: PLC0415
 

@@ -6,6 +6,7 @@ from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.page import Column, Page, Span, Spans, span
 from undercroft.cli.render.terminal import Style, Terminal
+from undercroft.model.vaulthome import VaultHome
 from undercroft.usecases.vaults.values import (
     Blob,
     Contents,
@@ -116,6 +117,35 @@ def render_loss(found: Verification, terminal: Terminal) -> str:
     page.paragraph(
         span("Counters repeat nothing: they go on in an epoch above all others. A backup of the folder"),
         span(" that is newer, put back first, loses less."),
+    )
+    return page.text()
+
+
+def render_move(name: str, home: VaultHome, here: str, terminal: Terminal) -> str:
+    """Return what is given up where a machine's vault gets another home, before it is asked for.
+
+    Args:
+        name: the machine's.
+        home: of its vault until now.
+        here: the host that is to keep it.
+        terminal: where it is shown.
+    """
+    page = Page(terminal)
+    kept = f"the vault of {escape(name)} is kept by {escape(home.host)}"
+    page.paragraph(span(f"{kept}, and {escape(here)} would go on without what is in it:", Style.BAD), hang=2)
+    for lost in (
+        f"one-time values that were spent on {escape(home.host)} can be spent again, final ones too",
+        "what was revoked there counts as valid here: revoke it anew",
+        "ledgers, sealed blobs and signing keys of it are not here; keys that are asked for are others",
+        "what this host gave out before, if it ever kept this vault, is all that it knows",
+    ):
+        page.paragraph(span(f"- {lost}"), indent=2, hang=2)
+    above = max(home.epoch, home.above)
+    page.paragraph(
+        span(f"Counters repeat nothing: they go on above epoch {above}. ")
+        if above
+        else span("In which epochs it was served is not on record: counters may repeat. ", Style.BAD),
+        span("Where that host lives, bring the machine back there: its vault is as it was."),
     )
     return page.text()
 

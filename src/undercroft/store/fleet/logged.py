@@ -109,6 +109,7 @@ def home_line(before: VaultHome | None, after: VaultHome, by: str, reason: str) 
     if before is not None and before.host == after.host:
         return None
     body: dict[str, Json] = {
+        "outcome": "begun" if before is None else "adopted",
         "home": after.host,
         "before": None if before is None else before.host,
         "above": after.above,

@@ -26,6 +26,7 @@ def test_a_vault_has_one_home_and_the_log_has_each_host_that_became_it(records: 
         told = [(one.kind, one.subject, json.loads(one.body)) for one in record.log_entries()]
     assert [(kind, subject) for kind, subject, _ in told] == [("vault", uuid(1))] * 2
     assert told[1][2] == {
+        "outcome": "adopted",
         "home": "host2",
         "before": "host1",
         "above": 4,

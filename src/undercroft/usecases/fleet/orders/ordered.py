@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from undercroft.model.audit import AuditEntry
 from undercroft.ports.records import Record
 from undercroft.usecases.fleet.orders import forget, release, retention
+from undercroft.usecases.vaults import homes
 
 LOOK_BACK = 1000
 """So many entries from before the agent's start are looked at: what was ordered while it was away."""
@@ -16,11 +17,13 @@ _PAGE = 1000
 class Ordered:
     """What was done to a machine of a host. `surveyed`: a survey is what follows, else a reading of it.
 
+    `rehomed`: neither; its vault has another home, and its guest is told.
     `machine`: UUID, "" where a host was forgotten: this one, which is surveyed as it is there, or another.
     """
 
     machine: str
     surveyed: bool
+    rehomed: bool = False
 
 
 def ordered(record: Record, host: str, after: int) -> tuple[int, list[Ordered]]:
@@ -39,7 +42,11 @@ def ordered(record: Record, host: str, after: int) -> tuple[int, list[Ordered]]:
         after = max(record.log_head()[1] - LOOK_BACK, 0)
     while entries := record.log_entries(after, _PAGE):
         after = entries[-1].number
-        done = [Ordered(entry.subject, entry.kind == retention.KIND) for entry in entries if _is_done(entry)]
+        done = [
+            Ordered(entry.subject, entry.kind == retention.KIND, entry.kind == homes.KIND)
+            for entry in entries
+            if _is_done(entry)
+        ]
         here = {machine.domain.uuid for machine in record.machines(host)} if done else set()
         found |= dict.fromkeys(one for one in done if one.machine in here)
         for forgotten in (entry.subject for entry in entries if entry.kind == forget.KIND):
@@ -49,7 +56,7 @@ def ordered(record: Record, host: str, after: int) -> tuple[int, list[Ordered]]:
 
 def _is_done(entry: AuditEntry) -> bool:
     """Tell whether an entry is an order that was carried out."""
-    wanted = {release.KIND: "done", retention.KIND: "removed"}.get(entry.kind)
+    wanted = {release.KIND: "done", retention.KIND: "removed", homes.KIND: "adopted"}.get(entry.kind)
     if wanted is None:
         return False
     try:

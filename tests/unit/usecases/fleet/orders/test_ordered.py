@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from memoryrecords import MemoryRecords
 from recordvalues import domain
 
+from undercroft.model.vaulthome import VaultHome
 from undercroft.usecases.fleet.orders import ordered as module
 from undercroft.usecases.fleet.orders.ordered import Ordered, ordered
 
@@ -28,6 +29,16 @@ def test_releases_and_removals_are_taken_up_once_and_refusals_not_at_all() -> No
         record.log("retention", here.uuid, {"outcome": "ordered"}, NOW)
         record.log("retention", here.uuid, {"outcome": "removed"}, NOW)
         assert ordered(record, "alpha", after)[1] == [Ordered(here.uuid, surveyed=True)]
+
+
+def test_a_vault_that_got_another_home_is_told_where_its_machine_is_and_a_first_home_is_no_order() -> None:
+    with MemoryRecords().transaction() as record:
+        record.put_domain("alpha", domain(1).uuid, domain(1), NOW)
+        record.put_vault_home(VaultHome(domain(1).uuid, "beta", 3, 0, NOW), "beta", "first")
+        after, found = ordered(record, "alpha", -1)
+        assert found == []
+        record.put_vault_home(VaultHome(domain(1).uuid, "alpha", 0, 3, NOW), "alice", "beta burned")
+        assert ordered(record, "alpha", after)[1] == [Ordered(domain(1).uuid, surveyed=False, rehomed=True)]
 
 
 def test_a_first_look_goes_back_so_far_and_no_further() -> None:
