@@ -40,6 +40,7 @@ class PlayedService:
     def __init__(self) -> None:
         self.events: list[trace.Event] = []
         self.generation = 1 << 40
+        self.behind_ns = time.time_ns() - time.monotonic_ns()
 
     def gives(self, eid: str, *, credited: bool = True) -> int:
         """Give an execution a seed, which it confirms; return its generation."""

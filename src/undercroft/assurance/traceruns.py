@@ -9,6 +9,9 @@ from undercroft.channel.requests import Outcome
 from undercroft.errors import InputError
 from undercroft.model.execution import Origin
 
+_GO_ON = frozenset((Origin.START, Origin.LOAD))
+"""What follows another execution on its machine, whatever else is known of it."""
+
 
 def executions(events: Sequence[trace.Event]) -> Iterator[Violation]:
     """Tree: each execution begins once, after its parent, from a state that its parent was in."""
@@ -18,6 +21,8 @@ def executions(events: Sequence[trace.Event]) -> Iterator[Violation]:
         if isinstance(event, trace.Began):
             if event.eid in began:
                 yield Violation("Tree", event.at_ns, f"execution {event.eid} began twice")
+            if event.how in _GO_ON and not event.parent:
+                yield Violation("Tree", event.at_ns, f"{event.eid} goes on from nothing")
             if event.parent and event.parent not in began:
                 yield Violation("Tree", event.at_ns, f"{event.eid} goes on from what has not begun")
             by = taken.get((event.machine, event.state), set()) if event.state else set()

@@ -160,6 +160,10 @@ def begin_before_the_parent(events: Events) -> Events:
     return _changed(events, at, parent="f" * 32)
 
 
+def begin_from_nothing(events: Events) -> Events:
+    return [*events, trace.Began(events[-1].at_ns + 1, UUID, "e" * 32, "", Origin.START)]
+
+
 def begin_from_a_state_of_another(events: Events) -> Events:
     late = events[-1].at_ns
     last = events[_first(events, trace.Began, -1)]
@@ -206,7 +210,7 @@ def release_another(events: Events) -> Events:
 
 def move_what_never_confirmed(events: Events) -> Events:
     late = events[-1].at_ns
-    began = trace.Began(late + 1, UUID, "d" * 32, "", Origin.START)
+    began = trace.Began(late + 1, UUID, "d" * 32, "", Origin.RESTORE)
     moved = trace.Began(late + 2, UUID, "e" * 32, began.eid, Origin.MIGRATE)
     return [*events, began, moved, trace.Opened(late + 3, moved.eid, True)]
 
@@ -280,6 +284,7 @@ MISTAKES: list[tuple[Callable[[Events], Events], str]] = [
     (let_a_revoked_name_hold, "RevokedStays"),
     (begin_twice, "Tree"),
     (begin_before_the_parent, "Tree"),
+    (begin_from_nothing, "Tree"),
     (begin_from_a_state_of_another, "Tree"),
     (act_before_it_began, "Tree"),
     (open_unconfirmed, "NoOutputBeforeReseed"),
@@ -343,7 +348,7 @@ def test_what_confirmed_before_a_migration_was_released_or_is_on_record_as_it_wa
         trace.Began(late + 2, UUID, eids[0], last.eid, Origin.MIGRATE),
         trace.Began(late + 3, UUID, eids[1], eids[0], Origin.MIGRATE),
         trace.Opened(late + 4, eids[1], True),
-        trace.Began(late + 5, UUID, eids[2], "", Origin.START),
+        trace.Began(late + 5, UUID, eids[2], "", Origin.RESTORE),
         trace.Released(late + 6, eids[2]),
         trace.Opened(late + 7, eids[2], True),
     ]

@@ -17,7 +17,7 @@ before. Seeds and confirmations are the guest service's to tell; the record says
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from heapq import merge
@@ -69,12 +69,16 @@ def tell(history: History, host: str, wanted: Wanted, behind_ns: int) -> list[tr
     Raises:
         InputError: an entry of the log does not say what one of its kind does.
     """
-    teller = _Teller(host, wanted, behind_ns, _concluded(history.entries), history.quiesced)
-    for entry in history.entries:
-        try:
-            teller.take(entry, _body(entry))
-        except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise InputError(f"entry {entry.number} of the log is no {entry.kind!r:.40}: {error}") from error
+    known: dict[str, dict[str, Json]] = {}
+    teller = _Teller(host, wanted, behind_ns, known, history.quiesced)
+    told = [(entry, _body(entry)) for entry in history.entries]
+    for take in (lambda entry, body: _conclude(known, entry, body), teller.take):
+        for entry, body in told:
+            try:
+                take(entry, body)
+            except (KeyError, ValueError, TypeError, IndexError) as error:
+                text = f"entry {entry.number} of the log is no {entry.kind!r:.40}: {error!r:.100}"
+                raise InputError(text) from error
     return teller.end(history.states)
 
 
@@ -84,22 +88,21 @@ def merged(*traces: Iterable[trace.Event]) -> list[trace.Event]:
 
 
 def _body(entry: AuditEntry) -> dict[str, Json]:
-    found = json.loads(entry.body)
+    try:
+        found = json.loads(entry.body)
+    except (ValueError, RecursionError):
+        found = None
     if not isinstance(found, dict):
         raise InputError(f"entry {entry.number} of the log has no object in it")
     return found
 
 
-def _concluded(entries: Sequence[AuditEntry]) -> Mapping[str, dict[str, Json]]:
-    """Return what is known of each execution in the end."""
-    found: dict[str, dict[str, Json]] = {}
-    for entry in entries:
-        body = _body(entry) if entry.kind == "execution" else {}
-        if "origin" in body:
-            found.setdefault(str(body["eid"]), dict(body))
-        elif "changed" in body:
-            found.setdefault(str(body["eid"]), {}).update(cast("dict[str, Json]", body["changed"]))
-    return found
+def _conclude(known: dict[str, dict[str, Json]], entry: AuditEntry, body: dict[str, Json]) -> None:
+    """Take over what an entry tells of an execution: in the end it is what is known of it (1)."""
+    if entry.kind == "execution" and "origin" in body:
+        known.setdefault(str(body["eid"]), dict(body))
+    elif entry.kind == "execution" and "changed" in body:
+        known.setdefault(str(body["eid"]), {}).update(cast("dict[str, Json]", body["changed"]))
 
 
 @dataclass(slots=True)
