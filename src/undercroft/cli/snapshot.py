@@ -63,4 +63,5 @@ def _told(taken: "Taken") -> str:
     if not taken.quiesced:
         return f"{name} is taken, and exposed: whoever resumes it draws the same random numbers"
     fresh = "it goes on with fresh randomness" if taken.fresh else "it has not confirmed fresh randomness yet"
-    return f"{name} is taken; {taken.processes} processes stood still for {taken.frozen_ms} ms; {fresh}"
+    stood = "1 process" if taken.processes == 1 else f"{taken.processes} processes"
+    return f"{name} is taken; {stood} stood still for {taken.frozen_ms} ms; {fresh}"
