@@ -27,7 +27,7 @@ demo: $(VENV)/run.stamp
 # Its verifier is for Python 3.11 on x86-64 and Java 17: elsewhere that test is skipped, and says so.
 test: $(VENV)/dev.stamp
 	@$(MAKE) -s $(PROVER)/stamp || echo "the verifier cannot be installed: the vault's core is not proven here" >&2
-	$(BIN)/pytest -n 2 --dist loadgroup -q
+	$(BIN)/pytest -n 3 --dist loadgroup -q
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
