@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import channelhost
 import pytest
 from channelhost import IGNORED, REQUIRED, ChannelHost
+from gatetraces import always, broken, run_of
+
+from undercroft.assurance import trace
 
 MISSING = channelhost.missing()
 pytestmark = [
@@ -24,7 +27,7 @@ WAIT_S = 180.0
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChannelHost]:
     with channelhost.running(tmp_path_factory.mktemp("channel")) as host:
         host.fleet.policy(REQUIRED)
-        with host.fleet.up():
+        with host.serving(), host.fleet.up():
             yield host
 
 
@@ -120,3 +123,24 @@ def test_a_load_through_the_monitor_is_an_execution_with_an_alarm_and_closes_the
     assert story[0] in {"closed", "alarm"}
     assert story.count("open") == 1
     assert story.index("closed") < story.index("confirmed") < story.index("open"), story
+
+
+def test_all_that_this_host_did_breaks_no_invariant_and_would_without_the_confirmations(
+    host: ChannelHost, web01: str
+) -> None:
+    """The last one: it replays the record of the whole run beside what the guest service has written."""
+    name = host.execution(web01).host
+    service = host.events()
+    with host.fleet.records() as records:
+        assert broken(records, name, service, host.wanted) == []
+        events = run_of(records, name, service, host.wanted)
+        opened = [each.eid for each in events if isinstance(each, trace.Opened) and each.gated]
+        assert host.execution(web01).eid in opened
+        unheard = [each for each in service if not isinstance(each, trace.Confirmed)]
+        found = broken(records, name, unheard, host.wanted)
+        assert {each.invariant for each in found} == {"NoOutputBeforeReseed"}
+        assert sum("before its seed" in each.text for each in found) == len(opened)
+        as_if = broken(records, name, service, always)
+        bare = [each for each in as_if if "before its seed" in each.text]
+        controls = [each for each in events if isinstance(each, trace.Opened) and not each.gated]
+        assert len(bare) == len(controls) > 0, "and the control's guest was heard before it had confirmed"

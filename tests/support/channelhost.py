@@ -1,6 +1,10 @@
 """A fleet's host whose machines have a channel, and the helper in their guests or not."""
 
+import json
+import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +16,13 @@ import guests
 import hookhost
 from fleethost import FleetHost
 from fleetstates import NEW, filesystem, mac_of
+from program import PROGRAM
 
 from undercroft.adapters.libvirt.channel_xml import DEVICE
+from undercroft.adapters.tracefile import read_traces
+from undercroft.agent.guestchild import answers, listening
+from undercroft.assurance import trace
+from undercroft.usecases.fleet.places import Places
 
 MODULES = (*channelguest.MODULES, "virtio_net")
 MEMORY_MIB = 192
@@ -35,11 +44,15 @@ class ChannelHost:
         fleet: the host.
         helping: what a guest with the helper boots; without it, `fleet.boot`.
         state: the filesystem of its machines, patched.
+        traced: what the guest service has written of its run, where `serving`.
+        wants: which policies, by digest, want fresh randomness; those that were not written here do.
     """
 
     def __init__(self, fleet: FleetHost, folder: Path) -> None:
         self.fleet = fleet
         self.state = filesystem(folder, "new", NEW)
+        self.traced = folder / "guest.trace"
+        self.wants: dict[str, bool] = {}
         self.helping = _with_helper(folder / "helping", fleet)
         self.bare = guests.with_workload(
             guests.boot_files("-channelnet", MODULES), fleethost.WORKLOAD, _folder(fleet, "bare")
@@ -61,10 +74,42 @@ class ChannelHost:
         mark = self.mark()
         self.fleet.policy(text)
 
-        def taken(record: Any) -> bool:
-            return any(entry.kind == "policy" for entry in record.log_entries(mark, 10_000))
+        def taken(record: Any) -> list[str]:
+            entries = record.log_entries(mark, 10_000)
+            return [json.loads(entry.body)["digest"] for entry in entries if entry.kind == "policy"]
 
         self.fleet.wait(lambda: self.read(taken), "the policy is in force")
+        self.wants[self.read(taken)[-1]] = text == REQUIRED
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Run the guest service while the block runs, confined, with a trace; the agent finds it there."""
+        address = Places.default(self.fleet.environment).guest_socket
+        with listening(address) as listener, (self.fleet.folder / "guest.log").open("ab") as log:
+            passed = listener.fileno()
+            command = [*self.fleet.daemon.inside_network, str(PROGRAM), "guest-service"]
+            command += ["--socket-fd", str(passed), "--trace", str(self.traced)]
+            environment = self.fleet.environment
+            process = subprocess.Popen(
+                command, pass_fds=(passed,), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+            try:
+                self.fleet.wait(lambda: answers(address), "the guest service answers")
+                yield
+            finally:
+                children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+                for child in children.split():
+                    os.kill(int(child), signal.SIGTERM)
+                assert process.wait(timeout=60) == 0, Path(log.name).read_text(errors="replace")
+
+    def events(self) -> list[trace.Event]:
+        """Return what the guest service has written of its run so far."""
+        return read_traces([self.traced])
+
+    def wanted(self, policy: str, machine: str) -> bool:
+        """Tell whether a policy of this host's wanted fresh randomness."""
+        del machine
+        return self.wants.get(policy, True)
 
     # What is on record
 
