@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 from undercroft.adapters.guestservice import GuestEvent, GuestService, Watch
 from undercroft.agent import handover
 from undercroft.agent.guestevents import Gates, GuestEvents
-from undercroft.agent.handover import Handover
+from undercroft.agent.handover import Handover, Slowed
 from undercroft.agent.host import Host, now
 from undercroft.agent.waiting import WaitingPool
 from undercroft.errors import OperationError, UndercroftError
@@ -136,6 +136,9 @@ class Channels:
                     continue
                 if await self._ask(hands.bring, machine, line, homes) and line is not None:
                     news.append(GuestChannel(machine, self._host.name, line.eid, Heard.ATTACHED, now()))
+                if line is not None and (slow := hands.slowed.get(machine)) is not None:
+                    loop.call_later(slow.wait_s, self.changed, [machine])
+                    news += self._slowed(line, slow)
                 if machine in hands.fenceless:
                     self._again([machine])
                 else:
@@ -154,6 +157,14 @@ class Channels:
             f"machine {channel.machine}: its channel is not handed over; it is tried again", error
         )
         return replace(channel, problem=str(error))
+
+    def _slowed(self, line: Line, slow: Slowed) -> Sequence[GuestChannel]:
+        """Report that a machine waits, as its guest proved too often that it was put back; once."""
+        if not slow.reason:
+            return ()
+        self._host.report(f"alarm: {slow.reason}")
+        at, why = now(), slow.reason
+        return [GuestChannel(line.machine, self._host.name, line.eid, Heard.REWOUND, at, problem=why)]
 
     def _again(self, machines: Iterable[str]) -> None:
         """Look at machines again after a while; the longer, the oftener it failed."""

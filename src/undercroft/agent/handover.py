@@ -18,6 +18,7 @@ from undercroft.agent.host import now
 from undercroft.errors import NotFoundError, StateError
 from undercroft.model.vaulthome import VaultHome
 from undercroft.ports.records import Records
+from undercroft.usecases.fleet.history.rewinds import EVERY, allowance, log_slowed
 from undercroft.usecases.fleet.starts.lines import Line
 from undercroft.usecases.vaults.homes import Place, placed
 
@@ -33,6 +34,14 @@ class _Asked:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class Slowed:
+    """For how many seconds a machine has to wait, and why, in a sentence: "" where that was told before."""
+
+    wait_s: float
+    reason: str
+
+
 class Handover:
     """Hands lines over, and takes them back.
 
@@ -45,6 +54,7 @@ class Handover:
         given: what the service holds, by machine.
         fenceless: forks that another execution keeps from their vault, which are to be tried again.
         asked: machines that were asked where they stand.
+        slowed: machines that were put back too often to be handed over yet, as `bring` found last.
     """
 
     def __init__(self, records: Records, host: str, service: GuestService) -> None:
@@ -52,6 +62,8 @@ class Handover:
         self.given: dict[str, Line] = {}
         self.fenceless: set[str] = set()
         self.asked: dict[str, _Asked] = {}
+        self.slowed: dict[str, Slowed] = {}
+        self._slow: set[str] = set()
         self._elsewhere: dict[str, str] = {}
         self._over: dict[str, Line] = {}
 
@@ -96,6 +108,7 @@ class Handover:
 
         Raises OperationError, StateError: the record, the service or the line cannot be reached or refuses.
         """
+        self.slowed.pop(machine, None)
         given = self.given.get(machine)
         if line is None:
             last = given or self._over.get(machine)
@@ -111,11 +124,31 @@ class Handover:
             if line.doubtful and self._waits_for_proof(given, line):
                 return False
             self.asked.pop(machine, None)
-            self._renew(line, given.eid)
+            if not self._is_slowed(line):
+                self._renew(line, given.eid)
             return False
         if given is not None:
             self._let_go(given, ended=given.eid != line.eid)
+        if self._is_slowed(line):
+            return False
         self._attach(line)
+        return True
+
+    def _is_slowed(self, line: Line) -> bool:
+        """Tell whether a machine that was put back too often has to wait; with an alarm when that begins."""
+        machine, at = line.machine, now()
+        with self._records.reading() as record:
+            left, known = allowance(record, machine, at), record.execution(line.eid)
+        if left >= 1:
+            self._slow.discard(machine)
+        if left >= 0:
+            return False
+        reason = ""
+        if machine not in self._slow and known is not None:
+            with self._records.transaction() as record:
+                reason = log_slowed(record, known, at)
+            self._slow.add(machine)
+        self.slowed[machine] = Slowed(-left * EVERY.total_seconds(), reason)
         return True
 
     def _attach(self, line: Line) -> None:
