@@ -369,7 +369,10 @@ def _packet(line: socket.socket) -> Answer:
     data = line.recv(MAX_PACKET_BYTES)
     if not data:
         raise ConnectionResetError("it has closed the connection")
-    found = json.loads(data)
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
     if not isinstance(found, dict):
         raise ConnectionResetError("it says what is no answer")
     return found
@@ -377,7 +380,10 @@ def _packet(line: socket.socket) -> Answer:
 
 def _event(packet: Answer) -> GuestEvent:
     fields = {name: value for name, value in packet.items() if name not in ("event", "machine", "execution")}
-    return GuestEvent(packet["event"], packet["machine"], packet["execution"], fields)
+    event, machine, execution = (packet.get(name) for name in ("event", "machine", "execution"))
+    if not (isinstance(event, str) and isinstance(machine, str) and isinstance(execution, str)):
+        raise ConnectionResetError("it tells what is no event")
+    return GuestEvent(event, machine, execution, fields)
 
 
 def _checked(packet: Answer) -> Answer:
