@@ -1,7 +1,6 @@
 """Two hosts' guest services and one machine that moves: what each says of its vault."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.support.guesthost import MACHINE, PlayedGuest, ServiceProcess, eid, machine
@@ -14,14 +13,18 @@ OK, REFUSED, FENCED = 0, 1, 2
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[tuple[ServiceProcess, ServiceProcess]]:
-    made = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        made.append(ServiceProcess(tmp_path / name).start())
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServiceProcess, ServiceProcess]]:
+    made = [ServiceProcess(tmp_path_factory.mktemp("h")).start() for _ in range(2)]
     yield made[0], made[1]
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    made = ServiceProcess(tmp_path_factory.mktemp("h"))
+    yield made.start()
+    made.close()
 
 
 def moved(service: ServiceProcess, number: int, **how: object) -> PlayedGuest:
@@ -116,20 +119,20 @@ def _neighbour(service: ServiceProcess) -> PlayedGuest:
 
 
 def test_a_guest_learns_in_its_execution_that_its_vault_is_elsewhere_or_here_again(
-    hosts: tuple[ServiceProcess, ServiceProcess],
+    host: ServiceProcess,
 ) -> None:
-    guest = moved(hosts[0], 1)
+    guest = moved(host, 1)
     assert guest.answer([INCREMENT, b"x", 1])[0][0] == OK
-    with hosts[0].client() as client:
+    with host.client() as client:
         assert not client.renew(MACHINE, eid(1), elsewhere="host2")
         assert guest.answer([INCREMENT, b"x", 1])[0][0] == FENCED
         assert client.renew(MACHINE, eid(1))
     assert guest.answer([INCREMENT, b"x", 1])[0][0] == OK
 
 
-def test_words_about_homes_that_are_none_are_refused(hosts: tuple[ServiceProcess, ServiceProcess]) -> None:
-    guest = moved(hosts[0], 1)
-    with hosts[0].client() as client:
+def test_words_about_homes_that_are_none_are_refused(host: ServiceProcess) -> None:
+    guest = moved(host, 1)
+    with host.client() as client:
         with pytest.raises(InputError, match="at most 255"):
             client.renew(MACHINE, eid(1), elsewhere="x" * 256)
         with pytest.raises(InputError, match="an epoch"):

@@ -6,7 +6,6 @@ The agents' part is the real one: what it reads from the record, and what it ord
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,7 +54,7 @@ class LineGuest(PlayedGuest):
     def attach(self, service: Any, **options: Any) -> None:
         self._met = self.welcomes
         agent: Agent = service
-        path = agent.service.folder / f"{self.execution}.sock"
+        path = agent.service.folder / f"q{int(self.execution, 16)}"
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
@@ -65,18 +64,27 @@ class LineGuest(PlayedGuest):
             self.line, _ = listener.accept()
 
 
-@pytest.fixture
-def agents(tmp_path: Path) -> Iterator[tuple[Agent, Agent]]:
+def _agents(factory: pytest.TempPathFactory, *names: str) -> Iterator[list[Agent]]:
     records, made = MemoryRecords(), []
-    for name in ("host1", "host2"):
-        (tmp_path / name).mkdir()
-        service = ServiceProcess(tmp_path / name).start()
+    for name in names:
+        service = ServiceProcess(factory.mktemp("h")).start()  # short: sockets lie in it
         client = service.client()
         made.append(Agent(name, service, client, Handover(records, name, client), records))
-    yield made[0], made[1]
+    yield made
     for each in made:
         each.client.close()
         each.service.close()
+
+
+@pytest.fixture
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Agent]]:
+    yield from _agents(tmp_path_factory, "host1", "host2")
+
+
+@pytest.fixture
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    for found in _agents(tmp_path_factory, "host1"):
+        yield found[0]
 
 
 def began(agent: Agent, number: int, ending: str = "migrated") -> None:
@@ -92,7 +100,7 @@ def arrived(agent: Agent, number: int, **line: bool) -> LineGuest:
     return LineGuest(agent, MACHINE, eid(number), 1000 * number, **line).meet()  # type: ignore[arg-type,return-value]
 
 
-def test_a_machine_that_migrates_finds_its_vault_only_at_home(agents: tuple[Agent, Agent]) -> None:
+def test_a_machine_that_migrates_finds_its_vault_only_at_home(agents: list[Agent]) -> None:
     first, second = agents
     guest = arrived(first, 1)
     given, spent = guest.answer(*ASKED)
@@ -114,7 +122,7 @@ def test_a_machine_that_migrates_finds_its_vault_only_at_home(agents: tuple[Agen
 
 
 def test_control_without_a_home_on_record_the_same_migration_repeats_and_spends_twice(
-    agents: tuple[Agent, Agent],
+    agents: list[Agent],
 ) -> None:
     first, second = agents
     before = arrived(first, 1).answer(*ASKED)
@@ -123,7 +131,7 @@ def test_control_without_a_home_on_record_the_same_migration_repeats_and_spends_
     assert arrived(second, 2).answer(*ASKED) == before
 
 
-def test_an_adopted_vault_is_served_at_once_above_all_that_was_given_out(agents: tuple[Agent, Agent]) -> None:
+def test_an_adopted_vault_is_served_at_once_above_all_that_was_given_out(agents: list[Agent]) -> None:
     first, second = agents
     given = arrived(first, 1).answer(*ASKED)[0]
     away = arrived(second, 2)
@@ -145,12 +153,11 @@ def test_an_adopted_vault_is_served_at_once_above_all_that_was_given_out(agents:
     assert back.answer(*ASKED)[0][2].startswith("its vault is kept by host2")
 
 
-def test_while_the_record_is_away_no_vault_is_handed_over(agents: tuple[Agent, Agent]) -> None:
+def test_while_the_record_is_away_no_vault_is_handed_over(first: Agent) -> None:
     class Away(MemoryRecords):
         def reading(self) -> Any:
             raise OperationError("the record is away")
 
-    first, _ = agents
     first.hands = Handover(Away(), "host1", first.client)
     with pytest.raises(OperationError, match="away"):
         first.hands.bring(MACHINE, Line(MACHINE, "web01", eid(1), "/nowhere", 7), None)
@@ -159,9 +166,8 @@ def test_while_the_record_is_away_no_vault_is_handed_over(agents: tuple[Agent, A
 
 @pytest.mark.parametrize("ended", ["stopped", "lost"])
 def test_a_fork_gets_the_fence_of_an_execution_that_ended_while_nobody_told_the_service(
-    agents: tuple[Agent, Agent], ended: str
+    first: Agent, ended: str
 ) -> None:
-    first, _ = agents
     guest = arrived(first, 1)
     assert guest.answer(*ASKED)[0][0] == OK
     guest.close()
@@ -180,8 +186,7 @@ def test_a_fork_gets_the_fence_of_an_execution_that_ended_while_nobody_told_the_
     assert MACHINE not in first.hands.fenceless
 
 
-def test_a_fork_of_who_lives_is_tried_again_until_that_one_has_ended(agents: tuple[Agent, Agent]) -> None:
-    first, _ = agents
+def test_a_fork_of_who_lives_is_tried_again_until_that_one_has_ended(first: Agent) -> None:
     guest = arrived(first, 1)
     assert guest.answer(*ASKED)[0][0] == OK
     guest.close()
@@ -199,10 +204,7 @@ def test_a_fork_of_who_lives_is_tried_again_until_that_one_has_ended(agents: tup
     assert fork.answer(*ASKED)[0][0] == OK
 
 
-def test_the_service_hears_that_an_execution_ended_whose_line_was_gone_first(
-    agents: tuple[Agent, Agent],
-) -> None:
-    first, _ = agents
+def test_the_service_hears_that_an_execution_ended_whose_line_was_gone_first(first: Agent) -> None:
     arrived(first, 1).close()
     first.hands.gone(MACHINE, eid(1))
     assert first.client.vault(MACHINE)["lives"]
