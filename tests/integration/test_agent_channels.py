@@ -26,6 +26,7 @@ from undercroft.model.domain import Power
 from undercroft.model.execution import Origin
 from undercroft.ports.records import Records
 from undercroft.usecases.fleet.history.traced import Wanted
+from undercroft.usecases.fleet.starts import gate
 
 IGNORED = REQUIRED.replace("reseed: required", "reseed: ignored")
 
@@ -58,9 +59,14 @@ Play = Callable[[ChannelLab], Coroutine[Any, Any, None]]
 
 
 def played(
-    folder: Path, service: ServiceProcess, play: Play, policy: str = REQUIRED, **how: bool
+    folder: Path,
+    service: ServiceProcess,
+    play: Play,
+    policy: str = REQUIRED,
+    breaks: tuple[str, ...] = (),
+    **how: bool,
 ) -> ChannelLab:
-    """Run the agent while something is played; what it did breaks no invariant."""
+    """Run the agent while something is played; what it did breaks no invariant but `breaks`."""
     wanted: Wanted = always if policy == REQUIRED else (lambda *_: False)
     lab = ChannelLab(folder, MemoryRecords(), service, policy=policy)
     lab.how = how
@@ -72,7 +78,8 @@ def played(
 
     try:
         asyncio.run(run())
-        assert broken(lab.records, HOST, read_traces([service.trace]), wanted) == []
+        found = broken(lab.records, HOST, read_traces([service.trace]), wanted)
+        assert tuple(each.invariant for each in found) == breaks, found
     finally:
         lab.close()
     return lab
@@ -118,6 +125,18 @@ def test_control_a_guest_without_the_helper_is_open_where_the_policy_does_not_mi
     lab = played(folder, service, play, policy=IGNORED, helps=False)
     found = broken(lab.records, HOST, read_traces([service.trace]))
     assert [each.invariant for each in found] == ["NoOutputBeforeReseed"], "had the policy wanted it"
+
+
+def test_control_an_agent_whose_gate_is_broken_is_found_by_what_its_record_tells(
+    folder: Path, service: ServiceProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play(lab: ChannelLab) -> None:
+        assert await lab.start()
+        await lab.until(lab.is_open, "nothing waits for its guest")
+
+    monkeypatch.setattr(gate, "is_owed", lambda *_: False)
+    lab = played(folder, service, play, policy=REQUIRED, breaks=("NoOutputBeforeReseed",), helps=False)
+    assert not lab.is_fresh()
 
 
 def test_a_seed_that_the_kernel_did_not_credit_opens_nothing(folder: Path, service: ServiceProcess) -> None:
