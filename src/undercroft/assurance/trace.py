@@ -1,8 +1,8 @@
 """What happened in a run, as values: the events that a trace has.
 
 The guest service, tests and clients write what they did and saw, the agent's record tells the rest.
-`tracecheck` replays it against the invariants of the models (docs/MODELS.md), `linearizable` looks for an order
-of what was asked at once.
+`tracecheck` replays it against the invariants of the models (docs/MODELS.md), `linearizable` looks for an
+order of what was asked at once.
 
 `tracelines` makes lines of JSON of them and reads these, `adapters.tracefile` writes files.
 
