@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from agentlab import HOST, QUICK, UUID
 from channellab import REQUIRED, ChannelLab
-from gatetraces import always, broken
+from gatetraces import always, broken, kinds
 from memoryrecords import MemoryRecords
 from tests.support.guesthost import ServiceProcess
 
 from undercroft.adapters.tracefile import TraceFile, read_traces
 from undercroft.agent import channels, events, guestevents, surveys
+from undercroft.assurance import trace
 from undercroft.errors import OperationError
 from undercroft.model.channel import Heard
 from undercroft.model.domain import Power
@@ -147,6 +148,8 @@ def test_a_seed_that_the_kernel_did_not_credit_opens_nothing(folder: Path, servi
         assert lab.is_waiting()
 
     played(folder, service, play, credits=False)
+    written = kinds(read_traces([service.trace]), trace.Seeded, trace.Confirmed)
+    assert set(written) == {"Seeded"}, "to a trace it has confirmed nothing"
 
 
 def test_a_restarted_machine_needs_a_confirmation_of_its_own(folder: Path, service: ServiceProcess) -> None:

@@ -11,8 +11,9 @@ before. Seeds and confirmations are the guest service's to tell; the record says
 2. A port belongs to the execution that lives when the entry is made: a hold names the one of the process.
 3. What opens a port: a hold that ends, one that the filter takes over, an alarm that one is open. Where a
    hold ends because the process is gone, nothing opens.
-4. What no hold has ever closed was open from its beginning. What began inside a process with an open port,
-   and was not closed, was open at its end: until the load was found, nobody could close it.
+4. What no hold on record has ever closed counts as open from its beginning, also where a hook had closed it
+   and it was over before the agent came back: nobody can say so any more. What began inside a process with an
+   open port, and was not closed, was open at its end: until the load was found, nobody could close it.
 5. A start that was found running was nobody's to hold, and waits for nothing.
 """
 
