@@ -5,6 +5,8 @@ import json
 import shutil
 import unicodedata
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jsonschema
@@ -13,6 +15,8 @@ from tests.support.guesthost import MACHINE, PlayedGuest, ServiceProcess, eid, m
 from tests.support.softwaretpm import SoftwareTpm
 
 from undercroft.cli.program import run
+from undercroft.model.vaulthome import VaultHome
+from undercroft.store.fleet.records import open_records
 
 SCHEMAS = Path(__file__).parents[2] / "docs/schema"
 SOCKET = "UNDERCROFT_GUEST_SOCKET"
@@ -57,6 +61,27 @@ def printed(capsys: Captured, *arguments: str, code: int = 0) -> tuple[str, str]
     assert run(["vault", *arguments]) == code
     said = capsys.readouterr()
     return said.out, said.err
+
+
+def test_a_vault_that_another_host_keeps_is_marked_and_so_is_a_guest_without_one(
+    service: ServiceProcess, tmp_path: Path, capsys: Captured
+) -> None:
+    guest, path = filled(service), str(tmp_path / "fleet.db")
+    with service.client() as client:
+        other = PlayedGuest(client, machine(3), eid(3), 3000, elsewhere="host8").meet()
+    with closing(open_records(path)) as records, records.transaction() as record:
+        record.put_vault_home(VaultHome(MACHINE, "host9", 3, 0, datetime.now(UTC)), "host9", "first")
+    listed, _ = printed(capsys, "ls", "--record", path)
+    assert listed.count("its vault is kept by") == 2
+    assert "web01: its vault is kept by host9; what is here of it is not served" in " ".join(listed.split())
+    assert "kept by host8" in listed
+    shown, _ = printed(capsys, "show", MACHINE, "--record", path)
+    assert "kept by host9 by the record" in shown
+    (one,) = document(capsys, "vaults", "ls", "--record", path)["vaults"]  # type: ignore[misc]
+    assert one["elsewhere"] == "host9"
+    assert document(capsys, "vault", "show", MACHINE, "--record", path)["elsewhere"] == "host9"
+    for each in (guest, other):
+        each.close()
 
 
 def document(capsys: Captured, schema: str, *arguments: str, code: int = 0) -> dict[str, object]:

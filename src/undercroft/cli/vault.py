@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -57,11 +58,16 @@ def ls_command(output_format: str, database: str) -> int:
 
     with _service() as service:
         state = _serving(service)
-        rows = asking.listing(service, asking.names_of(service, _recorded(database)))
+        names = asking.names_of(service, _recorded(database))
+        away = asking.kept_elsewhere(service, _homes(database), socket.gethostname())
+        found = asking.listing(service, names)
+    rows = [replace(row, elsewhere=away.get(row.machine, "")) for row in found]
     if output_format == "table":
         from undercroft.cli.render.vault import render_vaults  # noqa: PLC0415
 
-        show(render_vaults(state, rows, screen()))
+        here = {row.machine for row in rows}
+        others = [(names.get(machine) or machine, away[machine]) for machine in away if machine not in here]
+        show(render_vaults(state, rows, screen(), others))
     else:
         from undercroft.cli.render.vaultdata import vaults_document  # noqa: PLC0415
 
@@ -98,7 +104,10 @@ def show_command(machine: str, kind: str | None, output_format: str, database: s
         state = _serving(service)
         names = asking.names_of(service, _recorded(database))
         limit = LISTED if table and not kind else None
+        away = asking.kept_elsewhere(service, _homes(database), socket.gethostname())
         found = asking.contents(service, asking.meant(machine, names), names, kind or "", limit)
+    elsewhere = away.get(found.summary.machine, "")
+    found = replace(found, summary=replace(found.summary, elsewhere=elsewhere))
     if table:
         from undercroft.cli.render.vault import render_vault  # noqa: PLC0415
 
@@ -244,6 +253,19 @@ def _serving(service: "GuestService") -> "ServiceState":
             "undercroft vault verify says what does not fit"
         )
     return state
+
+
+def _homes(database: str) -> dict[str, str]:
+    """Return which host keeps which machine's vault by the record; none without a record."""
+    from undercroft.usecases.fleet.views.existing import existing_records  # noqa: PLC0415 - SQLAlchemy
+
+    try:
+        with existing_records(database) as records, records.reading() as record:
+            return {home.machine: home.host for home in record.vault_homes().values()}
+    except UndercroftError:
+        if database:
+            raise
+        return {}
 
 
 def _recorded(database: str) -> list[tuple[str, str]]:

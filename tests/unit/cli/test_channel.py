@@ -17,6 +17,7 @@ from undercroft.model.channel import GuestChannel, Heard, Quiesced, Reseed
 from undercroft.model.domain import DomainSnapshot, Power
 from undercroft.model.execution import Execution, Origin
 from undercroft.model.fleet import HeldTap, Hold
+from undercroft.model.vaulthome import VaultHome
 from undercroft.ports.records import Record
 from undercroft.store.fleet.records import open_records
 from undercroft.usecases.fleet.history.states import snapshot_seen
@@ -121,6 +122,24 @@ def test_what_programs_get_is_as_its_schema_says(database: str, capsys: pytest.C
     assert len(found["machines"]) == len(WORDS)
     one = json.loads(shown(capsys, "channel", "status", domain(1).uuid, "-f", "json", "--record", database))
     assert [row["protection"] for row in one["machines"]] == ["protected"]
+
+
+def test_a_machine_whose_vault_another_host_keeps_says_so(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(open_records(database)) as records, records.transaction() as record:
+        record.put_vault_home(VaultHome(domain(1).uuid, f"host9{HOSTILE}", 3, 0, NOW), "host9", "first")
+        record.put_vault_home(VaultHome(domain(2).uuid, HOST, 3, 0, NOW), HOST, "first")
+    text = shown(capsys, "channel", "status", "--record", database)
+    assert text.count("its vault is kept by") == 1
+    assert "\x1b" not in text
+    found = json.loads(shown(capsys, "channel", "status", "-f", "json", "--record", database))
+    jsonschema.validate(found, json.loads(SCHEMA.read_text()))
+    away = {row["machine"]: row["elsewhere"] for row in found["machines"] if row["elsewhere"]}
+    assert list(away) == [domain(1).uuid]
+    assert "its vault is kept by host9" in " ".join(
+        shown(capsys, "machine", domain(1).uuid, "--record", database, code=4).split()
+    )
 
 
 def test_of_snapshots_with_ram_those_that_were_not_quiesced_are_exposed(

@@ -53,6 +53,14 @@ def genid_word(row: ChannelRow) -> tuple[str, Style]:
     return ("driver", Style.GOOD) if row.driver else ("no driver", Style.WARNING)
 
 
+def vault_elsewhere(row: ChannelRow) -> str:
+    """Return in words that another host keeps a machine's vault, and what helps."""
+    return (
+        f"its vault is kept by {escape(row.elsewhere)}, and refused here: bring the machine back there; "
+        "undercroft vault adopt goes on without"
+    )
+
+
 def render_channels(rows: Sequence[ChannelRow], terminal: Terminal, now: datetime) -> str:
     """Return a row for each machine, and what helps those that are not protected."""
     page = Page(terminal)
@@ -74,6 +82,8 @@ def render_channels(rows: Sequence[ChannelRow], terminal: Terminal, now: datetim
     for row in rows:
         if row.problem:
             page.paragraph(span(escape(row.name), Style.NAME), span(f": {harmless(row.problem)}"), hang=2)
+        if row.elsewhere:
+            page.paragraph(span(escape(row.name), Style.NAME), span(f": {vault_elsewhere(row)}"), hang=2)
     return page.text()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from undercroft.cli.render import fleetcells, words
-from undercroft.cli.render.channels import genid_word
+from undercroft.cli.render.channels import genid_word, vault_elsewhere
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.page import Page, span
 from undercroft.cli.render.terminal import Style
@@ -40,6 +40,8 @@ def _named_facts(view: MachineView) -> Iterator[tuple[str, str]]:
         yield "addresses", escape(", ".join(view.addresses))
     if view.channel is not None and view.channel.protection is not Protection.OFF:
         yield "randomness", _randomness(view.channel)
+    if view.channel is not None and view.channel.elsewhere:
+        yield "vault", vault_elsewhere(view.channel)
     if view.exposed:
         yield (
             "exposed",

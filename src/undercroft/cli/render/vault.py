@@ -1,6 +1,6 @@
 """The vaults of a host, for people. What guests named is escaped; what they sealed is never shown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape, harmless
@@ -48,15 +48,30 @@ _TITLES = {
 }
 
 
-def render_vaults(state: ServiceState, rows: Sequence[Summary], terminal: Terminal) -> str:
-    """Return how the service stands, and a row for each vault."""
+def render_vaults(
+    state: ServiceState, rows: Sequence[Summary], terminal: Terminal, others: Iterable[tuple[str, str]] = ()
+) -> str:
+    """Return how the service stands, a row for each vault, and which machines' vaults other hosts keep.
+
+    Args:
+        state: of the service.
+        rows: the vaults that are here.
+        terminal: where it is shown.
+        others: what machines without a vault here are called, and which host keeps theirs.
+    """
     page = Page(terminal)
     _state(page, state)
-    if not rows:
-        page.paragraph(span("No machine has a vault yet: the first guest that is attached gets one."))
-        return page.text()
-    page.blank()
-    page.grid(_COLUMNS, [_row(one) for one in rows])
+    if rows:
+        page.blank()
+        page.grid(_COLUMNS, [_row(one) for one in rows])
+    else:
+        page.paragraph(span("No machine has a vault here yet: the first guest that is attached gets one."))
+    stale = "; what is here of it is not served"
+    told = [(one.name or one.machine, one.elsewhere, stale) for one in rows if one.elsewhere]
+    told += [(name, host, "") for name, host in others]
+    for name, host, more in sorted(told):
+        text = f": its vault is kept by {escape(host)}{more}"
+        page.paragraph(span(escape(name), Style.NAME), span(text, Style.WARNING), hang=2)
     return page.text()
 
 
@@ -65,6 +80,9 @@ def render_vault(found: Contents, state: ServiceState, terminal: Terminal, *, ki
     page, one = Page(terminal), found.summary
     shown = escape(one.name) or one.machine
     page.paragraph(span(shown, Style.HEADING), span(f"  {one.machine}" if one.name else "", Style.DIM))
+    if one.elsewhere:
+        text = f"kept by {escape(one.elsewhere)} by the record: what is here is not served"
+        page.paragraph(span(text, Style.WARNING), indent=2, hang=2)
     page.paragraph(*_fence(one), indent=2, hang=2)
     page.paragraph(
         span(f"{words.count(one.names, 'name')}, {words.size(one.kept_bytes)} sealed or in ledgers"), indent=2

@@ -37,7 +37,7 @@ _OF_KIND: Mapping[str, type[Entry]] = {
     "keys": Key,
     "executions": Holder,
 }
-_ABSENT: Mapping[str, object] = {"name": "", "public": ""}
+_ABSENT: Mapping[str, object] = {"name": "", "public": "", "elsewhere": ""}
 """What a service may leave out."""
 
 
@@ -83,6 +83,18 @@ def names_of(service: Asked, recorded: Iterable[tuple[str, str]]) -> dict[str, s
     """
     attached = ((str(one.get("machine")), str(one.get("name"))) for one in service.guests())
     return dict(recorded) | {machine: name for machine, name in attached if name}
+
+
+def kept_elsewhere(service: Asked, homes: Mapping[str, str], here: str) -> dict[str, str]:
+    """Return which other host keeps the vaults of machines, by UUID: as the record says, else as was ordered.
+
+    Args:
+        service: the guest service, of this host's guests that are attached.
+        homes: hosts by machine, as on record.
+        here: this host's name.
+    """
+    ordered = {str(one.get("machine")): str(one.get("elsewhere", "")) for one in service.guests()}
+    return {machine: host for machine, host in (ordered | dict(homes)).items() if host not in {"", here}}
 
 
 def listing(service: Asked, names: Mapping[str, str]) -> list[Summary]:

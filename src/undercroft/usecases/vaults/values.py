@@ -52,6 +52,7 @@ class Summary:
         executions: how many ever had it.
         names: of all kinds together.
         kept_bytes: of sealed blobs and of ledgers' latest entries.
+        elsewhere: another host that keeps this vault by the record: what is here is not served; else "".
     """
 
     machine: str
@@ -68,6 +69,7 @@ class Summary:
     blobs: int
     revoked: int
     keys: int
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """How each machine stands beneath its guest, from the record: who has fresh randomness, and who has not."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from undercroft.errors import NotFoundError
 from undercroft.inventory.vmgenid import has_driver
@@ -27,14 +28,17 @@ def channel_rows(record: Record, machines: Sequence[MachineRecord]) -> tuple[Cha
     here = [live[key] for one in machines if (key := (one.domain.uuid, one.host)) in live]
     chains = {one.eid: _chain(record, one) for one in here}
     reseeds = record.reseeds({eid for chain in chains.values() for eid in chain})
-    channels = record.channels()
+    channels, homes = record.channels(), record.vault_homes()
     rows = []
     for machine in machines:
         uuid = machine.domain.uuid
         execution = live.get((uuid, machine.host))
         chain = chains.get(execution.eid, ()) if execution else ()
         confirmed = next((reseeds[eid] for eid in chain if eid in reseeds), None)
-        rows.append(_row(record, machine, execution, confirmed, channels.get(uuid)))
+        row = _row(record, machine, execution, confirmed, channels.get(uuid))
+        home = homes.get(uuid)
+        away = home is not None and home.host != machine.host
+        rows.append(replace(row, elsewhere=home.host) if home is not None and away else row)
     order = list(Protection)
     return tuple(sorted(rows, key=lambda row: (order.index(row.protection), row.name, row.host)))
 

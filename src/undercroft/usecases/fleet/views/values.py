@@ -255,6 +255,7 @@ class ChannelRow:
         driver: the kernel on its disks that would start has a driver for it; None where nobody knows.
         since: when that was last heard, None for never.
         problem: why it is so, "" where there is no more to say.
+        elsewhere: the host that keeps its vault, where that is another one; "" where it is this one, or none.
     """
 
     machine: str
@@ -271,6 +272,7 @@ class ChannelRow:
     driver: bool | None = None
     since: datetime | None = None
     problem: str = ""
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True, slots=True)
