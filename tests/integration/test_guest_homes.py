@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.guesthost import MACHINE, PlayedGuest, ServiceProcess, eid, machine
+from tests.support.softwaretpm import SoftwareTpm
 
 from undercroft.errors import InputError, StateError
 from undercroft.vault.answers import EPOCH_LIMIT, SPAN
@@ -141,3 +142,34 @@ def test_words_about_homes_that_are_none_are_refused(host: ServiceProcess) -> No
             client.lift(EPOCH_LIMIT - 1)
         assert client.status()["state"] == "serving"
     assert guest.answer([INCREMENT, b"x", 1])[0][0] == OK
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_higher_epoch_begins_with_a_tpm_and_in_confinement_and_fits_at_the_next_start(
+    tmp_path_factory: pytest.TempPathFactory, counted: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("h")
+    chip = SoftwareTpm(folder / "tpm")
+    chip.start()
+    service = ServiceProcess(folder, tpm=chip.tcti if counted else "none", confined=not counted)
+    try:
+        service.start()
+        guest = moved(service, 1)
+        (before,) = guest.answer([INCREMENT, b"x", 1])
+        with service.client() as client:
+            epoch = client.lift(900)
+            assert epoch > 900
+            guest.close()
+            guest.attach(client, epoch=epoch)
+            guest.meet()
+            (after,) = guest.answer([INCREMENT, b"x", 1])
+            assert after[2] // SPAN == epoch > before[2] // SPAN
+            assert client.verify()["fits"]
+        service.kill()
+        service.start()
+        with service.client() as client:
+            status = client.status()
+        assert (status["state"], status["epoch"]) == ("serving", epoch + 1)
+    finally:
+        service.close()
+        chip.stop()
