@@ -6,16 +6,19 @@ The agents' part is the real one: what it reads from the record, and what it ord
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from memoryrecords import MemoryRecords
 from recordvalues import NOW, execution, later
-from tests.support.guesthost import MACHINE, PlayedGuest, ServiceProcess, eid
+from tests.support.guesthost import MACHINE, PlayedGuest, ServiceProcess, eid, machine
 
 from undercroft.adapters.guestservice import GuestService
 from undercroft.agent.handover import Handover
 from undercroft.errors import OperationError
+from undercroft.usecases.fleet.history.events import PROVEN
+from undercroft.usecases.fleet.history.rewinds import AT_ONCE
 from undercroft.usecases.fleet.orders.examine import Order
 from undercroft.usecases.fleet.orders.forget import forget
 from undercroft.usecases.fleet.starts.lines import Line
@@ -45,7 +48,7 @@ class Agent:
     def look(self, line: Line | None) -> bool:
         with self.records.reading() as record:
             homes = record.vault_homes()
-        return self.hands.bring(MACHINE, line, homes)
+        return self.hands.bring(line.machine if line is not None else MACHINE, line, homes)
 
 
 class LineGuest(PlayedGuest):
@@ -59,7 +62,7 @@ class LineGuest(PlayedGuest):
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             listener.listen(1)
-            self.held = Line(MACHINE, "web01", self.execution, str(path), 7, **options)
+            self.held = Line(self.machine, "web01", self.execution, str(path), 7, **options)
             assert agent.look(self.held)
             self.line, _ = listener.accept()
 
@@ -211,3 +214,26 @@ def test_the_service_hears_that_an_execution_ended_whose_line_was_gone_first(fir
     began(first, 2)
     first.look(None)
     assert not first.client.vault(MACHINE)["lives"]
+
+
+def test_only_the_machine_whose_proofs_come_too_often_waits(first: Agent) -> None:
+    forger, other = machine(8), machine(7)
+    now = datetime.now(UTC)
+    with first.records.transaction() as record:
+        for number in range(1, AT_ONCE + 3):
+            begun = execution(number, forger, host="host1", evidence=(f"{PROVEN}a number that was seen",))
+            ended = now if number < AT_ONCE + 2 else None
+            at = now - timedelta(milliseconds=100 - number)
+            record.put_execution(
+                replace(begun, started_at=at, ended_at=ended, ending="superseded" * bool(ended))
+            )
+        record.put_execution(execution(70, other, host="host1"))
+    for _ in range(3):
+        assert not first.look(Line(forger, "forger", eid(AT_ONCE + 2), "/nowhere", 7))
+        assert 60 < first.hands.slowed[forger].wait_s <= 120
+    guest = LineGuest(first, other, eid(70), 7000).meet()  # type: ignore[arg-type]
+    assert guest.answer(*ASKED)[0][0] == OK
+    assert [one["machine"] for one in first.client.guests()] == [other]
+    with first.records.reading() as record:
+        alarms = [one.subject for one in record.log_entries() if one.kind == "alarm"]
+    assert alarms == [forger], "once"
