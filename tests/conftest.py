@@ -20,6 +20,14 @@ settings.register_profile("soak", max_examples=2000, deadline=None, derandomize=
 if TYPE_CHECKING:
     from postgres import PostgresServer
 
+MAX_NAME_BYTES = 32
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name long bytes by their length: archives bear the second in which they were made, a name must not."""
+    return f"{argname}-{len(val)}" if isinstance(val, bytes) and len(val) > MAX_NAME_BYTES else None
+
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
