@@ -20,12 +20,18 @@ settings.register_profile("soak", max_examples=2000, deadline=None, derandomize=
 if TYPE_CHECKING:
     from postgres import PostgresServer
 
-MAX_NAME_BYTES = 32
+MAX_NAME = 64
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name long bytes by their length: archives bear the second in which they were made, a name must not."""
-    return f"{argname}-{len(val)}" if isinstance(val, bytes) and len(val) > MAX_NAME_BYTES else None
+    """Name what is long by its length, and bytes: archives bear the second in which they were made.
+
+    A test's name must be the same in each worker, and fits the environment of what the test runs.
+    """
+    too_long = isinstance(val, bytes | str) and len(val) > (
+        MAX_NAME // 2 if isinstance(val, bytes) else MAX_NAME
+    )
+    return f"{argname}-{len(val)}" if too_long and isinstance(val, bytes | str) else None
 
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"

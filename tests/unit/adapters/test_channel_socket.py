@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from undercroft.adapters.channelsocket import connected
 from undercroft.errors import OperationError
 
 NAME = "org.undercroft.channel.0"
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short name: a socket's address has at most 107 bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "run")
+        folder.mkdir()
+        yield folder
 
 
 @pytest.fixture
