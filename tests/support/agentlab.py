@@ -74,7 +74,7 @@ from undercroft.usecases.target import MachineTarget
 
 UUID = "0a0b0c0d-0000-4000-8000-000000000001"
 HOST, NAME, TAP, BRIDGE, SNAPSHOT = "host1", "web01", "vnet1", "br0", "old"
-WAIT_S = 30.0
+WAIT_S = 60.0
 POLICY = "version: 1\ndefaults: {drifting: quarantine, below_floor: quarantine}\n"
 QUICK = (
     (admissionserver, "DRAIN_EVERY_S", 0.2),
