@@ -103,7 +103,7 @@ def test_a_scan_that_is_asked_to_end_ends_its_job_itself(host: Host, number: sig
     with holder(host) as (process, guard):
         os.kill(guard, signal.SIGKILL)
         process.send_signal(number)
-        assert process.wait(20) == (-number if number == signal.SIGINT else 128 + number)
+        assert process.wait(60) == (-number if number == signal.SIGINT else 128 + number)
         assert host.is_clean()
 
 
