@@ -7,8 +7,10 @@ than is written here. `make soak` runs a long campaign with other mutants each t
 import random
 import time
 import tracemalloc
+from functools import partial
 
 import pytest
+from bytemistakes import with_mistakes
 from channelpair import Guest, Host, helper, meet
 
 from undercroft.channel import cbor, cobs
@@ -41,27 +43,7 @@ COSTLY = [
     b"\x5a\x7f\xff\xff\xff",
 ]
 EDGES = [b"\0", b"\xff", b"\x9a\xff\xff\xff\xff", b"\x5b" + b"\xff" * 8, b"\x81" * 9, b"\x7f", b"\xf9\0\0"]
-
-
-def mutate(draw: random.Random, data: bytes) -> bytes:
-    """Return the bytes with one to four mistakes in them."""
-    out = bytearray(data)
-    for _ in range(draw.randrange(1, 5)):
-        at = draw.randrange(len(out) + 1)
-        what = draw.randrange(6)
-        if what == 0 and at < len(out):
-            out[at] ^= 1 << draw.randrange(8)
-        elif what == 1:
-            out[at:at] = draw.choice(EDGES)
-        elif what == 2:
-            del out[at : at + draw.randrange(1, 9)]
-        elif what == 3:
-            out[at:at] = out[draw.randrange(len(out) + 1) :][: draw.randrange(1, 40)]
-        elif what == 4:
-            del out[at:]
-        elif at < len(out):
-            out[at] = draw.choice((0, 1, 23, 24, 25, 26, 27, 31, 0x7F, 0x80, 0xFF))
-    return bytes(out)
+mutate = partial(with_mistakes, edges=EDGES)
 
 
 def sealed(guest: Guest, encoded: bytes) -> bytes:

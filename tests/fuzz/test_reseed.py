@@ -6,9 +6,11 @@ the seal. A mistake that a sanitizer finds ends its process.
 
 import os
 import random
+from functools import partial
 
 import pytest
 import reseedhelper
+from bytemistakes import with_mistakes
 from channelpair import Host
 
 from undercroft.channel import cbor, cobs
@@ -42,27 +44,7 @@ COSTLY = [
     b"\x81" * 65_000,
 ]
 CHUNKS = [b"\0" * 65_536, b"\1" * 65_536, b"\1\0" * 32_768, b"\2\5\0" * 21_845, b"\xff" * 200_000]
-
-
-def mutate(draw: random.Random, data: bytes) -> bytes:
-    """Return the bytes with one to four mistakes in them."""
-    out = bytearray(data)
-    for _ in range(draw.randrange(1, 5)):
-        at = draw.randrange(len(out) + 1)
-        what = draw.randrange(6)
-        if what == 0 and at < len(out):
-            out[at] ^= 1 << draw.randrange(8)
-        elif what == 1:
-            out[at:at] = draw.choice(EDGES)
-        elif what == 2:
-            del out[at : at + draw.randrange(1, 9)]
-        elif what == 3:
-            out[at:at] = out[draw.randrange(len(out) + 1) :][: draw.randrange(1, 40)]
-        elif what == 4:
-            del out[at:]
-        elif at < len(out):
-            out[at] = draw.choice((0, 1, 23, 24, 25, 26, 27, 31, 0x7F, 0x80, 0xFF))
-    return bytes(out)
+mutate = partial(with_mistakes, edges=EDGES)
 
 
 def sealed(host: Host, encoded: bytes) -> bytes:

@@ -28,8 +28,8 @@ def play(request, tmp_path):
         return lambda how, group="": played(tmp_path, how, group)
     if reseedhelper.missing():
         pytest.skip(reseedhelper.missing())
-    library = reseedhelper.library()
-    return lambda how, group="": played(tmp_path, how, group, library)
+    shared = reseedhelper.shared_object()
+    return lambda how, group="": played(tmp_path, how, group, shared)
 
 
 def played(tmp_path, how, group, library=""):

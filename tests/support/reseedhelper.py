@@ -42,7 +42,7 @@ def static() -> Path:
     return _built("undercroft-reseed", lambda target: ["sh", str(BUILD), str(target)])
 
 
-def library() -> Path:
+def shared_object() -> Path:
     """Build the inside as a shared library; return its path."""
     return _built("reseedprobe.so", lambda target: _compiler(target, "-O1", "-shared", "-fPIC"))
 

@@ -5,10 +5,9 @@ Follows libvirt's "Domain XML format", section "Channel". Limits and trust as in
 
 from dataclasses import dataclass
 from xml.etree import ElementTree
-from xml.parsers import expat
 from xml.sax.saxutils import escape
 
-from undercroft.adapters.libvirt.domain_xml import parse_root
+from undercroft.adapters.libvirt.domain_xml import end_tag, parse_root
 from undercroft.errors import InputError
 from undercroft.model.channel import NAME
 
@@ -53,21 +52,7 @@ def with_channel(definition_xml: str) -> str:
     if channel_of(parse_root(definition_xml, "domain")) is not None:
         return definition_xml
     data = definition_xml.encode()
-    depth, place = 0, -1
-    parser = expat.ParserCreate("utf-8")
-
-    def start(_name: str, _attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-
-    def end(name: str) -> None:
-        nonlocal depth, place
-        depth -= 1
-        if depth == 1 and name == "devices":
-            place = parser.CurrentByteIndex
-
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.Parse(data, True)
+    place = end_tag(data, "devices")
     if place < 0 or not data[place:].startswith(b"</devices"):
         raise InputError("libvirt's domain XML: no <devices> with anything in it")
     return (data[:place] + f"  {DEVICE}\n  ".encode() + data[place:]).decode()

@@ -10,6 +10,7 @@ A missing `<backingStore>` means "not said"; an empty one ends the chain.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from undercroft.errors import InputError
 from undercroft.model.domain import ChainEntry, DiskKind, DomainDisk
@@ -216,3 +217,26 @@ def _backing_stores(disk: ElementTree.Element) -> Iterator[ElementTree.Element]:
 def _format(parent: ElementTree.Element | None) -> str:
     element = parent.find("format") if parent is not None else None
     return element.get("type", "") if element is not None else ""
+
+
+def end_tag(data: bytes, name: str) -> int:
+    """Return where the end tag of the last `name` right below the root begins, -1 for none.
+
+    An empty element's own tag counts as its end. The XML is well-formed: `parse_root` has read it.
+    """
+    depth, place = 0, -1
+    parser = expat.ParserCreate("utf-8")
+
+    def start(_name: str, _attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+
+    def end(found: str) -> None:
+        nonlocal depth, place
+        depth -= 1
+        if depth == 1 and found == name:
+            place = parser.CurrentByteIndex
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.Parse(data, True)
+    return place

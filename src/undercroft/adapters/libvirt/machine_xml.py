@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from xml.etree import ElementTree
-from xml.parsers import expat
 
 from undercroft.adapters.libvirt import domain_xml
 from undercroft.adapters.libvirt.boot_xml import runs_beside
 from undercroft.adapters.libvirt.channel_xml import ChannelDefinition, channel_of
-from undercroft.adapters.libvirt.domain_xml import DomainDefinition, parse_root
+from undercroft.adapters.libvirt.domain_xml import DomainDefinition, end_tag, parse_root
 from undercroft.adapters.libvirt.ownership_xml import parse_ownership
 from undercroft.errors import InputError
 from undercroft.model.domain import (
@@ -166,23 +165,10 @@ def with_genid(definition_xml: str) -> str:
     if parse_root(definition_xml, "domain").find("genid") is not None:
         return definition_xml
     data = definition_xml.encode()
-    depth, place = 0, -1
-    parser = expat.ParserCreate("utf-8")
-
-    def start(_name: str, _attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-
-    def end(name: str) -> None:
-        nonlocal depth, place
-        depth -= 1
-        if depth == 1 and name == "uuid":
-            place = data.index(b">", parser.CurrentByteIndex) + 1
-
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.Parse(data, True)
+    place = end_tag(data, "uuid")
     if place < 0:
         raise InputError("libvirt's domain XML: no <uuid>")
+    place = data.index(b">", place) + 1
     return (data[:place] + b"\n  <genid/>" + data[place:]).decode()
 
 
