@@ -84,13 +84,15 @@ def boot_files(folder: Path) -> guests.BootFiles:
 class ChannelGuest:
     """The guest, its monitor, and a host at its channel."""
 
-    def __init__(self, folder: Path, rng: str = RNG) -> None:
-        boot = boot_files(folder)
+    def __init__(
+        self, folder: Path, rng: str = RNG, boot: guests.BootFiles | None = None, memory_mib: int = 192
+    ) -> None:
+        boot = boot or boot_files(folder)
         self.folder, self.serial = folder, folder / "serial"
         disk = folder / "disk.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
         self.process = subprocess.Popen([
-            *("qemu-system-x86_64", "-machine", "pc", "-accel", "tcg", "-m", "192", "-nodefaults"),
+            *("qemu-system-x86_64", "-machine", "pc", "-accel", "tcg", "-m", str(memory_mib), "-nodefaults"),
             *("-display", "none"),
             *("-serial", f"file:{self.serial}", "-kernel", str(boot.kernel), "-initrd", str(boot.initrd)),
             *("-append", "console=ttyS0 quiet", "-drive", f"file={disk},format=qcow2,if=virtio"),

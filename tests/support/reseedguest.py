@@ -5,7 +5,6 @@ It says DRAW and HWRNG with 16 random bytes each, several times a second, of /de
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import channelguest
@@ -58,28 +57,7 @@ class ReseedGuest(ChannelGuest):
     """The guest, its monitor, and a host at its channel."""
 
     def __init__(self, folder: Path, rng: str = RNG, workload: str = _WORKLOAD) -> None:
-        boot = boot_files(folder, workload)
-        self.folder, self.serial = folder, folder / "serial"
-        disk = folder / "disk.qcow2"
-        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
-        self.process = subprocess.Popen([
-            *("qemu-system-x86_64", "-machine", "pc", "-accel", "tcg", "-m", str(MEMORY_MIB), "-nodefaults"),
-            *("-display", "none", "-serial", f"file:{self.serial}"),
-            *("-kernel", str(boot.kernel), "-initrd", str(boot.initrd), "-append", "console=ttyS0 quiet"),
-            *("-drive", f"file={disk},format=qcow2,if=virtio", "-device", "virtio-serial"),
-            *("-chardev", f"socket,id=rngs,path={folder}/rng,server=on,wait=off"),
-            *("-object", f"{rng},id=rng", "-device", "virtio-rng-pci,rng=rng"),
-            *("-chardev", f"socket,id=channel,path={folder}/channel,server=on,wait=off"),
-            *("-device", "virtserialport,chardev=channel,name=org.undercroft.channel.0"),
-            *("-qmp", f"unix:{folder}/monitor,server=on,wait=off"),
-        ])  # fmt: skip
-        with self._connected("monitor") as connection:
-            self.monitor = connection.makefile("rw")
-        self.monitor.readline()
-        self._ask("qmp_capabilities")
-        self.line = self._connected("channel")
-        self.line.setblocking(False)
-        self.host = Host()
+        super().__init__(folder, rng, boot_files(folder, workload), MEMORY_MIB)
 
     def load(self, name: str, eid: bytes) -> int:
         """Load a snapshot, as another execution; return how long the console's text is then."""

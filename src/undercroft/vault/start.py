@@ -77,15 +77,8 @@ def start(
     history.replay(log.read())
     counter = tpm.counter() if tpm is not None else 0
     held = tpm.extended() if tpm is not None else UNEXTENDED
-    records: list[bytes] = []
     problem = misfit(history, tpm is not None, counter, held)
-    if problem:
-        if adoption is None or not adoption.reason:
-            raise StateError(
-                f"{problem}; `undercroft vault adopt --reason` goes on with what is there, on record"
-            )
-        reason = adoption.reason[:_REASON_CHARS]
-        records.append(commands.write(commands.ADOPTED, reason, clock(), held, problem[:_REASON_CHARS]))
+    records = [_adopted(problem, adoption, held, clock())] if problem else []
     void = history.epoch if problem or (not history.closed and _served(history, held)) else 0
     if tpm is None:
         base, epoch = 0, max(history.epoch + (ADOPTED_EPOCHS if problem else 1), above + 1)
@@ -106,14 +99,10 @@ def start(
     _write(log, [*records, commands.write(commands.EPOCH, epoch, tpm is not None, held, void)])
     history.begin(epoch, tpm is not None, held, void)
     if tpm is not None:
-        head = log.head
-        extended = tpm.extend(head)
-        if extended != extension(held, head):
-            raise StateError("another program extends the TPM's index of the vaults: find and stop it first")
-        history.anchor(extended)
+        _anchor(history, log, tpm, held)
         history.budget.owe(clock(), START_WRITES)
         saved_s, at_s = history.budget.saved_s, history.budget.at_s
-        _write(log, [commands.write(commands.ANCHOR, head, history.held, saved_s, at_s)])
+        _write(log, [commands.write(commands.ANCHOR, log.head, history.held, saved_s, at_s)])
     return Engine(
         history,
         keep,
@@ -123,6 +112,24 @@ def start(
         random=random,
         snapshot_bytes=snapshot_bytes,
     )
+
+
+def _adopted(problem: str, adoption: Adoption | None, held: bytes, now_s: int) -> bytes:
+    """Return the record of an order to go on with what does not fit. Raises StateError without one."""
+    if adoption is None or not adoption.reason:
+        raise StateError(
+            f"{problem}; `undercroft vault adopt --reason` goes on with what is there, on record"
+        )
+    reason = adoption.reason[:_REASON_CHARS]
+    return commands.write(commands.ADOPTED, reason, now_s, held, problem[:_REASON_CHARS])
+
+
+def _anchor(history: History, log: VaultLog, tpm: Tpm, held: bytes) -> None:
+    """Extend the index, which held `held`, with the log's head. Raises StateError where another program does."""
+    extended = tpm.extend(log.head)
+    if extended != extension(held, log.head):
+        raise StateError("another program extends the TPM's index of the vaults: find and stop it first")
+    history.anchor(extended)
 
 
 def stop(engine: Engine, log: VaultLog, tpm: Tpm | None) -> None:
