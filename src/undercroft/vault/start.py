@@ -125,7 +125,7 @@ def _adopted(problem: str, adoption: Adoption | None, held: bytes, now_s: int) -
 
 
 def _anchor(history: History, log: VaultLog, tpm: Tpm, held: bytes) -> None:
-    """Extend the index, which held `held`, with the log's head. Raises StateError where another program does."""
+    """Extend the index, which held `held`, with the log's head. Raises StateError if others extend it."""
     extended = tpm.extend(log.head)
     if extended != extension(held, log.head):
         raise StateError("another program extends the TPM's index of the vaults: find and stop it first")
