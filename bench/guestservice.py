@@ -154,7 +154,7 @@ def trip(guest):
 
 
 class Echo:
-    """The least that a service on a socket can be: another process sends back what came, by the same calls."""
+    """The least that a service at a socket can be: another process sends back what came."""
 
     def __init__(self):
         self.line, theirs = socket.socketpair()
@@ -183,7 +183,8 @@ class Echo:
 def there_and_back(client, pid, count):
     """Return, for one processor and for two, median microseconds of the service and of a bare echo.
 
-    Requests follow each other, in series that take turns with the echo's. On two processors each wakes the other from idling.
+    Requests follow each other, in series that take turns with the echo's. On two processors each side wakes
+    the other's from idling.
     """
     every = sorted(os.sched_getaffinity(0))
     threads = [int(each) for each in os.listdir(f"/proc/{pid}/task")]

@@ -4,8 +4,11 @@ import errno
 import mmap
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
+from channelpair import HELPER
 from guestlab import EID, MACHINE, Lab, answers, helper, local
 
 from undercroft.channel.keys import confirmation
@@ -183,16 +186,42 @@ def test_a_full_run_folder_does_not_leave_the_guest_frozen(lab, monkeypatch):
     lab.until(lambda: lab.said(Quiesced))
     whole = helper.write_file
 
-    def full(path, text, flags=os.O_CREAT | os.O_TRUNC):
+    def full(path, text, flags=0, mode=None):
         if flags & os.O_CREAT:
             raise OSError(errno.ENOSPC, "no space left on device")
-        whole(path, text, flags)
+        whole(path, text, flags, mode)
 
     monkeypatch.setattr(helper, "write_file", full)
     lab.meet(b"t" * 32, 2)
     lab.until(lambda: lab.said(Thawed))
     assert lab.daemon.freezer.told == "2\n", "in the place of the one before"
     assert lab.until(lambda: lab.said(Confirmed)[1:])
+
+
+def test_it_comes_before_all_other_programs_from_a_quiesce_until_the_seed_is_confirmed(lab):
+    lab.meet(SEED, 1)
+    lab.until(lambda: lab.said(Confirmed))
+    told = []
+    lab.daemon.hurry = told.append
+    lab.line.send(lab.host.session.seal(Quiesce(5)))
+    lab.until(lambda: lab.said(Quiesced))
+    assert told == [True]
+    lab.meet(b"t" * 32, 2)
+    lab.until(lambda: lab.said(Confirmed)[1:])
+    assert told == [True, False]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may come before others")
+def test_the_kernel_lets_it_come_first_and_no_hook_after_it():
+    """In a process of its own: what it asks for is the process's."""
+    script = (
+        "helper.hurry(True); print(os.sched_getscheduler(0) & 1, flush=True)\n"
+        "os.fork() or (print(os.sched_getscheduler(0), flush=True), os._exit(0)); os.wait()\n"
+        "helper.hurry(False); print(os.sched_getscheduler(0) & 1)\n"
+    )
+    program = [sys.executable, "-c", "import os, undercroft_guest as helper\n" + script]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=HELPER.parent)
+    assert done.stdout.split() == [str(os.SCHED_FIFO), str(os.SCHED_OTHER), "0"], done.stderr
 
 
 def test_a_helper_that_was_killed_while_all_was_frozen_thaws_it(lab):
