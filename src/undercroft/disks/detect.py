@@ -9,10 +9,9 @@ others are named in `Content.also`.
     Content(kind='xfs', label='data', uuid='5ee3...')
 """
 
-from undercroft.disks.filesystem import FileSystem
+from undercroft.disks.formats import UNKNOWN, open_filesystem
 from undercroft.disks.magics import HEAD_BYTES, MD_MAGIC, PROBES, ZFS_MAGICS, Content, Head
 from undercroft.disks.source import BlockSource
-from undercroft.errors import UnsupportedError
 
 TAIL_BYTES = 128 << 10
 """Holds the superblocks of md 0.90 and 1.0, which lie at most 128 KiB before the end."""
@@ -26,7 +25,6 @@ BLANK_SAMPLE_BYTES = 4096
 __all__ = ["BLANK", "NOT_APPLICABLE", "UNKNOWN", "Content", "detect", "open_filesystem"]
 
 BLANK = "blank"
-UNKNOWN = "unknown"
 
 ESP_TYPES = frozenset({"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "ef"})
 """GPT type and MBR type byte of an EFI system partition."""
@@ -67,22 +65,6 @@ def detect(source: BlockSource, type_id: str = "") -> Content:
     kind = "esp" if first.kind == "vfat" and type_id in ESP_TYPES else first.kind
     others = tuple(dict.fromkeys(content.kind for content in found[1:] if content.kind != first.kind))
     return Content(kind, first.label, first.uuid, others, first.note)
-
-
-def open_filesystem(content: Content, source: BlockSource) -> FileSystem:
-    """Return a reader for the volume's filesystem.
-
-    Raises:
-        UnsupportedError: no reader for this content exists in this version.
-        InputError: the filesystem is malformed.
-    """
-    if content.kind == "ext":
-        from undercroft.disks import ext4  # noqa: PLC0415 - a machine without ext does not load it
-
-        return ext4.open_filesystem(source)
-    if content.kind == UNKNOWN:
-        raise UnsupportedError("no known filesystem or container was recognized")
-    raise UnsupportedError(f"{content.kind} is not supported yet")
 
 
 def _without_magic(source: BlockSource, type_id: str) -> Content:

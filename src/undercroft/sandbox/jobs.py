@@ -20,7 +20,7 @@ import unicodedata  # noqa: F401
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
-from undercroft.disks import ext4, nbd, qcow2  # noqa: F401
+from undercroft.disks import formats, nbd, qcow2
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.fingerprint import fingerprint
 from undercroft.disks.machine import UnreadDisk, open_machine
@@ -46,6 +46,8 @@ from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.sandbox.context import JobContext
 
 MAX_LISTED_ENTRIES = 100_000
+
+formats.load()
 
 
 def inspect(context: JobContext) -> Json:

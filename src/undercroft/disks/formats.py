@@ -1,0 +1,86 @@
+"""The filesystems that are read, one line each; `detect` names a volume's kind, this opens it.
+
+A reader is a module with `open_filesystem(source) -> FileSystem` (`disks.filesystem`). To add one: write it,
+add its line, give it tests, mutants and an oracle (docs/FORMATS.md, "Adding a format"). README's table is
+made from here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from typing import cast
+
+from undercroft.disks.filesystem import FileSystem
+from undercroft.disks.magics import Content
+from undercroft.disks.source import BlockSource
+from undercroft.errors import UnsupportedError
+
+UNKNOWN = "unknown"
+
+
+class Level(StrEnum):
+    """How much of a format is read."""
+
+    WHOLE = "whole"
+    PARTLY = "in part"
+    NAMED = "recognized only"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format.
+
+    Attributes:
+        kind: as `Content.kind` has it.
+        title: as an administrator calls it.
+        level: how much is read.
+        reads: what is read and what is not, in one sentence.
+        module: of its reader, "" where there is none.
+    """
+
+    kind: str
+    title: str
+    level: Level
+    reads: str
+    module: str = ""
+
+
+FILESYSTEMS = (
+    Format(
+        "ext",
+        "ext2, ext3, ext4",
+        Level.WHOLE,
+        "the journal (fast commits too) is replayed in memory; encrypted folders are reported as unread",
+        "undercroft.disks.ext4",
+    ),
+)
+_BY_KIND = {each.kind: each for each in FILESYSTEMS}
+
+Opener = Callable[[BlockSource], FileSystem]
+
+
+def open_filesystem(content: Content, source: BlockSource) -> FileSystem:
+    """Return a reader for the volume's filesystem.
+
+    Raises:
+        UnsupportedError: no reader for this content exists in this version.
+        InputError: the filesystem is malformed.
+    """
+    found = _BY_KIND.get(content.kind)
+    if found is None or not found.module:
+        if content.kind == UNKNOWN:
+            raise UnsupportedError("no known filesystem or container was recognized")
+        raise UnsupportedError(f"{content.kind} is not supported yet")
+    return _opener(found)(source)
+
+
+def load() -> None:
+    """Import every reader: a filtered child can import nothing any more."""
+    for each in FILESYSTEMS:
+        if each.module:
+            _opener(each)
+
+
+def _opener(form: Format) -> Opener:
+    return cast("Opener", import_module(form.module).open_filesystem)
