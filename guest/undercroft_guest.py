@@ -1270,7 +1270,7 @@ class Daemon:
         self.freezer = freezer or Freezer(os.path.join(folder, "frozen"))
         self.session.frozen = self.freezer.active()
         self.listener, self.clients, self.hooks, self.seed = listener, {}, None, None
-        self.answered = {}
+        self.answered, self.given = {}, []
         self.selector = selectors.DefaultSelector()
         os.set_blocking(port, False)
         self.away_until = 0.0
@@ -1308,9 +1308,12 @@ class Daemon:
                 self._client(key.data, mask)
         if self.hooks and not self.session.frozen and self.hooks.step():  # a hook would draw as well
             self._confirm()
-        self._write_answered()
         self.vault.flush()
         self._write_port()
+        if self._hand_on():
+            self.vault.flush()
+            self._write_port()
+        self._write_answered()
         if self.session.open and not self.hooks:
             self.session.prepare()
 
@@ -1367,7 +1370,23 @@ class Daemon:
             self.session.frozen = True
             self.session.send([QUIESCED, event[1], frozen, count, text])
         elif event[0] == "answers":
-            self.vault.answers(event[1], event[2])
+            self.given.append((event[1], event[2]))
+            self.session.send([PONG, 0])
+        elif event[0] == "lost":
+            del self.given[:]  # asked again in the next session, and answered the same
+
+    def _hand_on(self):
+        """Give answers out, once a frame that was counted after them is on its way; return whether any were.
+
+        A guest that is put back from then on counts that frame a second time, which proves it. One that had
+        sent nothing since could be given the same values again, and use them twice.
+        """
+        if not self.given or self.session.out:
+            return False
+        for first, answers in self.given:
+            self.vault.answers(first, answers)
+        del self.given[:]
+        return True
 
     def _welcome(self, generation, seed, following):
         """Steps 1 to 6 of docs/CHANNEL.md, "The seed": the order is what the guarantees hang on."""

@@ -1,8 +1,11 @@
 """The guest's daemon with a host at its port, programs at its socket, and a folder for a kernel."""
 
+import contextlib
+import copy
 import errno
 import mmap
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -14,6 +17,7 @@ from guestlab import EID, MACHINE, Lab, answers, helper, local
 from undercroft.channel.keys import confirmation
 from undercroft.channel.messages import About, Answers, Confirmed, Pong, Quiesce, Quiesced, Requests, Thawed
 from undercroft.channel.requests import Answer, Operation, Outcome, Request, Rests
+from undercroft.channel.seen import Rewound
 from undercroft.channel.session import Ready
 
 SEED = b"s" * 32
@@ -249,6 +253,75 @@ def test_local_programs_share_batches_and_get_their_own_answers(lab):
     assert answers(two.recv(4096)) == [[0, 1, 6]]
     one.close()
     two.close()
+
+
+def memory(session):
+    """Copy a session as a snapshot of the guest's memory does, with where it stands."""
+    was, standing = session.standing, helper.Standing()
+    standing.eid, standing.serial, standing.sent, standing.taken = was.eid, was.serial, was.sent, was.taken
+    return copy.deepcopy(session, {id(was): standing})
+
+
+def answered(lab, number, value):
+    """Answer the one request of a program's."""
+    lab.until(lambda: lab.said(Requests))
+    lab.line.send(lab.host.session.seal(Answers(number, (Answer(Outcome.OK, Rests.SYNCED, (value,)),))))
+
+
+def test_no_program_has_an_answer_before_a_counted_frame_is_on_its_way(lab):
+    lab.meet(None)
+    client = lab.client()
+    client.setblocking(False)
+    client.send(local("increment", b"a", 1))
+    lab.until(lambda: lab.said(Requests))
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            lab.port.send(b"\0" * 4096)  # nobody takes what the guest sends
+    answered(lab, 1, 5)
+    for _ in range(5):
+        lab.daemon.step(0.01)
+    with pytest.raises(BlockingIOError):
+        client.recv(4096)
+    lab.until(lambda: lab.said(Pong) and readable(client))
+    assert answers(client.recv(4096)) == [[0, 1, 5]]
+    client.close()
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_load_to_before_an_answer_that_a_program_has_is_proven_by_the_frame_after_it(lab, counted):
+    """Without that frame, as helpers did it once, the program would be given 5 again."""
+    lab.meet(None)
+    client = lab.client()
+    client.send(local("increment", b"a", 1))
+    lab.until(lambda: lab.said(Requests))
+    before = memory(lab.daemon.session)  # a snapshot, while the answer is on its way
+    if not counted:
+        lab.daemon.session.send = lambda _message: None
+    answered(lab, 1, 5)
+    lab.until(lambda: readable(client))
+    lab.turn(3)
+    lab.daemon.session = before
+    lab.line.send(lab.host.session.begin())
+    opened = len(lab.host.events)
+    (event,) = lab.until(lambda: lab.host.events[opened:])
+    assert isinstance(event, Rewound if counted else Ready)
+    client.close()
+
+
+def test_an_answer_of_a_session_that_was_lost_is_asked_for_again(lab):
+    lab.meet(None)
+    client = lab.client()
+    client.send(local("increment", b"a", 1))
+    lab.until(lambda: lab.said(Requests))
+    lab.daemon.given.append((1, [[0, 1, 5]]))  # taken, and the session is lost before it was handed on
+    lab.meet(None)
+    assert not lab.daemon.given
+    assert lab.until(lambda: lab.said(Requests)[1:])[0].first == 1
+    client.close()
+
+
+def readable(connection):
+    return select.select([connection], [], [], 0)[0]
 
 
 def test_the_names_of_other_users_lie_below_their_number():
