@@ -1,63 +1,16 @@
-"""The guest service's orders and events, for the agent and the command line (ADR 7).
+"""The guest service's orders; all of it blocks, at the most `timeout_s`."""
 
-    with GuestService.connect(places.guest_socket) as service:
-        service.attach(machine, "web01", execution, descriptor)
-        with service.watch() as watch:              # a connection of its own
-            for event in watch.events(): ...        # from a thread; or `fileno` and `ready` in an event loop
-
-All of it blocks, at the most `timeout_s`. A client may be used by several threads: orders take turns. A
-watch is for one thread. After an error of the connection a client connects anew with its next order.
-"""
-
-import json
 import socket
 import threading
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from undercroft.errors import (
-    DeniedError,
-    InputError,
-    NotFoundError,
-    OperationError,
-    StateError,
-    UndercroftError,
-)
+from undercroft.adapters.guestservice.watch import GuestEvent, Watch
+from undercroft.adapters.guestservice.wire import TIMEOUT_S, Answer, connected, ordered, why
+from undercroft.errors import OperationError
 
-MAX_PACKET_BYTES = 64 * 1024
-TIMEOUT_S = 10.0
 VERIFY_S = 3_600.0
-_CURE = "systemctl start undercroft-guest.socket, or look at what `undercroft up` says of it"
-_ERRORS: Mapping[str, type[UndercroftError]] = {
-    "input": InputError,
-    "unknown": NotFoundError,
-    "denied": DeniedError,
-    "state": StateError,
-}
-
-Answer = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class GuestEvent:
-    """Something that a guest did.
-
-    Attributes:
-        event: `ready`, `about`, `confirmed`, `rewound`, `quiesced`, `silent`, `gone` or `fenced`; a later
-            service may have more, which a client leaves alone.
-        machine: UUID.
-        execution: 32 hexadecimal digits.
-        fields: the others, as ADR 7 has them. Texts are the guest's: untrusted.
-    """
-
-    event: str
-    machine: str
-    execution: str
-    fields: Mapping[str, Any]
 
 
 class GuestService:
@@ -215,7 +168,7 @@ class GuestService:
         """Go on with vaults that do not fit the TPM; return the epoch. Raises InputError, StateError."""
         return int(self._order("adopt", {"reason": reason})["epoch"])
 
-    def watch(self) -> "Watch":
+    def watch(self) -> Watch:
         """Return a watch, on a connection of its own."""
         return Watch(self._path, self._timeout_s)
 
@@ -248,152 +201,9 @@ class GuestService:
                 return ordered(self._line, {"id": self._number, "order": word, **order}, descriptors)
             except OSError as error:
                 self._let_go()
-                raise OperationError(f"the guest service has not answered `{word}`: {_why(error)}") from error
+                raise OperationError(f"the guest service has not answered `{word}`: {why(error)}") from error
 
     def _let_go(self) -> None:
         if self._line is not None:
             self._line.close()
             self._line = None
-
-
-class Watch:
-    """Events as they come."""
-
-    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
-        """Connect. Raises OperationError, DeniedError."""
-        self._line = connected(path, timeout_s)
-        self._waiting: list[GuestEvent] = []
-        try:
-            _send(self._line, {"id": 1, "order": "watch"}, ())
-            while "id" not in (packet := _packet(self._line)):
-                self._waiting.append(_event(packet))
-            _checked(packet)
-        except OSError as error:
-            self.close()
-            raise OperationError(f"the guest service cannot be watched: {_why(error)}") from error
-
-    def __enter__(self) -> "Watch":
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
-
-    def close(self) -> None:
-        """Let the connection go. Twice is no error."""
-        self._line.close()
-
-    def fileno(self) -> int:
-        """Return the descriptor that is readable when `ready` has something; ask `ready` once before."""
-        return self._line.fileno()
-
-    def ready(self) -> list[GuestEvent]:
-        """Return the events that are there, without waiting. Raises OperationError: the service is gone."""
-        found, self._waiting = self._waiting, []
-        self._line.settimeout(0)
-        try:
-            while True:
-                found.append(_event(_packet(self._line)))
-        except BlockingIOError:
-            return found
-        except OSError as error:
-            if found:
-                return found
-            raise OperationError(f"the guest service tells nothing more: {_why(error)}") from error
-
-    def next(self, timeout_s: float | None = None) -> GuestEvent | None:
-        """Return the next event, None where none came in time. Raises OperationError: the service is gone."""
-        if self._waiting:
-            return self._waiting.pop(0)
-        self._line.settimeout(timeout_s)
-        try:
-            return _event(_packet(self._line))
-        except TimeoutError:
-            return None
-        except OSError as error:
-            raise OperationError(f"the guest service tells nothing more: {_why(error)}") from error
-
-    def until(self, event: str, execution: str, timeout_s: float) -> GuestEvent | None:
-        """Return the next event of a kind and an execution, None in time; drop the others."""
-        end = time.monotonic() + timeout_s
-        while (left := end - time.monotonic()) > 0:
-            found = self.next(left)
-            if found is not None and (found.event, found.execution) == (event, execution):
-                return found
-        return None
-
-    def events(self) -> Iterator[GuestEvent]:
-        """Yield events for ever. Raises OperationError when the service is gone."""
-        while True:
-            found = self.next()
-            if found is not None:
-                yield found
-
-
-def connected(path: Path, timeout_s: float) -> socket.socket:
-    """Return a connected socket. Raises OperationError with the cure, or DeniedError."""
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    line.settimeout(timeout_s)
-    try:
-        line.connect(str(path))
-    except PermissionError as error:
-        line.close()
-        raise DeniedError(f"{path}: only root may give the guest service orders") from error
-    except OSError as error:
-        line.close()
-        raise OperationError(
-            f"{path}: the guest service does not run ({error.strerror or error}): {_CURE}"
-        ) from error
-    return line
-
-
-def ordered(line: socket.socket, order: Answer, descriptors: tuple[int, ...] = ()) -> Answer:
-    """Send an order and return its answer. Raises OSError, and the error that is answered."""
-    _send(line, order, descriptors)
-    while (packet := _packet(line)).get("id") != order["id"]:
-        pass  # the answer to an order that nobody waited for
-    return _checked(packet)
-
-
-def _send(line: socket.socket, order: Answer, descriptors: tuple[int, ...]) -> None:
-    data = json.dumps(order, separators=(",", ":")).encode()
-    if len(data) > MAX_PACKET_BYTES:
-        raise InputError(f"an order of {len(data)} bytes cannot be given: {MAX_PACKET_BYTES} can")
-    socket.send_fds(line, [data], list(descriptors))
-
-
-def _packet(line: socket.socket) -> Answer:
-    data = line.recv(MAX_PACKET_BYTES)
-    if not data:
-        raise ConnectionResetError("it has closed the connection")
-    try:
-        found = json.loads(data)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ConnectionResetError("it says what is no answer")
-    return found
-
-
-def _event(packet: Answer) -> GuestEvent:
-    fields = {name: value for name, value in packet.items() if name not in ("event", "machine", "execution")}
-    event, machine, execution = (packet.get(name) for name in ("event", "machine", "execution"))
-    if not (isinstance(event, str) and isinstance(machine, str) and isinstance(execution, str)):
-        raise ConnectionResetError("it tells what is no event")
-    return GuestEvent(event, machine, execution, fields)
-
-
-def _checked(packet: Answer) -> Answer:
-    if "ok" in packet:
-        found = packet["ok"]
-        return found if isinstance(found, dict) else {}
-    raise _ERRORS.get(packet.get("kind", ""), OperationError)(str(packet.get("error", "refused")))
-
-
-def _why(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "it takes too long"
-    return f"{error.strerror or error}; {_CURE}"
