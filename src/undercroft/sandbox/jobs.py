@@ -7,6 +7,8 @@ and gives JSON that the host checks against `model` again. Paths in a guest trav
     inventory  {disks: [DiskInput]}                        -> Inventory
     reading    {disks: [DiskInput]}                        -> ProvenInventory
     replay     {disks: [DiskInput], sets: [ProvenReads]} -> Replayed
+    survey     {images: [LayerInput]}                      -> [Looked]
+    compare    {disks: [DiskInput], sets: [ProvenReads]} -> Compared
     credentials {disks: [DiskInput]}                       -> ProvenCredentials
     entries    {disks: [DiskInput], path}                  -> [FileEntry]
     content    {disks: [DiskInput], path}                  -> stream of the file's bytes
@@ -18,11 +20,13 @@ import hmac  # noqa: F401
 import os
 import unicodedata  # noqa: F401
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 from undercroft.disks import formats, nbd, qcow2
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.fingerprint import fingerprint
+from undercroft.disks.firstlook import content_of
 from undercroft.disks.machine import UnreadDisk, open_machine
 from undercroft.disks.probe import probe_format
 from undercroft.disks.readset import Recorder, replay_sets
@@ -32,6 +36,7 @@ from undercroft.errors import InputError, NotFoundError, UnsupportedError
 from undercroft.inventory.collect import collect
 from undercroft.inventory.credentials import read_credentials
 from undercroft.model.disk import DiskFormat, ImageInfo
+from undercroft.model.images import Compared, Looked
 from undercroft.model.job import (
     DiskInput,
     FileEntry,
@@ -53,11 +58,21 @@ formats.load()
 def inspect(context: JobContext) -> Json:
     """Return the ImageInfo of one image; its format is probed where the host gives none."""
     layer = decode(LayerInput, context.arguments.get("image"), "image")
-    source = _layer_source(layer, context.descriptors)
-    kind = layer.format or probe_format(source)
-    if kind is DiskFormat.RAW:
-        return encode(ImageInfo(kind, source.size_bytes))
-    return encode(qcow2.inspect(source))
+    return encode(_inspected(layer, context.descriptors))
+
+
+def survey(context: JobContext) -> Json:
+    """Return a first look at each of several images; what is wrong with one is said of that one."""
+    layers = decode_list(LayerInput, context.arguments.get("images"), "images")
+    return [encode(_looked(layer, context.descriptors)) for layer in layers]
+
+
+def compare(context: JobContext) -> Json:
+    """Return what the top image of the first disk says of itself, and what replaying sets of reads gave."""
+    (disk,) = decode_list(DiskInput, context.arguments.get("disks"), "disks")
+    sets = decode_list(ProvenReads, context.arguments.get("sets"), "sets")
+    info = _inspected(replace(disk.layers[0], format=None), context.descriptors)
+    return encode(Compared(info, replay_sets(_disks(context), sets)))
 
 
 def inventory(context: JobContext) -> Json:
@@ -114,6 +129,21 @@ def content(context: JobContext) -> Iterator[bytes]:
     if kind is not FileKind.REGULAR:
         raise InputError(f"{_text(path)!r} is a {kind.name.lower()}, not a regular file")
     yield from tree.chunks(path)
+
+
+def _inspected(layer: LayerInput, descriptors: Sequence[int]) -> ImageInfo:
+    source = _layer_source(layer, descriptors)
+    kind = layer.format or probe_format(source)
+    return ImageInfo(kind, source.size_bytes) if kind is DiskFormat.RAW else qcow2.inspect(source)
+
+
+def _looked(layer: LayerInput, descriptors: Sequence[int]) -> Looked:
+    try:
+        info = _inspected(layer, descriptors)
+        raw_disk = info.format is DiskFormat.RAW
+        return Looked(info, content_of(_layer_source(layer, descriptors)) if raw_disk else "")
+    except InputError as error:
+        return Looked(None, problem=str(error))
 
 
 def _disks(context: JobContext) -> list[tuple[str, BlockSource | UnreadDisk]]:
@@ -205,6 +235,8 @@ def _compiled() -> None:
     decode(LayerInput, encode(layer))
     encode(ImageInfo(DiskFormat.RAW, 0))
     encode(Replayed((), None))
+    encode(Looked(ImageInfo(DiskFormat.RAW, 0)))
+    encode(Compared(ImageInfo(DiskFormat.RAW, 0), ()))
 
 
 JOBS: Mapping[str, Callable[[JobContext], Json]] = {
@@ -212,6 +244,8 @@ JOBS: Mapping[str, Callable[[JobContext], Json]] = {
     "inventory": inventory,
     "reading": reading,
     "replay": replay,
+    "survey": survey,
+    "compare": compare,
     "credentials": credentials,
     "entries": entries,
 }

@@ -16,6 +16,7 @@ from typing import Self, TypeVar, cast
 from undercroft.errors import InputError
 from undercroft.model.disk import Snapshot
 from undercroft.model.fleet import FileIdentity
+from undercroft.model.images import Compared
 from undercroft.model.inventory import Inventory
 from undercroft.model.job import FileEntry, ProvenCredentials, ProvenInventory, ProvenReads, Replayed
 from undercroft.model.report import DiskReport
@@ -111,6 +112,17 @@ class OpenMachine:
         Raises InputError where the reader's child died of it, or the sets are too many for one request.
         """
         return self._settled(state, lambda: self._copied_or_replayed(state, sets))
+
+    def compare(self, state: State, sets: Sequence[ProvenReads]) -> Compared:
+        """Do what `replay` does, in one child with a look at what the machine's one image says of itself.
+
+        Raises InputError where the reader's child died of it, or the sets are too many for one request.
+        """
+        answer = self._settled(state, lambda: self._call("compare", state, sets=encode(list(sets))))
+        untrusted = decode(Compared, answer, "compared reads")
+        if len(untrusted.digests) > len(sets):
+            raise InputError(f"{self.name}: the reader answered for more sets of reads than it was given")
+        return untrusted
 
     def proven_credentials(self, state: State) -> ProvenCredentials:
         """Return who may get into `state`, without the files' own problems (`problems`).
