@@ -1,0 +1,12 @@
+"""All orders by name."""
+
+from undercroft.advisories import debversion
+from undercroft.advisories.orders import apk, pacman, rpm
+from undercroft.advisories.orders.order import Order
+
+DEB = Order("deb", debversion.key, debversion.check)
+RPM = Order("rpm", rpm.key, rpm.check)
+APK = Order("apk", apk.key, apk.check)
+PACMAN = Order("pacman", pacman.key, pacman.check)
+
+ORDERS = {order.name: order for order in (DEB, RPM, APK, PACMAN)}
