@@ -33,14 +33,16 @@ class Package:
     """One package that the package manager holds as present.
 
     Attributes:
-        manager: "dpkg".
+        manager: "dpkg", "rpm", "apk", "pacman", "pkg"; of other software "pypi", "npm", "gem", "go", "snap",
+            "flatpak", "msi" (a Windows program), "kb" (a Windows update).
         name: binary package name.
-        version: full version with epoch and revision.
+        version: as the manager compares it (rpm: "epoch:version-release", without an epoch of 0).
         architecture: "amd64", "all", ...
         source: source package name (the binary's where the database names none).
         source_version: source version (the binary's where the database names none).
         status: dpkg's state word: "installed", "unpacked", "half-configured", ...
-        origin: what the database says of the origin ("Maintainer" is not one); "" as a rule.
+        origin: what the database says of the origin ("Maintainer" is not one); "" as a rule. rpm: vendor.
+        module: rpm's module and stream ("nodejs:18"), "" for a package of none.
     """
 
     manager: str
@@ -51,6 +53,7 @@ class Package:
     source_version: str
     status: str = "installed"
     origin: str = ""
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True)
