@@ -9,8 +9,10 @@ others are named in `Content.also`.
     Content(kind='xfs', label='data', uuid='5ee3...')
 """
 
+from dataclasses import dataclass
+
 from undercroft.disks.formats import UNKNOWN, open_filesystem
-from undercroft.disks.magics import HEAD_BYTES, MD_MAGIC, PROBES, ZFS_MAGICS, Content, Head
+from undercroft.disks.magics import HEAD_BYTES, MD_MAGIC, PROBES, ZFS_MAGICS, Content, Head, probe_md
 from undercroft.disks.source import BlockSource
 
 TAIL_BYTES = 128 << 10
@@ -55,8 +57,10 @@ def detect(source: BlockSource, type_id: str = "") -> Content:
     """
     head = Head(source.read(0, min(HEAD_BYTES, source.size_bytes)))
     found = [content for probe in PROBES if (content := probe(head))]
-    if not found and (tail := _probe_raid_at_end(source)):
-        found = [tail]
+    if tail := raid_at_end(source):
+        found.insert(0, tail.content)  # a mirror's member begins as what it mirrors does
+    elif not found and any(source.read(place, 4) == MD_MAGIC for place in _raid_places(source)):
+        found = [Content("md-raid")]  # its reader says what is wrong with it
     if not found and _has_zfs_uberblock(source):
         found = [Content("zfs")]
     if not found:
@@ -95,12 +99,31 @@ def _has_zfs_uberblock(source: BlockSource) -> bool:
     return any(data.startswith(ZFS_MAGICS, offset) for offset in range(0, len(data), 1024))
 
 
-def _probe_raid_at_end(source: BlockSource) -> Content | None:
-    """Metadata 0.90 of md (64 KiB aligned, 64 KiB before the end) and 1.0 (8 KiB before, 4 KiB aligned)."""
+@dataclass(frozen=True, slots=True)
+class RaidAtEnd:
+    """A member of an md array that keeps its superblock at the end, and where."""
+
+    content: Content
+    offset: int
+
+
+def raid_at_end(source: BlockSource) -> RaidAtEnd | None:
+    """Return the member whose sound superblock of md 1.0 or 0.90 lies at the end, None for none.
+
+    1.0 lies 8 KiB before the end, aligned to 4 KiB; 0.90 64 KiB before, aligned to 64 KiB. A checksum tells
+    them from bytes that happen to look so, as in libblkid.
+
+    Raises:
+        InputError: the volume's bytes cannot be read.
+    """
+    for offset in _raid_places(source):
+        if source.read(offset, 4) == MD_MAGIC and (content := probe_md(source.read(offset, 4096), offset)):
+            return RaidAtEnd(content, offset)
+    return None
+
+
+def _raid_places(source: BlockSource) -> tuple[int, ...]:
     size = source.size_bytes
     if size < TAIL_BYTES:
-        return None
-    for offset in ((size & ~0xFFFF) - 0x10000, ((size >> 9) - 16 & ~7) << 9):
-        if source.read(offset, 4) == MD_MAGIC:
-            return Content("md-raid")
-    return None
+        return ()
+    return ((((size >> 9) - 16) & ~7) << 9, (size & ~0xFFFF) - 0x10000)

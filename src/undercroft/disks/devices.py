@@ -3,7 +3,9 @@
 Guarantees: a name is matched by what the disks themselves carry (UUIDs, labels) or by the disks' names
 in the machine; a kernel's name of another bus (an fstab that says sda on a machine with vda) is matched
 by position, because the bus changed and the order did not. A name that only hardware explains (by-id,
-by-path) is matched where there is but one disk. Names follow fstab(5) and udev's links in /dev/disk.
+by-path) is matched where there is but one disk. A set's device (LVM, md) goes by the names that the guest's
+kernel and udev give it; of volumes that share a UUID, a snapshot stands behind its origin. Names follow
+fstab(5) and udev's links in /dev/disk.
 
     >>> parse_device(b"UUID=0A1B-2C3D", "vfat")
     Device(kind=<DeviceKind.UUID: 'uuid'>, value='0a1b-2c3d', partition=0)
@@ -28,7 +30,7 @@ class DeviceKind(StrEnum):
     HARDWARE = "hardware"  # by-id, by-path: only the host's hardware tells which disk
     NETWORK = "network"
     PSEUDO = "pseudo"  # the kernel makes it up: proc, tmpfs
-    OTHER = "other"  # device-mapper (LVM, LUKS), md, ZFS datasets, image files
+    OTHER = "other"  # a set's device (/dev/vg/root, /dev/mapper/x, /dev/md0), ZFS datasets, image files
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,21 @@ def disk_index(name: str) -> int:
 
 def find_volumes(device: Device, volumes: Sequence[OpenVolume]) -> list[OpenVolume]:
     """Return the volumes that `device` may mean, in their order: none, one, or several that share it."""
-    value = device.value
-    if not value:
+    if not device.value:
         return []
+    found = _named(device, volumes)
+    stand_ins = [volume for volume in volumes if volume.device and volume.device.by_member]
+    for volume in stand_ins:
+        if any(member.name in volume.members for member in found):
+            found = [volume, *(each for each in found if each.name not in volume.members)]
+    lowest = min((volume.rank for volume in found), default=0)
+    kept = dict.fromkeys(volume for volume in found if volume.rank == lowest)
+    return [volume for volume in volumes if volume in kept]
+
+
+def _named(device: Device, volumes: Sequence[OpenVolume]) -> list[OpenVolume]:
+    value = device.value
+    on_disks = [volume for volume in volumes if volume.device is None]
     match device.kind:
         case DeviceKind.UUID:
             return [volume for volume in volumes if volume.content.uuid.lower() == value]
@@ -127,9 +141,12 @@ def find_volumes(device: Device, volumes: Sequence[OpenVolume]) -> list[OpenVolu
         case DeviceKind.PART_LABEL:
             return [volume for volume in volumes if volume.part_name == value]
         case DeviceKind.DISK:
-            return _by_disk_name(device, volumes)
-        case DeviceKind.HARDWARE if len({volume.disk_order for volume in volumes}) == 1:
-            return [volume for volume in volumes if volume.number == device.partition]
+            return _by_disk_name(device, on_disks)
+        case DeviceKind.OTHER | DeviceKind.HARDWARE:
+            found = [volume for volume in volumes if value in volume.paths]
+            if found or device.kind is DeviceKind.OTHER or len({each.disk_order for each in on_disks}) != 1:
+                return found
+            return [volume for volume in on_disks if volume.number == device.partition]
     return []
 
 

@@ -16,6 +16,7 @@ from undercroft.disks.mounts import MountedTree, assemble
 from undercroft.disks.rootchoice import RootChoice, choose_root
 from undercroft.disks.softwarepaths import may_hold_software
 from undercroft.disks.source import BlockSource
+from undercroft.disks.stack import Keys
 from undercroft.disks.text import raw
 from undercroft.disks.tree import GuestTree
 from undercroft.disks.volumes import DiskSet, Opener, OpenVolume, UnreadDisk, open_volumes
@@ -42,15 +43,18 @@ class Machine:
 
 
 def open_machine(
-    disks: Sequence[tuple[str, BlockSource | UnreadDisk]], opener: Opener = open_filesystem
+    disks: Sequence[tuple[str, BlockSource | UnreadDisk]],
+    opener: Opener = open_filesystem,
+    keys: Keys | None = None,
 ) -> Machine:
     """Return the machine that `disks` make up, each a (name, source) in the machine's own order.
 
     Args:
         disks: names as the machine's kernel gives them ("vda"); sources are untrusted content.
         opener: opens a filesystem by its content; raises InputError or UnsupportedError.
+        keys: for encrypted volumes.
     """
-    opened = open_volumes(disks, opener)
+    opened = open_volumes(disks, opener, keys)
     choice = choose_root(opened.volumes)
     if choice.root is None:
         return Machine(None, _without_root(opened, choice, disks))
@@ -66,7 +70,7 @@ def _without_root(
     volumes = tuple(volume.describe(damage=choice.unreadable.get(volume, "")) for volume in opened.volumes)
     if len(disks) == len(unread) == 1:
         return Coverage(volumes, tuple(unread.values()), opened.notes)
-    problems = [f"{name}: {reason}" for name, reason in unread.items()]
+    problems = [*(f"{name}: {reason}" for name, reason in unread.items()), *opened.problems]
     found = [
         f"{volume.name}: {_why_no_root(volume, choice)}"
         for volume in opened.volumes
@@ -84,7 +88,7 @@ def _why_no_root(volume: OpenVolume, choice: RootChoice) -> str:
 
 
 def _coverage(opened: DiskSet, choice: RootChoice, mounted: MountedTree) -> Coverage:
-    problems = [*choice.problems, *mounted.problems]
+    problems = [*opened.problems, *choice.problems, *mounted.problems]
     notes = [*opened.notes, *mounted.notes]
     volumes = []
     for volume in opened.volumes:

@@ -71,10 +71,10 @@ class VolumeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A partition, or a filesystem that fills a whole disk.
+    """A partition, a filesystem that fills a whole disk, or a device that is made of volumes.
 
     Attributes:
-        disk: the disk's name in the machine ("vda").
+        disk: the disk's name in the machine ("vda"), or the device's ("vg/root", "md0").
         number: partition number as the guest's kernel counts it, 0 for the whole disk.
         offset_bytes: where it starts on the disk.
         size_bytes: its length.
@@ -85,6 +85,7 @@ class Volume:
         status: whether it was read.
         mounts: where the guest mounts it, absolute paths; empty when it mounts it nowhere.
         reason: why it was not read or not applicable; notes such as "journal replayed".
+        members: names of the volumes that the device is made of, () for one on a disk.
     """
 
     disk: str
@@ -98,6 +99,7 @@ class Volume:
     status: VolumeStatus
     mounts: tuple[str, ...] = ()
     reason: str = ""
+    members: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
-from undercroft.disks import formats, nbd, qcow2
+from undercroft.disks import formats, nbd, qcow2, stack
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.fingerprint import fingerprint
 from undercroft.disks.firstlook import content_of
@@ -53,6 +53,7 @@ from undercroft.sandbox.context import JobContext
 MAX_LISTED_ENTRIES = 100_000
 
 formats.load()
+stack.load()
 
 
 def inspect(context: JobContext) -> Json:
