@@ -5,6 +5,6 @@ named in its coverage. A package database is the guest's word: it tells what was
 nothing else runs.
 
 Takes a `disks.machine.Machine`, gives a `model.inventory.Inventory` (`collect.collect`). One module per
-source: `osrelease`, `dpkg` (one module per package manager; those without are in `otherpackages`),
-`kernels`, `lastrun` with `journal`, `unowned` with `owners`.
+source: `osrelease`, one for each package manager (`databases` lists them; those without are in
+`otherpackages`), `kernels`, `lastrun` with `journal`, `unowned`. `sqlite` reads what several of them use.
 """

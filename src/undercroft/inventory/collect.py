@@ -16,7 +16,8 @@ from typing import TypeVar
 from undercroft.disks.machine import Machine
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
-from undercroft.inventory.dpkg import DpkgDatabase, read_database
+from undercroft.inventory.database import Database
+from undercroft.inventory.databases import read_databases
 from undercroft.inventory.kernels import DefaultKernel, Kernels, read_default, read_kernels
 from undercroft.inventory.lastrun import LastRunAnswer, find_last_run
 from undercroft.inventory.osrelease import Release, read_release
@@ -31,13 +32,21 @@ MAX_HOSTNAME_CHARS = 253
 
 MAX_HIDDEN = 4
 """Things that one cause hides, named before "and N more"."""
-CURE = "see what `e2fsck -n` says of a copy, or scan an older state"
-_DAMAGE = re.compile(
-    r"(?P<hidden>.*?)(?: could not be read| are not all counted)?: (?P<cause>ext .*)", re.DOTALL
-)
-"""A problem that an ext filesystem's reader raised, below whatever asked for it."""
+CHECKERS = {
+    "ext": "e2fsck -n",
+    "xfs": "xfs_repair -n",
+    "btrfs": "btrfs check --readonly",
+    "ntfs": "ntfsfix -n",
+    "fat": "fsck.fat -n",
+}
+"""What tells more of a damage, by the word that each filesystem's reader begins its errors with."""
 
-_DPKG_FAMILIES = frozenset({"debian", "ubuntu"})
+_DAMAGE = re.compile(
+    rf"(?P<hidden>.*?)(?: could not be read| are not all counted)?: "
+    rf"(?P<cause>(?P<format>{'|'.join(CHECKERS)}) .*)",
+    re.DOTALL,
+)
+"""A problem that a filesystem's reader raised, below whatever asked for it."""
 
 Answer = TypeVar("Answer")
 
@@ -65,14 +74,18 @@ def collect(machine: Machine) -> Inventory:
         return Inventory(None, "", (), (), Boot(), 0, (), machine.coverage)
     findings = _Findings()
     release = findings.ask("operating system", lambda: read_release(tree), Release(None))
-    packages = findings.ask("packages", lambda: read_database(tree), DpkgDatabase())
+    packages = findings.ask("packages", lambda: read_databases(tree, release.families), Database())
     other = findings.ask("other software", lambda: find_other(tree), OtherSoftware((), (), ()))
     names = {package.name for package in packages.packages}
-    kernels = findings.ask("kernels", lambda: read_kernels(tree, names), Kernels(()))
-    unowned = findings.ask("executables", lambda: find_unowned(tree), UnownedExecutables())
+    owners = packages.find_owners
+    kernels = findings.ask("kernels", lambda: read_kernels(tree, names, owners), Kernels(()))
+    unowned = findings.ask(
+        "executables", lambda: find_unowned(tree, find_owners=owners), UnownedExecutables()
+    )
     findings.problems += [*release.problems, *packages.problems, *other.problems]
     findings.problems += [*kernels.problems, *unowned.problems]
-    findings.problems += _missing_database(release, packages, other)
+    if not packages.found and not other.managers and not packages.problems:
+        findings.problems.append("no package database was found: what is installed is unknown")
     findings.notes += other.notes
     return Inventory(
         os=release.os,
@@ -84,14 +97,6 @@ def collect(machine: Machine) -> Inventory:
         unowned_examples=unowned.examples,
         coverage=_extended(machine.coverage, findings),
     )
-
-
-def _missing_database(release: Release, packages: DpkgDatabase, other: OtherSoftware) -> list[str]:
-    if packages.found:
-        return []
-    if release.families & _DPKG_FAMILIES:
-        return ["no dpkg database in /var/lib/dpkg: the packages of this system are unknown"]
-    return [] if other.managers else ["no package database was found: what is installed is unknown"]
 
 
 def _boot(tree: GuestTree, findings: _Findings) -> Boot:
@@ -136,12 +141,13 @@ def _by_cause(problems: Sequence[str], volumes: Sequence[Volume]) -> list[str]:
     merged: dict[str, None] = {}
     for problem in problems:
         match = _DAMAGE.fullmatch(problem)
-        merged[f"{place}{_damage(match['cause'], hidden[match['cause']])}" if match else problem] = None
+        merged[f"{place}{_damage(match, hidden[match['cause']])}" if match else problem] = None
     return list(merged)
 
 
-def _damage(cause: str, hidden: Sequence[str]) -> str:
+def _damage(match: re.Match[str], hidden: Sequence[str]) -> str:
     names = list(dict.fromkeys(hidden))
     shown = names if len(names) <= MAX_HIDDEN + 1 else names[:MAX_HIDDEN]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return f"{cause}; not read because of it: {', '.join(shown)}{more}; {CURE}"
+    cure = f"see what `{CHECKERS[match['format']]}` says of a copy, or scan an older state"
+    return f"{match['cause']}; not read because of it: {', '.join(shown)}{more}; {cure}"

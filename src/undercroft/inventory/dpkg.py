@@ -9,13 +9,13 @@ stands in them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from undercroft.disks.text import text
 from undercroft.disks.tree import Entry, GuestTree
 from undercroft.errors import InputError, NotFoundError
+from undercroft.inventory.database import Database
 from undercroft.inventory.dpkgstatus import PackageReader
-from undercroft.model.inventory import Package
+from undercroft.inventory.owners import find_owners
 
 ADMIN = b"/var/lib/dpkg"
 STATUS = ADMIN + b"/status"
@@ -32,22 +32,7 @@ MAX_UPDATE_BYTES = 1 << 20
 MAX_STATUS_D_FILES = 5000
 
 
-@dataclass(frozen=True, slots=True)
-class DpkgDatabase:
-    """What the database holds.
-
-    Attributes:
-        found: whether there is one at all.
-        packages: those whose files are present, by name and architecture.
-        problems: files and lines that could not be read; the first few, then a count.
-    """
-
-    found: bool = False
-    packages: tuple[Package, ...] = ()
-    problems: tuple[str, ...] = ()
-
-
-def read_database(tree: GuestTree) -> DpkgDatabase:
+def read_database(tree: GuestTree) -> Database:
     """Return the packages of the dpkg database in `tree`. Unreadable files become problems."""
     reader = PackageReader()
     found = False
@@ -59,7 +44,9 @@ def read_database(tree: GuestTree) -> DpkgDatabase:
         except InputError as error:
             found = True
             reader.problem(f"{text(path)} could not be read: {error}")
-    return DpkgDatabase(found, reader.present(), reader.shown_problems())
+    return Database(
+        found, reader.present(), reader.shown_problems(), lambda wanted: find_owners(tree, wanted)
+    )
 
 
 def _read_status(tree: GuestTree, reader: PackageReader) -> bool:

@@ -1,7 +1,7 @@
 """The kernels on a disk, and the one that would start.
 
 Guarantees: a kernel is listed by its release (`uname -r`) when its image lies in /boot or its modules
-lie in /lib/modules; its package is known by dpkg's names (linux-image-RELEASE) or file lists. The
+lie in /lib/modules; its package is known by dpkg's names (linux-image-RELEASE) or by who owns its files. The
 default entry is GRUB's (`disks.grub`), or the newest Boot Loader Specification entry; where neither
 tells, the answer is "", not a guess.
 """
@@ -24,7 +24,7 @@ from undercroft.disks.grub import (
 from undercroft.disks.text import raw, text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
-from undercroft.inventory.owners import find_owners
+from undercroft.inventory.database import FindOwners, nobody
 from undercroft.model.inventory import Kernel
 
 BOOT = b"/boot"
@@ -55,8 +55,14 @@ class DefaultKernel:
     source: str = ""
 
 
-def read_kernels(tree: GuestTree, packages: Collection[str]) -> Kernels:
-    """Return the kernels in `tree`; `packages` are the names of the packages that are present."""
+def read_kernels(tree: GuestTree, packages: Collection[str], find_owners: FindOwners = nobody) -> Kernels:
+    """Return the kernels in `tree`.
+
+    Args:
+        tree: the machine's files.
+        packages: names of the packages that are present.
+        find_owners: who owns a path; asked for kernels that bear no package's name.
+    """
     problems: list[str] = []
     images: dict[bytes, bytes] = {}
     for name in _names(tree, BOOT, FileKind.REGULAR, problems):
@@ -72,7 +78,7 @@ def read_kernels(tree: GuestTree, packages: Collection[str]) -> Kernels:
     owners = {release: _by_name(text(release), packages) for release in kept}
     unknown = [release for release in kept if not owners[release]]
     if unknown:
-        problems += _ask_lists(tree, unknown, images, owners)
+        problems += _ask_owners(find_owners, unknown, images, owners)
     kernels = [Kernel(text(name), text(images.get(name, b"")), owners[name]) for name in kept]
     return Kernels(tuple(kernels), tuple(problems))
 
@@ -118,13 +124,13 @@ def _by_name(release: str, packages: Collection[str]) -> str:
     return next((name for name in names if name in packages), "")
 
 
-def _ask_lists(
-    tree: GuestTree, unknown: list[bytes], images: dict[bytes, bytes], owners: dict[bytes, str]
+def _ask_owners(
+    find_owners: FindOwners, unknown: list[bytes], images: dict[bytes, bytes], owners: dict[bytes, str]
 ) -> list[str]:
-    """Look the kernels up that bear no package's name; dpkg lists /lib before and after merged /usr."""
+    """Look the kernels up that bear no package's name; lists say /lib before and after merged /usr."""
     paths = {folder + b"/" + release: release for release in unknown for folder in MODULE_FOLDERS}
     paths |= {images[release]: release for release in unknown if release in images}
-    found = find_owners(tree, paths.keys())
+    found = find_owners(paths.keys())
     for path, package in found.packages.items():
         owners[paths[path]] = package
     return found.problems

@@ -12,18 +12,13 @@ from undercroft.disks.tree import GuestTree
 from undercroft.errors import NotFoundError
 
 DATABASES = (
-    ("rpm", b"/var/lib/rpm/rpmdb.sqlite"),
-    ("rpm", b"/var/lib/rpm/Packages"),
-    ("rpm", b"/var/lib/rpm/Packages.db"),
-    ("rpm", b"/usr/lib/sysimage/rpm/rpmdb.sqlite"),
-    ("rpm", b"/usr/lib/sysimage/rpm/Packages.db"),
-    ("apk", b"/lib/apk/db/installed"),
-    ("apk", b"/usr/lib/apk/db/installed"),
-    ("pacman", b"/var/lib/pacman/local"),
     ("portage", b"/var/db/pkg"),
     ("nix", b"/nix/var/nix/db/db.sqlite"),
 )
-"""Each manager becomes a module of its own, as dpkg is one, when its reader arrives."""
+"""Each manager becomes a line of `databases` when its reader arrives."""
+
+FREEBSD_FOLDER = b"/var/db/pkg/local.sqlite"
+"""FreeBSD keeps its own database in the folder that Gentoo has too."""
 
 CONTAINED = (
     ("snap packages", b"/var/lib/snapd/snaps", b".snap"),
@@ -54,6 +49,8 @@ class OtherSoftware:
 def find_other(tree: GuestTree) -> OtherSoftware:
     """Return what else is installed in `tree`. Raises InputError where a folder is malformed."""
     managers = {name: path.decode() for name, path in reversed(DATABASES) if tree.exists(path)}
+    if tree.exists(FREEBSD_FOLDER):
+        managers.pop("portage", None)
     problems = [f"{path}: {name} is not supported yet" for name, path in sorted(managers.items())]
     notes = []
     for what, folder, suffix in CONTAINED:

@@ -5,12 +5,12 @@ cannot be read is a problem, because what it owns would look as if nobody owned 
 """
 
 from collections.abc import Set
-from dataclasses import dataclass, field
 from io import BytesIO
 
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
+from undercroft.inventory.database import Owners
 
 LISTS = b"/var/lib/dpkg/info"
 MAX_LISTS = 100_000
@@ -19,14 +19,6 @@ MAX_ALL_LISTS_BYTES = 256 << 20
 """A desktop's lists have 30 MiB together."""
 
 MAX_PROBLEMS = 10
-
-
-@dataclass(slots=True)
-class Owners:
-    """The package of each owned path among those asked for, and the lists that could not be read."""
-
-    packages: dict[bytes, str] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
 
 
 def find_owners(tree: GuestTree, wanted: Set[bytes]) -> Owners:

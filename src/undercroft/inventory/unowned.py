@@ -1,6 +1,6 @@
 """Software that no package manager knows: executables under /usr/local and /opt.
 
-Guarantees: counts regular files with an execute bit that no dpkg file list owns. Symlinks are not
+Guarantees: counts regular files with an execute bit that no package owns. Symlinks are not
 counted (alternatives, and links to files that are counted where they lie). Passing the walk's limit is
 a problem, and the count is then a lower bound; so is a folder that is a link to nothing.
 """
@@ -11,7 +11,7 @@ from undercroft.disks.filesystem import FileKind
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree, WalkLimits
 from undercroft.errors import InputError, NotFoundError
-from undercroft.inventory.owners import find_owners
+from undercroft.inventory.database import FindOwners, nobody
 
 FOLDERS = (b"/usr/local", b"/opt")
 WALK_LIMITS = WalkLimits(entries=200_000, depth=64)
@@ -29,8 +29,13 @@ class UnownedExecutables:
     problems: tuple[str, ...] = ()
 
 
-def find_unowned(tree: GuestTree, limits: WalkLimits = WALK_LIMITS) -> UnownedExecutables:
-    """Return the executables in `tree` that no package owns. Malformed folders become problems."""
+def find_unowned(
+    tree: GuestTree, limits: WalkLimits = WALK_LIMITS, find_owners: FindOwners = nobody
+) -> UnownedExecutables:
+    """Return the executables in `tree` that no package owns by `find_owners`.
+
+    Malformed folders become problems.
+    """
     executables: set[bytes] = set()
     problems: list[str] = []
     for folder in FOLDERS:
@@ -48,7 +53,7 @@ def find_unowned(tree: GuestTree, limits: WalkLimits = WALK_LIMITS) -> UnownedEx
             problems.append(f"executables below {folder.decode()} are not all counted: {error}")
     if not executables:
         return UnownedExecutables(problems=tuple(problems))
-    owners = find_owners(tree, executables)
+    owners = find_owners(executables)
     unowned = sorted(executables - owners.packages.keys())
     examples = tuple(text(path) for path in unowned[:MAX_EXAMPLES])
     return UnownedExecutables(len(unowned), examples, (*problems, *owners.problems))

@@ -91,7 +91,7 @@ class Inventory:
     Attributes:
         os: None when no release file could be found.
         hostname: /etc/hostname, "" for none.
-        packages: sorted by name and architecture.
+        packages: by manager, each manager's sorted by name and architecture.
         kernels: sorted by release.
         boot: default and last run kernel.
         unowned_executables: executable files under /usr/local and /opt that no package owns.

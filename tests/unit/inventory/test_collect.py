@@ -61,9 +61,10 @@ def test_a_machine_without_a_root_has_an_empty_and_incomplete_inventory() -> Non
         ({"etc/os-release": Broken()}, "the release file could not be read"),
         ({"boot/grub/grub.cfg": Broken()}, "boot loader: "),
         ({"usr/local/bin/tool": Broken()}, "executables below /usr/local are not all counted"),
-        ({"var/lib/rpm/rpmdb.sqlite": b""}, "/var/lib/rpm/rpmdb.sqlite: rpm is not supported yet"),
-        ({"lib/apk/db/installed": b""}, "/lib/apk/db/installed: apk is not supported yet"),
-        ({"var/lib/pacman/local/x-1/desc": b""}, "/var/lib/pacman/local: pacman is not supported yet"),
+        ({"var/lib/dpkg/status": b"\n"}, "/var/lib/dpkg/status is empty"),
+        ({"var/lib/rpm/rpmdb.sqlite": b""}, "/var/lib/rpm/rpmdb.sqlite could not be read: sqlite: 0 bytes"),
+        ({"var/lib/pacman/local/x-1/desc": b""}, "/var/lib/pacman/local/x-1 could not be read"),
+        ({"var/db/pkg/sys-apps/portage-1/PF": b""}, "/var/db/pkg: portage is not supported yet"),
         ({"var/lib/dpkg/info/x.list": Broken()}, "/var/lib/dpkg/info/x.list could not be read"),
     ],
 )
@@ -90,13 +91,48 @@ def test_what_hides_no_recorded_software_is_a_note(
 
 
 def test_a_system_without_any_package_database_says_so() -> None:
-    alpine = {"etc/os-release": b"ID=alpine\n", "var/lib/dpkg/status": None}
-    assert (
-        "no package database was found: what is installed is unknown"
-        in inventory_of(**alpine).coverage.problems
+    unknown = {"etc/os-release": b"ID=void\n", "var/lib/dpkg/status": None}
+    assert inventory_of(**unknown).coverage.problems == (
+        "no package database was found: what is installed is unknown",
     )
-    apk = inventory_of(**alpine, **{"lib/apk/db/installed": b""}).coverage.problems
-    assert apk == ("/lib/apk/db/installed: apk is not supported yet",)
+    nix = inventory_of(**unknown, **{"nix/var/nix/db/db.sqlite": b""}).coverage.problems
+    assert nix == ("/nix/var/nix/db/db.sqlite: nix is not supported yet",)
+
+
+@pytest.mark.parametrize(
+    ("ident", "problem"),
+    [
+        (
+            "ID=alpine",
+            "no apk database in /lib/apk/db or /usr/lib/apk/db: the packages of this system are unknown",
+        ),
+        ("ID=alma\nID_LIKE='rhel fedora'", "no rpm database in /var/lib/rpm, "),
+        ("ID=endeavouros\nID_LIKE=arch", "no pacman database in /var/lib/pacman/local: "),
+        ("ID=freebsd", "no pkg database in /var/db/pkg: "),
+    ],
+)
+def test_the_database_of_the_systems_own_manager_must_be_there_whatever_else_is(
+    ident: str, problem: str
+) -> None:
+    (told,) = inventory_of(**{"etc/os-release": ident.encode()}).coverage.problems
+    assert told.startswith(problem)
+
+
+def test_an_empty_database_of_the_systems_own_manager_is_no_answer() -> None:
+    apk = {"etc/os-release": b"ID=alpine\n", "lib/apk/db/installed": b""}
+    (told,) = inventory_of(**apk).coverage.problems
+    assert told == "the apk database in /lib/apk/db or /usr/lib/apk/db holds no package: they are unknown"
+
+
+def test_databases_of_several_managers_are_all_read() -> None:
+    apk = b"P:musl\nV:1.2.4-r2\nA:x86_64\nF:opt\nR:tool\n\n"
+    found = inventory_of(**{"lib/apk/db/installed": apk, "opt/tool": File(b"", 0o755)})
+    assert [(package.manager, package.name) for package in found.packages] == [
+        ("dpkg", "bash"),
+        ("apk", "musl"),
+    ]
+    assert found.unowned_examples == ("/usr/local/bin/tool",)
+    assert found.coverage.complete
 
 
 DAMAGE = "ext inode 21: directory block 0: its checksum is 0x1, its bytes give 0x2"

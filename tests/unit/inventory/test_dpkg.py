@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memorymachines import Broken, tree_of
 
-from undercroft.inventory.dpkg import DpkgDatabase, read_database
+from undercroft.inventory.database import Database
+from undercroft.inventory.dpkg import read_database
 from undercroft.inventory.dpkgstatus import MAX_PROBLEMS
 from undercroft.model.inventory import Package
 
@@ -121,7 +122,7 @@ def asked_of_dpkg(admin: Path) -> list[tuple[str, ...]]:
     )
 
 
-def fields(database: DpkgDatabase) -> list[tuple[str, ...]]:
+def fields(database: Database) -> list[tuple[str, ...]]:
     return sorted(
         (
             package.name,
@@ -144,7 +145,7 @@ def admin_folder(folder: Path, status: bytes, updates: Mapping[str, bytes]) -> P
     return folder
 
 
-def read_folder(folder: Path) -> DpkgDatabase:
+def read_folder(folder: Path) -> Database:
     """Read a dpkg folder of this machine as if it lay in a guest."""
     files = {
         f"var/lib/dpkg/{path.relative_to(folder)}": path.read_bytes()
@@ -233,7 +234,7 @@ def test_no_database_is_not_an_empty_one() -> None:
     assert empty.problems == ("/var/lib/dpkg/status is empty (0 bytes): the packages are unknown",)
 
 
-def database_of(status: bytes) -> DpkgDatabase:
+def database_of(status: bytes) -> Database:
     """Return the database that consists of this status file."""
     return read_database(tree_of({"var/lib/dpkg/status": status}))
 

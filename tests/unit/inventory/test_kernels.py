@@ -5,11 +5,17 @@ from memorymachines import Broken, Link, MemoryFileSystem, tree_of
 
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError
-from undercroft.inventory.kernels import DefaultKernel, read_default, read_kernels
+from undercroft.inventory.kernels import DefaultKernel, Kernels, read_default, read_kernels
+from undercroft.inventory.owners import find_owners
 from undercroft.model.inventory import Kernel
 
 MENU = b"set default=0\nmenuentry a {\n linux /vmlinuz-6.1.0-28-amd64 root=UUID=x\n}\n"
 OWN_KERNEL = b"/.\n/boot\n/boot/vmlinuz-6.6.6-own\n/lib/modules/6.6.6-own\n"
+
+
+def kernels_in(tree: GuestTree) -> Kernels:
+    """Ask dpkg's lists for the kernels that bear no package's name."""
+    return read_kernels(tree, set(), lambda wanted: find_owners(tree, wanted))
 
 
 def test_kernels_are_found_by_image_and_by_modules_and_owned_by_name() -> None:
@@ -33,15 +39,13 @@ def test_kernels_are_found_by_image_and_by_modules_and_owned_by_name() -> None:
 def test_a_kernel_of_another_name_is_owned_by_the_list_that_holds_it() -> None:
     files = {"boot/vmlinuz-6.6.6-own": b"", "lib": Link(b"usr/lib"), "usr/lib/modules/6.6.6-own/x": b""}
     owned = tree_of({**files, "var/lib/dpkg/info/own-kernel:amd64.list": OWN_KERNEL})
-    assert read_kernels(owned, set()).kernels == (
-        Kernel("6.6.6-own", "/boot/vmlinuz-6.6.6-own", "own-kernel"),
-    )
+    assert kernels_in(owned).kernels == (Kernel("6.6.6-own", "/boot/vmlinuz-6.6.6-own", "own-kernel"),)
     assert read_kernels(tree_of(files), set()).kernels[0].package == ""
 
 
 def test_a_list_that_cannot_be_read_is_a_problem_because_its_kernel_looks_unowned() -> None:
     tree = tree_of({"boot/vmlinuz-1-x": b"", "var/lib/dpkg/info/a.list": Broken()})
-    assert read_kernels(tree, set()).problems[0].startswith("/var/lib/dpkg/info/a.list could not be read: ")
+    assert kernels_in(tree).problems[0].startswith("/var/lib/dpkg/info/a.list could not be read: ")
 
 
 @pytest.mark.parametrize("folder", ["boot/grub", "boot/grub2"])

@@ -2,10 +2,16 @@
 
 from memorymachines import Broken, File, Link, tree_of
 
-from undercroft.disks.tree import WalkLimits
+from undercroft.disks.tree import GuestTree, WalkLimits
+from undercroft.inventory.owners import find_owners
 from undercroft.inventory.unowned import MAX_EXAMPLES, UnownedExecutables, find_unowned
 
 EXECUTABLE = File(b"", 0o755)
+
+
+def unowned_in(tree: GuestTree) -> UnownedExecutables:
+    """Ask dpkg's lists."""
+    return find_unowned(tree, find_owners=lambda wanted: find_owners(tree, wanted))
 
 
 def test_executables_without_an_owner_are_counted_and_owned_ones_links_and_data_are_not() -> None:
@@ -21,7 +27,7 @@ def test_executables_without_an_owner_are_counted_and_owned_ones_links_and_data_
             "var/lib/dpkg/info/vendor.list": b"/.\n/opt\n/opt/vendor\n/opt/vendor/bin\n/opt/vendor/bin/app\n",
         }
     )
-    assert find_unowned(tree) == UnownedExecutables(
+    assert unowned_in(tree) == UnownedExecutables(
         3, ("/opt/vendor/bin/helper", "/opt/\udcff\udcfe", "/usr/local/bin/tool")
     )
 
@@ -34,8 +40,8 @@ def test_examples_are_few_and_the_count_is_whole() -> None:
 
 def test_lists_are_read_only_where_there_are_executables() -> None:
     files = {"var/lib/dpkg/info/bad.list": Broken(), "opt/data": b""}
-    assert find_unowned(tree_of(files)) == UnownedExecutables()
-    problems = find_unowned(tree_of({**files, "opt/run": EXECUTABLE})).problems
+    assert unowned_in(tree_of(files)) == UnownedExecutables()
+    problems = unowned_in(tree_of({**files, "opt/run": EXECUTABLE})).problems
     assert problems[0].startswith("/var/lib/dpkg/info/bad.list could not be read: ")
 
 
