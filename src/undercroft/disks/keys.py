@@ -61,9 +61,6 @@ class Keys:
         self._keys = tuple(keys)
         self.refusals = refusals or {}
 
-    def __bool__(self) -> bool:
-        return bool(self._keys)
-
     def candidates(self, names: Collection[str]) -> list[Key]:
         """Return the keys for the volume with these names, at most `MAX_KEYS`; those by name first."""
         known = {name for name in names if name} | {name.lower() for name in names if name}

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from undercroft.disks.detect import open_filesystem
+from undercroft.disks.keys import Keys
 from undercroft.disks.mounts import MountedTree, assemble
 from undercroft.disks.rootchoice import RootChoice, choose_root
 from undercroft.disks.softwarepaths import may_hold_software
 from undercroft.disks.source import BlockSource
-from undercroft.disks.stack import Keys
 from undercroft.disks.text import raw
 from undercroft.disks.tree import GuestTree
 from undercroft.disks.volumes import DiskSet, Opener, OpenVolume, UnreadDisk, open_volumes

@@ -15,10 +15,11 @@ members. To add one: write it, add its line, give it tests, mutants and an oracl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol, cast
+from typing import cast
 
 from undercroft.disks.filesystem import FileSystem
 from undercroft.disks.formats import Level
+from undercroft.disks.keys import NO_KEYS, Keys
 from undercroft.disks.magics import Content
 from undercroft.disks.source import BlockSource
 
@@ -99,23 +100,6 @@ class Assembly:
     notes: list[str] = field(default_factory=list)
 
 
-class Keys(Protocol):
-    """What an administrator gave to open encrypted volumes."""
-
-    def of(self, names: Sequence[str]) -> Sequence[bytes]:
-        """Return the keys for a volume that goes by any of `names` (name, label, UUID), best first."""
-        ...
-
-
-class NoKeys:
-    """No keys at all."""
-
-    def of(self, names: Sequence[str]) -> Sequence[bytes]:
-        """Return none."""
-        del names
-        return ()
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """How an assembler is asked.
@@ -125,7 +109,7 @@ class Request:
         last: no further member will come: what lacks one is made as far as it goes.
     """
 
-    keys: Keys = field(default_factory=NoKeys)
+    keys: Keys = NO_KEYS
     last: bool = True
 
 
@@ -150,7 +134,16 @@ class VolumeSet:
 
 Assembler = Callable[[Sequence[Member], Request], Assembly]
 
-SETS: tuple[VolumeSet, ...] = ()
+SETS: tuple[VolumeSet, ...] = (
+    VolumeSet(
+        ("luks1", "luks2"),
+        "LUKS1, LUKS2",
+        Level.WHOLE,
+        "with a passphrase or key file: AES in XTS or CBC, keyslots with PBKDF2 or Argon2; not read are other"
+        " ciphers, detached headers, authenticated encryption and a reencryption in progress",
+        "undercroft.disks.luks.assembler",
+    ),
+)
 """Lower layers first: a broken array is made as far as it goes before the volume group that lies on it."""
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from undercroft.disks import partitions, stack
 from undercroft.disks.detect import NOT_APPLICABLE, UNKNOWN, Content, detect, open_filesystem, raid_at_end
 from undercroft.disks.filesystem import FileSystem
+from undercroft.disks.keys import NO_KEYS, Keys
 from undercroft.disks.partitions import Partition
 from undercroft.disks.source import BlockSource, SliceSource
-from undercroft.disks.stack import Assembly, Device, Keys, Member, NoKeys, Request
+from undercroft.disks.stack import Assembly, Device, Member, Request
 from undercroft.errors import InputError
 from undercroft.model.disk import Volume, VolumeStatus, volume_name
 
@@ -171,7 +172,7 @@ def open_volumes(
         opener: opens a filesystem by its content.
         keys: for encrypted volumes.
     """
-    opening = _Opening(opener, keys or NoKeys())
+    opening = _Opening(opener, keys or NO_KEYS)
     for order, (name, disk) in enumerate(disks):
         if isinstance(disk, UnreadDisk):
             content = Content(disk.content)
