@@ -148,11 +148,16 @@ class LayeredMachine:
             InputError: several bear the name; the reader's child died of what it read.
             OperationError: the sandbox failed, or a point in time was given up.
         """
-        found = self._machine.state(state)
+        return self.read_state(self._machine.state(state), cached, candidates)
+
+    def read_state(
+        self, state: State, cached: CachedAnswer | None = None, candidates: Candidates | None = None
+    ) -> Reading:
+        """Do what `read` does for one of `states`; no name has to be looked up. Raises as it does."""
         return (
-            self._unchanged(found, cached)
-            or self._proven(found, cached, candidates)
-            or self._read_anew(found)
+            self._unchanged(state, cached)
+            or self._proven(state, cached, candidates)
+            or self._read_anew(state)
         )
 
     def credentials(self, state: str) -> Credentials:

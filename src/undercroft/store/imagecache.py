@@ -1,0 +1,264 @@
+"""Kept answers of scans of many images: an SQLite file of this user's own.
+
+Guarantees: a file that this user does not own, or that others may write, is not used: what it says would be
+taken for what was read. A damaged or unwritable one is as good as none. What was committed outlives the
+process, however it ends.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import stat
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from undercroft.errors import InputError
+from undercroft.model.disk import DiskFormat, ImageInfo
+from undercroft.model.fleet import DiskRead, FileIdentity, ReadSet
+from undercroft.model.images import KeptAnswer
+from undercroft.model.inventory import Inventory
+from undercroft.model.schema import decode, encode
+from undercroft.version import VERSION
+
+SCHEMA = 1
+IN_MEMORY = ":memory:"
+MAX_ANSWERS = 200_000
+MAX_INVENTORY_BYTES = 16 << 20
+MAX_INVENTORIES_IN_MEMORY = 32
+COMMIT_EVERY = 64
+"""Answers; what a kill loses has to be read again."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS info (
+  path TEXT NOT NULL, format TEXT NOT NULL, identity TEXT NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (path, format)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answer (
+  path TEXT NOT NULL, state TEXT NOT NULL, inventory TEXT NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (path, state)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS inventory (
+  digest TEXT PRIMARY KEY, body BLOB NOT NULL, reads BLOB
+) WITHOUT ROWID;
+"""
+Value = TypeVar("Value")
+
+
+class SqliteImageCache:
+    """A cache in a file; `close` it, or what was not committed is lost.
+
+    Args:
+        path: of the file, made where there is none; `IN_MEMORY` for one that ends with the process.
+
+    Attributes:
+        problem: why it keeps nothing beyond this process, "" where it does.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._lock = threading.Lock()
+        self._uncommitted = 0
+        self._inventories: OrderedDict[str, Inventory] = OrderedDict()
+        self._database: sqlite3.Connection | None = None
+        self.problem = ""
+        try:
+            self._database = _opened(path)
+        except (OSError, sqlite3.Error, InputError) as error:
+            self.problem = f"{path}: not used as the cache of scans: {error}"
+            self._database = _opened(IN_MEMORY)
+
+    def close(self) -> None:
+        """Commit and close."""
+        self.commit()
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def info(self, identity: FileIdentity, image_format: DiskFormat | None) -> ImageInfo | None:
+        """Return what is kept of a file. See `ports.imagecache`."""
+        row = self._row("SELECT identity, body FROM info WHERE path = ? AND format = ?",
+                        _text(identity.path), image_format or "")  # fmt: skip
+        if row is None or row[0] != _identity(identity):
+            return None
+        return _decoded(ImageInfo, row[1])
+
+    def keep_info(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
+        """Keep what a file said of itself."""
+        if identity.proves:
+            values = (_text(identity.path), image_format or "", _identity(identity), _encoded(info))
+            self._write("INSERT OR REPLACE INTO info VALUES (?, ?, ?, ?)", *values)
+
+    def answer(self, path: str, state: str) -> KeptAnswer | None:
+        """Return the last answer about a state, with what proves its inventory."""
+        row = self._row(
+            "SELECT answer.body, inventory.digest, inventory.reads FROM answer JOIN inventory"
+            " ON inventory.digest = answer.inventory WHERE path = ? AND state = ?",
+            _text(path),
+            _text(state),
+        )
+        if row is None:
+            return None
+        try:
+            files, inputs = json.loads(row[0])
+            identities = tuple(decode(FileIdentity, file) for file in files)
+            return KeptAnswer(row[1], identities, str(inputs), _reads(row[2]))
+        except (ValueError, TypeError, InputError, zlib.error):
+            return None
+
+    def keep_answer(self, path: str, state: str, answer: KeptAnswer) -> None:
+        """Keep an answer."""
+        body = json.dumps([[encode(file) for file in answer.files], answer.inputs])
+        statement = "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)"
+        self._write(statement, _text(path), _text(state), answer.inventory, body)
+
+    def inventory(self, digest: str) -> Inventory | None:
+        """Return a kept inventory; the same object as long as it is in memory."""
+        with self._lock:
+            if digest in self._inventories:
+                self._inventories.move_to_end(digest)
+                return self._inventories[digest]
+        row = self._row("SELECT body FROM inventory WHERE digest = ?", digest)
+        found = _unpacked(row[0]) if row else None
+        if found is not None:
+            self._remember(digest, found)
+        return found
+
+    def keep_inventory(self, inventory: Inventory, reads: ReadSet | None) -> str:
+        """Keep an inventory and what proves it; return its digest."""
+        text = _encoded(inventory).encode("ascii")
+        digest = hashlib.sha256(text).hexdigest()
+        self._remember(digest, inventory)
+        body = zlib.compress(text, 1)
+        proof = None if reads is None else zlib.compress(_packed(reads).encode("ascii"), 1)
+        self._write("INSERT OR REPLACE INTO inventory VALUES (?, ?, ?)", digest, body, proof)
+        return digest
+
+    def commit(self) -> None:
+        """Make what was kept outlive this process."""
+        with self._lock:
+            self._commit()
+
+    def _remember(self, digest: str, inventory: Inventory) -> None:
+        with self._lock:
+            self._inventories[digest] = inventory
+            while len(self._inventories) > MAX_INVENTORIES_IN_MEMORY:
+                self._inventories.popitem(last=False)
+
+    def _row(self, statement: str, *values: str) -> tuple[Any, ...] | None:
+        with self._lock:
+            if self._database is None:
+                return None
+            try:
+                row: tuple[Any, ...] | None = self._database.execute(statement, values).fetchone()
+            except sqlite3.Error:
+                return None
+            return row
+
+    def _write(self, statement: str, *values: str | bytes | None) -> None:
+        with self._lock:
+            if self._database is None:
+                return
+            try:
+                if not self._database.in_transaction:
+                    self._database.execute("BEGIN IMMEDIATE")
+                self._database.execute(statement, values)
+            except sqlite3.Error as error:
+                self.problem = f"the cache of scans cannot be written: {error}"
+                return
+            self._uncommitted += 1
+            if self._uncommitted >= COMMIT_EVERY:
+                self._commit()
+
+    def _commit(self) -> None:
+        self._uncommitted = 0
+        if self._database is not None and self._database.in_transaction:
+            try:
+                self._database.execute("COMMIT")
+            except sqlite3.Error as error:
+                self.problem = f"the cache of scans cannot be written: {error}"
+
+
+def _opened(path: str) -> sqlite3.Connection:
+    """Return the database in a file. Raises OSError, sqlite3.Error, InputError."""
+    if path != IN_MEMORY:
+        _check_own(path)
+    database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = OFF")  # what a power cut loses is read again
+    if database.execute("PRAGMA user_version").fetchone()[0] not in {0, SCHEMA}:
+        for table in ("info", "answer", "inventory"):
+            database.execute(f"DROP TABLE IF EXISTS {table}")
+    database.executescript(_TABLES)
+    database.execute(f"PRAGMA user_version = {SCHEMA}")
+    _shrink(database)
+    return database
+
+
+def _check_own(path: str) -> None:
+    """Make the file where there is none. Raises InputError where others could have written it."""
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        for status, what in ((os.fstat(descriptor), path), (os.stat(folder), folder)):
+            if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise InputError(f"{what} is not this user's alone; remove it, or `chmod go-w` it")
+    finally:
+        os.close(descriptor)
+
+
+def _shrink(database: sqlite3.Connection) -> None:
+    """Drop what no answer needs, and all of it where it has grown past its limit."""
+    if database.execute("SELECT count(*) FROM answer").fetchone()[0] > MAX_ANSWERS:
+        database.execute("DELETE FROM answer")
+        database.execute("DELETE FROM info")
+    database.execute("DELETE FROM inventory WHERE digest NOT IN (SELECT inventory FROM answer)")
+
+
+def _identity(identity: FileIdentity) -> str:
+    return json.dumps(
+        [VERSION, identity.device, identity.inode, identity.size_bytes, identity.modified_ns,
+         identity.changed_ns]
+    )  # fmt: skip
+
+
+def _encoded(value: object) -> str:
+    return json.dumps(encode(value), separators=(",", ":"))
+
+
+def _decoded(cls: type[Value], body: str) -> Value | None:
+    try:
+        return decode(cls, json.loads(body))
+    except (ValueError, InputError):
+        return None
+
+
+def _unpacked(body: bytes) -> Inventory | None:
+    try:
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(body, MAX_INVENTORY_BYTES)
+    except zlib.error:
+        return None
+    return None if unpacker.unconsumed_tail else _decoded(Inventory, text.decode("ascii", "replace"))
+
+
+def _packed(reads: ReadSet) -> str:
+    triples = [[read.disk, read.offset, read.length] for read in reads.reads]
+    return json.dumps({"reads": triples, "sizes": reads.sizes, "digest": reads.digest})
+
+
+def _reads(body: bytes | None) -> ReadSet | None:
+    if body is None:
+        return None
+    found: Mapping[str, Any] = json.loads(zlib.decompress(body))
+    reads = tuple(DiskRead(int(disk), int(offset), int(length)) for disk, offset, length in found["reads"])
+    return ReadSet(reads, tuple(map(int, found["sizes"])), str(found["digest"]))
+
+
+def _text(value: str) -> str:
+    """Return a path or name as text that SQLite takes: undecodable bytes and backslashes as escapes."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if not value.isascii() else value

@@ -1,0 +1,129 @@
+"""Which of many files lies below which, by their own headers.
+
+A header's name is compared with the files that were named, as `chain.pick` does it, and never opened: first
+as the path that it means, then by its last component. The second counts only where nothing lies at that path:
+a file elsewhere that happens to be called the same is not what QEMU would open.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from undercroft.model.disk import ImageInfo
+from undercroft.usecases.chain import MAX_CHAIN_LENGTH, UnreadError, pick
+from undercroft.usecases.target import NamedFile
+
+
+class NamedFiles:
+    """The files that a header may pick from, found by name in the time of one.
+
+    Args:
+        paths: the files of the folders.
+        aliases: further names of them, each with a path of `paths` or one that it leads to.
+        extra: files that may be picked and are no images of their own (`--backing`, `--data-file`).
+    """
+
+    def __init__(
+        self, paths: Iterable[str], aliases: Mapping[str, str] | None = None, extra: Iterable[str] = ()
+    ) -> None:
+        self._by_real: dict[str, NamedFile] = {}
+        self._by_name: dict[str, list[NamedFile]] = {}
+        self._real_folders: dict[str, str] = {}
+        for path in (*paths, *extra):
+            self._add(path, NamedFile(path))
+        for alias, path in (aliases or {}).items():
+            known = self._by_real.get(self._real(path)) or NamedFile(path)
+            self._by_real.setdefault(self._real(alias), known)
+
+    def matching(self, untrusted_name: str, image_path: str) -> Sequence[NamedFile]:
+        """Return the files that a header's name may mean: the one at its path, and those called the same."""
+        at_path = self._by_real.get(self._meant(untrusted_name, image_path))
+        alike = self._by_name.get(os.path.basename(_plain(untrusted_name)), [])
+        return [at_path, *(file for file in alike if file != at_path)] if at_path else alike
+
+    def find(self, untrusted_name: str, image_path: str) -> NamedFile:
+        """Return the file that an image's header means, for `MachineTarget.find_backing`.
+
+        Raises:
+            UnreadError: it is not among the files, or only others are called the same.
+        """
+        meant = self._meant(untrusted_name, image_path)
+        at_path = self._by_real.get(meant)
+        if at_path:
+            return at_path
+        alike = self._by_name.get(os.path.basename(_plain(untrusted_name)), [])
+        if not alike or os.path.lexists(meant):
+            raise UnreadError(
+                f"its header names {untrusted_name!r}, which is in none of the folders that were named;"
+                " name its folder too, or the file with --backing FILE"
+            )
+        return pick(untrusted_name, image_path, alike, "--backing")
+
+    def moved(self, untrusted_name: str, image_path: str, taken: str) -> bool:
+        """Tell whether `taken` was found by its last component alone: the chain was copied or moved."""
+        at_path = self._by_real.get(self._meant(untrusted_name, image_path))
+        return at_path is None or at_path.path != taken
+
+    def _add(self, path: str, file: NamedFile) -> None:
+        if self._by_real.setdefault(self._real(path), file) is file:
+            self._by_name.setdefault(os.path.basename(path), []).append(file)
+
+    def _real(self, path: str) -> str:
+        """Return the path without links in its folders; its last component is none, or an alias itself."""
+        folder, name = os.path.split(path)
+        known = self._real_folders.get(folder)
+        if known is None:
+            known = self._real_folders[folder] = os.path.realpath(folder or ".")
+        return os.path.join(known, name)
+
+    def _meant(self, untrusted_name: str, image_path: str) -> str:
+        return self._real(os.path.join(os.path.dirname(image_path), _plain(untrusted_name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where an image stands.
+
+    Attributes:
+        below: the path that it rests on, "" for none or one that was not found.
+        depth: files below it, as far as they were found.
+        is_base: another one rests on it.
+    """
+
+    below: str
+    depth: int
+    is_base: bool
+
+
+def link(infos: Mapping[str, ImageInfo | None], files: NamedFiles) -> dict[str, Link]:
+    """Return where each image stands.
+
+    Args:
+        infos: path -> its own account, untrusted; None for a file that has none.
+        files: what headers pick from.
+    """
+    below = {path: _below(path, info, files) for path, info in infos.items()}
+    bases = set(below.values())
+    return {path: Link(below[path], _depth(path, below), path in bases) for path in infos}
+
+
+def _below(path: str, info: ImageInfo | None, files: NamedFiles) -> str:
+    if info is None or not info.backing_name:
+        return ""
+    try:
+        return files.find(info.backing_name, path).path
+    except UnreadError:
+        return ""  # whoever opens it says why
+
+
+def _depth(path: str, below: Mapping[str, str]) -> int:
+    """Return how many files lie below; a loop, and a chain that is too long, ends at its limit."""
+    depth = 0
+    while (path := below.get(path, "")) and depth < MAX_CHAIN_LENGTH:
+        depth += 1
+    return depth
+
+
+def _plain(name: str) -> str:
+    """Return a header's name without QEMU's protocol prefix; NUL ends it, as it would end a path."""
+    return name.removeprefix("file:").split("\0")[0]

@@ -1,0 +1,283 @@
+"""One image of many, read with as little reading as proves its answer.
+
+1. Nothing of its chain was written since an earlier call: the kept answer stands (`fleet.reading.layers`).
+2. It rests on an image whose answer is known. One child looks at this image and reads the ranges that the
+   base's answer rests on through this image's chain: where all bytes are the same, so is the answer
+   (`disks.readset`). The host opened the chain by a hint; the answer counts only where the child says of the
+   image what the hint said.
+3. It is read.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from undercroft.errors import InputError
+from undercroft.model.disk import DiskFormat, ImageInfo
+from undercroft.model.fleet import FileIdentity, ReadSet
+from undercroft.model.images import KeptAnswer
+from undercroft.model.inventory import Inventory
+from undercroft.model.job import ProvenReads
+from undercroft.model.report import DiskReport
+from undercroft.ports.imagecache import ImageCache
+from undercroft.ports.reader import Reader
+from undercroft.usecases.fleet.reading.credentials import CredentialsMemory
+from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayeredMachine, Reading
+from undercroft.usecases.identity import Inspections, identity_key
+from undercroft.usecases.images.chains import NamedFiles
+from undercroft.usecases.images.survey import Seen
+from undercroft.usecases.machine import OpenMachine
+from undercroft.usecases.report import MAX_STATES
+from undercroft.usecases.states import State
+from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile
+
+DISK = "disk0"
+"""As a scan of one image calls it: the same bytes under another name would be another answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateRead:
+    """One state as it was read; `inventory` is None where it could not be.
+
+    `problems` are the files' own and the inventory's; `how` is None where it could not be read.
+    """
+
+    state: State
+    inventory: Inventory | None
+    problems: tuple[str, ...]
+    how: How | None
+    read_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRead:
+    """One image as it was read.
+
+    Attributes:
+        disks: its one disk.
+        states: the current one first.
+        left_out: snapshots beyond the limit.
+        shared: path of the image below whose answer was proven to be that of the current state, "" for none.
+    """
+
+    disks: tuple[DiskReport, ...]
+    states: tuple[StateRead, ...]
+    left_out: int = 0
+    shared: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The answer about a base's current state, as its clones are compared with it."""
+
+    digest: str
+    inventory: Inventory
+    reads: ReadSet
+    travelling: ProvenReads
+
+
+class ImageReader:
+    """Reads images; for several threads.
+
+    Args:
+        reader: the sandbox.
+        cache: what is kept of earlier calls.
+        files: what headers pick from.
+    """
+
+    def __init__(self, reader: Reader, cache: ImageCache, files: NamedFiles) -> None:
+        self._reader = reader
+        self._cache = cache
+        self._files = files
+        self._inspections = KeptInspections(cache)
+        self._memory = CredentialsMemory()
+        self._known: dict[str, _Known] = {}
+
+    def read(self, image: Seen, below: str) -> ImageRead:
+        """Return what the states of an image hold.
+
+        Args:
+            image: it.
+            below: path of the image that it rests on, "" for none.
+
+        Raises:
+            UndercroftError: as `OpenMachine` does, where not even the image itself can be opened.
+        """
+        compared = self._compared(image, below)
+        if compared:
+            return compared
+        known = self._known.get(below)
+        with OpenMachine(self._target(image), self._reader, self._inspections) as machine:
+            read = self._states(image, machine, machine.states)
+        first = read.states[0]
+        same = known is not None and first.how is How.PROVEN and first.inventory is known.inventory
+        return replace(read, shared=below) if same else read
+
+    def forget(self, path: str) -> None:
+        """Forget what was known of a base: nothing more will be compared with it."""
+        self._known.pop(path, None)
+
+    def _compared(self, image: Seen, below: str) -> ImageRead | None:
+        """Return the answer of what lies below, proven to be this image's; None where it has to be read."""
+        known = self._known.get(below)
+        if known is None or image.info is None or image.hint is None:
+            return None
+        started = time.perf_counter()
+        hinted = _Hinted(self._inspections, image.hint, image.info)
+        with OpenMachine(self._target(image), self._reader, hinted) as machine:
+            state = machine.states[0]
+            if not hinted.used:
+                return None
+            try:
+                compared = machine.compare(state, [known.travelling])
+            except InputError:
+                return None
+            if compared.info != image.info:
+                return None  # the hint was wrong: another image's child may have made it up
+            self._inspections.keep(image.hint, None, image.info)
+            if compared.digests != (known.reads.digest,):
+                return self._states(image, machine, (state,), anew=True)
+            read = _state_read(state, How.PROVEN, known.inventory, machine.problems(state), started)
+            self._keep_answer(image.path, machine, state, known.digest)
+            self._known[image.path] = known
+            return ImageRead(machine.disk_reports(), (read,), shared=below)
+
+    def _states(
+        self, image: Seen, machine: OpenMachine, states: Sequence[State], *, anew: bool = False
+    ) -> ImageRead:
+        wanted = (*states[:1], *states[1:][-(MAX_STATES - 1) :])
+        layered = LayeredMachine(machine, self._memory)
+        read = [self._state(image.path, machine, layered, state, anew=anew) for state in wanted]
+        return ImageRead(machine.disk_reports(), tuple(read), len(states) - len(wanted))
+
+    def _state(
+        self, path: str, machine: OpenMachine, layered: LayeredMachine, state: State, *, anew: bool
+    ) -> StateRead:
+        started = time.perf_counter()
+        kept = None if anew else self._cache.answer(path, _key(state))
+        try:
+            reading = layered.read_state(state, _cached(kept), None if anew else self._candidates)
+            inventory = reading.inventory or self._inventory(reading.inventory_digest)
+            if inventory is None:  # the kept one is lost
+                reading = layered.read_state(state)
+                inventory = reading.inventory
+        except InputError as error:
+            return StateRead(state, None, (str(error),), None, _since(started))
+        assert inventory is not None  # without a kept answer it was read
+        self._keep(path, machine, state, reading, inventory, kept)
+        return _state_read(state, reading.how, inventory, reading.problems, started)
+
+    def _inventory(self, digest: str) -> Inventory | None:
+        known = self._of_digest(digest)
+        return known.inventory if known else self._cache.inventory(digest)
+
+    def _of_digest(self, digest: str) -> _Known | None:
+        # The copy is made in one step: other threads add to it.
+        return next((known for known in tuple(self._known.values()) if known.digest == digest), None)
+
+    def _keep(
+        self,
+        path: str,
+        machine: OpenMachine,
+        state: State,
+        reading: Reading,
+        inventory: Inventory,
+        kept: KeptAnswer | None,
+    ) -> None:
+        """Keep what was read, and know it where other images or states may be compared with it."""
+        reads, digest = reading.reads, reading.inventory_digest
+        if reading.inventory is None:
+            known = self._of_digest(digest)
+            reads = known.reads if known else kept.reads if kept and kept.inventory == digest else None
+        elif reads is not None or inventory.coverage.complete:
+            digest = self._cache.keep_inventory(inventory, reads)
+        if digest and reading.how is not How.UNCHANGED:
+            self._keep_answer(path, machine, state, digest)
+        if state.is_current and reads is not None and reads.reads and not reading.problems:
+            self._known[path] = _Known(digest, inventory, reads, _travelling(reads))
+
+    def _keep_answer(self, path: str, machine: OpenMachine, state: State, digest: str) -> None:
+        files, inputs = machine.identities(state), machine.inputs(state)
+        if inputs and all(file.proves for file in files) and not machine.problems(state):
+            self._cache.keep_answer(path, _key(state), KeptAnswer(digest, files, inputs, None))
+
+    def _candidates(self, base: FileIdentity, limit: int) -> Sequence[tuple[str, ReadSet]]:
+        del limit
+        known = self._known.get(base.path)
+        return ((known.digest, known.reads),) if known else ()
+
+    def _target(self, image: Seen) -> MachineTarget:
+        disk = DiskTarget(DISK, NamedFile(image.path))
+        data_name = image.info.data_file_name if image.info else ""
+        beside = self._files.matching(data_name, image.path) if data_name else ()
+        return MachineTarget(
+            os.path.basename(image.path),
+            (disk,),
+            data_files=tuple(NamedFile(file.path, DiskFormat.RAW) for file in beside),
+            find_backing=self._files.find,
+        )
+
+
+class KeptInspections(Inspections):
+    """What images said of themselves, in the cache: for as long as their files are proven to be the same."""
+
+    def __init__(self, cache: ImageCache) -> None:
+        super().__init__()
+        self._cache = cache
+
+    def find(self, identity: FileIdentity, image_format: DiskFormat | None) -> ImageInfo | None:
+        """Return what the image said when it was last inspected as that format."""
+        if not identity.proves:
+            return None
+        return super().find(identity, image_format) or self._cache.info(identity, image_format)
+
+    def keep(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
+        """Keep what an image said; nothing where its identity proves nothing."""
+        super().keep(identity, image_format, info)
+        self._cache.keep_info(identity, image_format, info)
+
+
+class _Hinted(Inspections):
+    """What is known for certain, and one hint; `used` tells whether somebody took it."""
+
+    def __init__(self, known: KeptInspections, identity: FileIdentity, info: ImageInfo) -> None:
+        super().__init__()
+        self._certain = known
+        self._key = identity_key(identity)
+        self._info = info
+        self.used = False
+
+    def find(self, identity: FileIdentity, image_format: DiskFormat | None) -> ImageInfo | None:
+        """Return what is known of a file, or hinted."""
+        if identity.proves and image_format is None and identity_key(identity) == self._key:
+            self.used = True
+            return self._info
+        return self._certain.find(identity, image_format)
+
+    def keep(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
+        """Keep what an image's own child said."""
+        self._certain.keep(identity, image_format, info)
+
+
+def _state_read(
+    state: State, how: How, inventory: Inventory, problems: tuple[str, ...], started: float
+) -> StateRead:
+    return StateRead(state, inventory, (*inventory.coverage.problems, *problems), how, _since(started))
+
+
+def _key(state: State) -> str:
+    return "" if state.is_current else f"{state.ident} {state.name}"
+
+
+def _cached(kept: KeptAnswer | None) -> CachedAnswer | None:
+    return CachedAnswer(kept.inventory, kept.files, kept.inputs, kept.reads) if kept else None
+
+
+def _travelling(reads: ReadSet) -> ProvenReads:
+    numbers = tuple(number for read in reads.reads for number in (read.disk, read.offset, read.length))
+    return ProvenReads(numbers, reads.sizes, reads.digest)
+
+
+def _since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 1)
