@@ -15,7 +15,7 @@ from undercroft.disks.filesystem import FileKind, FileSystem
 
 Tree = dict[str, tuple[object, ...]]
 
-_KERNEL_WALK = r"""
+KERNEL_WALK = r"""
 import hashlib, json, os, stat, sys
 top = os.fsencode(sys.argv[1])
 tree = {}
@@ -53,7 +53,7 @@ def read_with_kernel(image: Path) -> Tree:
     mount_point.mkdir()
     script = 'mount -o loop "$1" "$2" && "$3" -c "$4" "$2"'
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
-    arguments = [str(image), str(mount_point), sys.executable, _KERNEL_WALK]
+    arguments = [str(image), str(mount_point), sys.executable, KERNEL_WALK]
     done = subprocess.run([*command, *arguments], capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the kernel cannot read {image}: {done.stderr.decode()}")
