@@ -1,5 +1,6 @@
 """`undercroft scan`: what is installed and unpatched in every state of a machine."""
 
+import os
 import sys
 from datetime import UTC, date, datetime
 from typing import Any
@@ -25,10 +26,11 @@ DAY = click.DateTime(["%Y-%m-%d"])
         "undercroft scan web01.qcow2",
         "undercroft scan -a root.qcow2 -a data.qcow2",
         "undercroft scan -d web01 -v",
+        "undercroft scan /var/lib/libvirt/images",
         "undercroft scan web01.qcow2@current --fail-on kev -f sarif > web01.sarif",
     ),
 )
-@click.argument("images", nargs=-1, metavar="IMAGE[@STATE]")
+@click.argument("images", nargs=-1, metavar="IMAGE[@STATE] | FOLDER...")
 @machine_options
 @format_option("table", "json", "yaml", "cyclonedx", "sarif")
 @click.option("-v", "--verbose", is_flag=True, help="List each finding, package and volume.")
@@ -38,6 +40,7 @@ DAY = click.DateTime(["%Y-%m-%d"])
     type=click.Choice([gate.value for gate in FailOn]),
     help="Exit with 6 when a state shown has such a finding; unknown severity counts as high.",
 )
+@click.option("--no-cache", is_flag=True, help="With folders: read all anew, and keep nothing.")
 @click.option(
     "--as-of", type=DAY, metavar="DAY", help="Answer as of that day (YYYY-MM-DD), from dated records only."
 )
@@ -49,28 +52,34 @@ def command(
     fail_on: str | None,
     as_of: datetime | None,
     no_sandbox: bool,
+    no_cache: bool,
     **options: Any,
 ) -> int:
     """Show what is installed and unpatched in the current state and in every snapshot of a machine.
 
+    With a FOLDER, or several images, each image in it is a machine, or a base of others. Chains are found by
+    the images' own headers among the files that were named, a clone shares what its base holds where that is
+    proven, and what was read is kept, so that a scan that was cut off goes on where it was.
+
     With @STATE only that state is shown: @current, a snapshot's name, or its ID. cyclonedx describes one
     state, the current one unless another is named.
     """
-    if len(images) > 1:
-        raise click.UsageError(
-            "one machine at a time: name the other disks of this machine with -a; for several machines, "
-            "use a loop: for image in *.qcow2; do undercroft scan $image; done"
-        )
-    image = images[0] if images else None
-    asked, state = request(image, options)
     if as_of and as_of.date() > datetime.now(UTC).date():
         raise click.UsageError(f"--as-of {as_of:%Y-%m-%d} lies in the future")
     day = as_of.date() if as_of else None
+    gate = FailOn(fail_on) if fail_on else None
+    if len(images) > 1 or any(os.path.isdir(image) for image in images):
+        from undercroft.cli.scanmany import Wanted, extra_files, scan_many  # noqa: PLC0415 - for many only
+
+        extra = extra_files(options)
+        return scan_many(
+            Wanted(images, extra, output_format, verbose, quiet, no_sandbox, no_cache, gate, day)
+        )
+    asked, state = request(images[0] if images else None, options)
     if output_format == "cyclonedx":
         state = state or CURRENT
     report = _scan(asked, state, day, no_sandbox=no_sandbox, quiet=quiet)
     show(_rendered(report, output_format, verbose=verbose))
-    gate = FailOn(fail_on) if fail_on else None
     if reason := why(report, gate):
         click.echo(harmless(f"undercroft: {reason}"), err=True)
     return exit_code(report, gate)

@@ -71,13 +71,32 @@ _FIELDS = (
 _ADVISORIES = len(_FIELDS) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the grid: a state under the name that it is shown by."""
+
+    name: str
+    mark: Span
+    cells: tuple[Span, ...]
+
+
+def row(name: str, state: StateReport) -> Row:
+    """Return the row of `state`; it holds texts alone, so that the state itself need not be kept."""
+    return Row(name, _mark(state), tuple(_cells(state)))
+
+
 def overview(page: Page, states: Sequence[Labelled]) -> None:
     """Put one row for each of `states` on `page`."""
-    rows = [_cells(state) for _, state in states]
+    grid(page, [row(name, state) for name, state in states], "STATE")
+
+
+def grid(page: Page, shown: Sequence[Row], heading: str) -> None:
+    """Put `shown` on `page`, at least one row; `heading` stands above their names."""
+    rows: list[Sequence[Span]] = [one.cells for one in shown]
     fields = [n for n in range(len(_FIELDS)) if n != _ADVISORIES or not _is_idle(n, rows)]
     room = page.terminal.width
     if room is not None:
-        room -= max(cell_width(name) for name, _ in states)
+        room -= max(cell_width(one.name) for one in shown)
     short = room is not None and _width(fields, rows, short=False) > room
     if room is not None and short:
         rows = _shortened(rows)
@@ -85,12 +104,12 @@ def overview(page: Page, states: Sequence[Labelled]) -> None:
     page.grid(
         [
             Column(""),
-            Column("STATE"),
+            Column(heading),
             *(Column(_heading(number, short=short), right=_FIELDS[number].right) for number in fields),
         ],
         [
-            [_mark(state), Span(name, Style.HEADING), *(row[number] for number in fields)]
-            for (name, state), row in zip(states, rows, strict=True)
+            [one.mark, Span(one.name, Style.HEADING), *(cells[number] for number in fields)]
+            for one, cells in zip(shown, rows, strict=True)
         ],
     )
 
@@ -110,7 +129,7 @@ def _is_idle(number: int, rows: Iterable[Sequence[Span]]) -> bool:
     return all(row[number].text in _FIELDS[number].idle for row in rows)
 
 
-def _shortened(rows: Sequence[Sequence[Span]]) -> list[list[Span]]:
+def _shortened(rows: Sequence[Sequence[Span]]) -> list[Sequence[Span]]:
     """Return `rows` with days in place of times, unless a day has several snapshots."""
     days = [row[0].text[:_DAY] for row in rows if row[0].text != "-"]
     if len(set(days)) < len(days):
