@@ -54,6 +54,14 @@ FILESYSTEMS = (
         "the journal (fast commits too) is replayed in memory; encrypted folders are reported as unread",
         "undercroft.disks.ext4",
     ),
+    Format(
+        "btrfs",
+        "btrfs",
+        Level.WHOLE,
+        "all subvolumes and their snapshots, zlib, lzo and zstd, several devices, the log replayed in memory; "
+        "not: zoned devices, the RAID stripe tree, extent tree v2, and what only parity would give back",
+        "undercroft.disks.btrfs",
+    ),
 )
 _BY_KIND = {each.kind: each for each in FILESYSTEMS}
 
