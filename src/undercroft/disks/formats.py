@@ -58,7 +58,7 @@ FILESYSTEMS = (
         "btrfs",
         "btrfs",
         Level.WHOLE,
-        "all subvolumes and their snapshots, zlib, lzo and zstd, several devices, the log replayed in memory; "
+        "all subvolumes and snapshots, zlib, lzo and zstd, several devices, the log replayed in memory; "
         "not: zoned devices, the RAID stripe tree, extent tree v2, and what only parity would give back",
         "undercroft.disks.btrfs",
     ),
