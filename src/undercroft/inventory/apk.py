@@ -13,7 +13,7 @@ from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory.asked import is_asked
-from undercroft.inventory.database import Database, Problems, by_name, owners_from
+from undercroft.inventory.database import Database, Problems, by_name, flaw_of, owners_from
 from undercroft.model.inventory import Package
 
 PATHS = (b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed")
@@ -65,11 +65,12 @@ def _read(
         if any(lines):
             fields = _fields(lines)
             flaw = _flaw(lines, fields)
-            if flaw:
-                problems.add(f"{place} line {line}: {flaw}")
             if fields.get(b"P") and fields.get(b"V"):
                 packages.append(_package(fields))
+                flaw = flaw or flaw_of(packages[-1])
                 _note_owned(lines, packages[-1].name, owned)
+            if flaw:
+                problems.add(f"{place} line {line}: {flaw}")
         line += len(lines) + 1
 
 

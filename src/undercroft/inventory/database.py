@@ -1,11 +1,14 @@
 """What every reader of a package database gives back."""
 
+import re
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 from undercroft.model.inventory import Package
 
 MAX_PROBLEMS = 20
+
+_ODD = re.compile(r"[^!-~]")
 
 
 @dataclass(slots=True)
@@ -71,6 +74,13 @@ def owners_from(owned: Mapping[bytes, str]) -> FindOwners:
         return Owners({path: owned[path] for path in wanted if path in owned})
 
     return find
+
+
+def flaw_of(package: Package) -> str:
+    """Return what no package can have (a name or version with a space, or beyond ASCII), "" for nothing."""
+    if _ODD.search(f"{package.name}{package.version}{package.architecture}{package.source}"):
+        return f"{package.name[:64]!r}: name, version or architecture hold characters that none may have"
+    return ""
 
 
 def by_name(packages: list[Package]) -> tuple[Package, ...]:

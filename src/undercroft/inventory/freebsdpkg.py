@@ -10,7 +10,7 @@ from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory import sqlite
-from undercroft.inventory.database import Database, Owners, Problems, by_name
+from undercroft.inventory.database import Database, Owners, Problems, by_name, flaw_of
 from undercroft.model.inventory import Package
 
 PATH = b"/var/db/pkg/local.sqlite"
@@ -29,7 +29,10 @@ def read_database(tree: GuestTree) -> Database:
             if not name or not version:
                 problems.add(f"{text(PATH)} row {number!r}: the name {name!r} with the version {version!r}")
                 continue
-            packages.append(Package("pkg", name, version, architecture, origin or name, version))
+            package = Package("pkg", name, version, architecture, origin or name, version)
+            packages.append(package)
+            if flaw := flaw_of(package):
+                problems.add(f"{text(PATH)} row {number!r}: {flaw}")
     except NotFoundError as error:
         if not tree.exists(PATH):
             return Database()

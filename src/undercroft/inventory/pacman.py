@@ -13,7 +13,7 @@ from undercroft.disks.filesystem import FileKind
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
-from undercroft.inventory.database import Database, Owners, Problems, by_name
+from undercroft.inventory.database import Database, Owners, Problems, by_name, flaw_of
 from undercroft.model.inventory import Package
 
 LOCAL = b"/var/lib/pacman/local"
@@ -38,7 +38,10 @@ def read_database(tree: GuestTree) -> Database:
         for folder in _folders(tree):
             path = LOCAL + b"/" + folder
             try:
-                packages.append(_package(folder, tree.read(path + b"/desc", MAX_DESC_BYTES)))
+                package = _package(folder, tree.read(path + b"/desc", MAX_DESC_BYTES))
+                packages.append(package)
+                if flaw := flaw_of(package):
+                    problems.add(f"{text(path)}: {flaw}")
             except (InputError, NotFoundError) as error:
                 problems.add(f"{text(path)} could not be read: {error}")
     except NotFoundError:

@@ -9,7 +9,7 @@ from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory import sqlite
 from undercroft.inventory.asked import is_asked, is_asked_folder
-from undercroft.inventory.database import Database, Problems, by_name, owners_from
+from undercroft.inventory.database import Database, Problems, by_name, flaw_of, owners_from
 from undercroft.inventory.guestfile import GuestFile
 from undercroft.inventory.rpm import bdb, header, ndb
 from undercroft.model.inventory import Package
@@ -99,6 +99,8 @@ def _read(blobs: _Blobs, place: str, reading: _Reading) -> None:
                 continue
             package = package_of(parsed)
             reading.packages.append(package)
+            if flaw := flaw_of(package):
+                reading.problems.add(f"{place} package number {number}: {flaw}")
             _note_owned(parsed, package.name, reading)
         except InputError as error:
             reading.problems.add(f"{place} package number {number}: {error}")
