@@ -58,12 +58,16 @@ class ChannelHost:
             guests.boot_files("-channelnet", MODULES), fleethost.WORKLOAD, _folder(fleet, "bare")
         )
 
-    def define(self, name: str, *, helper: bool = True, channel: bool = True) -> str:
-        """Define a machine and return its UUID."""
+    def define(
+        self, name: str, *, helper: bool = True, channel: bool = True, image: Path | None = None
+    ) -> str:
+        """Define a machine and return its UUID; with `image` its disk is there, for two hosts."""
         fleet = self.fleet
         fleet.boot = self.helping if helper else self.bare
         devices = hookhost.interface(mac_of(name)) + _RNG + (DEVICE if channel else "")
-        path, ident = fleet.described(name, fleet.image(name, self.state), devices)
+        path, ident = fleet.described(name, image or fleet.image(name, self.state), devices)
+        if image:  # the host that it comes to goes on in its console, and begins none anew
+            path.write_text(path.read_text().replace(".serial'/>", ".serial' append='on'/>"))
         xml = path.read_text().replace(f">{guests.MEMORY_MIB}</memory>", f">{MEMORY_MIB}</memory>")
         path.write_text(xml)
         fleet.virsh("define", str(path))
