@@ -7,7 +7,7 @@ bytes show in no text: not in `repr`, not in an error. Nothing here reads files;
     [Key(for 'vda2')]
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 
 ANY = "*"
@@ -52,23 +52,34 @@ class Keys:
 
     Args:
         keys: in the order in which they were given.
-        refusals: volume's UUID -> why none of the keys opened it.
+        refusals: volume's name -> why none of the keys opened it.
+
+    Attributes:
+        opened: (volume's name, its own key) of each volume that was opened so far.
+        refusals: as given, and those of volumes that were tried so far.
     """
 
-    __slots__ = ("_keys", "refusals")
+    __slots__ = ("_keys", "opened", "refusals")
 
-    def __init__(self, keys: Sequence[Key] = (), refusals: dict[str, str] | None = None) -> None:
+    def __init__(self, keys: Sequence[Key] = (), refusals: Mapping[str, str] | None = None) -> None:
         self._keys = tuple(keys)
-        self.refusals = refusals or {}
+        self.opened: list[tuple[str, bytes]] = []
+        self.refusals = dict(refusals or {})
 
     def candidates(self, names: Collection[str]) -> list[Key]:
-        """Return the keys for the volume with these names, at most `MAX_KEYS`; those by name first."""
-        known = {name for name in names if name} | {name.lower() for name in names if name}
-        named = [key for key in self._keys if key.name in known or key.name.lower() in known]
-        return [*named, *(key for key in self._keys if key.name == ANY)][:MAX_KEYS]
+        """Return the keys for the volume with these names, at most `MAX_KEYS` of each kind, cheap ones first.
+
+        Those that were given for one of its names come before those for any volume.
+        """
+        known = {name.lower() for name in names if name}
+        named = [key for key in self._keys if key.name.lower() in known]
+        found = [*named, *(key for key in self._keys if key.name == ANY)]
+        volume_keys = [key for key in found if key.kind is Secret.VOLUME_KEY]
+        return [*volume_keys[:MAX_KEYS], *[key for key in found if key not in volume_keys][:MAX_KEYS]]
 
 
 NO_KEYS = Keys()
+"""For machines without encrypted volumes, and where none is to be opened."""
 
 
 def passphrases(secret: bytes) -> tuple[bytes, ...]:

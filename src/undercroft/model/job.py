@@ -20,10 +20,21 @@ class Transport(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ExtentInput:
+    """One more file that a layer's disk lies in; `name` is what error messages call it."""
+
+    name: str
+    descriptor: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class LayerInput:
     """One file of a chain, or one NBD export (`size_bytes` is then 0 and `export` names it).
 
-    `name` is what error messages call it; `zstd` says that its clusters may be compressed with zstd.
+    `name` is what error messages call it; `zstd` says that its clusters may be compressed with zstd. An image
+    inside an archive begins at `start_bytes` of the file and is `size_bytes` long. `extents` are in the
+    order of `ImageInfo.extents`.
     """
 
     name: str
@@ -33,6 +44,8 @@ class LayerInput:
     transport: Transport = Transport.FILE
     export: str = ""
     zstd: bool = False
+    start_bytes: int = 0
+    extents: tuple[ExtentInput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,55 @@ class DiskInput:
     data_file: LayerInput | None = None
     snapshot: str | None = None
     unread: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInput:
+    """One key for encrypted volumes: where its bytes lie, never the bytes themselves.
+
+    Attributes:
+        volume: for which volume: its name, UUID or label, "*" for any.
+        descriptor: the file that holds it; `offset` and `size_bytes` say where in it.
+        is_volume_key: whether it is a volume's own key, else a passphrase or the content of a key file.
+    """
+
+    volume: str
+    descriptor: int
+    offset: int
+    size_bytes: int
+    is_volume_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why no key opened an encrypted volume, which `volume` names as the machine does ("vda2")."""
+
+    volume: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeysInput:
+    """All keys of a job, and what an earlier job said of the volumes that none of them opens."""
+
+    keys: tuple[KeyInput, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class VolumeKey:
+    """An encrypted volume's own key in hexadecimal digits; its `repr` does not show it."""
+
+    volume: str
+    digits: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocked:
+    """What became of a machine's encrypted volumes for which there were keys."""
+
+    opened: tuple[VolumeKey, ...]
+    refused: tuple[Refusal, ...]
 
 
 @dataclass(frozen=True, slots=True)

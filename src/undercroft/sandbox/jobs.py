@@ -4,6 +4,7 @@ Each job takes arguments that the host wrote (checked against `model.job` all th
 and gives JSON that the host checks against `model` again. Paths in a guest travel surrogate-escaped.
 
     inspect    {image: LayerInput}                         -> ImageInfo
+    unlock     {disks: [DiskInput], keys: KeysInput}       -> Unlocked
     inventory  {disks: [DiskInput]}                        -> Inventory
     reading    {disks: [DiskInput]}                        -> ProvenInventory
     replay     {disks: [DiskInput], sets: [ProvenReads]} -> Replayed
@@ -12,6 +13,8 @@ and gives JSON that the host checks against `model` again. Paths in a guest trav
     credentials {disks: [DiskInput]}                       -> ProvenCredentials
     entries    {disks: [DiskInput], path}                  -> [FileEntry]
     content    {disks: [DiskInput], path}                  -> stream of the file's bytes
+
+Each job with disks takes keys: KeysInput too, where there are any.
 """
 
 # A child cannot open files, so what the readers import at first use has to be loaded before the fork.
@@ -20,17 +23,19 @@ import hmac  # noqa: F401
 import os
 import unicodedata  # noqa: F401
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
-from undercroft.disks import formats, nbd, qcow2, stack
+from undercroft.disks import formats, luks, nbd, qcow2, stack
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.fingerprint import fingerprint
 from undercroft.disks.firstlook import content_of
+from undercroft.disks.keys import NO_KEYS, Keys
 from undercroft.disks.machine import UnreadDisk, open_machine
 from undercroft.disks.probe import probe_format
 from undercroft.disks.readset import Recorder, replay_sets
-from undercroft.disks.source import BlockSource, DescriptorSource
+from undercroft.disks.source import BlockSource, DescriptorSource, SliceSource
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError, UnsupportedError
 from undercroft.inventory.collect import collect
@@ -39,16 +44,23 @@ from undercroft.model.disk import DiskFormat, ImageInfo
 from undercroft.model.images import Compared, Looked
 from undercroft.model.job import (
     DiskInput,
+    ExtentInput,
     FileEntry,
+    KeyInput,
+    KeysInput,
     LayerInput,
     ProvenCredentials,
     ProvenInventory,
     ProvenReads,
+    Refusal,
     Replayed,
     Transport,
+    Unlocked,
+    VolumeKey,
 )
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.sandbox.context import JobContext
+from undercroft.sandbox.jobkeys import keys_of, unlocked
 
 MAX_LISTED_ENTRIES = 100_000
 
@@ -78,14 +90,22 @@ def compare(context: JobContext) -> Json:
 
 def inventory(context: JobContext) -> Json:
     """Return the Inventory of one state of a machine."""
-    return encode(collect(open_machine(_disks(context))))
+    keys = keys_of(context)
+    return encode(collect(open_machine(_disks(context, keys), keys=keys)))
+
+
+def unlock(context: JobContext) -> Json:
+    """Return the own keys of the encrypted volumes that the job's passphrases open."""
+    keys = keys_of(context)
+    return encode(unlocked(_disks(context, keys), keys))
 
 
 def reading(context: JobContext) -> Json:
     """Return the Inventory of one state of a machine with what proves it, and the disks' fingerprint."""
-    disks = _disks(context)
+    keys = keys_of(context)
+    disks = _disks(context, keys)
     recorder = Recorder(disks)
-    found = collect(open_machine(recorder.disks))
+    found = collect(open_machine(recorder.disks, keys=keys))
     return encode(ProvenInventory(found, recorder.finish(), fingerprint(disks)))
 
 
@@ -98,8 +118,9 @@ def replay(context: JobContext) -> Json:
 
 def credentials(context: JobContext) -> Json:
     """Return the Credentials of one state of a machine with what proves them."""
-    recorder = Recorder(_disks(context))
-    found = read_credentials(open_machine(recorder.disks))
+    keys = keys_of(context)
+    recorder = Recorder(_disks(context, keys))
+    found = read_credentials(open_machine(recorder.disks, keys=keys))
     return encode(ProvenCredentials(found, recorder.finish()))
 
 
@@ -147,12 +168,12 @@ def _looked(layer: LayerInput, descriptors: Sequence[int]) -> Looked:
         return Looked(None, problem=str(error))
 
 
-def _disks(context: JobContext) -> list[tuple[str, BlockSource | UnreadDisk]]:
+def _disks(context: JobContext, keys: Keys = NO_KEYS) -> list[tuple[str, BlockSource | UnreadDisk]]:
     disks = decode_list(DiskInput, context.arguments.get("disks"), "disks")
-    return [(disk.name, _open_disk(disk, context.descriptors)) for disk in disks]
+    return [(disk.name, _open_disk(disk, context.descriptors, keys)) for disk in disks]
 
 
-def _open_disk(disk: DiskInput, descriptors: Sequence[int]) -> BlockSource | UnreadDisk:
+def _open_disk(disk: DiskInput, descriptors: Sequence[int], keys: Keys) -> BlockSource | UnreadDisk:
     """Stack the layers of a disk, base first. What is malformed or unsupported makes the disk unread."""
     if disk.unread:
         return UnreadDisk(disk.unread)
@@ -167,6 +188,8 @@ def _open_disk(disk: DiskInput, descriptors: Sequence[int]) -> BlockSource | Unr
                     snapshot=disk.snapshot if depth == 0 else None,
                     backing=opened,
                     data_file=data_file if depth == 0 else None,
+                    keys=keys,
+                    disk=disk.name,
                 )
             else:
                 opened = source
@@ -176,16 +199,29 @@ def _open_disk(disk: DiskInput, descriptors: Sequence[int]) -> BlockSource | Unr
 
 
 def _layer_source(layer: LayerInput, descriptors: Sequence[int]) -> BlockSource:
-    if not 0 <= layer.descriptor < len(descriptors):
-        raise InputError(f"{layer.name}: the job came without its descriptor {layer.descriptor}")
-    descriptor = descriptors[layer.descriptor]
     if layer.transport is Transport.NBD:
-        return nbd.NbdSource(descriptor, layer.export)
-    return DescriptorSource(descriptor, layer.size_bytes, layer.name)
+        return nbd.NbdSource(_descriptor(layer, descriptors), layer.export)
+    if layer.start_bytes:
+        whole = DescriptorSource(
+            _descriptor(layer, descriptors), layer.start_bytes + layer.size_bytes, layer.name
+        )
+        return SliceSource(whole, layer.start_bytes, layer.size_bytes, layer.name)
+    return _file_source(layer, descriptors)
+
+
+def _file_source(file: LayerInput | ExtentInput, descriptors: Sequence[int]) -> BlockSource:
+    return DescriptorSource(_descriptor(file, descriptors), file.size_bytes, file.name)
+
+
+def _descriptor(file: LayerInput | ExtentInput, descriptors: Sequence[int]) -> int:
+    if not 0 <= file.descriptor < len(descriptors):
+        raise InputError(f"{file.name}: the job came without its descriptor {file.descriptor}")
+    return descriptors[file.descriptor]
 
 
 def _tree(context: JobContext) -> GuestTree:
-    machine = open_machine(_disks(context))
+    keys = keys_of(context)
+    machine = open_machine(_disks(context, keys), keys=keys)
     if machine.tree is None:
         raise UnsupportedError("; ".join(machine.coverage.problems) or "no root filesystem was found")
     return machine.tree
@@ -219,6 +255,9 @@ def _text(name: bytes) -> str:
 def prepare(arguments: Mapping[str, Json]) -> None:
     """Import what the job needs and few need; in the warm process, on the host's own arguments."""
     _compiled()
+    if arguments.get("keys"):
+        with suppress(UnsupportedError):  # told by the child that has a volume to open
+            luks.load()
     disks = arguments.get("disks")
     if not isinstance(disks, list):
         return
@@ -230,7 +269,7 @@ def prepare(arguments: Mapping[str, Json]) -> None:
 @cache
 def _compiled() -> None:
     """Have what checks and writes values compiled once, on values of its own, and not in every child."""
-    layer = LayerInput("", 0, 0, None)
+    layer = LayerInput("", 0, 0, None, extents=(ExtentInput("", 0, 0),))
     decode_list(DiskInput, [encode(DiskInput("", (layer,)))])
     decode_list(ProvenReads, [encode(ProvenReads((), (), ""))])
     decode(LayerInput, encode(layer))
@@ -238,10 +277,13 @@ def _compiled() -> None:
     encode(Replayed((), None))
     encode(Looked(ImageInfo(DiskFormat.RAW, 0)))
     encode(Compared(ImageInfo(DiskFormat.RAW, 0), ()))
+    decode(KeysInput, encode(KeysInput((KeyInput("", 0, 0, 0),), (Refusal("", ""),))))
+    encode(Unlocked((VolumeKey("", ""),), ()))
 
 
 JOBS: Mapping[str, Callable[[JobContext], Json]] = {
     "inspect": inspect,
+    "unlock": unlock,
     "inventory": inventory,
     "reading": reading,
     "replay": replay,

@@ -1,8 +1,15 @@
 """What one job may use up, and how those limits are named to people."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MIB = 1 << 20
+
+UNLOCKING = "unlock"
+"""The job that derives keys from passphrases. Its cost is what the volume's header asks for (ADR 8)."""
+
+UNLOCKING_MEMORY_BYTES = 1024 * MIB
+UNLOCKING_S = 300
+"""What that job may use beyond every other: the most memory that Argon2 may ask for, and time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +30,14 @@ class Limits:
     stream_cpu_s: int = 600
     wall_s: float = 30.0
     answer_bytes: int = 16 * MIB
+
+    def of(self, job: str) -> "Limits":
+        """Return the limits of one job: these, or wider ones where keys are derived."""
+        if job != UNLOCKING:
+            return self
+        return replace(
+            self,
+            memory_bytes=self.memory_bytes + UNLOCKING_MEMORY_BYTES,
+            cpu_s=self.cpu_s + UNLOCKING_S,
+            wall_s=self.wall_s + 2 * UNLOCKING_S,
+        )

@@ -82,7 +82,8 @@ class SandboxedReader:
         self._await_ready()
         control = self._process.control
         try:
-            return Conversation(control, job, arguments, descriptors, self._limits, streaming=streaming)
+            limits = self._limits.of(job)
+            return Conversation(control, job, arguments, descriptors, limits, streaming=streaming)
         except ServerGoneError as error:
             raise self._server_gone() from error
 

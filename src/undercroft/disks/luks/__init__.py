@@ -11,14 +11,28 @@ progress, authenticated encryption). Whatever else is wrong raises `InputError`.
 
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from undercroft.disks.keys import Key
+from undercroft.disks.keys import Key, Keys
 from undercroft.disks.luks import layout, luks1, luks2
 from undercroft.disks.luks.header import Header
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError, UnsupportedError
 
-__all__ = ["Header", "decrypted", "is_luks", "load", "open_volume", "read_header", "volume_key"]
+if TYPE_CHECKING:
+    from undercroft.disks.luks.sectors import SectorCipher
+
+__all__ = [
+    "Header",
+    "decrypted",
+    "is_luks",
+    "load",
+    "open_cipher",
+    "open_volume",
+    "read_header",
+    "unlocked",
+    "volume_key",
+]
 
 
 def is_luks(kind: str) -> bool:
@@ -57,6 +71,47 @@ def volume_key(source: BlockSource, header: Header, keys: Sequence[Key]) -> byte
     return unlock(source, header, keys)
 
 
+def unlocked(source: BlockSource, header: Header, names: Sequence[str], keys: Keys) -> bytes:
+    """Return the volume's key as `volume_key`, from the keys that were given for one of its names.
+
+    What came of it is kept in `keys`: the volume's key, or why none opens it.
+
+    Args:
+        source: what the header's offsets count from.
+        header: of the volume.
+        names: of the volume in the machine ("vda2"), first the one that the user is told.
+        keys: of the job.
+
+    Raises as `volume_key`, and UnsupportedError with the cure where there is no key for it.
+    """
+    candidates = keys.candidates((*names, header.uuid, header.label))
+    if not candidates:
+        raise UnsupportedError(keys.refusals.get(names[0]) or _without_key(header, names[0]))
+    try:
+        key = volume_key(source, header, candidates)
+    except InputError as error:
+        keys.refusals[names[0]] = str(error)
+        raise
+    keys.opened.append((names[0], key))
+    return key
+
+
+def _without_key(header: Header, name: str) -> str:
+    slots = len(header.keyslots)
+    opened_by = f"{slots} keyslot{'s' if slots != 1 else ''}"
+    return (
+        f"luks{header.version}: it is encrypted, and no key was given for it ({opened_by});"
+        f" name a file with one: --key {name}=FILE"
+    )
+
+
+def open_cipher(name: str, key: bytes, sector_bytes: int = layout.SECTOR_BYTES) -> "SectorCipher":
+    """Return the cipher that a header names, with its key; as `sectors.open_cipher`."""
+    from undercroft.disks.luks import sectors  # noqa: PLC0415 - for jobs with keys alone
+
+    return sectors.open_cipher(name, key, sector_bytes)
+
+
 def decrypted(source: BlockSource, header: Header, key: bytes, name: str = "luks") -> BlockSource:
     """Return the data of a volume.
 
@@ -70,8 +125,7 @@ def decrypted(source: BlockSource, header: Header, key: bytes, name: str = "luks
         InputError: the segment lies outside of the volume, or the key is none of the cipher's.
         UnsupportedError: another cipher than AES.
     """
-    from undercroft.disks.luks.sectors import open_cipher  # noqa: PLC0415 - for jobs with keys alone
-    from undercroft.disks.luks.source import LuksSource  # noqa: PLC0415
+    from undercroft.disks.luks.source import LuksSource  # noqa: PLC0415 - for jobs with keys alone
 
     segment = header.segment
     room = source.size_bytes - segment.offset

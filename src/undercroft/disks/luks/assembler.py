@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from undercroft.disks import luks
 from undercroft.disks.stack import Assembly, Device, Member, Request
-from undercroft.errors import InputError, UnsupportedError
+from undercroft.errors import InputError
 
 _UUID = re.compile(r"[0-9a-f-]{1,40}")
 
@@ -30,22 +30,9 @@ def assemble(members: Sequence[Member], request: Request) -> Assembly:
 
 def _open(member: Member, request: Request) -> Device:
     header = luks.read_header(member.source)
-    keys = request.keys.candidates((member.name, header.uuid, header.label, member.part_uuid))
-    if not keys:
-        told = request.keys.refusals.get(header.uuid)
-        raise UnsupportedError(told or _without_key(member, header))
-    key = luks.volume_key(member.source, header, keys)
+    key = luks.unlocked(member.source, header, (member.name, member.part_uuid), request.keys)
     # The UUID is text that anybody may have written, and becomes part of a path.
     name = f"luks-{header.uuid if _UUID.fullmatch(header.uuid) else member.name.replace('/', '-')}"
     source = luks.decrypted(member.source, header, key, name)
     paths = (f"/dev/mapper/{name}", f"/dev/disk/by-id/dm-name-{name}")
     return Device(name, paths, (member,), source.size_bytes, source, note="; ".join(header.notes))
-
-
-def _without_key(member: Member, header: luks.Header) -> str:
-    slots = len(header.keyslots)
-    opened_by = f"{slots} keyslot{'s' if slots != 1 else ''}"
-    return (
-        f"luks{header.version}: it is encrypted, and no key was given for it ({opened_by});"
-        f" name a file with one: --key {member.name}=FILE"
-    )

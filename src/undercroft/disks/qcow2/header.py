@@ -14,6 +14,15 @@ from undercroft.errors import InputError, UnsupportedError
 
 CURE = "`qemu-img check` tells more"
 
+_READ_EXTENSIONS = frozenset(
+    {
+        Extension.BACKING_FORMAT,
+        Extension.FEATURE_NAMES,
+        Extension.DATA_FILE_NAME,
+        Extension.ENCRYPTION_HEADER,
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -33,6 +42,7 @@ class Header:
         backing_name: as stored, "" for none; undecodable bytes are surrogates.
         backing_format: as stored, "" for none.
         data_file_name: as stored, "" for none.
+        encryption_header: offset and length of the LUKS header in the file, (0, 0) for none.
     """
 
     version: int
@@ -48,6 +58,7 @@ class Header:
     backing_name: str
     backing_format: str
     data_file_name: str
+    encryption_header: tuple[int, int] = (0, 0)
 
     @property
     def cluster_bytes(self) -> int:
@@ -132,6 +143,7 @@ def read_header(source: BlockSource, name: str) -> Header:
         backing_name=_read_backing_name(source, backing_offset, backing_size, 1 << cluster_bits, name),
         backing_format=_text(extensions.get(Extension.BACKING_FORMAT, b"")),
         data_file_name=_text(extensions.get(Extension.DATA_FILE_NAME, b"")),
+        encryption_header=_pointer(extensions.get(Extension.ENCRYPTION_HEADER, b"")),
     )
     check_l1(header, l1_offset, l1_entries, size_bytes, f"{name}: L1 table")
     return header
@@ -178,7 +190,7 @@ def _read_extensions(area: bytes, start: int, name: str) -> dict[int, bytes]:
             raise InputError(
                 f"{name}: header extension {kind:#x} of {length} bytes passes the header; {CURE}"
             )
-        if kind in (Extension.BACKING_FORMAT, Extension.FEATURE_NAMES, Extension.DATA_FILE_NAME):
+        if kind in _READ_EXTENSIONS:
             found[kind] = area[position : position + length]
         position += -(-length // 8) * 8
     return found
@@ -211,6 +223,14 @@ def _read_backing_name(source: BlockSource, offset: int, length: int, cluster_by
     if length > layout.MAX_BACKING_NAME_BYTES or offset + length > cluster_bytes:
         raise InputError(f"{name}: a backing name of {length} bytes at {offset} is out of range; {CURE}")
     return _text(source.read(offset, length))
+
+
+def _pointer(untrusted: bytes) -> tuple[int, int]:
+    """Return offset and length that the extension names; one that is too short names nothing."""
+    if len(untrusted) < layout.ENCRYPTION_POINTER.size:
+        return 0, 0
+    offset, length = layout.ENCRYPTION_POINTER.unpack_from(untrusted)
+    return offset, length
 
 
 def _text(untrusted: bytes) -> str:

@@ -5,12 +5,14 @@ or a data file which nobody gave are never taken for zeros. Backing and data fil
 caller opened; the names in the header are not followed.
 """
 
+from undercroft.disks.keys import NO_KEYS, Keys
 from undercroft.disks.qcow2.compressed import CompressedClusters
+from undercroft.disks.qcow2.encryption import open_data
 from undercroft.disks.qcow2.header import CURE, Header, check_l1, read_header
 from undercroft.disks.qcow2.mapping import Kind, Mapping
 from undercroft.disks.qcow2.snapshots import SnapshotEntry, read_snapshots
 from undercroft.disks.source import MAX_READ_BYTES, BlockSource, check_range
-from undercroft.errors import InputError, NotFoundError, UnsupportedError
+from undercroft.errors import InputError, NotFoundError
 from undercroft.model.disk import DiskFormat, ImageInfo
 
 
@@ -49,6 +51,8 @@ def open_image(
     backing: BlockSource | None = None,
     data_file: BlockSource | None = None,
     name: str = "image",
+    keys: Keys = NO_KEYS,
+    disk: str = "",
 ) -> "Qcow2Source":
     """Open the virtual disk of an image's current state, or of one of its snapshots.
 
@@ -58,18 +62,17 @@ def open_image(
         backing: the virtual disk below this one, None when there is none or it is not at hand.
         data_file: the external data file, None when there is none or it is not at hand.
         name: of the image, for messages.
+        keys: for an encrypted image.
+        disk: the disk's name in the machine, by which a key for it is chosen.
 
     Raises:
         InputError: the image is malformed, over a limit or marked corrupt; a backing or data file was given
-            that it does not have.
-        UnsupportedError: it is encrypted, of another version, or has a feature that is not known here.
+            that it does not have; no key opens it.
+        UnsupportedError: it is encrypted and there is no key for it, it is of another version, or has a
+            feature that is not known here.
         NotFoundError: it has no snapshot with that ID.
     """
     header = read_header(source, name)
-    if header.encryption:
-        raise UnsupportedError(
-            f"{name}: is encrypted ({header.encryption}), which cannot be read without its secret"
-        )
     if backing is not None and not header.backing_name:
         raise InputError(f"{name}: a backing file was given, but its header names none")
     if data_file is not None and not header.has_data_file:
@@ -84,12 +87,15 @@ def open_image(
         )
     if l1_offset + l1_entries * 8 > source.size_bytes:
         raise InputError(f"{name}: the L1 table at {l1_offset} lies beyond the end of the file; {CURE}")
+    data: BlockSource | None = data_file if header.has_data_file else source
+    if header.encryption and data is not None:
+        data = open_data(source, header, data, (disk or name,), keys, name)
     return Qcow2Source(
         header,
         mapping=Mapping(source, header, l1_offset, l1_entries, name),
         size_bytes=size_bytes,
         compressed=CompressedClusters(source, header, name),
-        data=data_file if header.has_data_file else source,
+        data=data,
         backing=backing,
         name=name,
     )
@@ -154,6 +160,8 @@ class Qcow2Source:
             if kind is Kind.DATA:
                 pieces.append(self._read_data(run_place, run_length))
             elif kind is Kind.COMPRESSED:
+                if self._header.encryption:
+                    raise InputError(f"{self.name}: is encrypted, and has compressed clusters; {CURE}")
                 within = offset & (self._cluster_bytes - 1)
                 pieces.append(self._compressed.cluster(run_place)[within : within + run_length])
             elif kind is Kind.UNALLOCATED:

@@ -39,7 +39,11 @@ class Extension(IntEnum):
     BACKING_FORMAT = 0xE2792ACA
     FEATURE_NAMES = 0x6803F857
     DATA_FILE_NAME = 0x44415441
+    ENCRYPTION_HEADER = 0x0537BE77
 
+
+ENCRYPTION_POINTER: Final = Struct(">QQ")
+"""Data of the extension ENCRYPTION_HEADER: offset and length of the LUKS header."""
 
 FEATURE_NAME_BYTES: Final = 48
 """One entry of the feature name table: kind (0: incompatible), bit, 46 bytes of name."""

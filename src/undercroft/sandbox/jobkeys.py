@@ -1,0 +1,51 @@
+"""The keys of a job, and the job that makes volumes' own keys of passphrases.
+
+Passphrases enter the child that unlocks, which reads partition tables, sets of volumes and LUKS headers. The
+children that read filesystems get the volumes' own keys: whoever takes one over learns no passphrase.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from undercroft.disks.keys import MAX_SECRET_BYTES, NO_KEYS, Key, Keys, Secret
+from undercroft.disks.magics import Content
+from undercroft.disks.source import BlockSource
+from undercroft.disks.volumes import UnreadDisk, open_volumes
+from undercroft.errors import InputError, UnsupportedError
+from undercroft.model.job import KeyInput, KeysInput, Refusal, Unlocked, VolumeKey
+from undercroft.model.schema import decode
+from undercroft.sandbox.context import JobContext
+
+MAX_REASON_CHARS = 400
+
+
+def keys_of(context: JobContext) -> Keys:
+    """Return the keys of a job, none where its arguments have none. Raises InputError."""
+    untrusted = context.arguments.get("keys")
+    if untrusted is None:
+        return NO_KEYS
+    given = decode(KeysInput, untrusted, "keys")
+    keys = [_key(each, context.descriptors) for each in given.keys]
+    return Keys(keys, {each.volume: each.reason for each in given.refusals})
+
+
+def unlocked(disks: Sequence[tuple[str, BlockSource | UnreadDisk]], keys: Keys) -> Unlocked:
+    """Open all encrypted volumes of a machine, and no filesystem. Raises for no content."""
+    open_volumes(disks, _not_opened, keys)
+    return Unlocked(
+        tuple(VolumeKey(volume, key.hex()) for volume, key in keys.opened),
+        tuple(Refusal(volume, text[:MAX_REASON_CHARS]) for volume, text in keys.refusals.items()),
+    )
+
+
+def _not_opened(content: Content, source: BlockSource) -> NoReturn:
+    del content, source
+    raise UnsupportedError("only encrypted volumes are opened here")
+
+
+def _key(given: KeyInput, descriptors: Sequence[int]) -> Key:
+    if not 0 <= given.descriptor < len(descriptors) or not 0 < given.size_bytes <= MAX_SECRET_BYTES:
+        raise InputError(f"the key for {given.volume!r} came without its bytes")
+    secret = os.pread(descriptors[given.descriptor], given.size_bytes, given.offset)
+    return Key(given.volume, secret, Secret.VOLUME_KEY if given.is_volume_key else Secret.PASSPHRASE)
