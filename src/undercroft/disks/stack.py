@@ -143,6 +143,14 @@ SETS: tuple[VolumeSet, ...] = (
         " ciphers, detached headers, authenticated encryption and a reencryption in progress",
         "undercroft.disks.luks.assembler",
     ),
+    VolumeSet(
+        ("btrfs",),
+        "btrfs on several devices",
+        Level.WHOLE,
+        "single, DUP, RAID0, RAID1, RAID10, RAID5, RAID6; without a device where there are copies of what it"
+        " has, not from parity",
+        "undercroft.disks.btrfs.assembler",
+    ),
 )
 """Lower layers first: a broken array is made as far as it goes before the volume group that lies on it."""
 
