@@ -144,6 +144,14 @@ SETS: tuple[VolumeSet, ...] = (
         "undercroft.disks.luks.assembler",
     ),
     VolumeSet(
+        ("lvm2",),
+        "LVM2",
+        Level.PARTLY,
+        "linear, striped, mirrored, RAID 0, 1, 5 and 10, thin volumes, snapshots of both kinds, on any number"
+        " of physical volumes; cache, VDO, integrity, RAID 4 and 6 are reported as unread",
+        "undercroft.disks.lvm",
+    ),
+    VolumeSet(
         ("btrfs",),
         "btrfs on several devices",
         Level.WHOLE,
