@@ -7,7 +7,8 @@ default and the one that ran last.
 
 from collections.abc import Iterator
 
-from undercroft.advisories.debversion import key
+from undercroft.advisories.orders.order import Order
+from undercroft.advisories.orders.table import DEB
 from undercroft.model.inventory import Inventory, Kernel, Package
 
 
@@ -20,8 +21,12 @@ def problems(inventory: Inventory) -> Iterator[str]:
             yield f"kernel {release} {verb}, and no package owns it: its vulnerabilities are unknown"
 
 
-def notes(inventory: Inventory) -> Iterator[str]:
-    """Yield each kernel that would run although a newer one is installed, or that is gone."""
+def notes(inventory: Inventory, order: Order = DEB) -> Iterator[str]:
+    """Yield each kernel that would run although a newer one is installed, or that is gone.
+
+    `order` is that of the kernels' packages.
+    """
+    key = order.key
     owned = [
         (kernel, package)
         for kernel in inventory.kernels

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import date, datetime
 
 from undercroft.advisories.eol import ENDED, EXTENDED
+from undercroft.advisories.families import family_of
 from undercroft.advisories.knowledge import Edition, Knowledge
 from undercroft.advisories.records import is_mirror
 from undercroft.model.finding import EndOfLife
@@ -15,13 +16,18 @@ from undercroft.model.finding import EndOfLife
 UPDATE = "undercroft feeds update"
 UPDATE_MIRROR = f"{UPDATE} --mirror auto"
 _DSA, _DLA = "debian-dsa", "debian-dla"
+_DEBS = ("debian:", "ubuntu:")
+_ALPINE, _ALPINE_OSV = "alpine:", "osv:Alpine"
+ALPINE_SECDB = "alpine-secdb:"
+"""What the names of feeds begin with that hold one repository of one release of Alpine."""
 _SECURITY_SUITES = ("-security", "/updates")
 
 
 def covering(knowledge: Knowledge) -> tuple[Edition, ...]:
     """Return the editions from whose silence something follows for the release, at least one each.
 
-    These are whole trackers (`complete_for`), the distribution's advisory lists and package indexes. A
+    These are whole trackers (`complete_for`), the distribution's advisory lists (`listed_for`) and package
+    indexes. A
     single OSV record, a changelog or an empty feed says nothing of what it does not name.
     """
     return tuple(
@@ -35,6 +41,7 @@ def _covers(edition: Edition, knowledge: Knowledge) -> bool:
     name = edition.header.name
     return (
         knowledge.release in edition.header.complete_for
+        or knowledge.release in edition.header.listed_for
         or name in {_DSA, _DLA}
         or (is_mirror(name) and knowledge.has_index)
     )
@@ -57,7 +64,7 @@ def problems(
     """
     editions = covering(knowledge)
     if not editions:
-        yield f"no advisories for {knowledge.release}: {UPDATE}"
+        yield f"no advisories for {knowledge.release}: {_cure(knowledge.release)}"
     elif as_of and all(is_mirror(edition.header.name) for edition in editions):
         yield (
             f"package indexes do not tell what {knowledge.release} lacked on {as_of}; --as-of answers from "
@@ -83,7 +90,11 @@ def _gaps(release: str, names: set[str], end_of_life: EndOfLife) -> Iterator[str
 
     DSA are for a release's regular support, DLA for its LTS, and in LTS both sorts are needed.
     """
-    if any(is_mirror(name) and name.endswith(_SECURITY_SUITES) for name in names):
+    if release.startswith(_ALPINE):
+        yield from _alpine_gaps(release, names)
+    if not release.startswith(_DEBS) or any(
+        is_mirror(name) and name.endswith(_SECURITY_SUITES) for name in names
+    ):
         return
     lists = {_DSA, _DLA} if end_of_life.state == EXTENDED else {_DSA}
     if not names & {_DSA, _DLA}:
@@ -92,9 +103,24 @@ def _gaps(release: str, names: set[str], end_of_life: EndOfLife) -> Iterator[str
         yield f"the advisories of {release} in {', '.join(sorted(lists - names))} are not imported: {UPDATE}"
 
 
+def _alpine_gaps(release: str, names: set[str]) -> Iterator[str]:
+    """Yield the repository whose secdb is missing: a machine may have packages of both."""
+    if any(name.startswith(_ALPINE_OSV) for name in names):
+        return
+    for repository in ("main", "community"):
+        if f"{ALPINE_SECDB}{release.partition(':')[2]}:{repository}" not in names:
+            cure = _cure(release)
+            yield f"the advisories of {release} for its repository {repository} are not imported: {cure}"
+
+
+def _cure(release: str) -> str:
+    family = family_of(release)
+    return family.cure if family else UPDATE
+
+
 def notes(knowledge: Knowledge, at: datetime) -> Iterator[str]:
     """Yield what the answer does not include, whole as it may be."""
-    if not knowledge.has_index:
+    if not knowledge.has_index and knowledge.release.startswith(_DEBS):
         yield f"no package index of {knowledge.release} is imported: origins of packages were not checked"
     if covering(knowledge) and not is_complete(knowledge, at):
         yield f"no security tracker of {knowledge.release} is imported: only fixed vulnerabilities are known"

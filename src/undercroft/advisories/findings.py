@@ -11,6 +11,9 @@ Who is believed, with the reasons:
    says otherwise, what a newer version's changelog names again counts for nothing.
 4. A fix above everything that the release's own package indexes offer cannot be had yet: unfixed.
 5. A rejected CVE record loses its severity and title, but does not take the distribution's statement away.
+6. Where a feed speaks of binary and of source packages, what it says of a binary package goes before what it
+   says of its source. Findings of binary packages of one source are one finding: its version and fix are
+   those of the package that has the best fix.
 """
 
 import re
@@ -20,16 +23,18 @@ from datetime import date, datetime
 
 from undercroft.advisories import severity
 from undercroft.advisories.archive import candidate
-from undercroft.advisories.debversion import key
-from undercroft.advisories.fixday import ADVISORY_IDS, changelog_days, fixed_on
+from undercroft.advisories.families import order_of
+from undercroft.advisories.fixday import changelog_days, fixed_on
 from undercroft.advisories.knowledge import Edition, Knowledge, grouped
+from undercroft.advisories.merging import FIX_RANK, merged, sorted_ids
+from undercroft.advisories.orders.order import Order
 from undercroft.advisories.records import Advisory, Status, is_mirror
 from undercroft.advisories.sources import Subject
 from undercroft.advisories.verdict import Claim, affects, claim
 from undercroft.model.finding import Finding, FixState
 from undercroft.model.inventory import Package
 
-_FIX_RANK = {FixState.FIXABLE: 0, FixState.NEEDS_SUBSCRIPTION: 1, FixState.UNFIXED: 2}
+_HAS_FIX = frozenset({FixState.FIXABLE, FixState.NEEDS_SUBSCRIPTION})
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}")
 UNDETERMINED = "undetermined: "
 """What stands before the title where the publisher has not said whether the version is affected."""
@@ -44,12 +49,25 @@ class Installed:
         recorded_sources: its names in the guest's package database, sorted.
         packages: at least one.
         names: their names.
+        others: less specific subjects that stand for the same packages (rule 6), most specific first.
     """
 
     subject: Subject
     recorded_sources: tuple[str, ...]
     packages: tuple[Package, ...]
     names: frozenset[str]
+    others: tuple[Subject, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The source package that a finding names."""
+        return self.recorded_sources[0] if self.others else self.subject.source
+
+    def version_of(self, subject_name: str) -> str | None:
+        """Return the version to compare with statements about `subject_name`, None where it is not meant."""
+        if subject_name == self.subject.source:
+            return self.subject.version
+        return next((other.version for other in self.others if other.source == subject_name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +112,35 @@ def find(
     """
     judge = _Judge(knowledge, at)
     findings = []
-    for source, versions in grouped((item.subject.source, item) for item in installed).items():
-        in_order = sorted(versions, key=lambda item: key(item.subject.version))
+    for versions in grouped((item.subject.source, item) for item in installed).values():
+        in_order = sorted(versions, key=lambda item: judge.order.key(item.subject.version))
         cases = [judge.case(item, changelogs.get(item.subject, ())) for item in in_order]
-        statements = knowledge.advisories.get(source, ())
-        by_vulnerability = grouped((record.vulnerability, record) for record in statements)
+        by_vulnerability = grouped((record.vulnerability, record) for record in _about(knowledge, in_order))
         for vulnerability in by_vulnerability.keys() | {name for case in cases for name in case.newer}:
             about = by_vulnerability.get(vulnerability, ())
             verdicts = [judge.affected(case, about, case.newer.get(vulnerability, ())) for case in cases]
             if affected := [verdict for verdict in verdicts if verdict]:
                 findings.append(judge.finding(vulnerability, about, affected))
-    return tuple(sorted(findings, key=_order))
+    return tuple(sorted(merged(findings, judge.order), key=_order))
+
+
+def _about(knowledge: Knowledge, installed: Sequence[Installed]) -> Sequence[Advisory]:
+    """Return every statement about the subjects of `installed`, of each feed the most specific (rule 6)."""
+    first = knowledge.advisories.get(installed[0].subject.source, ())
+    names = dict.fromkeys(other.source for item in installed for other in item.others)
+    if not any(name in knowledge.advisories for name in names):
+        return first
+    kept = list(first)
+    said = {(statement.feed, statement.vulnerability) for statement in kept}
+    for name in names:
+        more = [
+            statement
+            for statement in knowledge.advisories.get(name, ())
+            if (statement.feed, statement.vulnerability) not in said
+        ]
+        kept += more
+        said.update((statement.feed, statement.vulnerability) for statement in more)
+    return kept
 
 
 class _Judge:
@@ -112,6 +148,7 @@ class _Judge:
 
     def __init__(self, knowledge: Knowledge, at: datetime) -> None:
         self._knowledge = knowledge
+        self.order = order_of(knowledge.release)
         # OSV repeats a distribution's tracker with a delay: the tracker itself goes first.
         self._deciding: Sequence[Edition] = sorted(
             (
@@ -130,7 +167,7 @@ class _Judge:
         """Return what holds for all vulnerabilities of `installed`; `newer` comes from changelogs."""
         subject = installed.subject
         listed = self._knowledge.archive.get(subject.source, ()) if self._knows_archive else ()
-        offered = key(candidate(listed, subject.version)[1]) if listed else None
+        offered = self.order.key(candidate(listed, subject.version)[1]) if listed else None
         return _Case(
             installed,
             grouped((record.vulnerability, record) for record in newer),
@@ -149,20 +186,29 @@ class _Judge:
             newer: what the changelogs of newer versions say of it.
         """
         by_feed = grouped((statement.feed, statement) for statement in (*statements, *newer))
-        version = case.installed.subject.version
-        claims = [found for feed, own in by_feed.items() if (found := claim(feed, own, version))]
+        claims = [found for feed, own in by_feed.items() if (found := self._claim(feed, own, case.installed))]
         for decider in self._deciding:
             if decider.header.name in by_feed:
                 break
         else:
+            version = case.installed.subject.version
             if not claims or (_is_prose(claims) and _is_fixed(statements, version)):
                 return None
-            return _Affected(case, max(claims, key=_best), claims)
+            return _Affected(case, max(claims, key=self._best), claims)
         counting = [item for item in claims if _counts(item, decider)]
         if not counting:
             return None
         agreed = decider.header.name in [item.feed for item in counting]
-        return _Affected(case, max(counting, key=_best), claims if agreed else counting)
+        return _Affected(case, max(counting, key=self._best), claims if agreed else counting)
+
+    def _claim(self, feed: str, statements: Sequence[Advisory], installed: Installed) -> Claim | None:
+        """Return what one feed says against an installed version; its statements are about one subject."""
+        version = installed.version_of(statements[0].source)
+        return None if version is None else claim(feed, statements, version, self.order)
+
+    def _best(self, item: Claim) -> tuple[int, bytes, bool]:
+        """Return what sorts the claim highest that offers the best fix (rule 2)."""
+        return -FIX_RANK[item.fix], self.order.key(item.fixed_version), not item.undetermined
 
     def finding(
         self, vulnerability: str, statements: Sequence[Advisory], affected: Sequence[_Affected]
@@ -179,14 +225,14 @@ class _Judge:
         titles = [record.title for record in records if not record.rejected]
         titles += [statement.title for statement in supporting]
         title = next((text for text in titles if text and not _names_another(text, vulnerability)), "")
-        fix = _fix(lead, case.offered)
+        fix = _fix(lead, case.offered, self.order)
         exploited = self._knowledge.known_exploited.get(vulnerability)
         probability = self._knowledge.exploit_probabilities.get(vulnerability)
         return Finding(
             vulnerability=vulnerability,
             packages=tuple(sorted({name for item in affected for name in item.case.installed.names})),
-            source=subject.source,
-            installed_version=subject.version,
+            source=case.installed.source,
+            installed_version=case.installed.version_of(supporting[0].source) or subject.version,
             fixed_version=lead.fixed_version,
             fix=fix,
             severity=level,
@@ -195,7 +241,7 @@ class _Judge:
             feeds=tuple(dict.fromkeys([lead.feed, *sorted([item.feed for item in claims])])),
             title=UNDETERMINED + title if lead.undetermined else title,
             published_on=min(days, default=None),
-            fixed_on=None if fix is FixState.UNFIXED else fixed_on(supporting, case.version_days),
+            fixed_on=fixed_on(supporting, case.version_days) if fix in _HAS_FIX else None,
             known_exploited_on=exploited.added_on if exploited else None,
             exploit_probability=probability.probability if probability else None,
         )
@@ -220,9 +266,9 @@ def _names_another(title: str, vulnerability: str) -> bool:
     return bool(named) and vulnerability not in named
 
 
-def _fix(lead: Claim, offered: bytes | None) -> FixState:
+def _fix(lead: Claim, offered: bytes | None, order: Order) -> FixState:
     """Return the claim's own state, or UNFIXED where the archive does not offer its version (rule 4)."""
-    if lead.fix is FixState.FIXABLE and offered is not None and offered < key(lead.fixed_version):
+    if lead.fix is FixState.FIXABLE and offered is not None and offered < order.key(lead.fixed_version):
         return FixState.UNFIXED
     return lead.fix
 
@@ -235,15 +281,8 @@ def _counts(item: Claim, decider: Edition) -> bool:
     return any(record.published_on and record.published_on > known_until for record in item.statements)
 
 
-def _best(item: Claim) -> tuple[int, bytes, bool]:
-    """Return what sorts the claim highest that offers the best fix (rule 2)."""
-    return -_FIX_RANK[item.fix], key(item.fixed_version), not item.undetermined
-
-
 def _ids(statements: Iterable[Advisory]) -> tuple[str, ...]:
-    """Return the advisories' ids, the distribution's own first."""
-    names = {statement.advisory for statement in statements if statement.advisory}
-    return tuple(sorted(names, key=lambda name: (not name.startswith(ADVISORY_IDS), name)))
+    return sorted_ids({statement.advisory for statement in statements if statement.advisory})
 
 
 def _order(finding: Finding) -> tuple[bool, int, str, str]:

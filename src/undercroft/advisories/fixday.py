@@ -2,9 +2,9 @@
 
 Which dates say so, with the reasons:
 
-1. The publisher's own advisory of the fix (DSA, DLA, USN) is dated when the fixed version was offered. The
-   date of a record about the vulnerability itself (DEBIAN-CVE-..., UBUNTU-CVE-...) is that of the fault, and
-   says nothing about the fix.
+1. The publisher's own advisory of the fix (DSA, DLA, USN, RHSA, ...) is dated when the fixed version was
+   offered. The date of a record about the vulnerability itself (DEBIAN-CVE-..., UBUNTU-CVE-...) is that of
+   the fault, and says nothing about the fix.
 2. Else the changelog: the entry of the version that fixes it was finished on a day, and the version cannot
    have been offered much earlier. Where another branch's version came in, the entry that names the
    vulnerability may be years older than that: the day of the offered version counts.
@@ -17,7 +17,10 @@ from datetime import date
 
 from undercroft.advisories.records import Advisory, ChangelogEntry, Status, is_mirror
 
-ADVISORY_IDS = ("DSA-", "DLA-", "USN-")
+ADVISORY_IDS = (
+    *("DSA-", "DLA-", "USN-"),
+    *("ALSA-", "RLSA-", "RHSA-", "ELSA-", "SUSE-SU-", "openSUSE-SU-", "ASA-"),
+)
 """How the distributions' own advisories are named; each is about an update that was offered."""
 
 

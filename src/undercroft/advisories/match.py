@@ -1,9 +1,9 @@
 """What the advisories say of an inventory: a pure function of inventory, records and day.
 
-Debian and Ubuntu are matched by source package and source version, in dpkg's order, by the release's own
-statements. In steps, whose numbers the code repeats:
+A release is matched by its own publisher's statements, in its package manager's order of versions: `families`
+says by which packages. In steps, whose numbers the code repeats:
 
-1. Only Debian and Ubuntu themselves are matched; anything else is a problem of the answer.
+1. Only the releases of `families` are matched; anything else is a problem of the answer.
 2. For a day in the past only records of that day or earlier count (`asof`).
 3. Feeds that are missing, too old or silent about the release are problems (`coverage`).
 4. Every installed package stands somewhere to the release's package indexes (`archive`).
@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 
 from undercroft.advisories import asof, boot, coverage, vex
-from undercroft.advisories.debversion import check
 from undercroft.advisories.eol import end_of_life
+from undercroft.advisories.families import family_of, order_of
 from undercroft.advisories.findings import Installed, find
 from undercroft.advisories.knowledge import Knowledge, grouped
 from undercroft.advisories.mirror import compare
 from undercroft.advisories.releases import release_key
-from undercroft.advisories.sources import Subject, tracked
+from undercroft.advisories.sources import Subject, epochs, subjects
 from undercroft.advisories.verdict import claim
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.finding import Assessment, Finding
@@ -32,6 +32,7 @@ from undercroft.model.inventory import Inventory, Package
 
 _ABSENT = frozenset({"config-files", "not-installed"})
 _NAMES_SHOWN = 5
+_OF_A_MODULE = ".module"  # in rpm's release: "1.module_el9.1.0+16+91bc168f"
 
 
 def assess(
@@ -55,9 +56,7 @@ def assess(
     present = installed(known.release, inventory)
     comparison = compare(known, present, as_of)  # 4
     findings = find(known, present, comparison.changelogs, at)  # 5
-    by_name = grouped(
-        ((item.subject.source, package.name), package) for item in present for package in item.packages
-    )
+    by_name = grouped(((item.source, package.name), package) for item in present for package in item.packages)
     applied = vex.apply(  # 6
         findings,
         known.vex,
@@ -67,10 +66,11 @@ def assess(
     )
     problems = [
         *coverage.problems(known, at, lifetime, as_of),  # 3
-        *_unmatched(present),
+        *_unmatched(known.release, present),
         *boot.problems(inventory),
     ]
-    notes = [*coverage.notes(known, at), *boot.notes(inventory)]
+    notes = [*coverage.notes(known, at), *boot.notes(inventory, order_of(known.release))]
+    notes += _foreign(known.release, inventory)
     is_whole = coverage.is_complete(known, at)
     if comparison.unexplained and (as_of or not is_whole):
         problems.append(_unexplained([subject.source for subject in comparison.unexplained], as_of))
@@ -117,40 +117,64 @@ def _unsupported(inventory: Inventory, release: str) -> str:
 
 
 def installed(release: str, inventory: Inventory) -> list[Installed]:
-    """Return each source package and version once, with the binary packages that are present from it.
+    """Return each package and version that advisories name once, with the packages that are present from it.
 
-    Source and version are as advisories of `release` speak of them, and untrusted.
+    Names and versions are as advisories of `release` speak of them, and untrusted. Packages of other managers
+    than the release's own (pip, snap, ...) are left out: no advisory of the release means them.
     """
-    by_subject: dict[Subject, list[Package]] = {}
+    family = family_of(release)
+    if family is None:
+        return []
+    known_epochs = epochs(inventory.packages) if family.by_binary else {}
+    by_subjects: dict[tuple[Subject, ...], list[Package]] = {}
     for package in inventory.packages:
-        if package.status not in _ABSENT:
-            subject = tracked(release, package.source, package.source_version, package.version)
-            by_subject.setdefault(subject, []).append(package)
+        if package.status not in _ABSENT and package.manager == family.manager:
+            by_subjects.setdefault(subjects(family, release, package, known_epochs), []).append(package)
     return [
         Installed(
-            subject=subject,
+            subject=named[0],
             recorded_sources=tuple(sorted({package.source for package in packages})),
             packages=tuple(packages),
             names=frozenset(package.name for package in packages),
+            others=named[1:],
         )
-        for subject, packages in by_subject.items()
+        for named, packages in by_subjects.items()
     ]
 
 
-def _unmatched(installed: Sequence[Installed]) -> Iterator[str]:
+def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
     """Yield why packages could not be matched: there are none, or their versions are no versions."""
     if not installed:
         yield "no installed package is known, so nothing could be matched"
-    names = []
+    check = order_of(release).check
+    names, unlabelled = [], []
     for item in installed:
         for package in item.packages:
             try:
                 check(package.version)
                 check(package.source_version)
-            except InputError:  # it is compared all the same, as dpkg would, but maybe wrongly
+            except InputError:  # it is compared all the same, as its manager would, but maybe wrongly
                 names.append(package.name)
+            if package.manager == "rpm" and not package.module and _OF_A_MODULE in package.version:
+                unlabelled.append(package.name)
     if names:
         yield f"{len(names)} packages with a malformed version are not assessed: {_listed(names)}"
+    if unlabelled:
+        yield (
+            f"{len(unlabelled)} packages were built for a module and do not say for which stream: "
+            f"advisories of modules are not matched with them: {_listed(unlabelled)}"
+        )
+
+
+def _foreign(release: str, inventory: Inventory) -> Iterator[str]:
+    """Yield how many packages the advisories of the release do not speak of at all."""
+    family = family_of(release)
+    names = [
+        package.manager for package in inventory.packages if family and package.manager != family.manager
+    ]
+    if names:
+        managers = ", ".join(sorted(set(names)))
+        yield f"{len(names)} packages of {managers} are listed, no advisories are matched with them"
 
 
 def _unexplained(sources: Sequence[str], as_of: date | None) -> str:
@@ -180,12 +204,14 @@ def _undated(
     missed: set[tuple[str, str]] = set()
     feeds: set[str] = set()
     undated = asof.undated(knowledge)
+    order = order_of(knowledge.release)
     for item in installed:
-        for statement in undated.get(item.subject.source, ()):
-            name = statement.source, statement.vulnerability
-            if name not in found and claim(statement.feed, (statement,), item.subject.version):
-                missed.add(name)
-                feeds.add(statement.feed)
+        for subject in (item.subject, *item.others):
+            for statement in undated.get(subject.source, ()):
+                name = item.source, statement.vulnerability
+                if name not in found and claim(statement.feed, (statement,), subject.version, order):
+                    missed.add(name)
+                    feeds.add(statement.feed)
     if missed:
         yield (
             f"{len(missed)} vulnerabilities that {', '.join(sorted(feeds))} gives no date for may have been "

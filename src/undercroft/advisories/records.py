@@ -1,6 +1,10 @@
 """The records that feeds are parsed into, the store holds and matching reads.
 
-A release key names whose statement it is: "debian:12", "ubuntu:22.04". Versions are source versions.
+A release key names whose statement it is: "debian:12", "alma:9" (see `families`).
+
+What a statement is about, its subject, is a source package in Debian, Ubuntu and Alpine; others name binary
+packages, which may bear a source package's name and another version. `subject_name` keeps the two apart,
+and the packages of a module's stream from all others.
 """
 
 from dataclasses import dataclass
@@ -17,6 +21,34 @@ class Status(StrEnum):
     UNFIXED = "unfixed"
     NOT_AFFECTED = "not-affected"
     UNDETERMINED = "undetermined"
+    INVESTIGATED = "under-investigation"
+    WILL_NOT_FIX = "will-not-fix"
+    OUT_OF_SUPPORT = "out-of-support"
+
+
+ANY_STREAM = "*"
+"""Stands for a module that the publisher does not name."""
+
+_BINARY = "binary:"
+
+
+def subject_name(package: str, *, binary: bool = False, module: str = "") -> str:
+    """Return how the database and matching call what a statement is about.
+
+    Source packages are called by their names; "binary:openssl-libs" is a binary package, and
+    "binary:npm@nodejs:18" one of a module's stream. No package's name holds a colon or an at sign.
+
+    Args:
+        package: name of a package, checked.
+        binary: it is a binary package's name.
+        module: "NAME:STREAM", `ANY_STREAM` where only that it is of a module is known, "" for none.
+    """
+    return f"{_BINARY if binary else ''}{package}{'@' if module else ''}{module}"
+
+
+def package_of(subject: str) -> str:
+    """Return the package's name in a `subject_name`."""
+    return subject.removeprefix(_BINARY).partition("@")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +58,13 @@ class Advisory:
     Attributes:
         feed: name of the feed ("debian-tracker", "debian-dsa", "osv:Debian:12").
         release: "debian:12".
-        source: source package.
+        source: source package, or another `subject_name`.
         vulnerability: CVE number, else the advisory's own id.
         advisory: the publisher's id ("DSA-5865-1"), "" where the statement has none.
         status: see Status.
         fixed_version: first version without the fault; "" unless FIXED.
         introduced_version: versions below are not affected; "" for all.
-        stream: "" for everybody's archive, "esm" for Ubuntu Pro only.
+        stream: "" for everybody's archive, "esm" for Ubuntu Pro only, "ltss" for SUSE's subscribers only.
         published_on: the record's date, None where the feed gives none (then it has no answer for --as-of).
         severity: what this feed says, UNKNOWN where it says nothing.
         severity_source: "debian:urgency", "ubuntu:priority", "osv:cvss3.1:9.8", "" for unknown.
@@ -174,6 +206,8 @@ class FeedHeader:
         releases: release keys that this edition speaks for; empty for feeds about vulnerabilities as such.
         complete_for: releases for which "no record" means "nothing known" (a tracker), not "no advisory".
         signed_by: fingerprint of the verified key, "" when unsigned.
+        listed_for: releases for which "no record" means "no fix was published": a publisher's whole list of
+            advisories, which does not know what is not fixed yet.
     """
 
     name: str
@@ -184,6 +218,7 @@ class FeedHeader:
     releases: tuple[str, ...] = ()
     complete_for: tuple[str, ...] = ()
     signed_by: str = ""
+    listed_for: tuple[str, ...] = ()
 
 
 def is_mirror(feed: str) -> bool:

@@ -1,4 +1,8 @@
-"""The source package under which a distribution tracks what is installed.
+"""The names under which a distribution's advisories speak of what is installed.
+
+Debian, Ubuntu and Alpine track source packages. rpm's distributions and Arch name binary packages, some of
+them source packages too: what is said of the binary package goes before what is said of its source. A
+package of a module's stream (rpm) is meant only by what names that stream.
 
 Kernels and GRUB for Secure Boot come from source packages that only add a signature
 ("linux-signed-amd64", "grub-efi-amd64-signed", Ubuntu's "linux-signed"). No advisory ever names those:
@@ -7,7 +11,12 @@ was signed, in its version.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from undercroft.advisories.families import Family
+from undercroft.advisories.records import ANY_STREAM, subject_name
+from undercroft.model.inventory import Package
 
 _ARCHITECTURES = r"(?:amd64|arm64|armhf|i386|ia32|arm)"
 _LINUX = re.compile(rf"linux-signed-{_ARCHITECTURES}")
@@ -21,7 +30,7 @@ _SIGNING_VERSION = re.compile(r"^[0-9]+\+")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A source package in one version, as advisories speak of it."""
+    """A package in one version, as advisories speak of it: `source` is a `records.subject_name`."""
 
     source: str
     version: str
@@ -51,3 +60,45 @@ def tracked(release: str, source: str, source_version: str, version: str) -> Sub
 def signed_version(version: str) -> str:
     """Return the version of linux that a version of linux-signed-* signs ("6.1.123+1" is "6.1.123-1")."""
     return version.replace("+", "-", 1)
+
+
+Epochs = Mapping[tuple[str, str], str]
+"""Epochs ("1:") by source package and version-release, see `epochs`."""
+
+
+def epochs(packages: Iterable[Package]) -> Epochs:
+    """Return the epochs of source packages that rpm's database does not record, from their binaries.
+
+    A binary package of its source's own version has its source's epoch too.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for package in packages:
+        epoch, separator, bare = package.version.rpartition(":")
+        if separator and bare == package.source_version:
+            found[package.source, bare] = f"{epoch}:"
+    return found
+
+
+def subjects(family: Family, release: str, package: Package, known_epochs: Epochs) -> tuple[Subject, ...]:
+    """Return what advisories of `family` call an installed package, most specific first, at least one.
+
+    Args:
+        family: that of `release`.
+        release: release key.
+        package: of the family's manager, untrusted.
+        known_epochs: `epochs` of the inventory.
+    """
+    if family.manager == "dpkg":
+        return (tracked(release, package.source, package.source_version, package.version),)
+    if not family.by_binary:
+        return (Subject(package.source, package.source_version),)
+    source_version = package.source_version
+    if ":" not in source_version:
+        source_version = known_epochs.get((package.source, source_version), "") + source_version
+    streams = [package.module, ANY_STREAM] if package.module else [""]
+    named = [
+        (Subject(subject_name(package.name, binary=True, module=stream), package.version))
+        for stream in streams
+    ]
+    sources = [Subject(subject_name(package.source, module=stream), source_version) for stream in streams]
+    return (*named, *sources)

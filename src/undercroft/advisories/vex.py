@@ -2,8 +2,9 @@
 
 Follows OpenVEX 0.2.0: a statement is about one vulnerability and names products. Here a product is a
 package URL or a plain package name, of a binary or a source package. A package URL matches a package when
-its type is deb and everything that it spells out (namespace, name, version, arch, distro) agrees;
-"arch=source" limits it to source packages. A statement without products is about every package.
+its type is that of the release's packages and everything that it spells out (namespace, name, version, arch,
+distro) agrees; "arch=source" limits it to source packages. A statement without products is about every
+package.
 
 Only `not_affected` and `fixed` take a finding away, and only while no later statement about the same
 package says otherwise. Of two at the same time, the one that leaves the finding counts.
@@ -11,12 +12,16 @@ package says otherwise. Of two at the same time, the one that leaves the finding
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from undercroft.advisories.debversion import key
+from undercroft.advisories.families import Family, family_of
 from undercroft.advisories.knowledge import grouped
 from undercroft.advisories.records import VexStatement, VexStatus
 from undercroft.model.finding import Finding
 from undercroft.model.inventory import Package
+
+if TYPE_CHECKING:
+    from packageurl import PackageURL
 
 _TAKES_AWAY = frozenset({VexStatus.NOT_AFFECTED, VexStatus.FIXED})
 
@@ -105,19 +110,29 @@ def _names(product: str, package: Package, source: str, release: str, distros: s
         purl = PackageURL.from_string(product)
     except ValueError:
         return False
-    if purl.type != "deb" or purl.namespace not in {None, release.partition(":")[0]}:
+    family = family_of(release)
+    if (
+        family is None
+        or purl.type != family.purl_type
+        or purl.namespace not in {None, *family.purl_namespaces}
+    ):
         return False
     if "distro" in purl.qualifiers and purl.qualifiers["distro"] not in distros:
         return False
     architecture = purl.qualifiers.get("arch")
     if purl.name == package.name and architecture in {None, package.architecture}:
-        return _same_version(purl.version, package.version)
+        return _same_version(purl, package.version, family)
     return (
         purl.name in sources
         and architecture in {None, "source"}
-        and _same_version(purl.version, package.source_version)
+        and _same_version(purl, package.source_version, family)
     )
 
 
-def _same_version(named: str | None, installed: str) -> bool:
-    return named is None or key(named) == key(installed)
+def _same_version(purl: "PackageURL", installed: str, family: Family) -> bool:
+    """Return whether a URL names the installed version, or none; rpm's has the epoch as a qualifier."""
+    if purl.version is None:
+        return True
+    epoch = purl.qualifiers.get("epoch", "")
+    named = f"{epoch}:{purl.version}" if epoch and ":" not in purl.version else purl.version
+    return family.order.key(named) == family.order.key(installed)

@@ -24,9 +24,11 @@ from datetime import datetime
 
 from undercroft.advisories import severity
 from undercroft.advisories.debversion import key
+from undercroft.advisories.families import order_of
 from undercroft.advisories.findings import Installed
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.match import installed
+from undercroft.advisories.orders.table import DEB
 from undercroft.advisories.records import Status
 from undercroft.advisories.releases import known_release
 from undercroft.advisories.sources import signed_version, tracked
@@ -49,7 +51,7 @@ def raised(floor: Floor, inventory: Inventory, knowledge: Knowledge, at: datetim
         at: when it was read.
     """
     release = known_release(inventory)
-    if not release or release != knowledge.release:
+    if not release or release != knowledge.release or order_of(release) is not DEB:
         return floor
     entries = {(entry.release, entry.source): entry for entry in floor.entries}
     grown = False

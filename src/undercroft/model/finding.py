@@ -17,11 +17,14 @@ class Severity(StrEnum):
 
 
 class FixState(StrEnum):
-    """Whether the distribution offers a version without the fault."""
+    """Whether the distribution offers a version without the fault, and if not, what it says of that."""
 
     FIXABLE = "fixable"
     UNFIXED = "unfixed"
-    NEEDS_SUBSCRIPTION = "needs-subscription"  # only an extended stream has it (Ubuntu Pro)
+    NEEDS_SUBSCRIPTION = "needs-subscription"  # only an extended stream has it (Ubuntu Pro, SUSE LTSS)
+    WILL_NOT_FIX = "will-not-fix"  # its publisher has decided so
+    UNDER_INVESTIGATION = "under-investigation"  # its publisher does not know yet whether it is affected
+    OUT_OF_SUPPORT = "out-of-support"  # its publisher has stopped looking after this package
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,9 @@ class Finding:
         vulnerability: CVE number, or the advisory's own where it names none.
         packages: names of the installed binary packages, sorted.
         source: source package.
-        installed_version: installed source version (the oldest, where several are installed).
-        fixed_version: source version that fixes it, "" for none.
+        installed_version: installed source version (the oldest, where several are installed); where
+            advisories speak of binary packages (rpm, Arch), the binary package's.
+        fixed_version: version that fixes it, comparable with the installed one, "" for none.
         fix: whether that version can be had.
         severity: worst first, UNKNOWN where no source gives one.
         severity_source: "cve:cvss3.1:9.8", "debian:urgency", "" for unknown.

@@ -301,7 +301,7 @@ def _feed_id(connection: sqlite3.Connection, name: str) -> int | None:
 
 def _insert(connection: sqlite3.Connection, header: FeedHeader, fetched_at: datetime) -> int:
     """Add a feed without records and return its row id."""
-    marks = ", ".join("?" * 10)
+    marks = ", ".join("?" * len(EDITION_COLUMNS.split(",")))
     insert = f"INSERT INTO feed ({EDITION_COLUMNS}) VALUES ({marks})"  # noqa: S608 - constants
     return connection.execute(insert, edition_row(header, fetched_at, 0)).lastrowid or 0
 

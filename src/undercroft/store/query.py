@@ -10,7 +10,7 @@ import sqlite3
 from datetime import date, datetime
 from typing import Any
 
-from undercroft.advisories.debversion import key
+from undercroft.advisories.families import family_of, order_of
 from undercroft.advisories.knowledge import Edition, Knowledge, grouped
 from undercroft.advisories.records import (
     Advisory,
@@ -23,7 +23,7 @@ from undercroft.advisories.records import (
     VexStatus,
     Vulnerability,
 )
-from undercroft.advisories.sources import tracked
+from undercroft.advisories.sources import epochs, subjects, tracked
 from undercroft.model.finding import Severity
 from undercroft.model.inventory import Inventory
 from undercroft.store.rows import EDITION_COLUMNS, day, edition
@@ -148,7 +148,8 @@ def knowledge(connection: sqlite3.Connection, release: str, inventory: Inventory
         ),
     }
     connection.executescript(_INSTALLED)
-    oldest = _oldest(release, inventory)
+    key = order_of(release).key
+    oldest, specific = _oldest(release, inventory)
     connection.executemany("INSERT INTO temp.installed VALUES (?, ?)", oldest.items())
     changelogs = [
         (row[0], ChangelogEntry(row[0], row[1], date.fromisoformat(row[2]), tuple(row[3].split()), *row[4:]))
@@ -161,11 +162,13 @@ def knowledge(connection: sqlite3.Connection, release: str, inventory: Inventory
         for vulnerability in entry.vulnerabilities
     }
     connection.executemany("INSERT INTO temp.named VALUES (?, ?)", named)
+    rows = connection.execute(_ADVISORIES, parameters).fetchall()
+    # What a feed leaves open in a source package it may have closed in a binary one.
+    if closer := {(name, row[2]) for row in rows for name in specific.get(row[0], ())}:
+        connection.executemany("INSERT OR IGNORE INTO temp.named VALUES (?, ?)", closer)
+        rows = connection.execute(_ADVISORIES, parameters).fetchall()
     feed_names = {ident: found.header.name for ident, found in asked.items()}
-    advisories = [
-        (row[0], _advisory(release, feed_names[row[1]], row))
-        for row in connection.execute(_ADVISORIES, parameters)
-    ]
+    advisories = [(row[0], _advisory(release, feed_names[row[1]], row)) for row in rows]
     names = {record.vulnerability for _, record in advisories}
     names.update(name for _, record in changelogs for name in record.vulnerabilities)
     about = parameters | {"names": json.dumps(sorted(names))}
@@ -194,18 +197,34 @@ def knowledge(connection: sqlite3.Connection, release: str, inventory: Inventory
     )
 
 
-def _oldest(release: str, inventory: Inventory) -> dict[str, bytes]:
-    """Return the key of the oldest installed version by source package.
+def _oldest(release: str, inventory: Inventory) -> tuple[dict[str, bytes], dict[str, set[str]]]:
+    """Return the key of the oldest installed version by subject, and the more specific subjects of each.
 
     A signing source stands under its own name too, since its changelog does.
     """
     oldest: dict[str, bytes] = {}
+    specific: dict[str, set[str]] = {}
+    family = family_of(release)
+    if family is None:
+        return oldest, specific
+    key = family.order.key
+    known_epochs = epochs(inventory.packages) if family.by_binary else {}
     for package in inventory.packages:
-        subject = tracked(release, package.source, package.source_version, package.version)
-        for source, version in {(subject.source, subject.version), (package.source, package.source_version)}:
+        if package.manager != family.manager:
+            continue
+        named = subjects(family, release, package, known_epochs)
+        pairs = [(subject.source, subject.version) for subject in named]
+        if not family.by_binary:
+            pairs.append((package.source, package.source_version))
+        for source, version in pairs:
             if _is_text(source):
                 oldest[source] = min(key(version), oldest.get(source, key(version)))
-    return oldest
+        for place, subject in enumerate(named[1:], start=1):
+            if _is_text(subject.source):
+                specific.setdefault(subject.source, set()).update(
+                    closer.source for closer in named[:place] if _is_text(closer.source)
+                )
+    return oldest, specific
 
 
 def _advisory(release: str, feed: str, row: tuple[Any, ...]) -> Advisory:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable
 from datetime import date, datetime
 
-from undercroft.advisories.debversion import key
+from undercroft.advisories.families import order_of
 from undercroft.advisories.knowledge import Edition
 from undercroft.advisories.records import (
     Advisory,
@@ -98,7 +98,7 @@ class RowWriter:
             record.advisory,
             record.status.value,
             record.fixed_version,
-            key(record.fixed_version),
+            order_of(record.release).key(record.fixed_version),
             record.introduced_version,
             record.stream,
             _text(record.published_on),
@@ -171,20 +171,20 @@ def edition_row(header: FeedHeader, fetched_at: datetime, records: int) -> Row:
         header.signed_by,
         fetched_at.isoformat(),
         records,
+        json.dumps(header.listed_for),
     )
 
 
 EDITION_COLUMNS = (
     "name, serial, published_at, valid_until, max_age_s, releases, complete_for, signed_by, fetched_at, "
-    "records"
+    "records, listed_for"
 )
 
 
-def edition(row: tuple[str, str, str | None, str | None, int, str, str, str, str, int]) -> Edition:
+def edition(row: tuple[str, str, str | None, str | None, int, str, str, str, str, int, str]) -> Edition:
     """Return the edition in a row of `EDITION_COLUMNS`."""
-    name, serial, published_at, valid_until, max_age_s, releases, complete_for, signed_by, fetched, count = (
-        row
-    )
+    name, serial, published_at, valid_until, max_age_s, releases, complete_for, signed_by = row[:8]
+    fetched, count, listed_for = row[8:]
     header = FeedHeader(
         name=name,
         serial=serial,
@@ -194,6 +194,7 @@ def edition(row: tuple[str, str, str | None, str | None, int, str, str, str, str
         releases=tuple(json.loads(releases)),
         complete_for=tuple(json.loads(complete_for)),
         signed_by=signed_by,
+        listed_for=tuple(json.loads(listed_for)),
     )
     return Edition(header, datetime.fromisoformat(fetched), count)
 

@@ -4,8 +4,8 @@
 the end and never changed afterwards.
 
 Tables are clustered (WITHOUT ROWID) by what matching asks for, so that one source package's rows lie on
-neighbouring pages. Version keys (`debversion.key`) are BLOBs whose memcmp order is dpkg's: SQLite compares
-versions by itself.
+neighbouring pages. Version keys are BLOBs whose memcmp order is that of the release's package manager
+(`advisories.orders`): SQLite compares versions by itself.
 """
 
 import sqlite3
@@ -140,7 +140,12 @@ CREATE TABLE changelog_entry (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_VERSION_1, _VERSION_2)
+# Feeds that list what a release's publisher has fixed, and Red Hat's documents (one a vulnerability).
+_VERSION_3 = """
+ALTER TABLE feed ADD COLUMN listed_for TEXT NOT NULL DEFAULT '[]';
+"""
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
 VERSION = len(MIGRATIONS)
 
 FEED_TABLES = (

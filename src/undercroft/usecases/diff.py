@@ -1,13 +1,14 @@
 """What changed between two states, and what going back to the first would bring back.
 
 Pure: two states in, a `StateDiff` out. A package is the same package when name and architecture are;
-newer and older are dpkg's order (deb-version(7)). A finding is the same finding when vulnerability and
+newer and older are the package manager's order. A finding is the same finding when vulnerability and
 source package are: what an upgrade left vulnerable is neither gained nor lost.
 """
 
 from collections.abc import Iterable
 
-from undercroft.advisories.debversion import compare
+from undercroft.advisories.orders.order import Order
+from undercroft.advisories.orders.table import BY_MANAGER, DEB
 from undercroft.model.diff import PackageChange, StateDiff
 from undercroft.model.finding import Finding
 from undercroft.model.report import StateReport
@@ -27,7 +28,10 @@ def diff_states(
     from_name, to_name = from_name or before.name, to_name or after.name
     old, new = _versions(before), _versions(after)
     both = [(key, old[key], new[key]) for key in sorted(old.keys() & new.keys()) if old[key] != new[key]]
-    ordered = [(PackageChange(*key, one, two), compare(one, two)) for key, one, two in both]
+    orders = _orders(after)
+    ordered = [
+        (PackageChange(*key, one, two), orders.get(key, DEB).compare(one, two)) for key, one, two in both
+    ]
     return StateDiff(
         from_name=from_name,
         to_name=to_name,
@@ -57,6 +61,13 @@ def _identity(finding: Finding) -> tuple[str, str]:
 
 def _findings(state: StateReport) -> Iterable[Finding]:
     return state.assessment.findings if state.assessment else ()
+
+
+def _orders(state: StateReport) -> dict[tuple[str, str], Order]:
+    packages = state.inventory.packages if state.inventory else ()
+    return {
+        (package.name, package.architecture): BY_MANAGER.get(package.manager, DEB) for package in packages
+    }
 
 
 def _versions(state: StateReport) -> dict[tuple[str, str], str]:

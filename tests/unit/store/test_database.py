@@ -316,16 +316,26 @@ def test_an_older_database_is_brought_forward_by_an_import_and_by_nothing_else(
     assert vulnerabilities(path) == ["CVE-1"]
 
 
-def test_changelogs_of_the_first_schema_are_dropped_so_that_they_are_fetched_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def first_schema(path: Path) -> None:
+    """Write a file as the first version did, with one statement of a tracker and a feed of changelogs."""
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        connection.executescript(schema.MIGRATIONS[0])
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        at = NOW.isoformat()
+        for ident, name in enumerate(("debian-tracker", "changelogs:debian:12"), start=1):
+            row = (ident, name, "2026-03-07", at, None, 86400, '["debian:12"]', "[]", "", at, 1)
+            connection.execute(f"INSERT INTO feed VALUES ({', '.join('?' * len(row))})", row)
+        connection.execute("INSERT INTO subject VALUES (1, 'debian:12', 'zlib')")
+        connection.execute("INSERT INTO title VALUES (1, 0, '')")
+        statement = (1, "CVE-1", 1, 0, "", "unfixed", "", b"", "", "", None, "unknown", "", 0)
+        connection.execute(f"INSERT INTO advisory VALUES ({', '.join('?' * len(statement))})", statement)
+    connection.close()
+
+
+def test_changelogs_of_the_first_schema_are_dropped_so_that_they_are_fetched_again(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with monkeypatch.context() as older:
-        older.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
-        older.setattr(schema, "VERSION", 1)
-        with AdvisoryDatabase(path, writable=True) as database:
-            database.replace_feed(TRACKER, OLD, NOW)
-            database.replace_feed(header("changelogs:debian:12"), [], NOW)
+    first_schema(path)
     with AdvisoryDatabase(path, writable=True) as database:
         assert [feed.name for feed in database.feeds(NOW)] == ["debian-tracker"]
         assert database.changelog_versions("changelogs:debian:12") == frozenset()

@@ -9,4 +9,7 @@ RPM = Order("rpm", rpm.key, rpm.check)
 APK = Order("apk", apk.key, apk.check)
 PACMAN = Order("pacman", pacman.key, pacman.check)
 
+BY_MANAGER = {"dpkg": DEB, "rpm": RPM, "apk": APK, "pacman": PACMAN}
+"""The order of each package manager's versions, by `Package.manager`."""
+
 ORDERS = {order.name: order for order in (DEB, RPM, APK, PACMAN)}

@@ -35,6 +35,7 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
+from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
 from undercroft.cli.render.sections import all_notes
@@ -228,8 +229,8 @@ def _rating(finding: Finding) -> VulnerabilityRating:
 
 
 def _recommendation(finding: Finding) -> str | None:
-    if finding.fix is FixState.UNFIXED:
-        return None
+    if finding.fix in words.WITHOUT_FIX:
+        return None if finding.fix is FixState.UNFIXED else f"{words.WITHOUT_FIX[finding.fix].capitalize()}."
     terms = ", which needs an extended subscription" if finding.fix is FixState.NEEDS_SUBSCRIPTION else ""
     return f"Upgrade {escape(finding.source)} to {escape(finding.fixed_version)}{terms}."
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from undercroft.advisories import debversion
+from undercroft.advisories.orders.order import Order
+from undercroft.advisories.orders.table import DEB
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape
 from undercroft.cli.render.overview import SEVERITY_STYLES
@@ -16,6 +17,12 @@ _PACKAGES = 6
 """Binary packages that a finding names; they are those of one source."""
 
 
+_SHORT = {
+    FixState.UNDER_INVESTIGATION: "investigated",
+    FixState.WILL_NOT_FIX: "will not be",
+    FixState.OUT_OF_SUPPORT: "out of support",
+}
+"""What stands in the column FIXED IN where no finding of a source has a version to name."""
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 _BY_SOURCE = (
     Column("WORST", idle=Severity.UNKNOWN.value),
@@ -71,19 +78,25 @@ def one(page: Page, finding: Finding) -> None:
         page.paragraph(span(escape(finding.title), Style.DIM), indent=4, hang=2)
 
 
-def by_source(page: Page, found: Sequence[Finding], *, limit: int | None = None, whole: bool = False) -> None:
+def by_source(
+    page: Page,
+    found: Sequence[Finding],
+    *,
+    limit: int | None = None,
+    whole: bool = False,
+    order: Order = DEB,
+) -> None:
     """Put one line for each source package; past `limit` only how many more there are.
 
     The worst come first: known to be exploited, then by severity, then by how many findings there are.
-    `whole` never cuts a name or a version.
+    `whole` never cuts a name or a version; `order` is that of the release's versions.
     """
     sources: dict[str, list[Finding]] = {}
     for finding in found:
         sources.setdefault(finding.source, []).append(finding)
     groups = sorted(sources.values(), key=_urgency)
-    page.grid(
-        _BY_SOURCE_WHOLE if whole else _BY_SOURCE, [_source(group) for group in groups[:limit]], indent=2
-    )
+    rows = [_source(group, order) for group in groups[:limit]]
+    page.grid(_BY_SOURCE_WHOLE if whole else _BY_SOURCE, rows, indent=2)
     if limit is not None and len(groups) > limit:
         more = words.count(len(groups) - limit, "source package")
         page.paragraph(span(f"and {more} more; -v lists all", Style.DIM), indent=2)
@@ -95,15 +108,17 @@ def _urgency(group: Sequence[Finding]) -> tuple[bool, int, int]:
     return not exploited, min(_RANK[finding.severity] for finding in group), -len(group)
 
 
-def _source(group: Sequence[Finding]) -> Spans:
+def _source(group: Sequence[Finding], order: Order) -> Spans:
     worst = min(group, key=lambda finding: _RANK[finding.severity])
     names = [escape(finding.vulnerability) for finding in group]
-    fixed = max((finding.fixed_version for finding in group), key=debversion.key)
+    fixed = max((finding.fixed_version for finding in group), key=order.key)
+    states = {finding.fix for finding in group}
+    unfixed = states.pop() if len(states) == 1 else FixState.UNFIXED
     return [
         span(worst.severity, SEVERITY_STYLES[worst.severity]),
         span(escape(worst.source), Style.HEADING),
         span(escape(worst.installed_version)),
-        span(escape(fixed) or "no fix yet", Style.GOOD if fixed else Style.WARNING),
+        span(escape(fixed) or _SHORT.get(unfixed, "no fix yet"), Style.GOOD if fixed else Style.WARNING),
         span(names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"),
     ]
 
@@ -120,8 +135,8 @@ def versions(finding: Finding, terminal: Terminal) -> Iterator[Span]:
                 f", fixed in {escape(finding.fixed_version)} only with an extended subscription",
                 Style.WARNING,
             )
-        case FixState.UNFIXED:
-            yield span(", no fix yet", Style.WARNING)
+        case _:
+            yield span(f", {words.WITHOUT_FIX[finding.fix]}", Style.WARNING)
 
 
 def _first_line(finding: Finding) -> Iterator[Span]:

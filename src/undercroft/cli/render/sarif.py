@@ -133,7 +133,7 @@ def _message(finding: Finding, state: StateReport) -> str:
     fix = {
         FixState.FIXABLE: f"fixed in {escape(finding.fixed_version)}",
         FixState.NEEDS_SUBSCRIPTION: f"fixed in {escape(finding.fixed_version)} by an extended subscription",
-        FixState.UNFIXED: "no fix yet",
+        **words.WITHOUT_FIX,
     }[finding.fix]
     exploited = ", known to be exploited" if finding.known_exploited_on else ""
     return (

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from undercroft.advisories.asked import knows_unfixed
+from undercroft.advisories.families import order_of
+from undercroft.advisories.releases import known_release
 from undercroft.cli.render import findings, sections, words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.known import (
@@ -156,7 +158,8 @@ def _first_state(page: Page, states: Sequence[Labelled]) -> None:
     label, state = states[0]
     if found := findings_of(state):
         page.heading(span("FINDINGS", Style.HEADING), *shared_by([label], states))
-        findings.by_source(page, found, limit=LISTED)
+        release = known_release(state.inventory) if state.inventory else ""
+        findings.by_source(page, found, limit=LISTED, order=order_of(release))
 
 
 def _problems(page: Page, report: ScanReport, states: Sequence[Labelled]) -> None:

@@ -4,7 +4,17 @@ from collections.abc import Hashable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from undercroft.model.finding import FixState
+
 Key = TypeVar("Key", bound=Hashable)
+
+WITHOUT_FIX = {
+    FixState.UNFIXED: "no fix yet",
+    FixState.UNDER_INVESTIGATION: "under investigation by its publisher",
+    FixState.WILL_NOT_FIX: "will not be fixed by its publisher",
+    FixState.OUT_OF_SUPPORT: "out of its publisher's support",
+}
+"""What is said of a finding for which no version can be had."""
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _LAST_SECOND = 253_402_300_799  # 9999-12-31, the last that datetime can hold

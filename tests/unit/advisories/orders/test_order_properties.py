@@ -43,6 +43,10 @@ def pairs_of(table):
     return [(order, value) for order, values in table.items() for value in values]
 
 
+def named(value: object) -> str:
+    return value.name if isinstance(value, Order) else str(value)
+
+
 @EVERY
 @given(a=any_text, b=any_text, c=any_text)
 def test_an_order_is_total_and_transitive_whatever_the_text(order: Order, a: str, b: str, c: str) -> None:
@@ -82,12 +86,12 @@ def test_versions_ascend_as_the_manual_says(order: Order) -> None:
             assert order.compare(version, later) == -1, (version, later)
 
 
-@pytest.mark.parametrize(("order", "pair"), pairs_of(EQUAL), ids=str)
+@pytest.mark.parametrize(("order", "pair"), pairs_of(EQUAL), ids=named)
 def test_two_ways_to_write_a_version_are_equal(order: Order, pair: tuple[str, str]) -> None:
     assert order.key(pair[0]) == order.key(pair[1])
 
 
-@pytest.mark.parametrize(("order", "text"), pairs_of(MALFORMED), ids=str)
+@pytest.mark.parametrize(("order", "text"), pairs_of(MALFORMED), ids=named)
 def test_what_is_no_version_is_refused(order: Order, text: str) -> None:
     with pytest.raises(InputError):
         order.check(text)

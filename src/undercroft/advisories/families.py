@@ -1,0 +1,186 @@
+"""The families of distributions whose advisories are matched: one table.
+
+A release key is "NAME:VERSION" ("debian:12", "alma:9", "alpine:3.19"), or "NAME" alone for one that only
+rolls ("arch"). A family says how the key is read from os-release, whose packages it speaks of, in which
+order their versions stand, and what its publisher's statements mean. Derivatives (Raspbian, Kali, Mint, ...)
+rebuild or replace packages under versions of their own, so they are never matched as the distribution that
+they come from: they are unsupported until somebody reads their own advisories.
+"""
+
+import re
+from dataclasses import dataclass
+
+from undercroft.advisories.orders.order import Order
+from undercroft.advisories.orders.table import APK, DEB, PACMAN, RPM
+
+_MAJOR = re.compile(r"([0-9]{1,3})(?:\.[0-9]+)*")
+_MINOR = re.compile(r"([0-9]{1,3}\.[0-9]{1,2})(?:\.[0-9]+)*")
+_ENTERPRISE = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,2})?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One distribution.
+
+    Attributes:
+        name: first part of the release key.
+        title: as its publisher writes it.
+        idents: os-release IDs.
+        form: VERSION_ID, its group 1 goes into the key; None where the key has no version.
+        manager: whose packages its advisories are about, as `Package.manager`.
+        order: of their versions.
+        by_binary: its advisories name binary packages; else source packages only.
+        purl_type: of its package URLs.
+        purl_namespaces: which of them name it.
+        meaning: one sentence on what its statements say.
+        cure: how its advisories are had, or that there are none to be read.
+    """
+
+    name: str
+    title: str
+    idents: tuple[str, ...]
+    form: re.Pattern[str] | None
+    manager: str
+    order: Order
+    by_binary: bool
+    purl_type: str
+    purl_namespaces: tuple[str, ...]
+    meaning: str
+    cure: str = "undercroft feeds update"
+
+
+def _rpm(
+    name: str,
+    title: str,
+    idents: tuple[str, ...],
+    form: re.Pattern[str] | None,
+    namespaces: tuple[str, ...],
+    meaning: str,
+    cure: str = "",
+) -> Family:
+    feeds = cure or f"undercroft feeds update osv:{title.replace(' ', '')}"
+    return Family(name, title, idents, form, "rpm", RPM, True, "rpm", namespaces, meaning, feeds)
+
+
+_ERRATA = "an erratum names the binary packages of one update; what has no fix yet is not listed"
+_UNREAD = "its publisher offers no advisories in a format that is read"
+
+FAMILIES = (
+    Family(
+        "debian",
+        "Debian",
+        ("debian",),
+        _MAJOR,  # /etc/debian_version gives the point release
+        "dpkg",
+        DEB,
+        False,
+        "deb",
+        ("debian",),
+        "the tracker says of each source package and release: fixed in a version, open, or not affected",
+    ),
+    Family(
+        "ubuntu",
+        "Ubuntu",
+        ("ubuntu",),
+        re.compile(r"([0-9]{1,3}\.[0-9]{2})(?:\.[0-9]+)?"),
+        "dpkg",
+        DEB,
+        False,
+        "deb",
+        ("ubuntu",),
+        "as Debian's; a fix in ESM only needs a subscription",
+    ),
+    _rpm("alma", "AlmaLinux", ("almalinux",), _MAJOR, ("almalinux",), _ERRATA),
+    _rpm(
+        "rocky",
+        "Rocky Linux",
+        ("rocky",),
+        _MAJOR,
+        ("rocky-linux", "rocky"),
+        "an erratum names packages by a name that binary and source packages share",
+    ),
+    _rpm(
+        "rhel",
+        "Red Hat Enterprise Linux",
+        ("rhel",),
+        _MAJOR,
+        ("redhat",),
+        "VEX says of each package: fixed, affected with or without a fix to come, not affected, looked into",
+        "undercroft feeds import FILE with Red Hat's VEX documents, or osv:RedHat",
+    ),
+    _rpm("centos", "CentOS Linux", ("centos",), _MAJOR, ("centos",), _ERRATA, _UNREAD),
+    _rpm("centos-stream", "CentOS Stream", ("centos",), _MAJOR, ("centos",), _ERRATA, _UNREAD),
+    _rpm("oracle", "Oracle Linux", ("ol",), _MAJOR, ("oracle",), _ERRATA, _UNREAD),
+    _rpm("fedora", "Fedora Linux", ("fedora",), _MAJOR, ("fedora",), _ERRATA, _UNREAD),
+    _rpm(
+        "opensuse-leap",
+        "openSUSE Leap",
+        ("opensuse-leap",),
+        _MINOR,
+        ("opensuse",),
+        _ERRATA,
+        "undercroft feeds update osv:openSUSE",
+    ),
+    _rpm(
+        "opensuse-tumbleweed",
+        "openSUSE Tumbleweed",
+        ("opensuse-tumbleweed",),
+        None,
+        ("opensuse",),
+        _ERRATA,
+        "undercroft feeds update osv:openSUSE",
+    ),
+    _rpm(
+        "sles",
+        "SUSE Linux Enterprise Server",
+        ("sles", "sles_sap"),
+        _ENTERPRISE,
+        ("suse",),
+        f"{_ERRATA}; a fix in LTSS only needs a subscription",
+        "undercroft feeds update osv:SUSE",
+    ),
+    Family(
+        "alpine",
+        "Alpine Linux",
+        ("alpine",),
+        _MINOR,
+        "apk",
+        APK,
+        False,
+        "apk",
+        ("alpine",),
+        "secdb lists for each source package which version fixed what; version 0 is not affected",
+        "undercroft feeds import main.json community.json, or feeds update osv:Alpine",
+    ),
+    Family(
+        "arch",
+        "Arch Linux",
+        ("arch",),
+        None,
+        "pacman",
+        PACMAN,
+        True,
+        "alpm",
+        ("arch", "archlinux"),
+        "a group of vulnerabilities says of its packages: fixed in a version, vulnerable, or not affected",
+        "undercroft feeds update arch",
+    ),
+)
+
+_BY_NAME = {family.name: family for family in FAMILIES}
+
+
+def family_of(release: str) -> Family | None:
+    """Return the family of a release key, None for one that no family has."""
+    return _BY_NAME.get(release.partition(":")[0])
+
+
+def families_with(ident: str) -> tuple[Family, ...]:
+    """Return the families whose systems have the os-release ID `ident`."""
+    return tuple(family for family in FAMILIES if ident in family.idents)
+
+
+def order_of(release: str) -> Order:
+    """Return the order of versions of a release, Debian's for one that no family has."""
+    family = family_of(release)
+    return family.order if family else DEB
