@@ -12,6 +12,7 @@ from itertools import islice
 from undercroft.disks.grub import (
     MAX_CONFIG_BYTES,
     MAX_ENVIRONMENT_BYTES,
+    MenuEntry,
     default_entry,
     parse_bls_entry,
     parse_config,
@@ -32,10 +33,11 @@ _GRUB_FOLDERS = (b"/boot/grub", b"/boot/grub2", b"/grub", b"/grub2")
 
 @dataclass(frozen=True, slots=True)
 class RootArgument:
-    """A `root=` that starts without a keypress: its untrusted value, and the menu that says so."""
+    """A `root=` that starts without a keypress: untrusted value and mount options, the menu that says so."""
 
     device: bytes
     menu: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -61,8 +63,10 @@ def read_menus(volumes: Sequence[OpenVolume]) -> BootMenus:
                 count += 1
                 if count > MAX_GRUB_MENUS:
                     raise InputError(f"it is one of more than {MAX_GRUB_MENUS} menus")
-                roots = dict.fromkeys(_default_roots(config, tree, folder))
-                menus.roots += [RootArgument(raw(root), menu) for root in roots if root]
+                for entry in _default_entries(config, tree, folder):
+                    root = RootArgument(raw(entry.root), menu, tuple(entry.root_flags.split(",")))
+                    if entry.root and root not in menus.roots:
+                        menus.roots.append(root)
             except NotFoundError:
                 continue
             except InputError as error:
@@ -70,8 +74,8 @@ def read_menus(volumes: Sequence[OpenVolume]) -> BootMenus:
     return menus
 
 
-def _default_roots(config: bytes, tree: GuestTree, folder: bytes) -> list[str]:
-    """Return the `root=` of the default entry, or those of all entries that it may be."""
+def _default_entries(config: bytes, tree: GuestTree, folder: bytes) -> list[MenuEntry]:
+    """Return the default entry, or all that it may be."""
     parsed = parse_config(config)
     try:
         environment = parse_environment(tree.read(folder + b"/grubenv", MAX_ENVIRONMENT_BYTES))
@@ -79,14 +83,14 @@ def _default_roots(config: bytes, tree: GuestTree, folder: bytes) -> list[str]:
         environment = {}
     entry = default_entry(parsed, environment)
     if parsed.uses_bls and (entry is None or not entry.kernel):
-        return list(_bls_roots(tree, folder.rpartition(b"/")[0] + b"/loader/entries"))
-    return [entry.root] if entry else []
+        return list(_bls_entries(tree, folder.rpartition(b"/")[0] + b"/loader/entries"))
+    return [entry] if entry else []
 
 
-def _bls_roots(tree: GuestTree, folder: bytes) -> Iterator[str]:
+def _bls_entries(tree: GuestTree, folder: bytes) -> Iterator[MenuEntry]:
     try:
         for entry in islice(tree.entries(folder), MAX_BLS_FILES):
             if entry.name.endswith(b".conf"):
-                yield parse_bls_entry(tree.read_entry(entry, MAX_ENVIRONMENT_BYTES), text(entry.name)).root
+                yield parse_bls_entry(tree.read_entry(entry, MAX_ENVIRONMENT_BYTES), text(entry.name))
     except NotFoundError:
         return

@@ -5,9 +5,9 @@ A node is the filesystem's own number for a file (the inode number); all methods
 `UnsupportedError` when it uses a feature that the reader lacks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class FileKind(Enum):
@@ -78,4 +78,62 @@ class FileSystem(Protocol):
 
     def read(self, node: int, limit: int) -> bytes:
         """Return a regular file's whole content. Raises InputError when it is larger than `limit`."""
+        ...
+
+
+class Subvolume(NamedTuple):
+    """A part of a filesystem that is mounted as one of its own.
+
+    Attributes:
+        number: its id.
+        path: from the top of the filesystem, without a slash before it; b"" for the top itself.
+        generation: of its last change.
+        created_at_s: 0 where the format does not say.
+        is_read_only: whether the guest can write to it.
+        uuid, parent_uuid: with hyphens; "" for none. One with a parent is a snapshot.
+    """
+
+    number: int
+    path: bytes
+    generation: int
+    created_at_s: int
+    is_read_only: bool
+    uuid: str
+    parent_uuid: str
+
+
+@runtime_checkable
+class WithSubvolumes(FileSystem, Protocol):
+    """What a filesystem with subvolumes offers besides (btrfs).
+
+    Attributes:
+        number: the id of the subvolume that this one shows.
+        default: the id of the one that is mounted where no option names one.
+    """
+
+    number: int
+
+    @property
+    def default(self) -> int:
+        """See above. Raises InputError."""
+        ...
+
+    def subvolume(
+        self, which: bytes | int, *, notes: Sequence[str] = (), problems: Sequence[str] = ()
+    ) -> "WithSubvolumes":
+        """Return another subvolume, by its path from the top or its id.
+
+        Args:
+            which: the path or id.
+            notes: to be told with it.
+            problems: likewise.
+
+        Raises:
+            NotFoundError: there is none.
+            InputError: it is malformed.
+        """
+        ...
+
+    def subvolumes(self) -> list[Subvolume]:
+        """Return all subvolumes that hang somewhere, the top first. Raises InputError."""
         ...

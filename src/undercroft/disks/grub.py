@@ -62,6 +62,11 @@ class MenuEntry:
         """The value of `root=` ("UUID=..."), "" for none."""
         return next((word[5:] for word in reversed(self.arguments) if word.startswith("root=")), "")
 
+    @property
+    def root_flags(self) -> str:
+        """The value of `rootflags=`, the root's mount options ("subvol=@"), "" for none."""
+        return next((word[10:] for word in reversed(self.arguments) if word.startswith("rootflags=")), "")
+
 
 @dataclass(frozen=True, slots=True)
 class GrubConfig:

@@ -9,7 +9,7 @@ what became of it. A machine without a readable root has no tree, and the proble
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from undercroft.disks.detect import open_filesystem
 from undercroft.disks.keys import Keys
@@ -17,6 +17,7 @@ from undercroft.disks.mounts import MountedTree, assemble
 from undercroft.disks.rootchoice import RootChoice, choose_root
 from undercroft.disks.softwarepaths import may_hold_software
 from undercroft.disks.source import BlockSource
+from undercroft.disks.subvolumes import as_booted
 from undercroft.disks.text import raw
 from undercroft.disks.tree import GuestTree
 from undercroft.disks.volumes import DiskSet, Opener, OpenVolume, UnreadDisk, open_volumes
@@ -55,6 +56,7 @@ def open_machine(
         keys: for encrypted volumes.
     """
     opened = open_volumes(disks, opener, keys)
+    opened = replace(opened, volumes=as_booted(opened.volumes))
     choice = choose_root(opened.volumes)
     if choice.root is None:
         return Machine(None, _without_root(opened, choice, disks))

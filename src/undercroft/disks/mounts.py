@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from undercroft.disks import subvolumes
 from undercroft.disks.devices import Device, DeviceKind, find_volumes, parse_device
 from undercroft.disks.fstab import MountEntry, MountTable, merge, normalize, parse_fstab
 from undercroft.disks.mountunits import read_mount_units
@@ -140,6 +141,10 @@ def _check_root(
     """A root that names another filesystem as "/" may be what is left of an older system."""
     device = parse_device(entry.device, entry.fs_type)
     is_itself = device.value == "/dev/root" or root in find_volumes(device, volumes)
+    if is_itself and root.filesystem is not None:
+        if told := subvolumes.contradiction(root.filesystem, entry.options):
+            mounted.problems.append(f"{entry.place}: {told}")
+        return
     if is_itself or device.kind is DeviceKind.PSEUDO:
         return
     mounted.problems.append(
@@ -189,10 +194,12 @@ def _mount_volume(
     if len(found) > 1:
         names = ", ".join(other.name for other in found)
         mounted.report(f"{what}, which may be any of {names}: {volume.name} was read", entry.point)
-    _attach(volume, entry.point, what, mounted)
+    _attach(volume, entry.point, what, mounted, entry.options)
 
 
-def _attach(volume: OpenVolume, point: bytes, what: str, mounted: MountedTree) -> None:
+def _attach(
+    volume: OpenVolume, point: bytes, what: str, mounted: MountedTree, options: Sequence[str] = ()
+) -> None:
     mounted.points.setdefault(volume, []).append(_show(point, None))
     if volume.filesystem is None:
         if not volume.applicable and not may_hold_software(point):
@@ -201,7 +208,7 @@ def _attach(volume: OpenVolume, point: bytes, what: str, mounted: MountedTree) -
         mounted.miss(f"{what} ({volume.name}), which was not read: {volume.reason}", point)
         return
     try:
-        mounted.tree.mount(point, volume.filesystem)
+        mounted.tree.mount(point, subvolumes.mounted(volume.filesystem, options))
         mounted.mounted.append(point)
     except (InputError, NotFoundError) as error:
         mounted.miss(f"{what} ({volume.name}) and could not be mounted: {error}", point)

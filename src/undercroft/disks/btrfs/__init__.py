@@ -11,7 +11,7 @@ fixed caches and the log's limits. What cannot be read raises `InputError`, an u
     >>> filesystem.subvolume(b"@home")
 """
 
-from undercroft.disks.btrfs.filesystem import Btrfs, Subvolume, open_filesystem
+from undercroft.disks.btrfs.filesystem import Btrfs, open_filesystem
 from undercroft.disks.btrfs.superblock import has_magic as is_btrfs
 
-__all__ = ["Btrfs", "Subvolume", "is_btrfs", "open_filesystem"]
+__all__ = ["Btrfs", "is_btrfs", "open_filesystem"]

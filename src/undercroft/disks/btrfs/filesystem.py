@@ -8,7 +8,6 @@ subvolume's id above bit 64.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 from uuid import UUID
 
 from undercroft.disks.btrfs import directory as directories
@@ -18,7 +17,7 @@ from undercroft.disks.btrfs.inode import Inode, decode
 from undercroft.disks.btrfs.roots import Link, Root
 from undercroft.disks.btrfs.volume import Volume, open_volume
 from undercroft.disks.ext4.cache import BoundedCache
-from undercroft.disks.filesystem import FileKind, FileStat
+from undercroft.disks.filesystem import FileKind, FileStat, Subvolume
 from undercroft.disks.source import BlockSource
 from undercroft.disks.text import text
 from undercroft.errors import InputError, NotFoundError
@@ -31,27 +30,6 @@ _EMPTY = 1 << 128
 _EMPTY_MODE = 0o040755
 
 Entry = tuple[bytes, int, FileKind]
-
-
-class Subvolume(NamedTuple):
-    """A subvolume as it is listed.
-
-    Attributes:
-        number: its id.
-        path: from the top of the filesystem, without a slash before it; b"" for the top itself.
-        generation: of its last change.
-        created_at_s: 0 where the format does not say.
-        is_read_only: whether the guest can write to it.
-        uuid, parent_uuid: with hyphens; "" for none. One with a parent is a snapshot.
-    """
-
-    number: int
-    path: bytes
-    generation: int
-    created_at_s: int
-    is_read_only: bool
-    uuid: str
-    parent_uuid: str
 
 
 def open_filesystem(source: BlockSource, others: Sequence[BlockSource] = ()) -> "Btrfs":
@@ -78,12 +56,14 @@ class Btrfs:
     content = "btrfs"
     root = layout.FIRST_FREE
 
-    def __init__(self, volume: Volume, number: int, problems: Sequence[str] = ()) -> None:
+    def __init__(
+        self, volume: Volume, number: int, notes: Sequence[str] = (), problems: Sequence[str] = ()
+    ) -> None:
         superblock = volume.superblock
         self.label = superblock.label.decode("utf-8", "surrogateescape")
         self.uuid = str(UUID(bytes=superblock.fsid))
         self.number = number
-        self.notes = tuple(volume.notes)
+        self.notes = (*volume.notes, *notes)
         self.problems = (*volume.problems, *problems)
         self._volume = volume
         self._tree = volume.tree(number)
@@ -138,12 +118,15 @@ class Btrfs:
         """The id of the subvolume that is mounted where nothing names one. Raises InputError."""
         return self._volume.roots.default()
 
-    def subvolume(self, which: bytes | int, problems: Sequence[str] = ()) -> "Btrfs":
+    def subvolume(
+        self, which: bytes | int, *, notes: Sequence[str] = (), problems: Sequence[str] = ()
+    ) -> "Btrfs":
         """Return another subvolume of the same filesystem.
 
         Args:
             which: its path from the top of the filesystem, or its id.
-            problems: to be told with it.
+            notes: to be told with it.
+            problems: likewise.
 
         Raises:
             NotFoundError: there is none.
@@ -153,7 +136,7 @@ class Btrfs:
         root = self._volume.roots.root(number)
         if root is None or root.is_deleted:
             raise NotFoundError(f"btrfs: there is no subvolume with the id {number}")
-        return Btrfs(self._volume, number, problems)
+        return Btrfs(self._volume, number, notes, problems)
 
     def subvolumes(self) -> list[Subvolume]:
         """Return all subvolumes by their ids, the top first; those that hang nowhere are left out.

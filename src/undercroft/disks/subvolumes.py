@@ -1,0 +1,213 @@
+"""Which subvolume of a filesystem a mount shows, and which one is the root of the machine.
+
+Guarantees: a mount option that names a subvolume is honoured or the mount is unread; one without shows the
+default one, as in the kernel. Of several subvolumes that hold a system, the one that starts is chosen by
+these steps, each of which may narrow the choice down but never empties it; a choice that nothing decides is a
+problem, and every other system is told:
+1. it holds a release file or an fstab;
+2. a GRUB menu starts it (`rootflags=subvol=`; none means the default subvolume);
+3. its own fstab names it as "/";
+4. it is the default subvolume;
+5. it is no snapshot;
+6. the first by id.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from undercroft.disks.bootroot import read_menus
+from undercroft.disks.devices import find_volumes, parse_device
+from undercroft.disks.filesystem import FileSystem, Subvolume, WithSubvolumes
+from undercroft.disks.fstab import parse_fstab
+from undercroft.disks.text import raw, text
+from undercroft.disks.tree import GuestTree
+from undercroft.disks.volumes import OpenVolume
+from undercroft.errors import InputError, NotFoundError
+
+TOP = 5
+MAX_SYSTEMS = 256
+"""Subvolumes of one filesystem that are looked at for a system: the default one and the oldest first."""
+
+MAX_SHOWN = 16
+MAX_FSTAB_BYTES = 1 << 20
+_MAX_ID_DIGITS = 19
+_MARKS = (
+    b"/etc/os-release",
+    b"/usr/lib/os-release",
+    b"/etc/fstab",
+    b"/etc/debian_version",
+    b"/etc/redhat-release",
+    b"/etc/alpine-release",
+)
+
+
+def mounted(filesystem: FileSystem, options: Iterable[str]) -> FileSystem:
+    """Return what a mount of `filesystem` with `options` shows.
+
+    Raises:
+        NotFoundError: the subvolume that they name does not exist.
+        InputError: it is malformed.
+    """
+    if not isinstance(filesystem, WithSubvolumes):
+        return filesystem
+    which = _named(options)
+    number = filesystem.default if which is None else which
+    return filesystem if number == filesystem.number else filesystem.subvolume(number)
+
+
+def contradiction(root: FileSystem, options: Sequence[str]) -> str:
+    """Return why a root cannot be what options of "/" name, "" where it is or they name nothing."""
+    if not isinstance(root, WithSubvolumes) or _named(options) is None:
+        return ""
+    shown = ",".join(option for option in options if option.startswith(("subvol=", "subvolid=")))
+    try:
+        found = mounted(root, options)
+    except (InputError, NotFoundError) as error:
+        return f"names {shown} as /, which cannot be read: {error}"
+    if isinstance(found, WithSubvolumes) and found.number != root.number:
+        return f"names {shown} as /, and the system in the subvolume with the id {root.number} was read"
+    return ""
+
+
+def as_booted(volumes: Sequence[OpenVolume]) -> tuple[OpenVolume, ...]:
+    """Return `volumes`, those with subvolumes showing the one that is the root, if any is."""
+    return tuple(
+        _Choice(volume, volume.filesystem, volumes).chosen()
+        if isinstance(volume.filesystem, WithSubvolumes)
+        else volume
+        for volume in volumes
+    )
+
+
+class _Choice:
+    """The choice among the subvolumes of one volume."""
+
+    def __init__(self, volume: OpenVolume, opened: WithSubvolumes, volumes: Sequence[OpenVolume]) -> None:
+        self._volume = volume
+        self._opened = opened
+        self._volumes = volumes
+        self._problems: list[str] = []
+        self._names: dict[int, str] = {}
+
+    def chosen(self) -> OpenVolume:
+        """Return the volume with the subvolume that is the root; what is malformed is told."""
+        try:
+            systems = self._systems()
+        except InputError as error:
+            told = (f"its subvolumes cannot be listed: {error}",)
+            return replace(
+                self._volume, filesystem=self._opened.subvolume(self._opened.number, problems=told)
+            )
+        if not systems:
+            return self._volume
+        started = self._started(systems)
+        found = list(systems)
+        found = _narrow(found, lambda number: number in started)
+        found = _narrow(found, lambda number: self._names_itself(systems[number][1]))
+        found = _narrow(found, lambda number: number == self._opened.default)
+        found = _narrow(found, lambda number: not systems[number][0].parent_uuid)
+        if len(found) > 1:
+            names = self._show(found)
+            self._problems.append(
+                f"several subvolumes ({names}) hold a system and nothing says which one starts: "
+                f"{self._names[found[0]]} was read"
+            )
+        notes = self._notes(found[0], systems)
+        view = systems[found[0]][1].subvolume(found[0], notes=notes, problems=self._problems)
+        return replace(self._volume, filesystem=view)
+
+    def _systems(self) -> dict[int, tuple[Subvolume, WithSubvolumes]]:
+        """Return the subvolumes that hold a system, the default one first."""
+        listed = self._opened.subvolumes()
+        listed.sort(
+            key=lambda each: (each.number != self._opened.default, bool(each.parent_uuid), each.number)
+        )
+        if len(listed) > MAX_SYSTEMS:
+            self._problems.append(
+                f"{len(listed)} subvolumes, of which {MAX_SYSTEMS} were looked at for a system"
+            )
+        systems: dict[int, tuple[Subvolume, WithSubvolumes]] = {}
+        for each in listed[:MAX_SYSTEMS]:
+            name = text(each.path) if each.path else "the top level"
+            self._names[each.number] = name
+            try:
+                view = self._opened.subvolume(each.number)
+                if _is_system(view):
+                    systems[each.number] = (each, view)
+            except (InputError, NotFoundError) as error:
+                self._problems.append(f"the subvolume {name} is too damaged to tell what it holds: {error}")
+        return systems
+
+    def _started(self, systems: dict[int, tuple[Subvolume, WithSubvolumes]]) -> set[int]:
+        """Return the ids of what the menus start, those on other volumes and those in the systems."""
+        inside = [replace(self._volume, filesystem=view) for _, view in systems.values()]
+        others = [volume for volume in self._volumes if volume is not self._volume]
+        started = set()
+        for root in read_menus([*others, self._volume, *inside]).roots:
+            if self._volume not in find_volumes(parse_device(root.device), self._volumes):
+                continue
+            try:
+                shown = mounted(self._opened, root.options)
+            except (InputError, NotFoundError) as error:
+                told = f"{root.menu}: starts a subvolume that cannot be read: {error}"
+                if told not in self._problems:
+                    self._problems.append(told)
+                continue
+            if isinstance(shown, WithSubvolumes):
+                started.add(shown.number)
+        return started
+
+    def _names_itself(self, view: WithSubvolumes) -> bool:
+        try:
+            fstab = parse_fstab(GuestTree(view).read(b"/etc/fstab", MAX_FSTAB_BYTES))
+            root = next((entry for entry in fstab.entries if entry.point == b"/"), None)
+            if root is None or self._volume not in find_volumes(parse_device(root.device), self._volumes):
+                return False
+            shown = mounted(view, root.options)
+        except (InputError, NotFoundError):
+            return False
+        return isinstance(shown, WithSubvolumes) and shown.number == view.number
+
+    def _notes(self, chosen: int, systems: dict[int, tuple[Subvolume, WithSubvolumes]]) -> list[str]:
+        notes = [f"subvolume: {self._names[chosen]}"]
+        snapshots = [number for number, (each, _) in systems.items() if each.parent_uuid and number != chosen]
+        others = [number for number in systems if number != chosen and number not in snapshots]
+        if snapshots:
+            notes.append(f"snapshots with a system, not in this inventory: {self._show(snapshots)}")
+        if others:
+            notes.append(f"other subvolumes with a system, not in this inventory: {self._show(others)}")
+        return notes
+
+    def _show(self, numbers: Sequence[int]) -> str:
+        more = f" and {len(numbers) - MAX_SHOWN} more" if len(numbers) > MAX_SHOWN else ""
+        return ", ".join(self._names[number] for number in numbers[:MAX_SHOWN]) + more
+
+
+def _narrow(numbers: list[int], is_preferred: Callable[[int], bool]) -> list[int]:
+    if len(numbers) < 2:
+        return numbers
+    return [number for number in numbers if is_preferred(number)] or numbers
+
+
+def _named(options: Iterable[str]) -> bytes | int | None:
+    """Return what `subvol=` or `subvolid=` name, None where there is neither; the name counts first."""
+    named: bytes | int | None = None
+    for option in options:
+        key, _, value = option.partition("=")
+        if key == "subvol":
+            return raw(value).strip(b"/")
+        if key == "subvolid" and value.isascii() and value.isdigit() and len(value) <= _MAX_ID_DIGITS:
+            named = int(value) or TOP
+    return named
+
+
+def _is_system(view: WithSubvolumes) -> bool:
+    """Return whether a release file or an fstab lies in it; a dangling link counts (a separate /usr)."""
+    tree = GuestTree(view)
+    for mark in _MARKS:
+        try:
+            tree.stat(mark, follow=False)
+        except NotFoundError:
+            continue
+        return True
+    return False
