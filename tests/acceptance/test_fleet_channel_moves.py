@@ -15,9 +15,12 @@ from channelhost import REQUIRED, ChannelHost
 from diskimages import make_qcow2
 from twohosts import TwoHosts
 
+from undercroft.model.execution import Origin
+
 MISSING = twohosts.missing() or channelhost.missing()
 pytestmark = [
     pytest.mark.libvirt,
+    pytest.mark.soak,
     pytest.mark.timeout(600),
     pytest.mark.xdist_group("fleet-channel-moves"),
     pytest.mark.skipif(bool(MISSING), reason=MISSING or "libvirt can be run"),
@@ -67,7 +70,7 @@ def test_it_speaks_on_the_other_host_with_fresh_randomness_and_its_vault_stays_a
     right.fleet.sends(NAME)
     right.fleet.wait(lambda: "confirmed" in left.story(ident, mark), "it has a seed of that host's", WAIT_S)
     after = left.execution(ident)
-    assert (after.eid, after.host) == (execution.eid, "right.lab"), "it went on, and began nothing"
+    assert (after.host, after.origin, after.parent) == ("right.lab", Origin.MIGRATE, execution.eid), after
     (row,) = right.fleet.document("channel", "status", NAME)["machines"]
     assert (row["host"], row["protection"]) == ("right.lab", "protected")
     assert "its vault is kept by left.lab" in counted(right)
