@@ -55,6 +55,14 @@ FILESYSTEMS = (
         "undercroft.disks.ext4",
     ),
     Format(
+        "xfs",
+        "XFS",
+        Level.WHOLE,
+        "versions 4 and 5, the log replayed in memory; files on a realtime device and a log on a device of "
+        "its own are reported as unread",
+        "undercroft.disks.xfs",
+    ),
+    Format(
         "btrfs",
         "btrfs",
         Level.WHOLE,

@@ -1,0 +1,140 @@
+"""A file's content, a directory's blocks and a symlink's target, from the runs of their extents."""
+
+from collections.abc import Iterator
+
+from undercroft.disks.xfs import layout
+from undercroft.disks.xfs.blocks import Blocks
+from undercroft.disks.xfs.extents import Extents
+from undercroft.disks.xfs.inode import Inode
+from undercroft.errors import InputError
+
+
+class Content:
+    """Reads the content of one filesystem's files."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self._extents = Extents(blocks)
+        self._block_log = blocks.superblock.block_log
+        self._directory_bytes = blocks.superblock.directory_block_bytes
+
+    def chunks(self, inode: Inode, start: int = 0) -> Iterator[bytes]:
+        """Yield a regular file's content from byte `start` on, holes as zeros.
+
+        Raises:
+            UnsupportedError: the content lies on a realtime device.
+            InputError: the extents are malformed, or the bytes cannot be had.
+        """
+        size = inode.stat.size_bytes
+        bits = self._block_log
+        position = start
+        for logical, count, place in self._extents.runs(inode, start >> bits):
+            begin = logical << bits
+            if begin >= size:
+                break
+            if begin > position:
+                yield from _zeros(begin - position)
+                position = begin
+            end = min(begin + (count << bits), size)
+            if place and end - position <= layout.MAX_CHUNK_BYTES:
+                yield self._blocks.read((place << bits) + position - begin, end - position)
+            elif place:
+                yield from self._read((place << bits) + position - begin, end - position)
+            else:
+                yield from _zeros(end - position)
+            position = end
+        if position < size:
+            yield from _zeros(size - position)
+
+    def directory_blocks(self, inode: Inode) -> Iterator[tuple[int, bytes, int]]:
+        """Yield (offset in the directory, bytes, offset in the volume) of the blocks that hold entries.
+
+        A block may lie in several pieces; there may be holes between blocks, not in them. The directory's
+        index, which lies far above its entries, is left out. Raises InputError.
+        """
+        bits, size = self._block_log, self._directory_bytes
+        pieces: list[bytes] = []
+        gathered = begin = expected = offset = 0
+        for logical, count, place in self._extents.runs(inode):
+            if logical << bits >= layout.DIRECTORY_DATA_BYTES:
+                break
+            if not place or (logical != expected and gathered):
+                raise InputError(f"xfs inode {inode.stat.node}: directory block {begin // size} has a hole")
+            if inode.stat.size_bytes > layout.MAX_DIRECTORY_READ_BYTES:
+                raise InputError(
+                    f"xfs inode {inode.stat.node}: a directory of {inode.stat.size_bytes} bytes, "
+                    f"the limit is {layout.MAX_DIRECTORY_READ_BYTES}"
+                )
+            expected = logical + count
+            position, end = logical << bits, expected << bits
+            if not gathered and position % size:
+                raise InputError(f"xfs inode {inode.stat.node}: a directory block begins at byte {position}")
+            while position < end:
+                if not gathered:
+                    begin, offset = position, (place << bits) + position - (logical << bits)
+                length = min(size - gathered, end - position)
+                pieces.append(self._blocks.read((place << bits) + position - (logical << bits), length))
+                gathered += length
+                position += length
+                if gathered == size:
+                    yield begin, pieces[0] if len(pieces) == 1 else b"".join(pieces), offset
+                    pieces, gathered = [], 0
+        if gathered:
+            raise InputError(f"xfs inode {inode.stat.node}: directory block {begin // size} is cut off")
+
+    def target(self, inode: Inode) -> bytes:
+        """Return a symlink's target, 1 to 1,024 bytes. Raises InputError."""
+        size, node = inode.stat.size_bytes, inode.stat.node
+        if not 0 < size <= layout.MAX_SYMLINK_BYTES:
+            raise InputError(f"xfs inode {node}: a symlink of {size} bytes")
+        if inode.format == layout.FORMAT_LOCAL:
+            target = inode.fork[:size]
+        else:
+            target = b"".join(self._target_parts(inode))
+        if len(target) != size or b"\0" in target:
+            raise InputError(f"xfs inode {node}: a symlink of {size} bytes with a target of {len(target)}")
+        return target
+
+    def _target_parts(self, inode: Inode) -> Iterator[bytes]:
+        """Yield the parts of a target that lies in blocks, one for each extent."""
+        left, done, node = inode.stat.size_bytes, 0, inode.stat.node
+        is_v5 = self._blocks.superblock.is_v5
+        for _, count, place in self._extents.runs(inode):
+            if not left:
+                return
+            length = count << self._block_log
+            if not place or length > 8 * layout.MAX_SYMLINK_BYTES + self._blocks.superblock.block_bytes:
+                raise InputError(f"xfs inode {node}: a symlink's target in {count} blocks")
+            data = self._blocks.read(place << self._block_log, length)
+            if is_v5:
+                data = self._checked_part(data, place << self._block_log, inode, done, left)
+            part = data[:left]
+            yield part
+            done += len(part)
+            left -= len(part)
+
+    def _checked_part(self, data: bytes, offset: int, inode: Inode, done: int, left: int) -> bytes:
+        name = f"xfs inode {inode.stat.node}: symlink"
+        magic, place, length = layout.SYMLINK_BLOCK.unpack_from(data)
+        if magic != layout.SYMLINK_MAGIC:
+            raise InputError(f"{name}: magic {magic!r}, not {layout.SYMLINK_MAGIC!r}")
+        self._blocks.check(data, layout.SYMLINK_HEADER, offset, inode.stat.node, name)
+        expected = min(left, len(data) - layout.SYMLINK_HEADER_BYTES)
+        if (place, length) != (done, expected):
+            raise InputError(f"{name}: {length} bytes from {place} on where {expected} from {done} are due")
+        return data[layout.SYMLINK_HEADER_BYTES :]
+
+    def _read(self, offset: int, length: int) -> Iterator[bytes]:
+        read = self._blocks.read
+        while length > layout.MAX_CHUNK_BYTES:
+            yield read(offset, layout.MAX_CHUNK_BYTES)
+            offset += layout.MAX_CHUNK_BYTES
+            length -= layout.MAX_CHUNK_BYTES
+        yield read(offset, length)
+
+
+def _zeros(length: int) -> Iterator[bytes]:
+    while length > layout.MAX_CHUNK_BYTES:
+        yield bytes(layout.MAX_CHUNK_BYTES)
+        length -= layout.MAX_CHUNK_BYTES
+    yield bytes(length)
