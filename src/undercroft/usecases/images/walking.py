@@ -28,7 +28,7 @@ class FoundFile:
     """A file that may be an image.
 
     Attributes:
-        path: as it was named, or as it lies below what was named.
+        path: absolute, below what was named.
         device, inode: what it was when it was listed.
         used_bytes: what it takes on its disk.
         named: it was named itself, not only its folder.
@@ -67,7 +67,7 @@ def walk(named: Sequence[str]) -> Found:
     """
     walker = _Walker(tuple(os.path.realpath(path) for path in named))
     for path in named:
-        walker.take(path)
+        walker.take(os.path.abspath(path))
     walker.found.files.sort(key=lambda file: file.path)
     return walker.found
 
