@@ -37,7 +37,7 @@ def mark(machine: Machine, folder: bytes) -> bytes:
     return machine.tree.read(folder + b"/mark", 10)
 
 
-XFS = BytesSource(b"XFSB" + bytes(64 << 10))
+F2FS = BytesSource(bytes(1024) + b"\x10\x20\xf5\xf2" + bytes(64 << 10))
 SWAP = BytesSource(bytes(4086) + b"SWAPSPACE2" + bytes(60 << 10))
 
 
@@ -119,17 +119,17 @@ class TestCoverage:
         assert (unread.status, unread.reason) == (VolumeStatus.UNREAD, "encrypted with LUKS; not mounted")
 
     def test_a_mount_of_an_unsupported_filesystem_is_a_problem_or_a_note(self) -> None:
-        problem = machine_of(vda=root_with("/dev/vdb /var xfs"), vdb=XFS).coverage
+        problem = machine_of(vda=root_with("/dev/vdb /var f2fs"), vdb=F2FS).coverage
         assert problem.problems == (
-            "/etc/fstab line 2: /var is /dev/vdb (vdb), which was not read: xfs is not supported yet",
+            "/etc/fstab line 2: /var is /dev/vdb (vdb), which was not read: f2fs is not supported yet",
         )
         assert problem.volumes[1].mounts == ("/var",)
-        assert machine_of(vda=root_with("/dev/vdb /home xfs"), vdb=XFS).coverage.complete
+        assert machine_of(vda=root_with("/dev/vdb /home f2fs"), vdb=F2FS).coverage.complete
 
     def test_an_unread_volume_that_nothing_mounts_is_listed_and_no_problem(self) -> None:
-        coverage = machine_of(vda=root_with(""), vdb=XFS).coverage
+        coverage = machine_of(vda=root_with(""), vdb=F2FS).coverage
         assert coverage.complete
-        assert coverage.volumes[1].reason == "xfs is not supported yet; not mounted"
+        assert coverage.volumes[1].reason == "f2fs is not supported yet; not mounted"
 
     def test_swap_and_blank_disks_are_not_applicable(self) -> None:
         blank = BytesSource(bytes(4096))
@@ -201,11 +201,11 @@ class TestCoverage:
 
 class TestRoot:
     def test_a_machine_without_a_readable_root_says_what_was_found(self) -> None:
-        machine = machine_of(vda=XFS, vdb=UnreadDisk("has no snapshot 'before'"), vdc=other(3), vdd=SWAP)
+        machine = machine_of(vda=F2FS, vdb=UnreadDisk("has no snapshot 'before'"), vdc=other(3), vdd=SWAP)
         assert machine.tree is None
         assert machine.coverage.problems == (
             "vdb: has no snapshot 'before'",
-            "no root filesystem was found: vda: xfs is not supported yet; "
+            "no root filesystem was found: vda: f2fs is not supported yet; "
             "vdc: ext4 without a system; vdd: swap space holds no files",
         )
 
@@ -252,10 +252,10 @@ class TestRoot:
 
     def test_a_root_that_names_another_filesystem_as_root_is_doubtful(self) -> None:
         stale = MemoryFileSystem({**RELEASE, "etc/fstab": b"/dev/mapper/vg-root / ext4\n"}, uuid=ROOT)
-        machine = machine_of(vda=stale, vdb=XFS)
+        machine = machine_of(vda=stale, vdb=F2FS)
         assert machine.coverage.problems == (
             "/etc/fstab line 1: names /dev/mapper/vg-root as /, which is not vda, where the system was "
-            "found; it may lie in vdb (xfs is not supported yet)",
+            "found; it may lie in vdb (f2fs is not supported yet)",
         )
 
     def test_a_root_with_a_dangling_release_link_is_a_root(self) -> None:
@@ -304,18 +304,18 @@ class TestWhatStarts:
         [
             ("/dev/mapper/vg-root", "which is on none of the volumes that were read"),
             (f"UUID={OTHER}", "which is on none of the volumes that were read"),
-            ("/dev/vdb", "vdb, not read: xfs is not supported yet"),
+            ("/dev/vdb", "vdb, not read: f2fs is not supported yet"),
         ],
     )
     def test_grub_starts_a_root_that_was_not_read(self, folder: str, root: str, found: str) -> None:
-        machine = machine_of(vda=root_with("", **{f"{folder}/grub.cfg": menu(root)}), vdb=XFS)
+        machine = machine_of(vda=root_with("", **{f"{folder}/grub.cfg": menu(root)}), vdb=F2FS)
         assert machine.coverage.problems == (
             f"/{folder}/grub.cfg on vda: starts {root} ({found}), and the system on vda was read",
         )
 
     @pytest.mark.parametrize("root", [f"UUID={ROOT}", "/dev/vda", "/dev/sda", "/dev/root"])
     def test_grub_that_starts_the_chosen_root_is_no_problem(self, root: str) -> None:
-        machine = machine_of(vda=root_with("", **{"boot/grub/grub.cfg": menu(root)}), vdb=XFS)
+        machine = machine_of(vda=root_with("", **{"boot/grub/grub.cfg": menu(root)}), vdb=F2FS)
         assert machine.coverage.complete
 
     def test_grub_starts_another_readable_system_than_the_one_that_names_itself(self) -> None:
@@ -352,13 +352,13 @@ class TestWhatStarts:
     def test_an_unread_partition_of_a_root_type_is_a_problem(self) -> None:
         def volume(number: int, type_id: str, filesystem: MemoryFileSystem | None) -> OpenVolume:
             partition = Partition(number, 0, 1 << 20, type_id, "", "")
-            reason = "" if filesystem else "xfs is not supported yet"
+            reason = "" if filesystem else "f2fs is not supported yet"
             return OpenVolume("vda", 0, partition, 1 << 20, Content("x"), filesystem, True, reason)
 
         x86 = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
         old = volume(1, "0fc63daf-8483-4772-8e79-3d69d8477de4", root_with(""))
         assert choose_root([old, volume(2, x86, None)]).problems == (
-            "vda2, not read: xfs is not supported yet is a root by its partition type, "
+            "vda2, not read: f2fs is not supported yet is a root by its partition type, "
             "and the system on vda1 was read",
         )
         data = volume(2, "0fc63daf-8483-4772-8e79-3d69d8477de4", None)
@@ -372,19 +372,19 @@ class TestHiddenSoftware:
 
     @pytest.mark.parametrize("left", [{}, {"srv/apps/": b""}], ids=["nothing below", "an empty folder below"])
     @pytest.mark.parametrize(
-        "fstab", [SRV, "/dev/vdb /srv xfs", "nas:/srv /srv nfs", "overlay /srv overlay lowerdir=/a"]
+        "fstab", [SRV, "/dev/vdb /srv f2fs", "nas:/srv /srv nfs", "overlay /srv overlay lowerdir=/a"]
     )
     @pytest.mark.parametrize("link", [b"srv/apps", b"/srv/apps", b"/mnt/../srv/./apps", b"data/apps"])
     def test_a_link_in_place_of_a_software_folder(
         self, link: bytes, fstab: str, left: dict[str, bytes]
     ) -> None:
         root = root_with(fstab, **left)
-        plain = machine_of(vda=root, vdb=XFS)
+        plain = machine_of(vda=root, vdb=F2FS)
         assert plain.coverage.complete
         files = {"opt": Link(link), "data": Link(b"/srv"), "mnt/": b"", **left}
         lines = f"UUID={ROOT} / ext4\n{fstab}\n".encode()
         linked = MemoryFileSystem({"srv/": b"", **files, **RELEASE, "etc/fstab": lines}, uuid=ROOT)
-        coverage = machine_of(vda=linked, vdb=XFS).coverage
+        coverage = machine_of(vda=linked, vdb=F2FS).coverage
         assert coverage.problems == ("/opt is a link into /srv, which was not read",)
 
     @pytest.mark.parametrize(
