@@ -21,8 +21,9 @@ Every function raises the errors of `undercroft.errors`; what could not be read 
 problems, never missing from it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from undercroft.model.diff import StateDiff
@@ -38,6 +39,7 @@ from undercroft.usecases.fleet.views.existing import existing_records
 from undercroft.usecases.fleet.views.fleet import fleet_view
 from undercroft.usecases.fleet.views.machine import machine_view
 from undercroft.usecases.fleet.views.values import FleetView, MachineView
+from undercroft.usecases.keys import ring_of
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.report import scan_machine
 from undercroft.usecases.session import Request, open_machine, start_reader
@@ -51,6 +53,7 @@ def open(  # noqa: A001 - undercroft.open, as gzip.open
     image_format: str = "",
     backing_files: Sequence[str] = (),
     data_files: Sequence[str] = (),
+    keys: Mapping[str, str | bytes] | None = None,
     sandbox: bool = True,
 ) -> Iterator[OpenMachine]:
     """Open a machine: its disks as image files or block devices, or a libvirt domain.
@@ -62,6 +65,8 @@ def open(  # noqa: A001 - undercroft.open, as gzip.open
         image_format: "raw" or "qcow2"; "" to tell it from the bytes.
         backing_files: the only files that may be opened as backing files.
         data_files: the only files that may be opened as external data files.
+        keys: of encrypted volumes: a volume's name ("vda2"), UUID or label, or "*" for any, with the path of
+            the file that holds its key, or the key itself as bytes.
         sandbox: False reads untrusted disks in this process.
 
     Raises:
@@ -78,7 +83,11 @@ def open(  # noqa: A001 - undercroft.open, as gzip.open
         tuple(backing_files),
         tuple(data_files),
     )
-    with closing(start_reader(sandbox=sandbox)) as reader, open_machine(asked, reader) as machine:
+    with (
+        ring_of(keys or {}) as ring,
+        closing(start_reader(sandbox=sandbox)) as reader,
+        open_machine(replace(asked, keys=ring), reader) as machine,
+    ):
         yield machine
 
 
@@ -92,6 +101,7 @@ def scan(
     image_format: str = "",
     backing_files: Sequence[str] = (),
     data_files: Sequence[str] = (),
+    keys: Mapping[str, str | bytes] | None = None,
     sandbox: bool = True,
 ) -> ScanReport:
     """Return what is installed and unpatched in a machine.
@@ -106,6 +116,7 @@ def scan(
         image_format: see `open`.
         backing_files: see `open`.
         data_files: see `open`.
+        keys: see `open`.
         sandbox: see `open`.
 
     Raises what `open` raises, and StateError or OperationError where the database can't be used.
@@ -119,6 +130,7 @@ def scan(
             image_format=image_format,
             backing_files=backing_files,
             data_files=data_files,
+            keys=keys,
             sandbox=sandbox,
         ) as machine,
         assessor(now=now, as_of=as_of, database=database) as assess_one,
@@ -133,20 +145,32 @@ def scan(
         )
 
 
-def packages(image: str, state: str = CURRENT, *, sandbox: bool = True) -> Inventory:
+def packages(
+    image: str,
+    state: str = CURRENT,
+    *,
+    keys: Mapping[str, str | bytes] | None = None,
+    sandbox: bool = True,
+) -> Inventory:
     """Return the inventory of one state of a machine with one disk. Raises what `open` raises."""
-    with open(image, sandbox=sandbox) as machine:
+    with open(image, keys=keys, sandbox=sandbox) as machine:
         return machine.inventory(machine.state(state))
 
 
 def diff(
-    image: str, before: str, after: str = CURRENT, *, database: str = "", sandbox: bool = True
+    image: str,
+    before: str,
+    after: str = CURRENT,
+    *,
+    database: str = "",
+    keys: Mapping[str, str | bytes] | None = None,
+    sandbox: bool = True,
 ) -> StateDiff:
     """Return what changed from one state of a machine to another. Raises what `scan` raises.
 
     `findings_lost` is what going back to `before` would bring back.
     """
-    report = scan(image, states=[before, after], database=database, sandbox=sandbox)
+    report = scan(image, states=[before, after], database=database, keys=keys, sandbox=sandbox)
     return diff_states(*report.states)
 
 

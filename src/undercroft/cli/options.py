@@ -17,6 +17,7 @@ from undercroft.usecases.target import split_state
 
 if TYPE_CHECKING:
     from undercroft.cli.render.terminal import Terminal
+    from undercroft.usecases.keys import KeyRing
 
 NOBODY_READS = 128 + 13
 
@@ -28,6 +29,40 @@ def machine_options(command: Command) -> Command:
     for option in reversed(_MACHINE_OPTIONS):
         command = option(command)
     return command
+
+
+def key_ring(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> "KeyRing | None":
+    """Return the keys that `--key` names, None without any; the command's end closes them."""
+    del option
+    if not values:
+        return None
+    from undercroft.usecases.keys import KeyRing  # noqa: PLC0415 - few commands have keys
+
+    ring = KeyRing()
+    context.call_on_close(ring.close)
+    for value in values:
+        volume, equals, path = value.partition("=")
+        if not equals or not volume or not path:
+            # What was typed may be a passphrase: it is not shown.
+            raise click.UsageError("--key is VOLUME=FILE, and FILE holds the key (never the key itself)")
+        if path == "-":
+            _add_standard_input(ring, volume)
+        else:
+            ring.add_file(volume, path)
+    return ring
+
+
+def _add_standard_input(ring: "KeyRing", volume: str) -> None:
+    """Ask for a passphrase where a person sits at standard input, else take all that it gives."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        import getpass  # noqa: PLC0415 - at a terminal only
+
+        ring.add(volume, getpass.getpass(f"Passphrase for {volume}: ").encode("utf-8", "surrogateescape"))
+        return
+    try:
+        ring.add_stream(volume, sys.stdin.fileno())
+    except (OSError, ValueError, AttributeError):
+        raise click.UsageError("--key names standard input, which cannot be read") from None
 
 
 _MACHINE_OPTIONS = (
@@ -52,6 +87,15 @@ _MACHINE_OPTIONS = (
         multiple=True,
         metavar="FILE",
         help="A file that may be opened as an external data file.",
+    ),
+    click.option(
+        "--key",
+        "keys",
+        multiple=True,
+        metavar="VOLUME=FILE",
+        callback=key_ring,
+        help="A file with the key of an encrypted volume, named by its name (vda2), UUID or label, or * for"
+        " any; FILE - is standard input; repeatable.",
     ),
     click.option(
         "--no-sandbox",
@@ -96,6 +140,7 @@ def request(image: str | None, options: dict[str, Any]) -> tuple[Request, str | 
         image_format=DiskFormat(image_format) if image_format else None,
         backing_files=options.pop("backing"),
         data_files=options.pop("data_file"),
+        keys=options.pop("keys"),
     )
     return asked, state
 

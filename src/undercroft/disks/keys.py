@@ -66,6 +66,11 @@ class Keys:
         self.opened: list[tuple[str, bytes]] = []
         self.refusals = dict(refusals or {})
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return for which volumes there are keys."""
+        return tuple(dict.fromkeys(key.name for key in self._keys))
+
     def candidates(self, names: Collection[str]) -> list[Key]:
         """Return the keys for the volume with these names, at most `MAX_KEYS` of each kind, cheap ones first.
 

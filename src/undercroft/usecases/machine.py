@@ -25,10 +25,12 @@ from undercroft.ports.reader import Reader
 from undercroft.usecases.copies import Copies, Mark, marks, settled
 from undercroft.usecases.identity import Inspections, identify
 from undercroft.usecases.jobinputs import disk_inputs, file_input
+from undercroft.usecases.keys import KeyRing
 from undercroft.usecases.opendisk import DiskOpener
 from undercroft.usecases.opening import OpenFile
 from undercroft.usecases.states import State, select_state, states_of
 from undercroft.usecases.target import MachineTarget
+from undercroft.usecases.unlocking import Unlocking
 from undercroft.version import VERSION
 
 Answer = TypeVar("Answer")
@@ -41,6 +43,7 @@ class OpenMachine:
         target: disks and the files that may be opened.
         reader: whoever parses what is in them.
         inspections, copies: as in `DiskOpener`.
+        keys: for encrypted volumes; they stay the caller's. None where there are none.
 
     Attributes:
         begun_at_ns: a time before the first file was opened, nanoseconds since the epoch.
@@ -54,11 +57,13 @@ class OpenMachine:
         reader: Reader,
         inspections: Inspections | None = None,
         copies: Copies | None = None,
+        keys: KeyRing | None = None,
     ) -> None:
         self.name = target.name
         self.begun_at_ns = time.time_ns()
         self._reader = reader
         self._copies = copies
+        self._unlocking = Unlocking(keys) if keys else None
         self._opener = DiskOpener(target, reader, inspections, copies)
         self._unstable: set[str] = set()
         try:
@@ -79,8 +84,10 @@ class OpenMachine:
         self.close()
 
     def close(self) -> None:
-        """Close the machine's files; the reader stays as it is."""
+        """Close the machine's files and give up its volumes' keys; the reader stays as it is."""
         self._opener.close()
+        if self._unlocking:
+            self._unlocking.close()
 
     def state(self, wanted: str) -> State:
         """Return a state by "current", name or ID. Raises as `states.select_state` does."""
@@ -155,9 +162,10 @@ class OpenMachine:
     def inputs(self, state: State) -> str:
         """Return a digest of what the reader is given beside the files' bytes: names, formats, chains.
 
-        "" for the current state of a running machine, which is read from elsewhere.
+        "" for the current state of a running machine, which is read from elsewhere, and where there are
+        keys: nobody who does not have them may be told what they open.
         """
-        if state.is_current and any(disk.target.live for disk in self._disks):
+        if self._unlocking or (state.is_current and any(disk.target.live for disk in self._disks)):
             return ""
         given = [encode(file_input(disk, state, [])) for disk in self._disks]
         return hashlib.sha256(json.dumps([VERSION, given]).encode("ascii")).hexdigest()
@@ -183,7 +191,8 @@ class OpenMachine:
         """
         with ExitStack() as sockets:
             disks, descriptors = disk_inputs(self._disks, state, sockets)
-            yield from self._reader.stream("content", {"disks": disks, "path": path}, descriptors)
+            arguments = {"disks": disks, "path": path, **self._keys(state, descriptors)}
+            yield from self._reader.stream("content", arguments, descriptors)
         self._check_live(state)
         for file in self._changed_files(state):
             raise InputError(f"{file.path}: changed during the read, so the content may mix two moments")
@@ -218,7 +227,23 @@ class OpenMachine:
     def _call(self, job: str, state: State, **arguments: Json) -> Json:
         with ExitStack() as sockets:
             disks, descriptors = disk_inputs(self._disks, state, sockets)
-            return self._reader.call(job, {"disks": disks, **arguments}, descriptors)
+            keys = self._keys(state, descriptors)
+            return self._reader.call(job, {"disks": disks, **keys, **arguments}, descriptors)
+
+    def _keys(self, state: State, descriptors: list[int]) -> dict[str, Json]:
+        """Return the argument that names a job's keys, none without any; adds to its descriptors."""
+        if not self._unlocking:
+            return {}
+
+        def unlock(keys: Json, holding: list[int]) -> Json:
+            with ExitStack() as sockets:  # a live disk's socket serves one job
+                disks, own = disk_inputs(self._disks, state, sockets)
+                return self._reader.call("unlock", {"disks": disks, "keys": keys}, [*own, *holding])
+
+        place = f"{state.name}@{state.ident}"
+        keys, holding = self._unlocking.keys(place, len(descriptors), unlock)
+        descriptors += holding
+        return {"keys": keys}
 
     def _replay(self, state: State, sets: Sequence[ProvenReads]) -> Replayed:
         answer = self._call("replay", state, sets=encode(list(sets)))
@@ -306,3 +331,5 @@ class OpenMachine:
     def _refresh(self) -> None:
         """Take the files' sizes and signatures anew; their tables are read anew by every job."""
         self._disks = [disk.refreshed() for disk in self._disks]
+        if self._unlocking:
+            self._unlocking.forget()

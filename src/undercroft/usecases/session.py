@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from undercroft.model.disk import DiskFormat
 from undercroft.ports.reader import Reader
 from undercroft.usecases.domaintarget import domain_target
+from undercroft.usecases.keys import KeyRing
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.target import MachineTarget, NamedFile, from_images
 
@@ -22,6 +23,7 @@ class Request:
         image_format: format of the images; None to tell it from their bytes.
         backing_files: the only files that may be opened as backing files.
         data_files: the only files that may be opened as external data files.
+        keys: for encrypted volumes; they stay the caller's.
     """
 
     images: tuple[str, ...] = ()
@@ -30,6 +32,7 @@ class Request:
     image_format: DiskFormat | None = None
     backing_files: tuple[str, ...] = ()
     data_files: tuple[str, ...] = ()
+    keys: KeyRing | None = None
 
 
 def start_reader(*, sandbox: bool = True) -> Reader:
@@ -55,7 +58,7 @@ def open_machine(request: Request, reader: Reader) -> Iterator[OpenMachine]:
     """
     with ExitStack() as stack:
         target = _domain_target(request, stack) if request.domain else _image_target(request)
-        yield stack.enter_context(OpenMachine(target, reader))
+        yield stack.enter_context(OpenMachine(target, reader, keys=request.keys))
 
 
 def _image_target(request: Request) -> MachineTarget:

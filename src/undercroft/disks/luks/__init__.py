@@ -86,7 +86,8 @@ def unlocked(source: BlockSource, header: Header, names: Sequence[str], keys: Ke
     """
     candidates = keys.candidates((*names, header.uuid, header.label))
     if not candidates:
-        raise UnsupportedError(keys.refusals.get(names[0]) or _without_key(header, names[0]))
+        told = keys.refusals.setdefault(names[0], _without_key(header, names[0], keys))
+        raise UnsupportedError(told)
     try:
         key = volume_key(source, header, candidates)
     except InputError as error:
@@ -96,11 +97,12 @@ def unlocked(source: BlockSource, header: Header, names: Sequence[str], keys: Ke
     return key
 
 
-def _without_key(header: Header, name: str) -> str:
+def _without_key(header: Header, name: str, keys: Keys) -> str:
     slots = len(header.keyslots)
     opened_by = f"{slots} keyslot{'s' if slots != 1 else ''}"
+    others = f", the keys given are for {', '.join(keys.names)}" if keys.names else ""
     return (
-        f"luks{header.version}: it is encrypted, and no key was given for it ({opened_by});"
+        f"luks{header.version}: it is encrypted, and no key was given for it ({opened_by}{others});"
         f" name a file with one: --key {name}=FILE"
     )
 
