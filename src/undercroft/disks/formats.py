@@ -70,6 +70,22 @@ FILESYSTEMS = (
         "not: zoned devices, the RAID stripe tree, extent tree v2, and what only parity would give back",
         "undercroft.disks.btrfs",
     ),
+    Format(
+        "ntfs",
+        "NTFS",
+        Level.PARTLY,
+        "through pytsk3 (extra `windows`); a log that is not clean and hibernation are told, not replayed; "
+        "not: files that Windows compresses as a whole, reparse points",
+        "undercroft.disks.tsk",
+    ),
+    Format(
+        "vfat",
+        "FAT12, FAT16, FAT32",
+        Level.WHOLE,
+        "through pytsk3 (extra `windows`)",
+        "undercroft.disks.tsk",
+    ),
+    Format("exfat", "exFAT", Level.WHOLE, "through pytsk3 (extra `windows`)", "undercroft.disks.tsk"),
 )
 _BY_KIND = {each.kind: each for each in FILESYSTEMS}
 

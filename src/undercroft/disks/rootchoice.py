@@ -6,7 +6,7 @@ too damaged to tell whether it holds a system, and a boot menu or a partition ty
 another root than the chosen one, readable or not.
 
 The steps, each of which may narrow the candidates down but never empties them:
-1. a candidate has /etc with an os-release, an fstab or an older release file;
+1. a candidate has /etc with an os-release, an fstab or an older release file, or the registry of Windows;
 2. its own fstab names it as "/";
 3. a GRUB menu on any readable filesystem starts its default entry with it (`root=`);
 4. its partition has a root type of the Discoverable Partitions Specification;
@@ -45,6 +45,7 @@ _SYSTEM_MARKS = (
     b"etc/debian_version",
     b"etc/redhat-release",
     b"etc/alpine-release",
+    b"Windows/System32/config/SOFTWARE",
 )
 
 

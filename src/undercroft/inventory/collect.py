@@ -16,6 +16,7 @@ from typing import TypeVar
 from undercroft.disks.machine import Machine
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
+from undercroft.inventory import windows
 from undercroft.inventory.database import Database
 from undercroft.inventory.databases import read_databases
 from undercroft.inventory.kernels import DefaultKernel, Kernels, read_default, read_kernels
@@ -117,12 +118,20 @@ def _hostname(tree: GuestTree, findings: _Findings) -> str:
     try:
         text = tree.read(HOSTNAME, MAX_HOSTNAME_BYTES).decode("utf-8", "surrogateescape")
     except NotFoundError:
-        return ""
+        return _computer_name(tree, findings)
     except InputError as error:
         findings.notes.append(f"the host name could not be read: {error}")
         return ""
     lines = (line.strip() for line in text.split("\n"))
     return next((line for line in lines if line and not line.startswith("#")), "")[:MAX_HOSTNAME_CHARS]
+
+
+def _computer_name(tree: GuestTree, findings: _Findings) -> str:
+    try:
+        return windows.read_hostname(tree)[:MAX_HOSTNAME_CHARS]
+    except InputError as error:
+        findings.notes.append(f"the computer's name could not be read: {error}")
+        return ""
 
 
 def _extended(coverage: Coverage, findings: _Findings) -> Coverage:

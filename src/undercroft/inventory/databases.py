@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from undercroft.disks.formats import Level
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
-from undercroft.inventory import apk, dpkg, freebsdpkg, pacman, rpm
+from undercroft.inventory import apk, dpkg, freebsdpkg, pacman, rpm, windows
 from undercroft.inventory.database import Database, Owners
 
 ReadDatabase = Callable[[GuestTree], Database]
@@ -93,6 +93,16 @@ DATABASES = (
         "/var/db/pkg",
         frozenset({"freebsd"}),
         freebsdpkg.read_database,
+    ),
+    PackageDatabase(
+        "windows",
+        "Windows",
+        Level.PARTLY,
+        "build, installed updates and programs from the registry with its logs; not: programs of one user, "
+        "the store's, and logs of Windows before 8.1",
+        "/Windows/System32/config",
+        frozenset({"windows"}),
+        windows.read_database,
     ),
 )
 

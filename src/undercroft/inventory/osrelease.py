@@ -2,7 +2,7 @@ r"""Which operating system a tree holds: os-release(5), and what came before it.
 
 Guarantees: any bytes give values or `InputError`; nothing is executed or expanded. Values are read as
 os-release(5) says: `KEY=value`, shell quotes without substitutions. Fallbacks, in this order:
-/usr/lib/os-release, /etc/lsb-release, and the release files of single distributions.
+/usr/lib/os-release, /etc/lsb-release, the release files of single distributions, and the registry of Windows.
 
     >>> parse_assignments(b'ID=debian\nVERSION_ID="12"\n')
     {'ID': 'debian', 'VERSION_ID': '12'}
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
+from undercroft.inventory import windows
 from undercroft.model.inventory import OsRelease
 
 MAX_RELEASE_BYTES = 64 << 10
@@ -54,6 +55,11 @@ def read_release(tree: GuestTree) -> Release:
         release = parse(untrusted, path.decode())
         if release[0].ident:
             return Release(*release, tuple(problems))
+    try:
+        if found := windows.read_release(tree):
+            return Release(found, frozenset({found.ident}), tuple(problems))
+    except InputError as error:
+        problems.append(f"the release could not be read: {error}")
     return Release(None, frozenset(), (*problems, "no release file names the operating system"))
 
 

@@ -1,0 +1,24 @@
+"""NTFS, FAT and exFAT through pytsk3 (The Sleuth Kit): the readers that are not our own.
+
+It is C code over bytes that a guest wrote. It runs where every reader runs, in a child of the sandbox that
+can open nothing and dies alone, and what it gives is bounded here: sizes, entries, lengths of names.
+It replays no log: an NTFS whose log is not clean is read as it stands, and says so in `problems`.
+
+pytsk3 is not installed with Undercroft: without it these volumes are unread, with the cure as their reason.
+"""
+
+from undercroft.disks.filesystem import FileSystem
+from undercroft.disks.source import BlockSource
+from undercroft.disks.tsk.filesystem import open_volume
+
+__all__ = ["open_filesystem"]
+
+
+def open_filesystem(source: BlockSource) -> FileSystem:
+    """Return a reader of the NTFS, FAT or exFAT in `source`.
+
+    Raises:
+        UnsupportedError: pytsk3 is not installed.
+        InputError: it is none of them, or malformed.
+    """
+    return open_volume(source)
