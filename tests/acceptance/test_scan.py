@@ -369,7 +369,7 @@ def test_a_block_device_is_read_like_a_file(run: Run, machine: Path, tmp_path: P
     ("arguments", "text"),
     [
         (["diff", "{machine}"], "name a state"),
-        (["scan", "{machine}", "{machine}"], "one machine at a time"),
+        (["scan", "{machine}", "{machine}", "-f", "sarif"], "sarif describes one machine"),
         (["scan", "{machine}", "--as-of", "2999-01-01"], "in the future"),
         (["files", "cat", "{machine}"], "give the PATH"),
         (["files", "ls", "{machine}", "etc"], "/etc"),

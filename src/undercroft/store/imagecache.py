@@ -29,8 +29,6 @@ IN_MEMORY = ":memory:"
 MAX_ANSWERS = 200_000
 MAX_INVENTORY_BYTES = 16 << 20
 MAX_INVENTORIES_IN_MEMORY = 32
-COMMIT_EVERY = 64
-"""Answers; what a kill loses has to be read again."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS info (
@@ -60,7 +58,6 @@ class SqliteImageCache:
 
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
-        self._uncommitted = 0
         self._inventories: OrderedDict[str, Inventory] = OrderedDict()
         self._database: sqlite3.Connection | None = None
         self.problem = ""
@@ -169,12 +166,8 @@ class SqliteImageCache:
             except sqlite3.Error as error:
                 self.problem = f"the cache of scans cannot be written: {error}"
                 return
-            self._uncommitted += 1
-            if self._uncommitted >= COMMIT_EVERY:
-                self._commit()
 
     def _commit(self) -> None:
-        self._uncommitted = 0
         if self._database is not None and self._database.in_transaction:
             try:
                 self._database.execute("COMMIT")

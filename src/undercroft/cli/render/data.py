@@ -56,15 +56,15 @@ class DataFormat(StrEnum):
 
 def render_scan(report: ScanReport, data_format: DataFormat | str) -> str:
     """Return the whole report ("undercroft/scan/1")."""
-    return _text({"schema": "undercroft/scan/1", **scan_members(report)}, data_format)
+    return _text(scan_document(report), data_format)
 
 
-def scan_members(report: ScanReport) -> dict[str, Any]:
-    """Return the members of a whole report, but for its schema."""
+def scan_document(report: ScanReport) -> dict[str, Any]:
+    """Return the whole report as JSON values."""
     document = _object(report)
     for state, encoded in zip(report.states, document["states"], strict=True):
         encoded.update(_derived(report, state))
-    return {"complete": report.complete, **document}
+    return {"schema": "undercroft/scan/1", "complete": report.complete, **document}
 
 
 def render_packages(inventory: Inventory, data_format: DataFormat | str) -> str:

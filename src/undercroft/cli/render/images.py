@@ -11,7 +11,7 @@ from json.encoder import JSONEncoder
 from typing import Any
 
 from undercroft.cli.render import overview, sections, words
-from undercroft.cli.render.data import scan_members
+from undercroft.cli.render.data import scan_document
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.known import causes, nothing_read
 from undercroft.cli.render.page import Keep, Page, cut, span
@@ -178,11 +178,12 @@ def image_line(image: ImageReport, output_format: str) -> str:
     """Return one image as a line of JSON, or a document of a YAML stream ("undercroft/image/1")."""
     document = {
         "schema": "undercroft/image/1",
+        "complete": image.report.complete,
         "path": escape(image.path),
         "role": image.role.value,
         "shared": escape(image.shared) if image.shared else None,
         "kept": image.kept,
-        **scan_members(image.report),
+        "scan": scan_document(image.report),
     }
     return _line(document, output_format)
 

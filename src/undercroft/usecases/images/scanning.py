@@ -154,7 +154,9 @@ class FolderScan:
             level = [image for image in seen if links[image.path].depth == depth]
             for image, read in self._parallel(level, links, images, pool):
                 place = links[image.path]
-                yield self._report(image, place, read, files)
+                report = self._report(image, place, read, files)
+                self._cache.commit()  # what was told is never read a second time
+                yield report
                 waiting[place.below] -= 1
                 for path in (place.below, image.path):
                     if not waiting[path]:
