@@ -63,13 +63,13 @@ def open_cipher(name: str, key: bytes, sector_bytes: int = SECTOR_BYTES) -> Sect
     mode, _, vectors = rest.partition("-")
     if algorithm != "aes" or mode not in KEY_BYTES:
         raise UnsupportedError(f"luks: the cipher {name[:40]!r} is not supported, only AES in XTS or CBC")
-    if len(key) not in KEY_BYTES[mode]:
-        raise InputError(f"luks: a key of {len(key)} bytes is none for {name[:40]}")
     make = _vectors(vectors, key)
     if make is None:
         raise UnsupportedError(
             f"luks: the cipher {name[:40]!r} is not supported, only with plain64, plain or essiv:sha256"
         )
+    if len(key) not in KEY_BYTES[mode]:
+        raise InputError(f"luks: a key of {len(key)} bytes is none for {name[:40]}")
     return _Xts(key, sector_bytes, make) if mode == "xts" else _Cbc(key, sector_bytes, make)
 
 
@@ -168,6 +168,8 @@ class _Cbc:
         """Return the plain text of whole sectors."""
         size = self._sector_bytes
         count = len(data) // size
+        if not count:
+            return b""
         vectors = self._vectors(list(range(number, number + count * self._step, self._step)))
         chain = Cipher(self._algorithm, CBC(vectors[:BLOCK_BYTES])).decryptor()
         plain = bytearray(chain.update(data))
