@@ -15,7 +15,11 @@ from extimages import run
 from filetrees import Tree
 
 from undercroft.disks import btrfs
+from undercroft.disks.btrfs.checksum import checksum_of_type, name_hash
 from undercroft.disks.source import DescriptorSource
+
+PATHS = [str(Path(__file__).parent), str(Path(btrfs.__file__).parents[3])]
+"""Where a program that writes finds the modules of the tests and of the product."""
 
 _MOUNTED = r"""
 set -e
@@ -89,11 +93,70 @@ def copied(images: Sequence[Path]) -> Iterator[list[Path]]:
 
 def open_images(images: Sequence[Path]) -> btrfs.Btrfs:
     """Open images with the reader under test. Descriptors stay open until the test's process ends."""
-    sources = []
-    for image in images:
-        descriptor = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
-        sources.append(DescriptorSource(descriptor, os.fstat(descriptor).st_size, image.name))
+    sources = [source(image) for image in images]
     return btrfs.open_filesystem(sources[0], sources[1:])
+
+
+def source(image: Path) -> DescriptorSource:
+    """Open an image. Its descriptor stays open until the test's process ends."""
+    descriptor = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
+    return DescriptorSource(descriptor, os.fstat(descriptor).st_size, image.name)
+
+
+def places(image: Path, wanted: bytes) -> list[int]:
+    """Return where bytes stand in an image."""
+    content = image.read_bytes()
+    found = []
+    place = content.find(wanted)
+    while place >= 0:
+        found.append(place)
+        place = content.find(wanted, place + len(wanted))
+    return found
+
+
+def node_copies(image: Path, name: bytes) -> list[int]:
+    """Return where the copies of the leaf of the top subvolume begin that holds a name."""
+    filesystem = open_images([image])
+    root = filesystem._volume.roots.root(5)
+    assert root is not None
+    assert root.place[1] == 0
+    pieces = list(filesystem._volume.content._chunks.pieces(root.place[0], 4096))
+    found = [offset for _, offset in pieces[0][1]]
+    with image.open("rb") as file:
+        for place in found:
+            file.seek(place)
+            assert name in file.read(16384)
+    return found
+
+
+def copies_of(image: Path, address: int) -> list[int]:
+    """Return where the copies of a logical address lie in the image of the only device."""
+    pieces = list(open_images([image])._volume.content._chunks.pieces(address, 4096))
+    return [offset for _, offset in pieces[0][1]]
+
+
+def hide_log(image: Path) -> None:
+    """Take the log out of the superblock, as if there were none."""
+    with image.open("r+b") as file:
+        file.seek(65536)
+        block = bytearray(file.read(4096))
+        block[0x60:0x68] = bytes(8)
+        checksum = checksum_of_type(int.from_bytes(block[0xC4:0xC6], "little"))
+        block[: checksum.size_bytes] = checksum.digest(bytes(block[32:]))
+        file.seek(65536)
+        file.write(block)
+
+
+def colliding_names() -> tuple[bytes, bytes]:
+    """Return two names that a directory keeps under one hash."""
+    seen: dict[int, bytes] = {}
+    for number in range(1_000_000):
+        name = b"%x" % (number * 2654435761)
+        hashed = name_hash(name)
+        if hashed in seen and seen[hashed] != name:
+            return seen[hashed], name
+        seen[hashed] = name
+    raise AssertionError("no two names share a hash")
 
 
 def differences(left: Tree, right: Tree) -> list[str]:

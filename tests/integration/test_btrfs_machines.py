@@ -1,0 +1,155 @@
+"""Which subvolume of a btrfs disk is read as the machine, laid out as the distributions do it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import btrfsimages
+import pytest
+
+from undercroft.disks.machine import Machine, open_machine
+
+pytestmark = pytest.mark.skipif(
+    bool(btrfsimages.problem()), reason=btrfsimages.problem() or "btrfs can be made and mounted"
+)
+
+BEGIN = r"""
+system() {  # system FOLDER NAME ROOT-OPTIONS
+  mkdir -p $1/etc $1/usr/lib $1/boot/grub $1/home $1/var/lib
+  echo "NAME=$2" > $1/etc/os-release
+  echo "UUID=$UUID / btrfs defaults${3:+,$3} 0 0" > $1/etc/fstab
+}
+menu() {  # menu FOLDER ROOTFLAGS
+  echo "menuentry 'x' { linux /vmlinuz root=UUID=$UUID ro $2 }" > $1/boot/grub/grub.cfg
+}
+UUID=$(findmnt -n -o UUID .)
+make() { for name; do btrfs subvolume create "$name" >/dev/null; done; }
+snapshot() { btrfs subvolume snapshot "$@" >/dev/null; }
+"""
+
+Boot = Callable[[str], Machine]
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> Boot:
+    """Lays a disk out with a shell script and opens it as a machine."""
+
+    def lay_out(script: str) -> Machine:
+        images = btrfsimages.make(tmp_path)
+        btrfsimages.in_mount(images, BEGIN + script)
+        return open_machine([("vda", btrfsimages.source(images[0]))])
+
+    return lay_out
+
+
+def name(machine: Machine) -> str:
+    assert machine.tree is not None, machine.coverage.problems
+    return machine.tree.read(b"/etc/os-release", 4096).decode().strip().removeprefix("NAME=")
+
+
+def said(machine: Machine) -> str:
+    return "\n".join(
+        [*machine.coverage.problems, *machine.coverage.notes, machine.coverage.volumes[0].reason]
+    )
+
+
+def test_ubuntu_starts_the_subvolume_that_its_menu_names(boot: Boot) -> None:
+    machine = boot("""
+        make @ @home; system @ jammy subvol=@; menu @ rootflags=subvol=@
+        echo "UUID=$UUID /home btrfs subvol=/@home 0 0" >> @/etc/fstab; echo me > @home/who
+        snapshot -r @ @before; echo NAME=later > @/etc/os-release
+    """)
+    assert name(machine) == "later"
+    assert machine.tree is not None
+    assert machine.tree.read(b"/home/who", 10) == b"me\n"
+    assert machine.coverage.problems == ()
+    assert "snapshots with a system, not in this inventory: @before" in said(machine)
+
+
+def test_fedora_without_a_menu_starts_the_subvolume_whose_fstab_names_itself(boot: Boot) -> None:
+    machine = boot("""
+        make root home; system root fedora subvol=root,compress=zstd:1
+        echo "UUID=$UUID /home btrfs subvol=home 0 0" >> root/etc/fstab; echo me > home/who
+        snapshot root copy; echo NAME=older > copy/etc/os-release
+    """)
+    assert name(machine) == "fedora"
+    assert machine.tree is not None
+    assert machine.tree.read(b"/home/who", 10) == b"me\n"
+    assert machine.coverage.problems == ()
+
+
+def test_opensuse_starts_the_default_subvolume_and_mounts_its_snapshots(boot: Boot) -> None:
+    machine = boot("""
+        make @ @/var @/.snapshots; mkdir -p @/.snapshots/1 @/.snapshots/2; make @/.snapshots/1/snapshot
+        system @/.snapshots/1/snapshot leap; mkdir @/.snapshots/1/snapshot/.snapshots
+        snapshot -r @/.snapshots/1/snapshot @/.snapshots/2/snapshot
+        echo "UUID=$UUID /var btrfs subvol=/@/var 0 0" >> @/.snapshots/1/snapshot/etc/fstab
+        echo "UUID=$UUID /.snapshots btrfs subvol=/@/.snapshots 0 0" >> @/.snapshots/1/snapshot/etc/fstab
+        echo log > @/var/log; btrfs subvolume set-default @/.snapshots/1/snapshot
+    """)
+    assert name(machine) == "leap"
+    assert machine.tree is not None
+    assert machine.tree.read(b"/var/log", 10) == b"log\n"
+    assert machine.tree.read(b"/.snapshots/2/snapshot/etc/os-release", 99) == b"NAME=leap\n"
+    assert machine.coverage.problems == ()
+
+
+def test_after_a_rollback_the_snapshot_that_became_the_default_is_read(boot: Boot) -> None:
+    machine = boot("""
+        make @; system @ newer; snapshot @ @rolled; echo NAME=older > @rolled/etc/os-release
+        btrfs subvolume set-default @rolled
+    """)
+    assert name(machine) == "older"
+    assert "other subvolumes with a system, not in this inventory: @" in said(machine)
+
+
+def test_subvolume_by_its_id_is_mounted(boot: Boot) -> None:
+    machine = boot("""
+        system . debian; make data; echo data > data/file; mkdir -p opt
+        id=$(btrfs inspect-internal rootid data); echo "UUID=$UUID /opt btrfs subvolid=$id 0 0" >> etc/fstab
+    """)
+    assert machine.tree is not None
+    assert machine.tree.read(b"/opt/file", 10) == b"data\n"
+    assert machine.coverage.problems == ()
+
+
+def test_mount_without_an_option_shows_the_default_subvolume_and_not_the_root(boot: Boot) -> None:
+    machine = boot("""
+        make @; system @ debian subvol=@; mkdir -p @/mnt; echo top > top
+        echo "UUID=$UUID /mnt btrfs defaults 0 0" >> @/etc/fstab
+    """)
+    assert machine.tree is not None
+    assert machine.tree.read(b"/mnt/top", 10) == b"top\n"
+    assert machine.tree.read(b"/mnt/@/etc/os-release", 99) == b"NAME=debian\n"
+
+
+def test_missing_subvolume_is_a_problem_that_names_it(boot: Boot) -> None:
+    machine = boot("""
+        make @; system @ debian subvol=@; echo "UUID=$UUID /usr btrfs subvol=@usr 0 0" >> @/etc/fstab
+    """)
+    assert any("there is no subvolume @usr" in problem for problem in machine.coverage.problems)
+    assert machine.unread == (b"/usr",)
+
+
+def test_choice_that_nothing_decides_is_a_problem(boot: Boot) -> None:
+    machine = boot("make one two; system one one; system two two")
+    assert name(machine) == "one"
+    assert "several subvolumes (one, two) hold a system" in machine.coverage.problems[0]
+
+
+def test_menu_that_starts_another_subvolume_than_the_fstab_names_is_believed_and_told(boot: Boot) -> None:
+    machine = boot("""
+        make @ @old; system @ now subvol=@; system @old then subvol=@; menu @ rootflags=subvol=@old
+    """)
+    assert name(machine) == "then"
+    assert any("names subvol=@ as /" in problem for problem in machine.coverage.problems)
+
+
+def test_filesystem_on_two_disks_is_one_machine(tmp_path: Path) -> None:
+    images = btrfsimages.make(tmp_path, "-d", "raid0", "-m", "raid1", devices=2)
+    btrfsimages.in_mount(images, BEGIN + "system . striped; head -c 3000000 /dev/urandom > usr/lib/big")
+    disks = [(f"vd{letter}", btrfsimages.source(image)) for letter, image in zip("ab", images, strict=True)]
+    machine = open_machine(disks)
+    assert name(machine) == "striped"
+    assert machine.coverage.problems == ()
+    one = open_machine(disks[:1])
+    assert any("device 2 of 2 is missing" in problem for problem in one.coverage.problems)
