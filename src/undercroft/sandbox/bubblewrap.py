@@ -19,6 +19,9 @@ PACKAGES = ("undercroft", "zstandard", "google_crc32c")
 FOR_KEYS = ("cryptography", "_cffi_backend")
 """Those of readers that open encrypted volumes, bound where they are installed."""
 
+FOR_FILESYSTEMS = ("pytsk3",)
+"""That of the readers of NTFS and FAT, bound where it is installed."""
+
 LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
 """The dynamic loader that executables name (ELF PT_INTERP), by architecture with a filter."""
 
@@ -58,7 +61,7 @@ def command(control: int, jobs_module: str) -> list[str]:
     # The venv's own binary is a link (or a copy that needs the venv): the base installation's is bound.
     interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     packages = [_package_path(name) for name in dict.fromkeys((*PACKAGES, jobs_module.partition(".")[0]))]
-    packages += [_package_path(name) for name in FOR_KEYS if PathFinder.find_spec(name)]
+    packages += [_package_path(name) for name in (*FOR_KEYS, *FOR_FILESYSTEMS) if PathFinder.find_spec(name)]
     # Beside a package, a wheel keeps the shared libraries that it brought along (auditwheel).
     brought = [path for path in (f"{package}.libs" for package in packages) if os.path.isdir(path)]
     shown = [interpreter, os.path.dirname(os.__file__), *_shared_libraries(), *packages, *brought]
