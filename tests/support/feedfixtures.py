@@ -27,7 +27,7 @@ DATA = Path(__file__).parents[1] / "data" / "feeds"
 def feed_input(data: bytes | str, name: str = "feed", **options: object) -> FeedInput:
     """Return `data` as a parser takes it, at the time `NOW`."""
     content = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    return FeedInput(name, io.BytesIO(content), NOW, **options)
+    return FeedInput(name, io.BytesIO(content), **{"now": NOW} | options)
 
 
 def document(name: str) -> bytes:

@@ -14,7 +14,7 @@ RANK = {severity: rank for rank, severity in enumerate(Severity)}
 """Position of a severity, worst first."""
 
 _OWN, _RECORD, _OTHER = range(3)
-_DISTRIBUTIONS = ("debian:", "ubuntu:", "redhat:", "suse:", "arch:", "alma:", "rocky:")
+_DISTRIBUTIONS = ("debian:", "ubuntu:", "redhat:", "suse:", "arch:")
 _NOBODY = (_OTHER, RANK[Severity.UNKNOWN], "")
 _BY_RANK = tuple(Severity)
 

@@ -10,6 +10,9 @@ likely a frozen mirror or a broken timer than a quiet week.
 | DSA list | 21 days | longest pause between advisories since 2018: 10 days |
 | DLA list | 70 days | longest pause since 2018: 56 days, while LTS took over bullseye |
 | OSV archive | 7 days | Debian's and Ubuntu's records change every day; the newest one dates the archive |
+| OSV archive of errata | 30 days | AlmaLinux, Rocky, SUSE, Alpine: records come with updates, with pauses |
+| Alpine secdb | 14 days | generated when a package is fixed, without a date of its own |
+| Arch's tracker | 14 days | generated at each request, without a date of its own |
 | OSV record | 30 days | a single file that the user chose; it is a statement of its day |
 | CVE records | 7 days | hundreds change every day; the newest one dates the archive |
 | KEV | 30 days | longest pause between entries: 26 days |
@@ -25,7 +28,10 @@ DEBIAN_TRACKER_S = 3 * _DAY_S
 DEBIAN_DSA_S = 21 * _DAY_S
 DEBIAN_DLA_S = 70 * _DAY_S
 OSV_ARCHIVE_S = 7 * _DAY_S
+OSV_ERRATA_S = 30 * _DAY_S
 OSV_RECORD_S = 30 * _DAY_S
+ALPINE_SECDB_S = 14 * _DAY_S
+ARCH_S = 14 * _DAY_S
 CVE_S = 7 * _DAY_S
 KEV_S = 30 * _DAY_S
 EPSS_S = 7 * _DAY_S

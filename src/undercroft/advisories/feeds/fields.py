@@ -19,7 +19,7 @@ MAX_TITLE_CHARS = 300
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,19}")
 _IDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}")
-_VERSION = re.compile(r"[A-Za-z0-9.+:~_-]{1,255}")
+_VERSION = re.compile(r"[A-Za-z0-9.+:~^_-]{1,255}")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -138,6 +138,8 @@ _SEVERITIES = {
     "low": Severity.LOW,
     "negligible": Severity.NEGLIGIBLE,
     "unimportant": Severity.NEGLIGIBLE,
+    "important": Severity.HIGH,  # Red Hat's words, which its rebuilds and SUSE use too
+    "moderate": Severity.MEDIUM,
 }
 
 

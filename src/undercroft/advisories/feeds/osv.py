@@ -1,15 +1,17 @@
-"""OSV records of Debian and Ubuntu: a publisher's zip archive, or one JSON record.
+"""OSV records of distributions: a publisher's zip archive, or one JSON record.
 
 Follows https://ossf.github.io/osv-schema, major version 1. Guarantees: a withdrawn record states nothing;
 a record speaks for each CVE number among its id, aliases and upstream ids, else for its own id;
-`osv_ranges` says how ranges become statements. Ecosystems other than Debian and Ubuntu are passed over,
-and an archive of nothing else is refused, not empty.
+`osv_ranges` says how ranges become statements, `osv_subjects` which packages their names mean. Ecosystems
+that `releases.osv_release` does not know are passed over, and an archive of nothing else is refused, not
+empty.
 
 An archive is read twice, record by record: once for its header (the newest `modified` that is not ahead of
 the clock dates it), once for the statements.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +20,7 @@ from undercroft.advisories.feeds.archives import MAX_MEMBER_BYTES, json_document
 from undercroft.advisories.feeds.bounded import load_json, read_all
 from undercroft.advisories.feeds.feed import MAX_CLOCK_SKEW, Feed, FeedInput, check_not_ahead, serial_of
 from undercroft.advisories.feeds.osv_ranges import statements
+from undercroft.advisories.feeds.osv_subjects import subjects
 from undercroft.advisories.feeds.releases import osv_release
 from undercroft.advisories.feeds.severity import cvss_severity
 from undercroft.advisories.records import Advisory, FeedHeader
@@ -29,7 +32,21 @@ MIN_COMPLETE_RECORDS = 1000
 """From how many per-vulnerability records on an archive counts as the publisher's whole word on a release.
 Each supported release has tens of thousands; fewer are an excerpt, in which silence means nothing."""
 
-_PER_VULNERABILITY = ("DEBIAN-CVE-", "UBUNTU-CVE-")
+MIN_LISTED_RECORDS = 50
+"""From how many records on an archive counts as the list of what a release's publisher has fixed."""
+
+_PER_VULNERABILITY = ("DEBIAN-CVE-", "UBUNTU-CVE-", "ALPINE-CVE-")
+_ECOSYSTEMS = {
+    "alma": "AlmaLinux",
+    "rocky": "RockyLinux",
+    "rhel": "RedHat",
+    "sles": "SUSE",
+    "opensuse-leap": "openSUSE",
+    "opensuse-tumbleweed": "openSUSE",
+    "alpine": "Alpine",
+}
+_OF_DEBS = frozenset(("Debian", "Ubuntu"))
+_UNREAD = "speaks for a distribution whose OSV records are read"
 _LIVEPATCH = "LSN-"
 
 
@@ -51,18 +68,19 @@ def parse_archive(source: FeedInput) -> Feed:
         survey.add(record, source.now)
     ecosystem, releases = survey.scope()
     if not releases or survey.newest is None:
-        raise UnsupportedError(
-            f"{source.name}: of its {survey.records} OSV records none speaks for Debian or Ubuntu"
-        )
+        raise UnsupportedError(f"{source.name}: of its {survey.records} OSV records none {_UNREAD}")
     name = f"osv:{ecosystem}"
     header = FeedHeader(
         name=name,
         serial=serial_of(survey.newest),
         published_at=survey.newest,
         valid_until=None,
-        max_age_s=ages.OSV_ARCHIVE_S,
+        max_age_s=ages.OSV_ARCHIVE_S if _of_debs(releases) else ages.OSV_ERRATA_S,
         releases=releases,
-        complete_for=tuple(r for r in releases if survey.per_vulnerability[r] >= MIN_COMPLETE_RECORDS),
+        complete_for=tuple(
+            r for r in releases if _of_debs([r]) and survey.per_vulnerability[r] >= MIN_COMPLETE_RECORDS
+        ),
+        listed_for=tuple(r for r in releases if not _of_debs([r]) and survey.about[r] >= MIN_LISTED_RECORDS),
     )
     wanted = set(releases)
     advisories = (
@@ -82,7 +100,7 @@ def parse_record(source: FeedInput) -> Feed:
     name = f"osv:{record.ident}"
     advisories = list(record_advisories(record, name))
     if not advisories and not record.withdrawn:
-        raise UnsupportedError(f"{source.name}: {record.ident} does not speak for Debian or Ubuntu")
+        raise UnsupportedError(f"{source.name}: {record.ident}: none of its packages {_UNREAD}")
     header = FeedHeader(
         name=name,
         serial=serial_of(record.modified_at),
@@ -107,7 +125,9 @@ class _Survey:
         self.records = 0
         self.newest: datetime | None = None
         self.per_vulnerability: dict[str, int] = {}
+        self.about: Counter[str] = Counter()
         self._shared: set[str] | None = None
+        self._shared_ecosystems: set[str] | None = None
 
     def add(self, record: OsvRecord, now: datetime) -> None:
         self.records += 1
@@ -118,7 +138,11 @@ class _Survey:
             counts = record.ident.startswith(_PER_VULNERABILITY)
             self.per_vulnerability[release] = self.per_vulnerability.get(release, 0) + counts
         if releases:
+            self.about.update(releases)
+            ecosystems = set(map(_ecosystem, releases))
             self._shared = releases if self._shared is None else self._shared & releases
+            known = self._shared_ecosystems
+            self._shared_ecosystems = ecosystems if known is None else known & ecosystems
 
     def scope(self) -> tuple[str, tuple[str, ...]]:
         """Return (ecosystem, releases) that the archive speaks for.
@@ -126,15 +150,30 @@ class _Survey:
         Publishers have one archive per ecosystem ("Debian") and one per release ("Debian:12"); the records
         of the latter mention other releases too, but only where they all mention one is it told whole.
         """
-        distributions = sorted({release.partition(":")[0] for release in self.per_vulnerability})
-        if len(distributions) != 1:
-            return "+".join(name.capitalize() for name in distributions), tuple(
-                sorted(self.per_vulnerability)
-            )
-        if self._shared and len(self._shared) == 1 and len(self.per_vulnerability) > 1:
-            (release,) = self._shared
-            return release.capitalize(), (release,)
-        return distributions[0].capitalize(), tuple(sorted(self.per_vulnerability))
+        ecosystems = sorted(set(map(_ecosystem, self.about)))
+        if len(ecosystems) > 1 and self._shared_ecosystems and len(self._shared_ecosystems) == 1:
+            ecosystems = list(self._shared_ecosystems)
+        releases = tuple(sorted(release for release in self.about if _ecosystem(release) in ecosystems))
+        if len(ecosystems) == 1 and len(releases) > 1 and self._shared and len(self._shared) == 1:
+            releases = tuple(self._shared)
+        if len(ecosystems) == 1 and len(releases) == 1 and self._shared == set(releases):
+            return self._of_one(releases[0]), releases
+        return "+".join(ecosystems), releases
+
+    def _of_one(self, release: str) -> str:
+        """Return the name of an archive whose records all mention one release, and others do not."""
+        version = release.partition(":")[2]
+        return f"{_ecosystem(release)}:{version}" if len(self.about) > 1 and version else _ecosystem(release)
+
+
+def _ecosystem(release: str) -> str:
+    """Return what a release's ecosystem is called in a feed's name."""
+    distribution = release.partition(":")[0]
+    return _ECOSYSTEMS.get(distribution, distribution.capitalize())
+
+
+def _of_debs(releases: Iterable[str]) -> bool:
+    return all(_ecosystem(release) in _OF_DEBS for release in releases)
 
 
 def _record(document: Json, place: str) -> OsvRecord:
@@ -173,26 +212,26 @@ def record_advisories(record: OsvRecord, feed: str) -> Iterator[Advisory]:
     title = _title(record)
     vulnerabilities = _vulnerabilities(record)
     for affected, release, stream in _affected(record):
-        package = fields.as_object(affected["package"], record.place)
-        name = fields.package(package.get("name"), f"{record.place}: package")
-        severity, severity_source = _severity(affected, document, record.place)
-        for status, introduced_version, fixed_version in statements(affected, f"{record.place}: {name}"):
-            for vulnerability in vulnerabilities:
-                yield Advisory(
-                    feed=feed,
-                    release=release,
-                    source=name,
-                    vulnerability=vulnerability,
-                    advisory=record.ident,
-                    status=status,
-                    fixed_version=fixed_version,
-                    introduced_version=introduced_version,
-                    stream=stream,
-                    published_on=published_on,
-                    severity=severity,
-                    severity_source=severity_source,
-                    title=title,
-                )
+        severity, severity_source = _severity(affected, document, release, record.place)
+        place = f"{record.place}: {ascii(affected.get('package'))[:80]}"
+        for status, introduced_version, fixed_version in statements(affected, place):
+            for name, its_version in subjects(affected, release, fixed_version, title, record.place):
+                for vulnerability in vulnerabilities:
+                    yield Advisory(
+                        feed=feed,
+                        release=release,
+                        source=name,
+                        vulnerability=vulnerability,
+                        advisory=record.ident,
+                        status=status,
+                        fixed_version=its_version,
+                        introduced_version=introduced_version,
+                        stream=stream,
+                        published_on=published_on,
+                        severity=severity,
+                        severity_source=severity_source,
+                        title=title,
+                    )
 
 
 def _title(record: OsvRecord) -> str:
@@ -213,8 +252,13 @@ def _vulnerabilities(record: OsvRecord) -> list[str]:
     return list(found) or [record.ident]
 
 
-def _severity(affected: Mapping[str, Json], document: Mapping[str, Json], place: str) -> tuple[Severity, str]:
-    """Return the distribution's own judgement where there is one, else the CVSS score."""
+def _severity(
+    affected: Mapping[str, Json], document: Mapping[str, Json], release: str, place: str
+) -> tuple[Severity, str]:
+    """Return the distribution's own judgement where there is one, else the CVSS score.
+
+    An erratum's rating ("Important: ...") is that of the worst of its vulnerabilities, so it counts last.
+    """
     specific = fields.as_object(affected.get("ecosystem_specific") or {}, f"{place}: ecosystem_specific")
     for word, source in (
         (specific.get("urgency"), "debian:urgency"),
@@ -225,7 +269,12 @@ def _severity(affected: Mapping[str, Json], document: Mapping[str, Json], place:
             return severity, source
     entries = fields.as_objects(affected.get("severity"), f"{place}: severity")
     entries += fields.as_objects(document.get("severity"), f"{place}: severity")
-    return _best_severity(entries, place)
+    found = _best_severity(entries, place)
+    word = fields.as_text(document.get("summary"), place).partition(":")[0]
+    if found[0] is Severity.UNKNOWN and not _of_debs([release]):
+        rating = fields.severity_word(word)
+        return rating, "" if rating is Severity.UNKNOWN else f"{release.partition(':')[0]}:erratum"
+    return found
 
 
 _CVSS_TYPES = ("CVSS_V4", "CVSS_V3", "CVSS_V2")

@@ -6,6 +6,8 @@ from itertools import islice
 from typing import Any
 
 from undercroft.advisories.feeds import (
+    alpine_secdb,
+    arch,
     cve,
     debian_dsa,
     debian_tracker,
@@ -53,7 +55,12 @@ def _is_openvex(seen: Seen) -> bool:
     return str(seen.get("@context", "")).startswith(openvex.CONTEXT)
 
 
+def _is_secdb(seen: Seen) -> bool:
+    return "distroversion" in seen and ("reponame" in seen or "packages" in seen)
+
+
 JSON_FORMATS = (
+    JsonFormat("Alpine secdb (JSON, YAML)", _is_secdb, alpine_secdb.parse),
     JsonFormat("Debian tracker (JSON)", _is_tracker, debian_tracker.parse),
     JsonFormat("CISA KEV (JSON)", lambda seen: "catalogVersion" in seen, kev.parse),
     JsonFormat("OpenVEX (JSON)", _is_openvex, openvex.parse),
@@ -72,8 +79,9 @@ JSON_FORMATS = (
 )
 DSA_FORMAT = "Debian DSA or DLA list"
 EPSS_FORMAT = "EPSS (csv, csv.gz)"
+ARCH_FORMAT = "Arch security tracker (JSON)"
 
-ACCEPTED = (*(form.name for form in JSON_FORMATS), DSA_FORMAT, EPSS_FORMAT)
+ACCEPTED = (*(form.name for form in JSON_FORMATS), DSA_FORMAT, EPSS_FORMAT, ARCH_FORMAT)
 
 
 def parse_any(source: FeedInput) -> Feed:
@@ -104,6 +112,10 @@ def recognise(source: FeedInput) -> Parser:
         return _recognise_json(source)
     if text.startswith(b"[") and b"] D" in text[:20]:
         return debian_dsa.parse
+    if text.startswith(b"[") and b'"AVG-' in text:
+        return arch.parse
+    if b"distroversion:" in text and b"reponame:" in text:
+        return alpine_secdb.parse
     raise _unknown(source.name)
 
 

@@ -1,4 +1,4 @@
-"""Release keys ("debian:12", "ubuntu:22.04") from the names that publishers use."""
+"""Release keys ("debian:12", "alma:9", see `families`) from the names that publishers use."""
 
 import re
 
@@ -36,6 +36,16 @@ UBUNTU_CODENAMES = {
 
 _DEBIAN_ECOSYSTEM = re.compile(r"Debian:(?P<version>[0-9]{1,3}(?:\.[0-9])?)")
 _UBUNTU_ECOSYSTEM = re.compile(r"Ubuntu:(?P<pro>Pro:)?(?P<version>[0-9]{2}\.[0-9]{2})(?::LTS)?")
+_RPM_ECOSYSTEM = re.compile(r"(?P<name>AlmaLinux|Rocky Linux):(?P<version>[0-9]{1,2})")
+_RPM_NAMES = {"AlmaLinux": "alma", "Rocky Linux": "rocky"}
+_REDHAT_ECOSYSTEM = re.compile(r"Red Hat:enterprise_linux:(?P<version>[0-9]{1,2})(?:::[a-z0-9_-]+)?")
+_OPENSUSE_ECOSYSTEM = re.compile(r"openSUSE:(?:Leap (?P<version>[0-9]{1,2}\.[0-9])|Tumbleweed)")
+_SUSE_ECOSYSTEM = re.compile(
+    r"SUSE:Linux Enterprise (?:Server|Module for [A-Za-z0-9 ]{1,60}|High Availability Extension)"
+    r"(?: for SAP Applications)? (?P<major>[0-9]{2})(?: SP(?P<pack>[0-9])|\.(?P<minor>[0-9]))?"
+    r"(?P<ltss>-LTSS)?"
+)
+_ALPINE_ECOSYSTEM = re.compile(r"Alpine:(?:v(?P<version>[0-9]\.[0-9]{1,2})|edge)")
 _UBUNTU_VERSION = re.compile(r"[0-9]{2}\.[0-9]{2}")
 _DEBIAN_VERSION = re.compile(r"(?P<major>[0-9]{1,3})(?:\.[0-9]+)*(?:-[a-z-]+)?")
 
@@ -55,14 +65,36 @@ def is_distribution_suite(suite: str) -> bool:
 def osv_release(ecosystem: str) -> tuple[str, str] | None:
     """Return (release key, stream) of an OSV ecosystem, None for one that is not read.
 
-    "Ubuntu:Pro:22.04:LTS" is the stream "esm". The FIPS and real-time streams are archives of their own
-    with versions of their own, and are left out.
+    "Ubuntu:Pro:22.04:LTS" is the stream "esm", "SUSE:Linux Enterprise Server 15 SP4-LTSS" is "ltss". Archives
+    of their own with versions of their own are left out: Ubuntu's FIPS and real-time streams, Red Hat's
+    extended update support, SUSE's live patches.
     """
     if match := _DEBIAN_ECOSYSTEM.fullmatch(ecosystem):
         return f"debian:{match['version']}", ""
     if match := _UBUNTU_ECOSYSTEM.fullmatch(ecosystem):
         return f"ubuntu:{match['version']}", "esm" if match["pro"] else ""
+    if match := _RPM_ECOSYSTEM.fullmatch(ecosystem):
+        return f"{_RPM_NAMES[match['name']]}:{match['version']}", ""
+    if match := _REDHAT_ECOSYSTEM.fullmatch(ecosystem):
+        return f"rhel:{match['version']}", ""
+    if match := _ALPINE_ECOSYSTEM.fullmatch(ecosystem):
+        return f"alpine:{match['version'] or 'edge'}", ""
+    return _suse_release(ecosystem)
+
+
+def _suse_release(ecosystem: str) -> tuple[str, str] | None:
+    if match := _OPENSUSE_ECOSYSTEM.fullmatch(ecosystem):
+        version = match["version"]
+        return (f"opensuse-leap:{version}" if version else "opensuse-tumbleweed"), ""
+    if match := _SUSE_ECOSYSTEM.fullmatch(ecosystem):
+        return f"sles:{suse_version(match)}", "ltss" if match["ltss"] else ""
     return None
+
+
+def suse_version(match: re.Match[str]) -> str:
+    """Return "15.5" for the groups major, pack and minor of "15 SP5", "15" for the first of a line."""
+    part = match["pack"] or match["minor"]
+    return f"{match['major']}.{part}" if part else match["major"]
 
 
 def archive_release(origin: str, version: str, codename: str) -> str | None:
