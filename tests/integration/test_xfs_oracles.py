@@ -1,14 +1,18 @@
 """The XFS reader against mkfs.xfs, the kernel, blkid and xfs_db: every file of every tree equal."""
 
+import random
 import shutil
+import sys
 from pathlib import Path
 
+import extimages
 import pytest
 import xfsimages
-from extimages import View, differences, run, see_image
+from extimages import View, differences, in_mount, run, see_image
 from xfsimages import make, open_image, see_mounted
 
-from undercroft.disks.xfs import Xfs
+from undercroft.disks.filesystem import FileKind
+from undercroft.disks.xfs import Xfs, layout
 from undercroft.errors import InputError
 
 pytestmark = pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="needs xfsprogs")
@@ -78,23 +82,24 @@ with open("sparse", "wb") as file:
 os.setxattr("late", b"user.large", rng.randbytes(3000))
 """
 
+QUICK_OPTIONS = ["-b size=1024", "-m rmapbt=1 -i nrext64=1"]
 OPTIONS = [
     "",
-    "-b size=1024",
     "-b size=2048 -n size=8192",
     "-n size=65536",
     "-b size=1024 -n size=4096",
     "-i size=1024",
     "-i size=2048 -s size=4096",
     "-m reflink=0,bigtime=0,inobtcount=0,finobt=0",
-    "-m rmapbt=1 -i nrext64=1",
     "-i sparse=0 -d agcount=9",
     "-l su=65536",
 ]
 
 
 @pytest.mark.usefixtures("can_mount")
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize(
+    "options", [*QUICK_OPTIONS, *(pytest.param(each, marks=pytest.mark.soak) for each in OPTIONS)]
+)
 def test_what_the_kernel_wrote_reads_as_the_kernel_reads_it(options: str, tmp_path: Path) -> None:
     image = make(tmp_path / "image", "-L", "label", *options.split(), size="160M")
     xfsimages.write(image, WRITES)
@@ -173,22 +178,45 @@ def sees_something_else(filesystem: Xfs, view: View) -> bool:
 
 
 DIRTY = [
-    ("", ""),
-    ("-b size=1024 -n size=8192", ",logbsize=262144"),
-    ("-m reflink=0,bigtime=0 -i size=1024", ",logbsize=32768"),
-    ("-m rmapbt=1 -i nrext64=1 -d agcount=5", ",logbsize=65536"),
-    ("-n size=65536 -l su=32768", ""),
+    ("", "", 2, 200),
+    ("-b size=1024 -n size=8192", ",logbsize=262144", 1, 200),
+    *(
+        pytest.param(options, mount_options, seed, steps, marks=pytest.mark.soak)
+        for seed, steps in ((3, 100), (4, 600), (5, 1500))
+        for options, mount_options in (
+            ("", ""),
+            ("-b size=1024 -l size=4m", ""),
+            ("-m reflink=0,bigtime=0 -i size=1024", ",logbsize=32768"),
+            ("-m rmapbt=1 -i nrext64=1 -d agcount=5", ",logbsize=65536"),
+            ("-n size=65536 -l su=32768", ""),
+            ("-s size=4096 -i sparse=0 -l size=10m", ",logbsize=262144"),
+        )
+    ),
 ]
 
 
 @pytest.mark.usefixtures("can_mount")
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize(("options", "mount_options"), DIRTY)
+@pytest.mark.parametrize(("options", "mount_options", "seed", "steps"), DIRTY)
 def test_dirty_log_reads_as_the_kernel_replays_it(
-    options: str, mount_options: str, seed: int, tmp_path: Path
+    options: str, mount_options: str, seed: int, steps: int, tmp_path: Path
 ) -> None:
     image = make(tmp_path / "image", *options.split(), size="100M")
-    image = xfsimages.dirty(image, WORKLOAD, f"{seed} 300", xfsimages.MOUNT + mount_options)
+    image = xfsimages.dirty(image, WORKLOAD, f"{seed} {steps}", xfsimages.MOUNT + mount_options)
+    _compare_with_the_kernel(image)
+
+
+@pytest.mark.usefixtures("can_mount")
+@pytest.mark.parametrize("how", ["shutdown -f", pytest.param("shutdown", marks=pytest.mark.soak)])
+def test_log_of_a_filesystem_that_was_shut_down_reads_as_the_kernel_replays_it(
+    how: str, tmp_path: Path
+) -> None:
+    image = make(tmp_path / "image", size="100M")
+    script = f'"{sys.executable}" -c "$PROGRAM" 7 150; xfs_io -x -c "{how}" .; cd /'
+    in_mount(image, script, xfsimages.MOUNT, PROGRAM=WORKLOAD)
+    _compare_with_the_kernel(image)
+
+
+def _compare_with_the_kernel(image: Path) -> None:
     filesystem = open_image(image)
     assert filesystem.problems == ()
     assert "log replayed" in filesystem.notes[0]
@@ -199,3 +227,90 @@ def test_dirty_log_reads_as_the_kernel_replays_it(
     unreplayed = open_image(image)
     assert unreplayed.notes == unreplayed.problems == ()
     assert sees_something_else(unreplayed, view)
+
+
+V4 = ["-n ftype=1", "-n ftype=0 -b size=1024", "-b size=512 -i size=256", "-n version=ci -n size=16384"]
+
+
+@pytest.mark.parametrize("options", V4)
+def test_every_file_of_version_4_equals_the_tree_that_mkfs_was_given(options: str, tmp_path: Path) -> None:
+    tree = _plain_tree(tmp_path / "source")
+    image = xfsimages.make_v4(tmp_path / "image", tree, *options.split(), size="40M")
+    filesystem = open_image(image)
+    view = see_image(filesystem)
+    assert len(view) > 1000
+    assert differences(_without_times(view), _without_times(extimages.see_tree(tree))) == []
+    assert filesystem.notes == filesystem.problems == ()
+    kinds = {kind for _, _, kind in filesystem.entries(filesystem.root)}
+    assert kinds == {FileKind.UNKNOWN} if "ftype=0" in options else len(kinds) > 2
+    other_case = filesystem.lookup(filesystem.root, b"LARGE")
+    assert other_case == (filesystem.lookup(filesystem.root, b"large") if "ci" in options else None)
+
+
+def _plain_tree(root: Path) -> Path:
+    """Return a tree whose names the prototype files of mkfs can hold."""
+    rng = random.Random(4)
+    root.mkdir()
+    for size in (0, 1, 511, 512, 513, 4095, 4097, 70_000):
+        (root / f"size-{size}").write_bytes(rng.randbytes(size))
+    (root / "large").write_bytes(rng.randbytes(900_000))
+    for count in (1, 30, 1000):
+        (root / f"many-{count}").mkdir()
+        for number in range(count):
+            (root / f"many-{count}" / f"{number}{'n' * (number % 90)}").write_bytes(b"%d" % number)
+    for length in (1, 150, 300, 600, 1000):
+        (root / f"link-{length}").symlink_to("t" * length)
+    (root / "size-1").chmod(0o640)
+    return root
+
+
+def _without_times(view: View) -> View:
+    return {path: seen._replace(mtime=0) for path, seen in view.items()}
+
+
+@pytest.mark.usefixtures("can_mount")
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [("-b size=1024 -n size=4096", 20_000), pytest.param("-n size=65536", 30_000, marks=pytest.mark.soak)],
+)
+def test_large_directory_is_read_whole(options: str, names: int, tmp_path: Path) -> None:
+    image = make(tmp_path / "image", *options.split(), size="100M")
+    in_mount(image, f"mkdir huge; cd huge; seq 0 {names - 1} | xargs touch", xfsimages.MOUNT)
+    filesystem = open_image(image)
+    huge = filesystem.lookup(filesystem.root, b"huge")
+    assert huge is not None
+    found = {name: node for name, node, _ in filesystem.entries(huge)}
+    assert found.keys() == {b"%d" % number for number in range(names)}
+    for name in random.Random(1).sample(sorted(found), 10):
+        assert filesystem.lookup(huge, name) == found[name]
+    assert filesystem.lookup(huge, b"absent") is None
+
+
+FRAGMENTS = r"""
+import os
+with open("fragments", "wb") as file, open("others", "wb") as other:
+    for number in range(6000):
+        file.seek(number * 2048)
+        file.write(b"%06d" % number * 100)
+        if number % 50 == 0:
+            os.fdatasync(file.fileno())
+        if number % 2:
+            other.write(b"o" * 1024)
+"""
+
+
+@pytest.mark.usefixtures("can_mount")
+def test_file_of_thousands_of_extents_is_read_from_any_place(tmp_path: Path) -> None:
+    image = xfsimages.write(make(tmp_path / "image", "-b", "size=1024", size="80M"), FRAGMENTS)
+    filesystem = open_image(image)
+    node = filesystem.lookup(filesystem.root, b"fragments")
+    assert node is not None
+    inode = filesystem._inodes.get(node)
+    assert inode.format == layout.FORMAT_BTREE
+    assert inode.extents > 5000
+    content = b"".join((b"%06d" % number * 100).ljust(2048, b"\0") for number in range(6000))
+    content = content[: inode.stat.size_bytes]
+    assert filesystem.read(node, 1 << 24) == content
+    for start in (1, 4096, 1_000_000, 5_555_555, len(content) - 1, len(content), len(content) + 1):
+        assert b"".join(filesystem.chunks(node, start)) == content[start:]
+    assert max(map(len, filesystem.chunks(node))) <= layout.MAX_CHUNK_BYTES

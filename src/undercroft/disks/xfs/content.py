@@ -27,10 +27,10 @@ class Content:
         """
         size = inode.stat.size_bytes
         bits = self._block_log
-        position = start
+        position = min(start, size)
         for logical, count, place in self._extents.runs(inode, start >> bits):
             begin = logical << bits
-            if begin >= size:
+            if begin >= size or position == size:
                 break
             if begin > position:
                 yield from _zeros(begin - position)
