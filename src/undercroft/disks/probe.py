@@ -1,47 +1,40 @@
 """The format of an image file, by magic numbers, where neither libvirt nor the user has named it.
 
-Only raw and qcow2 come out. Other containers raise and name the way to convert them, since reading one as
-raw would show nonsense. A qcow2 header on what is also a disk raises too: a guest on a raw disk can write
-such a header, and only who set up the machine knows which it is.
+What no reader exists for raises and names the way to convert it, since reading it as raw would show
+nonsense. A container's header on what is also a disk raises too: a guest on a raw disk can write such a
+header, and only who set up the machine knows which it is. For the same reason a fixed vhd, which is a raw
+disk with a sector behind it, has to be named.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
+from undercroft.disks.images import IMAGES, ImageFormat
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.disk import DiskFormat
-
-QCOW_MAGIC: Final = b"QFI\xfb"
 
 HEAD_BYTES: Final = 72 << 10
 """Holds all magic numbers below."""
 
 FOOTER_BYTES: Final = 512
 
+_TAR_MAGIC: Final = 257, b"ustar"
+_OVF_NAME: Final = re.compile(rb"[^\0]{1,96}\.ovf\0")
+"""An archive's first member is its envelope."""
+
+_OVF_TEXT: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[^\0]{0,4096}?<?(?:[A-Za-z]+:)?Envelope[\s>]")
+
 
 @dataclass(frozen=True, slots=True)
 class _Magic:
-    """A magic number of a format at an offset from the start."""
+    """A magic number of what a disk holds, at an offset from its start."""
 
     format: str
     offset: int
     magic: bytes
 
-
-_CONTAINERS: Final = (
-    _Magic("vmdk", 0, b"KDMV"),
-    _Magic("vmdk", 0, b"COWD"),
-    _Magic("vmdk", 0, b"# Disk DescriptorFile"),
-    _Magic("vhdx", 0, b"vhdxfile"),
-    _Magic("vpc (vhd)", 0, b"conectix"),
-    _Magic("vdi", 64, b"\x7f\x10\xda\xbe"),
-    _Magic("qed", 0, b"QED\0"),
-    _Magic("parallels", 0, b"WithoutFreeSpace"),
-    _Magic("parallels", 0, b"WithouFreSpacExt"),
-    _Magic("luks", 0, b"LUKS\xba\xbe"),
-)
-"""Names are those of `qemu-img convert -f`."""
 
 _DISK_CONTENTS: Final = (
     _Magic("an MBR", 510, b"\x55\xaa"),
@@ -59,52 +52,81 @@ _DISK_CONTENTS: Final = (
     _Magic("a ReiserFS filesystem", 65_588, b"ReIsEr"),
     _Magic("a btrfs filesystem", 65_600, b"_BHRfS_M"),
 )
-"""What a guest's disk begins with and leaves room for a qcow2 header in front (XFS and LUKS do not)."""
+"""What a guest's disk begins with and leaves room for a container's header in front (XFS and LUKS do not)."""
 
 
 def probe_format(source: BlockSource, *, name: str = "image") -> DiskFormat:
-    """Return whether an image file is raw or qcow2.
+    """Return which format an image file has.
 
     Args:
         source: the image file, untrusted.
         name: of the image, for messages.
 
     Raises:
-        InputError: it holds no bytes, or bears the marks of both.
+        InputError: it holds no bytes, or bears the marks of a container and of a disk.
         UnsupportedError: it is another container, or another version of qcow.
     """
     if not source.size_bytes:
         raise InputError(f"{name}: holds no bytes")
     head = source.read(0, min(HEAD_BYTES, source.size_bytes))
-    if head.startswith(QCOW_MAGIC):
-        _check_qcow2(head, name)
-        return DiskFormat.QCOW2
-    for known in _CONTAINERS:
-        if head.startswith(known.magic, known.offset):
-            raise _container(known.format, name)
+    found = _container(head)
+    if found is not None:
+        return _checked(found, head, name)
+    if _is_appliance(head):
+        _check_no_disk("ova", head, name)
+        return DiskFormat.OVA
     footer = max(0, source.size_bytes - FOOTER_BYTES)
-    if source.read(footer, source.size_bytes - footer).startswith((b"conectix", b"koly")):
-        raise _container("vpc (vhd) or dmg", name)
+    trailer = source.read(footer, source.size_bytes - footer)
+    if trailer.startswith(b"conectix"):
+        raise InputError(
+            f"{name}: ends as a fixed vhd (vpc) does, which a guest may have written to the last sector of"
+            " its raw disk. Say `--image-format raw` or `--image-format vpc`, as the machine is configured"
+        )
+    if trailer.startswith(b"koly"):
+        raise _unsupported("dmg", name)
     return DiskFormat.RAW
 
 
-def _check_qcow2(head: bytes, name: str) -> None:
+def _container(head: bytes) -> ImageFormat | None:
+    for known in IMAGES:
+        if any(head.startswith(magic, offset) for offset, magic in known.magics):
+            return known
+    return None
+
+
+def _checked(found: ImageFormat, head: bytes, name: str) -> DiskFormat:
+    """Return the format of a container that is read and is nothing else beside. Raises InputError."""
+    if found.format is None:
+        raise _unsupported(found.kind, name)
     version = int.from_bytes(head[4:8], "big")
-    if version not in (2, 3):
+    if found.format is DiskFormat.QCOW2 and version not in (2, 3):
         raise UnsupportedError(
             f"{name}: is qcow version {version}; convert it with `qemu-img convert -O qcow2`, or say"
             " `--image-format raw` where it is a raw disk"
         )
+    _check_no_disk(found.kind, head, name)
+    return found.format
+
+
+def _is_appliance(head: bytes) -> bool:
+    """Tell whether a file is an OVA archive or an OVF envelope."""
+    offset, magic = _TAR_MAGIC
+    if head.startswith(magic, offset):
+        return bool(_OVF_NAME.match(head))
+    return bool(_OVF_TEXT.match(head))
+
+
+def _check_no_disk(kind: str, head: bytes, name: str) -> None:
     for content in _DISK_CONTENTS:
         if head.startswith(content.magic, content.offset):
             raise InputError(
-                f"{name}: begins with a qcow2 header but bears {content.format} at byte {content.offset}:"
+                f"{name}: begins with a {kind} header but bears {content.format} at byte {content.offset}:"
                 " a guest may have written the header to its raw disk. Say `--image-format raw` or"
-                " `--image-format qcow2`, as the machine is configured"
+                f" `--image-format {kind}`, as the machine is configured"
             )
 
 
-def _container(container: str, name: str) -> UnsupportedError:
+def _unsupported(container: str, name: str) -> UnsupportedError:
     return UnsupportedError(
         f"{name}: is in the format {container}, which is not supported; convert a copy with"
         " `qemu-img convert -O qcow2`, or say `--image-format raw` where it is a raw disk"

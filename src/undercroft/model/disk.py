@@ -5,10 +5,16 @@ from enum import StrEnum
 
 
 class DiskFormat(StrEnum):
-    """Image formats that Undercroft reads itself."""
+    """Image formats that Undercroft reads itself, by the names that QEMU and libvirt have for them."""
 
     RAW = "raw"
     QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VHD = "vpc"
+    VHDX = "vhdx"
+    VDI = "vdi"
+    OVA = "ova"
+    """An archive or an envelope whose disks are images of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,25 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class InnerDisk:
+    """A disk that an archive or an envelope describes.
+
+    Attributes:
+        name: of its file, as written; never opened by that name.
+        offset_bytes: where it lies in the archive, -1 where it is a file of its own.
+        size_bytes: its length in the archive, 0 for a file of its own.
+        format: what the envelope says it is, None where it says nothing known.
+        problem: why it cannot be read, "" when it can.
+    """
+
+    name: str
+    offset_bytes: int
+    size_bytes: int
+    format: DiskFormat | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
     """One image file's own account of itself; nothing in it is trusted.
 
@@ -45,7 +70,14 @@ class ImageInfo:
         data_file_name: the external data file's name in the header, "" for none or unnamed.
         has_data_file: whether clusters lie in an external data file.
         encryption: "", "aes" or "luks".
-        features: names of the incompatible features in use ("extended-l2", "zstd", "dirty").
+        features: names of the incompatible features in use ("extended-l2", "zstd", "dirty"), kinds of image
+            ("streamOptimized", "fixed"), and what was done to read it ("log-replayed").
+        extents: names of the other files that the disk lies in, each once. Never opened by these names.
+        ident: what an image above it would call it by, beside its name; "" where the format has no such
+        thing.
+        parent_ident: the `ident` that the image below it has to have, "" for none.
+        disks: what an archive holds.
+        notes: what was left unchecked without loss.
     """
 
     format: DiskFormat
@@ -59,6 +91,11 @@ class ImageInfo:
     has_data_file: bool = False
     encryption: str = ""
     features: tuple[str, ...] = ()
+    extents: tuple[str, ...] = ()
+    ident: str = ""
+    parent_ident: str = ""
+    disks: tuple[InnerDisk, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class VolumeStatus(StrEnum):

@@ -27,7 +27,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
-from undercroft.disks import formats, luks, nbd, qcow2, stack
+from undercroft.disks import formats, images, luks, nbd, stack
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.fingerprint import fingerprint
 from undercroft.disks.firstlook import content_of
@@ -155,8 +155,7 @@ def content(context: JobContext) -> Iterator[bytes]:
 
 def _inspected(layer: LayerInput, descriptors: Sequence[int]) -> ImageInfo:
     source = _layer_source(layer, descriptors)
-    kind = layer.format or probe_format(source)
-    return ImageInfo(kind, source.size_bytes) if kind is DiskFormat.RAW else qcow2.inspect(source)
+    return images.inspect(layer.format or probe_format(source), source)
 
 
 def _looked(layer: LayerInput, descriptors: Sequence[int]) -> Looked:
@@ -181,18 +180,16 @@ def _open_disk(disk: DiskInput, descriptors: Sequence[int], keys: Keys) -> Block
         data_file = _layer_source(disk.data_file, descriptors) if disk.data_file else None
         opened: BlockSource | None = None
         for depth, layer in reversed(list(enumerate(disk.layers))):
+            beside = images.Beside(
+                snapshot=disk.snapshot if depth == 0 else None,
+                backing=opened,
+                data_file=data_file if depth == 0 else None,
+                extents=[_file_source(extent, descriptors) for extent in layer.extents],
+                keys=keys,
+                disk=disk.name,
+            )
             source = _layer_source(layer, descriptors)
-            if layer.format is DiskFormat.QCOW2:
-                opened = qcow2.open_image(
-                    source,
-                    snapshot=disk.snapshot if depth == 0 else None,
-                    backing=opened,
-                    data_file=data_file if depth == 0 else None,
-                    keys=keys,
-                    disk=disk.name,
-                )
-            else:
-                opened = source
+            opened = images.open_image(layer.format or DiskFormat.RAW, source, beside)
     except InputError as error:
         return UnreadDisk(str(error))
     return opened or UnreadDisk("no image was given for this disk")

@@ -1,5 +1,6 @@
 """What an image file is by its magic numbers, and what is refused instead of guessed."""
 
+import subprocess
 from pathlib import Path
 
 import diskimages
@@ -56,13 +57,6 @@ def test_an_empty_file_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image_format", "options", "name"),
     [
-        ("vmdk", "", "vmdk"),
-        ("vmdk", "subformat=monolithicFlat", "vmdk"),
-        ("vmdk", "subformat=streamOptimized", "vmdk"),
-        ("vhdx", "", "vhdx"),
-        ("vpc", "", "vpc"),
-        ("vpc", "subformat=fixed", "vpc"),
-        ("vdi", "", "vdi"),
         ("qed", "", "qed"),
         ("parallels", "", "parallels"),
         ("qcow", "", "qcow version 1"),
@@ -121,3 +115,77 @@ def test_a_real_disk_with_a_planted_header_is_refused(wrap: object, qcow2: bytes
     assert "file format: qcow2" in diskimages.run("qemu-img", "info", disk)
     with opened(disk) as source, pytest.raises(InputError, match="a guest may have written the header"):
         probe_format(source)
+
+
+@pytest.mark.parametrize(
+    ("image_format", "options"),
+    [
+        ("vmdk", ""),
+        ("vmdk", "subformat=monolithicFlat"),
+        ("vmdk", "subformat=twoGbMaxExtentSparse"),
+        ("vmdk", "subformat=streamOptimized"),
+        ("vhdx", ""),
+        ("vpc", ""),
+        ("vdi", ""),
+        ("vdi", "static=on"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [diskimages.wrap_gpt, diskimages.wrap_mbr])
+def test_containers_that_hold_a_partitioned_disk_are_told(
+    image_format: str, options: str, wrap: object, tmp_path: Path
+) -> None:
+    filesystem = diskimages.make_varied_raw(tmp_path / "filesystem", MIB)
+    disk = wrap(tmp_path / "disk.raw", [filesystem])  # type: ignore[operator]  # one of the two functions
+    image = tmp_path / f"image.{image_format}"
+    chosen = ["-o", options] if options else []
+    diskimages.run("qemu-img", "convert", "-f", "raw", "-O", image_format, *chosen, disk, image)
+    with opened(image) as source:
+        assert probe_format(source) is DiskFormat(image_format)
+
+
+def test_a_fixed_vhd_has_to_be_named(tmp_path: Path) -> None:
+    """A guest can write the footer to the last sector of its raw disk."""
+    image = tmp_path / "image.vhd"
+    diskimages.run("qemu-img", "create", "-q", "-f", "vpc", "-o", "subformat=fixed", image, "4M")
+    with (
+        opened(image) as source,
+        pytest.raises(InputError, match="`--image-format raw` or `--image-format vpc`"),
+    ):
+        probe_format(source)
+
+
+@pytest.mark.parametrize("image_format", ["vmdk", "vhdx", "vpc", "vdi"])
+@pytest.mark.parametrize("wrap", [diskimages.wrap_gpt, diskimages.wrap_mbr])
+def test_a_real_disk_with_a_planted_header_of_another_container_is_refused(
+    image_format: str, wrap: object, tmp_path: Path
+) -> None:
+    """The control: qemu-img takes the disk for the container, whether or not it then opens."""
+    filesystem = diskimages.make_varied_raw(tmp_path / "filesystem", MIB)
+    disk = wrap(tmp_path / "disk.raw", [filesystem])  # type: ignore[operator]  # one of the two functions
+    image = tmp_path / "image"
+    diskimages.run("qemu-img", "create", "-q", "-f", image_format, image, "4M")
+    header = 446 if image_format != "vdi" else 440
+    with disk.open("r+b") as file:
+        file.write(image.read_bytes()[:header])
+    told = subprocess.run(["qemu-img", "info", disk], capture_output=True, text=True, check=False).stdout
+    assert "file format: raw" not in told
+    with opened(disk) as source, pytest.raises(InputError, match="a guest may have written the header"):
+        probe_format(source)
+
+
+def test_a_descriptor_that_a_guest_wrote_to_its_partitioned_raw_disk_is_refused(tmp_path: Path) -> None:
+    filesystem = diskimages.make_varied_raw(tmp_path / "filesystem", MIB)
+    disk = diskimages.wrap_mbr(tmp_path / "disk.raw", [filesystem])
+    with disk.open("r+b") as file:
+        file.write(b'# Disk DescriptorFile\nversion=1\nCID=1\nRW 8 FLAT "/etc/shadow" 0\n\0')
+    with opened(disk) as source, pytest.raises(InputError, match="a guest may have written the header"):
+        probe_format(source)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [(b"COWD\1\0\0\0", "vmdk"), (b"\xbe\xba\xfe\xca\0\0\0\0\1\0\0\x20", "vmdk"), (b"QED\0", "qed")],
+)
+def test_formats_that_are_only_recognized_are_named(head: bytes, kind: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"is in the format {kind}, which is not supported"):
+        probe_format(BytesSource(head.ljust(MIB, b"\0")))

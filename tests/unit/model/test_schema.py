@@ -67,7 +67,7 @@ def test_one_wrong_field_is_refused_and_named(data: st.DataObject, inventory: In
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": "vmdk"},
+        {"format": "bochs"},
         {"size_bytes": 1 << 70},
         {"size_bytes": True},
         {"size_bytes": "12"},

@@ -1,0 +1,113 @@
+"""Images of VMware, Hyper-V and VirtualBox read as `qemu-img convert` reads them, byte for byte."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import Random
+
+import containerimages
+import diskimages
+import pytest
+from containerimages import QEMU_IMAGES
+from diskimages import MIB, assert_reads_as, opened
+
+from undercroft.disks.images import Beside, inspect, open_image
+from undercroft.disks.source import BlockSource
+from undercroft.model.disk import DiskFormat
+
+SIZE_BYTES = 6 * MIB + 3 * 512
+
+
+@contextmanager
+def disk_of(image: Path, kind: str, backing: BlockSource | None = None) -> Iterator[BlockSource]:
+    """Open an image with the extents that it names beside it."""
+    image_format = DiskFormat(QEMU_IMAGES[kind][0])
+    with ExitStack() as stack:
+        source = stack.enter_context(opened(image))
+        names = inspect(image_format, source).extents
+        extents = [stack.enter_context(opened(image.parent / name)) for name in names]
+        yield open_image(image_format, source, Beside(backing=backing, extents=extents))
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return diskimages.make_varied_raw(tmp_path_factory.mktemp("raw") / "varied.raw", SIZE_BYTES)
+
+
+def converted(image: Path, kind: str, raw: Path) -> bytes:
+    """Return the disk as qemu-img reads it."""
+    diskimages.run("qemu-img", "convert", "-f", QEMU_IMAGES[kind][0], "-O", "raw", image, raw)
+    return raw.read_bytes()
+
+
+@pytest.mark.parametrize("kind", QEMU_IMAGES)
+def test_an_image_reads_as_qemu_img_converts_it(kind: str, raw: Path, tmp_path: Path) -> None:
+    image = containerimages.make(kind, raw, tmp_path / f"image.{containerimages.suffix(kind)}")
+    expected = converted(image, kind, tmp_path / "expected.raw")
+    assert expected[:SIZE_BYTES] == raw.read_bytes()
+    with disk_of(image, kind) as disk:
+        assert_reads_as(disk, expected)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in QEMU_IMAGES if "stream" not in kind])
+def test_writes_and_zeros_of_all_sizes_read_as_qemu_img_converts_them(kind: str, tmp_path: Path) -> None:
+    image_format, options = QEMU_IMAGES[kind]
+    image = tmp_path / f"image.{containerimages.suffix(kind)}"
+    chosen = ["-o", ",".join(f"{key}={value}" for key, value in options.items())] if options else []
+    diskimages.run("qemu-img", "create", "-q", "-f", image_format, *chosen, image, "60M")
+    random, commands = Random(kind), []
+    for number in range(60):
+        offset = random.randrange(58 * MIB // 512) * 512
+        length = random.choice((512, 4096, 66_048, 262_144, MIB))
+        verb = "write -z" if random.random() < 0.2 else f"write -P {number + 1}"
+        commands += ["-c", f"{verb} {offset} {length}"]
+    diskimages.run("qemu-io", "-f", image_format, *commands, image)
+    expected = converted(image, kind, tmp_path / "expected.raw")
+    with disk_of(image, kind) as disk:
+        assert_reads_as(disk, expected)
+
+
+@pytest.mark.parametrize("kind", ["vmdk", "vmdk-split", "vhd-size", "vhdx", "vdi"])
+def test_a_sparse_disk_of_many_gigabytes_reads_as_qemu_img_converts_it(kind: str, tmp_path: Path) -> None:
+    image_format, options = QEMU_IMAGES[kind]
+    image = tmp_path / f"image.{containerimages.suffix(kind)}"
+    chosen = ["-o", ",".join(f"{key}={value}" for key, value in options.items())] if options else []
+    size = 5 * 1024 * MIB + 512 * 7
+    diskimages.run("qemu-img", "create", "-q", "-f", image_format, *chosen, image, str(size))
+    places = {0: 1, 2047 * MIB + 1023 * 1024: 2, 3 * 1024 * MIB - 512: 3, size - 1024: 4}
+    commands = [part for at, byte in places.items() for part in ("-c", f"write -P {byte} {at} 1024")]
+    diskimages.run("qemu-io", "-f", image_format, *commands, image)
+    raw = tmp_path / "expected.raw"
+    diskimages.run("qemu-img", "convert", "-f", image_format, "-O", "raw", image, raw)
+    with disk_of(image, kind) as disk, raw.open("rb") as expected:
+        assert disk.size_bytes == os.path.getsize(raw)
+        for at, byte in places.items():
+            start = max(0, at - MIB)
+            length = min(2 * MIB, disk.size_bytes - start)
+            expected.seek(start)
+            assert disk.read(start, length) == expected.read(length)
+            assert disk.read(at, 1024) == bytes([byte]) * 1024
+
+
+def test_a_vmdk_overlay_reads_as_qemu_img_converts_it(raw: Path, tmp_path: Path) -> None:
+    base = containerimages.make("vmdk", raw, tmp_path / "base.vmdk")
+    top = tmp_path / "top.vmdk"
+    diskimages.run("qemu-img", "create", "-q", "-f", "vmdk", "-b", base, "-F", "vmdk", top)
+    diskimages.run("qemu-io", "-f", "vmdk", "-c", "write -P 9 100k 3000k", "-c", "write -P 8 5M 512", top)
+    expected = converted(top, "vmdk", tmp_path / "expected.raw")
+    with disk_of(base, "vmdk") as below, disk_of(top, "vmdk", below) as disk, opened(top) as source:
+        assert_reads_as(disk, expected)
+        info = inspect(DiskFormat.VMDK, source)
+        with opened(base) as base_source:
+            assert info.parent_ident == inspect(DiskFormat.VMDK, base_source).ident
+        assert (info.backing_name, info.backing_format) == (str(base), "vmdk")
+
+
+def test_a_stream_with_a_footer_reads_as_qemu_img_converts_it(raw: Path, tmp_path: Path) -> None:
+    image = tmp_path / "stream.vmdk"
+    image.write_bytes(containerimages.stream_with_footer(raw.read_bytes()))
+    expected = converted(image, "vmdk-stream", tmp_path / "expected.raw")
+    assert expected == raw.read_bytes()
+    with disk_of(image, "vmdk-stream") as disk:
+        assert_reads_as(disk, expected)
