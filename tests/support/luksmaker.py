@@ -21,8 +21,7 @@ PASSPHRASE = b"correct horse 7f3a9c"
 STRIPES = 4
 SALT = bytes(range(32))
 HEADER_BYTES = 0x4000
-AREA_BYTES = 4096
-DATA_OFFSET = 2 * HEADER_BYTES + 4 * AREA_BYTES
+PAGE_BYTES = 4096
 
 
 def encrypted(cipher: str, key: bytes, plain: bytes, sector_bytes: int = 512, first: int = 0) -> bytes:
@@ -70,7 +69,6 @@ class Luks1:
     key: bytes = bytes(range(64))
     passphrase: bytes = PASSPHRASE
     version: int = 1
-    payload_sectors: int = 16
     iterations: int = 5
     digest_iterations: int = 3
     stripes: int = STRIPES
@@ -81,24 +79,26 @@ class Luks1:
     def build(self) -> bytes:
         """Return the whole volume."""
         name, mode = self.cipher.split("-", 1)
+        area = split(self.key, self.stripes, self.hash)
+        area += bytes(-len(area) % PAGE_BYTES)
+        payload = PAGE_BYTES + 8 * len(area)
         digest = hashlib.pbkdf2_hmac(self.hash, self.key, SALT, self.digest_iterations, 20)
         head = struct.pack(
             ">6sH32s32s32sII20s32sI40s",
             *(b"LUKS\xba\xbe", self.version, name.encode(), mode.encode(), self.hash.encode()),
-            *(self.payload_sectors, len(self.key), digest, SALT, self.digest_iterations, self.uuid),
+            *(payload // 512, len(self.key), digest, SALT, self.digest_iterations, self.uuid),
         )
         for number in range(8):
             state = self.states.get(number, 0x00AC71F3 if number == self.slot else 0x0000DEAD)
             iterations = self.iterations if number == self.slot else 1
-            head += struct.pack(">II32sII", state, iterations, SALT, 8, self.stripes)
+            sector = (PAGE_BYTES + number * len(area)) // 512
+            head += struct.pack(">II32sII", state, iterations, SALT, sector, self.stripes)
         slot_key = hashlib.pbkdf2_hmac(self.hash, self.passphrase, SALT, self.iterations, len(self.key))
-        area = split(self.key, self.stripes, self.hash)
-        area += bytes(-len(area) % 512)
-        data = encrypted(self.cipher, self.key, self.plain)
-        volume = bytearray(max(self.payload_sectors * 512, 8 * 512 + len(area)))
+        volume = bytearray(payload)
         volume[: len(head)] = head
-        volume[8 * 512 : 8 * 512 + len(area)] = encrypted(self.cipher, slot_key, area)
-        return bytes(volume[: self.payload_sectors * 512]) + data
+        start = PAGE_BYTES + self.slot * len(area)
+        volume[start : start + len(area)] = encrypted(self.cipher, slot_key, area)
+        return bytes(volume) + encrypted(self.cipher, self.key, self.plain)
 
 
 @dataclass
@@ -115,8 +115,19 @@ class Luks2:
     iv_tweak: int = 0
     label: bytes = b"vault"
     uuid: bytes = b"0a1b2c3d-0000-4000-8000-00000000beef"
+    stripes: int = STRIPES
     changes: dict[str, Any] = field(default_factory=dict)
     json: bytes | None = None
+
+    @property
+    def area_bytes(self) -> int:
+        """Size of the keyslot's area, in whole pages."""
+        return -(-self.stripes * len(self.key) // PAGE_BYTES) * PAGE_BYTES
+
+    @property
+    def data_offset(self) -> int:
+        """Where the data begins: after both headers and the area."""
+        return 2 * HEADER_BYTES + self.area_bytes
 
     def metadata(self) -> dict[str, Any]:
         """Return the JSON area's object before `changes`."""
@@ -127,11 +138,11 @@ class Luks2:
                 "0": {
                     "type": "luks2",
                     "key_size": len(self.key),
-                    "af": {"type": "luks1", "stripes": STRIPES, "hash": "sha256"},
+                    "af": {"type": "luks1", "stripes": self.stripes, "hash": "sha256"},
                     "area": {
                         "type": "raw",
                         "offset": str(2 * HEADER_BYTES),
-                        "size": str(AREA_BYTES),
+                        "size": str(self.area_bytes),
                         "encryption": "aes-xts-plain64",
                         "key_size": 64,
                     },
@@ -142,7 +153,7 @@ class Luks2:
             "segments": {
                 "0": {
                     "type": "crypt",
-                    "offset": str(DATA_OFFSET),
+                    "offset": str(self.data_offset),
                     "size": "dynamic",
                     "iv_tweak": str(self.iv_tweak),
                     "encryption": self.cipher,
@@ -160,7 +171,7 @@ class Luks2:
                     "digest": _b64(digest),
                 }
             },
-            "config": {"json_size": str(HEADER_BYTES - 4096), "keyslots_size": str(4 * AREA_BYTES)},
+            "config": {"json_size": str(HEADER_BYTES - 4096), "keyslots_size": str(self.area_bytes)},
         }
 
     def build(self) -> bytes:
@@ -176,10 +187,10 @@ class Luks2:
             else:
                 place[last] = value
         text = json.dumps(metadata).encode() if self.json is None else self.json
-        volume = bytearray(DATA_OFFSET)
+        volume = bytearray(self.data_offset)
         volume[:HEADER_BYTES] = self.copy(0, text)
         volume[HEADER_BYTES : 2 * HEADER_BYTES] = self.copy(HEADER_BYTES, text)
-        area = split(self.key, STRIPES, "sha256")
+        area = split(self.key, self.stripes, "sha256")
         area += bytes(-len(area) % 512)
         area = encrypted("aes-xts-plain64", self.slot_key(), area)
         volume[2 * HEADER_BYTES : 2 * HEADER_BYTES + len(area)] = area

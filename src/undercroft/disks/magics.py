@@ -85,6 +85,14 @@ def _probe_luks(head: Head) -> Content | None:
     return Content(f"luks{version}", label, head.text(168, 40).lower())
 
 
+def _probe_second_luks(head: Head) -> Content | None:
+    """The second header of LUKS2, as cryptsetup finds it where the first one is damaged."""
+    for offset in (0x4000, 0x8000, 0x10000):
+        if head.has(b"SKUL\xba\xbe\0\2", offset) and head.number(">Q", offset + 256) == offset:
+            return Content("luks2", head.text(offset + 24, 48), head.text(offset + 168, 40).lower())
+    return None
+
+
 def _probe_lvm(head: Head) -> Content | None:
     for offset in range(0, 2048, 512):
         if head.has(b"LABELONE", offset) and head.has(b"LVM2 001", offset + 24):
@@ -258,5 +266,7 @@ PROBES: tuple[Probe, ...] = (
     _probe_exfat,
     _probe_iso9660,
     _probe_bare,
+    _probe_second_luks,
 )
-"""Containers first: one hides what an earlier filesystem left behind."""
+"""Containers first: one hides what an earlier filesystem left behind. LUKS2's second header comes last: making
+a filesystem in its place leaves it there."""
