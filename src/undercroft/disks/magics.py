@@ -268,5 +268,5 @@ PROBES: tuple[Probe, ...] = (
     _probe_bare,
     _probe_second_luks,
 )
-"""Containers first: one hides what an earlier filesystem left behind. LUKS2's second header comes last: making
-a filesystem in its place leaves it there."""
+"""Containers first: one hides what an earlier filesystem left behind. LUKS2's second header comes last:
+making a filesystem in its place leaves it there."""
