@@ -126,7 +126,7 @@ def test_missing_subvolume_is_a_problem_that_names_it(boot: Boot) -> None:
     machine = boot("""
         make @; system @ debian subvol=@; echo "UUID=$UUID /usr btrfs subvol=@usr 0 0" >> @/etc/fstab
     """)
-    assert any("there is no subvolume @usr" in problem for problem in machine.coverage.problems)
+    assert any("subvolume @usr is not there" in problem for problem in machine.coverage.problems)
     assert machine.unread == (b"/usr",)
 
 

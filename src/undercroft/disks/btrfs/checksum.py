@@ -56,7 +56,7 @@ _TYPES = (
 def checksum_of_type(number: int) -> Checksum:
     """Return the algorithm of a superblock. Raises UnsupportedError for a number that is none."""
     if number >= len(_TYPES):
-        raise UnsupportedError(f"btrfs: checksums of type {number} are not supported")
+        raise UnsupportedError(f"btrfs superblock: checksums of type {number} are not supported")
     return _TYPES[number]
 
 

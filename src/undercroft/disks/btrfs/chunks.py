@@ -110,7 +110,7 @@ class ChunkMap:
         ):
             raise InputError(f"btrfs chunk at {chunk.start}: it overlaps another one")
         if len(self._chunks) >= layout.MAX_CHUNKS:
-            raise InputError(f"btrfs: more than {layout.MAX_CHUNKS} chunks")
+            raise InputError(f"btrfs filesystem: more than {layout.MAX_CHUNKS} chunks")
         self._starts.insert(position, chunk.start)
         self._chunks.insert(position, chunk)
 
@@ -194,7 +194,7 @@ class ChunkMap:
         """Return bytes of one device. Raises InputError; it names a device that is missing."""
         device = self._devices.get(place[0])
         if device is None:
-            raise InputError(f"btrfs: device {place[0]} of the filesystem is missing; give its disk too")
+            raise InputError(f"btrfs device {place[0]} is missing; give its disk too")
         return device[0].read(place[1], length)
 
     def pieces(self, address: int, length: int) -> Iterator[tuple[int, Copies]]:
@@ -206,7 +206,7 @@ class ChunkMap:
             position = bisect_right(self._starts, address) - 1
             chunk = self._chunks[position] if position >= 0 else None
             if chunk is None or address >= chunk.start + chunk.length:
-                raise InputError(f"btrfs: the address {address} lies in no chunk")
+                raise InputError(f"btrfs address {address} lies in no chunk")
             offset = address - chunk.start
             room = min(length, chunk.length - offset)
             if chunk.profile & _STRIPED:

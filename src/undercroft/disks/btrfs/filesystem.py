@@ -135,7 +135,7 @@ class Btrfs:
         number = self._number_at(which) if isinstance(which, bytes) else which
         root = self._volume.roots.root(number)
         if root is None or root.is_deleted:
-            raise NotFoundError(f"btrfs: there is no subvolume with the id {number}")
+            raise NotFoundError(f"btrfs subvolume {number} is not there")
         return Btrfs(self._volume, number, notes, problems)
 
     def subvolumes(self) -> list[Subvolume]:
@@ -165,10 +165,10 @@ class Btrfs:
                 continue
             found = top.lookup(node, name) if top.stat(node).kind is FileKind.DIRECTORY else None
             if found is None:
-                raise NotFoundError(f"btrfs: there is no subvolume {text(path)}: {text(name)} is missing")
+                raise NotFoundError(f"btrfs subvolume {text(path)} is not there: {text(name)} is missing")
             node = found
         if node >= _EMPTY or node & _INODE_MASK != layout.FIRST_FREE:
-            raise NotFoundError(f"btrfs: {text(path)} is not a subvolume")
+            raise NotFoundError(f"btrfs path {text(path)} is not a subvolume")
         return node >> _SUBVOLUME_SHIFT or layout.FS_TREE
 
     def _path(self, number: int, found: dict[int, tuple[Root, Link | None]]) -> bytes | None:

@@ -131,7 +131,7 @@ class Roots:
             if kind == layout.ROOT_ITEM and is_subvolume(number):
                 count += 1
                 if count > layout.MAX_SUBVOLUMES:
-                    raise InputError(f"btrfs: more than {layout.MAX_SUBVOLUMES} subvolumes")
+                    raise InputError(f"btrfs filesystem: more than {layout.MAX_SUBVOLUMES} subvolumes")
                 root = parse_root(number, item)
             elif kind == layout.ROOT_BACKREF:
                 link = _link(offset, item)

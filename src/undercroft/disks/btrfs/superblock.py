@@ -85,7 +85,7 @@ def find(source: BlockSource) -> Found:
         except InputError as error:
             damage = damage or error
     if not found:
-        raise damage or InputError("btrfs: the volume is too small for a superblock")
+        raise damage or InputError("btrfs superblock: the volume is too small for a superblock")
     first_place, first = found[0]
     own = [each for each in found if (each[1].fsid, each[1].device) == (first.fsid, first.device)]
     place, superblock = max(own, key=lambda each: each[1].generation)

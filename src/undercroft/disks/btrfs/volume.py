@@ -40,7 +40,7 @@ class Volume:
         if found is None:
             root = self.roots.root(number)
             if root is None or root.is_deleted or root.directory != layout.FIRST_FREE:
-                raise InputError(f"btrfs: there is no subvolume {number}")
+                raise InputError(f"btrfs subvolume {number} is not there")
             found = FsTree(self.roots.tree(root))
             self.trees[number] = found
         return found
@@ -75,7 +75,7 @@ def open_volume(source: BlockSource, others: Sequence[BlockSource] = ()) -> Volu
     roots = Roots(reader, superblock)
     checksum_root = roots.root(layout.CHECKSUM_TREE)
     if checksum_root is None:
-        raise InputError("btrfs: the root of the checksum tree is missing")
+        raise InputError("btrfs checksum tree: its root is missing")
     checksums = DataChecksums(roots.tree(checksum_root), superblock)
     volume = Volume(superblock, roots, Content(chunk_map, checksums, superblock))
     volume.notes += found.notes
@@ -83,7 +83,7 @@ def open_volume(source: BlockSource, others: Sequence[BlockSource] = ()) -> Volu
     if missing := chunk_map.missing_devices():
         shown = ", ".join(map(str, missing[:8]))
         volume.problems.append(
-            f"btrfs: device {shown} of {superblock.devices} is missing: what lies there alone cannot be read"
+            f"btrfs device {shown} of {superblock.devices} is missing: what lies there alone cannot be read"
         )
     if superblock.log_root[0]:
         replayed = logtree.replay(roots, superblock, reader, checksums)
@@ -109,6 +109,6 @@ def _too_small(superblock: Superblock, source: BlockSource) -> list[str]:
     if size_bytes <= source.size_bytes:
         return []
     return [
-        f"btrfs: device {number} has {size_bytes} bytes, its volume only {source.size_bytes}: "
+        f"btrfs device {number} has {size_bytes} bytes, its volume only {source.size_bytes}: "
         "what lies beyond cannot be read"
     ]
