@@ -3,8 +3,11 @@
 Follows https://secdb.alpinelinux.org (JSON, and YAML as it was up to v3.11): `{"distroversion": "v3.19",
 "reponame": "main", "packages": [{"pkg": {"name", "secfixes": {version: [ids]}}}]}`. Guarantees: version "0"
 is not affected; an entry with several ids counts for its CVE numbers, else for all of them; one without any
-id stays in as "secdb:PACKAGE:VERSION", so that nobody takes it for clean. Statements carry no date, and the
-document has none: the edition is dated by the server's Last-Modified, else by the import.
+id stays in as "secdb:PACKAGE:VERSION", so that nobody takes it for clean; two slips of the pen that real
+documents have ("2.7.16-33", "4.8.0.-r1") are read as what they mean ("2.7.16-r33", "4.8.0-r1").
+
+Statements carry no date, and the document has none: the edition is dated by the server's Last-Modified, else
+by the import.
 """
 
 import re
@@ -24,6 +27,7 @@ MAX_BYTES = 32 << 20
 
 _VERSION = re.compile(r"v([0-9]\.[0-9]{1,2})")
 _REPOSITORY = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_SLIPS = re.compile(r"^([0-9.]*[0-9])\.?-r?([0-9]+)$")
 _CVE = re.compile(r"(?<![A-Za-z0-9-])CVE-[0-9]{4}-[0-9]{4,19}(?![0-9])")
 _ID = re.compile(r"(?<![A-Za-z0-9-])(?:[A-Z][A-Za-z]+-[0-9][A-Za-z0-9-]{0,60}|GHSA(?:-[a-z0-9]{4}){3})")
 
@@ -69,7 +73,7 @@ def _advisories(document: Mapping[str, Json], release: str, feed: str, what: str
         name = fields.package(package.get("name"), what)
         place = f"{what}: {name}"
         for untrusted_version, ids in fields.as_object(package.get("secfixes") or {}, place).items():
-            version = fields.version(untrusted_version, place)
+            version = _SLIPS.sub(r"\1-r\2", fields.version(untrusted_version, place))
             for text in fields.as_texts(ids, f"{place}: {version}"):
                 for vulnerability in _ids(text) or [f"secdb:{name}:{version}".replace("~", ".")[:128]]:
                     yield Advisory(

@@ -74,6 +74,14 @@ def test_the_servers_date_dates_the_edition() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"), [("2.7.16-33", "2.7.16-r33"), ("4.8.0.-r1", "4.8.0-r1"), ("1.2a-r1", "1.2a-r1")]
+)
+def test_slips_in_versions_are_read_as_what_they_mean(written: str, meant: str) -> None:
+    packages = [{"pkg": {"name": "a", "secfixes": {written: ["CVE-2024-0001"]}}}]
+    assert parsed(alpine_secdb.parse, as_json(packages=packages))[1][0].fixed_version == meant
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (as_json(distroversion="3.19"), "is no release of Alpine"),
