@@ -45,7 +45,7 @@ MUTANTS = ROOT / "proof" / "mutants.py"
 DRIVER = ROOT / "tools" / "nagini_driver.py"
 _OWN = "undercroft.vault."
 _CONTRACT = re.compile(
-    r"(Postcondition of \w+ might not hold|The precondition of \w+ might not hold|Assert might fail"
+    r"((?:Postcondition|The precondition) of (?:method )?\w+ might not hold|Assert might fail"
     r"|Loop invariant might not be preserved|Loop invariant might not hold on entry"
     r"|Fold might fail)\. (Assertion .* might not hold|There might be insufficient permission to access .*)\."
 )

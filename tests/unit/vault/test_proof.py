@@ -59,6 +59,8 @@ def test_a_proof_that_fails_by_a_type_error_or_a_crash_is_no_mutant_caught() -> 
         "Fold might fail. There might be insufficient permission to access a.state(). (vault.py@3.1--3.9)\n"
     )
     assert prove.contracts_fail(failed + shared + took)
+    called = contract.replace("Postcondition of advance", "The precondition of method keep")
+    assert prove.contracts_fail(failed + called + took)
     assert not prove.contracts_fail(failed + took)
     assert not prove.contracts_fail(failed + contract + "Verification aborted exceptionally\n" + took)
     assert not prove.contracts_fail(
