@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from undercroft.disks.filesystem import FileKind, FileStat, FileSystem
 from undercroft.disks.namespace import MountNamespace, Place, trail_path
 from undercroft.disks.text import text
-from undercroft.errors import InputError, NotFoundError
+from undercroft.errors import InputError, NotFoundError, UnsupportedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,13 @@ class GuestTree:
             InputError: it is no regular file, or malformed; also midway.
         """
         place = self._regular(path)
-        return self._namespace.filesystem(place).chunks(place.node, start)
+        return self._chunks(place, path, start)
+
+    def _chunks(self, place: Place, path: bytes, start: int) -> Iterator[bytes]:
+        try:
+            yield from self._namespace.filesystem(place).chunks(place.node, start)
+        except UnsupportedError as error:
+            raise _told_of(path, error) from error
 
     def entries(self, path: bytes) -> Iterator[Entry]:
         """Yield the names in the directory at `path`, mounts in place of what they cover, in disk order.
@@ -135,7 +141,7 @@ class GuestTree:
         place = self._place(path)
         if self._namespace.stat(place).kind is not FileKind.DIRECTORY:
             raise NotFoundError(f"{text(path)} is not a directory")
-        return self._entries(place)
+        return self._entries(place, path)
 
     def walk(self, path: bytes, limits: WalkLimits | None = None) -> Iterator[tuple[bytes, Entry]]:
         """Yield (path, entry) of everything below the directory at `path`, depth first.
@@ -168,15 +174,18 @@ class GuestTree:
             if depth + 1 >= limits.depth:
                 raise InputError(f"{text(entry_path)}: deeper than {limits.depth}, the walk's limit")
             seen.add(entry.place)
-            pending.append((entry_path, self._entries(entry.place), depth + 1))
+            pending.append((entry_path, self._entries(entry.place, entry_path), depth + 1))
 
-    def _entries(self, place: Place) -> Iterator[Entry]:
+    def _entries(self, place: Place, path: bytes) -> Iterator[Entry]:
         mounts = self._namespace.mounts_in(place)
-        for name, node, kind in self._namespace.filesystem(place).entries(place.node):
-            if name in mounts:
-                yield Entry(name, FileKind.DIRECTORY, mounts.pop(name))
-            else:
-                yield Entry(name, kind, Place(place.mount, node))
+        try:
+            for name, node, kind in self._namespace.filesystem(place).entries(place.node):
+                if name in mounts:
+                    yield Entry(name, FileKind.DIRECTORY, mounts.pop(name))
+                else:
+                    yield Entry(name, kind, Place(place.mount, node))
+        except UnsupportedError as error:
+            raise _told_of(path, error) from error
         for name, mounted in mounts.items():
             yield Entry(name, FileKind.DIRECTORY, mounted)
 
@@ -195,4 +204,12 @@ class GuestTree:
         return place
 
     def _place(self, path: bytes, follow: bool = True) -> Place:
-        return self._namespace.resolve(path, follow)[-1][1]
+        try:
+            return self._namespace.resolve(path, follow)[-1][1]
+        except UnsupportedError as error:
+            raise _told_of(path, error) from error
+
+
+def _told_of(path: bytes, error: UnsupportedError) -> UnsupportedError:
+    """Return the error with the path: what a guest encrypted is known by that, and not by a number."""
+    return UnsupportedError(f"{text(path)}: {error}")
