@@ -42,8 +42,11 @@ CHECKERS = {
 }
 """What tells more of a damage, by the word that each filesystem's reader begins its errors with."""
 
+ENCRYPTED = "(fscrypt)"
+"""What readers say of content that the guest encrypted file by file."""
+
 _DAMAGE = re.compile(
-    rf"(?P<hidden>.*?)(?: could not be read| are not all counted)?: "
+    rf"(?P<hidden>.*?)(?: could not be read| are not all counted)?(?:: (?P<path>/.*?))?: "
     rf"(?P<cause>(?P<format>{'|'.join(CHECKERS)}) .*)",
     re.DOTALL,
 )
@@ -144,7 +147,7 @@ def _by_cause(problems: Sequence[str], volumes: Sequence[Volume]) -> list[str]:
     hidden: dict[str, list[str]] = {}
     for problem in problems:
         if match := _DAMAGE.fullmatch(problem):
-            hidden.setdefault(match["cause"], []).append(match["hidden"])
+            hidden.setdefault(match["cause"], []).append(_hidden(match))
     mounted = [volume.name for volume in volumes if volume.mounts]
     place = f"{mounted[0]}: " if len(mounted) == 1 else ""  # of several, the path tells which
     merged: dict[str, None] = {}
@@ -154,9 +157,17 @@ def _by_cause(problems: Sequence[str], volumes: Sequence[Volume]) -> list[str]:
     return list(merged)
 
 
+def _hidden(match: re.Match[str]) -> str:
+    """Return what could not be read, and where in it, if that is told beside."""
+    hidden, path = match["hidden"], match["path"]
+    return hidden if path in (None, hidden) else f"{hidden} ({path})"
+
+
 def _damage(match: re.Match[str], hidden: Sequence[str]) -> str:
     names = list(dict.fromkeys(hidden))
     shown = names if len(names) <= MAX_HIDDEN + 1 else names[:MAX_HIDDEN]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    cure = f"see what `{CHECKERS[match['format']]}` says of a copy, or scan an older state"
-    return f"{match['cause']}; not read because of it: {', '.join(shown)}{more}; {cure}"
+    cure = f"; see what `{CHECKERS[match['format']]}` says of a copy, or scan an older state"
+    if ENCRYPTED in match["cause"]:
+        cure = ""  # nothing is damaged, and no older state reads better
+    return f"{match['cause']}; not read because of it: {', '.join(shown)}{more}{cure}"
