@@ -6,5 +6,6 @@ nothing else runs.
 
 Takes a `disks.machine.Machine`, gives a `model.inventory.Inventory` (`collect.collect`). One module per
 source: `osrelease`, one for each package manager (`databases` lists them; those without are in
-`otherpackages`), `kernels`, `lastrun` with `journal`, `unowned`. `sqlite` reads what several of them use.
+`otherpackages`), `languages` for what lies beside them, `kernels`, `lastrun` with `journal`, `unowned`.
+`sqlite` reads what several of them use.
 """

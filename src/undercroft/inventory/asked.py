@@ -3,7 +3,7 @@
 import re
 
 _FOLDERS = re.compile(
-    rb"/(?:usr/local|opt)/|/(?:boot|lib/modules|usr/lib/modules)/$|\.(?:dist|egg)-info/$|/node_modules/[^/]+/$"
+    rb"/(?:usr/local|opt)/|/(?:boot|lib/modules|usr/lib/modules)/$|\.(?:dist|egg)-info/$|/node_modules/(?:@[^/]+/)?[^/]+/$"
 )
 """Unmanaged software, kernels, and what names a package of a language's own manager."""
 

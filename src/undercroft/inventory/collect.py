@@ -20,6 +20,7 @@ from undercroft.inventory import windows
 from undercroft.inventory.database import Database
 from undercroft.inventory.databases import read_databases
 from undercroft.inventory.kernels import DefaultKernel, Kernels, read_default, read_kernels
+from undercroft.inventory.languages import Languages, read_languages
 from undercroft.inventory.lastrun import LastRunAnswer, find_last_run
 from undercroft.inventory.osrelease import Release, read_release
 from undercroft.inventory.otherpackages import OtherSoftware, find_other
@@ -86,15 +87,18 @@ def collect(machine: Machine) -> Inventory:
     unowned = findings.ask(
         "executables", lambda: find_unowned(tree, find_owners=owners), UnownedExecutables()
     )
+    languages = findings.ask(
+        "packages of languages", lambda: read_languages(tree, owners, unowned.paths), Languages()
+    )
     findings.problems += [*release.problems, *packages.problems, *other.problems]
     findings.problems += [*kernels.problems, *unowned.problems]
     if not packages.found and not other.managers and not packages.problems:
         findings.problems.append("no package database was found: what is installed is unknown")
-    findings.notes += other.notes
+    findings.notes += [*other.notes, *languages.notes]
     return Inventory(
         os=release.os,
         hostname=_hostname(tree, findings),
-        packages=packages.packages,
+        packages=packages.packages + languages.packages,
         kernels=kernels.kernels,
         boot=_boot(tree, findings),
         unowned_executables=unowned.count,

@@ -5,7 +5,7 @@ counted (alternatives, and links to files that are counted where they lie). Pass
 a problem, and the count is then a lower bound; so is a folder that is a link to nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from undercroft.disks.filesystem import FileKind
 from undercroft.disks.text import text
@@ -22,11 +22,12 @@ _EXECUTE_BITS = 0o111
 
 @dataclass(frozen=True, slots=True)
 class UnownedExecutables:
-    """How many, the first few paths in byte order, and what could not be looked at."""
+    """How many, the first few paths in byte order, and what could not be looked at; all paths."""
 
     count: int = 0
     examples: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    paths: tuple[bytes, ...] = field(default=(), compare=False)
 
 
 def find_unowned(
@@ -56,7 +57,7 @@ def find_unowned(
     owners = find_owners(executables)
     unowned = sorted(executables - owners.packages.keys())
     examples = tuple(text(path) for path in unowned[:MAX_EXAMPLES])
-    return UnownedExecutables(len(unowned), examples, (*problems, *owners.problems))
+    return UnownedExecutables(len(unowned), examples, (*problems, *owners.problems), tuple(unowned))
 
 
 def _is_there(tree: GuestTree, folder: bytes) -> bool:
