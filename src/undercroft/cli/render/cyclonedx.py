@@ -6,8 +6,9 @@ and the properties `undercroft:complete` and `undercroft:problem` say why. A bil
 an incomplete state is no clean bill. `undercroft:note` says what limits a whole answer, and
 `undercroft:feed` which editions of the advisories gave it.
 
-Packages carry a package URL with architecture, distribution and `upstream` (the source package, which
-advisories of Debian and Ubuntu speak of). Negligible severities are `info`, the standard's word for it.
+Packages carry package URLs (`purl`), those of systems with architecture, distribution and `upstream` (the
+source package, which advisories of Debian and Ubuntu speak of). Negligible severities are `info`, the
+standard's word for it.
 """
 
 import json
@@ -33,14 +34,14 @@ from cyclonedx.model.vulnerability import (
 )
 from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
-from packageurl import PackageURL
 
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
+from undercroft.cli.render.purl import purl_of
 from undercroft.cli.render.sections import all_notes
 from undercroft.model.finding import FeedStatus, Finding, FixState, Severity
-from undercroft.model.inventory import Inventory, OsRelease, Package
+from undercroft.model.inventory import Inventory, Package
 from undercroft.model.report import ScanReport, StateReport
 from undercroft.version import VERSION
 
@@ -141,9 +142,12 @@ def _feed(feed: FeedStatus) -> str:
 
 def _refs(packages: Iterable[Package]) -> dict[Package, str]:
     """Return a reference for each package; what a database lists twice is one component."""
-    return {
-        package: escape(f"{package.name}:{package.architecture}@{package.version}") for package in packages
-    }
+    return {package: escape(_ref(package)) for package in packages}
+
+
+def _ref(package: Package) -> str:
+    ref = f"{package.name}:{package.architecture}@{package.version}"
+    return ref if package.manager == "dpkg" else f"{package.manager}/{ref}"
 
 
 def _components(inventory: Inventory, refs: Mapping[Package, str]) -> Iterator[Component]:
@@ -163,24 +167,18 @@ def _components(inventory: Inventory, refs: Mapping[Package, str]) -> Iterator[C
                 type=ComponentType.LIBRARY,
                 name=escape(package.name),
                 version=escape(package.version),
-                purl=_purl(package, inventory.os),
+                purl=purl_of(package, inventory.os),
                 bom_ref=ref,
-                properties=[Property(name="undercroft:status", value=escape(package.status))],
+                properties=_package_properties(package),
             )
 
 
-def _purl(package: Package, system: OsRelease | None) -> PackageURL | None:
-    """Return the package URL (purl-spec, type deb); None where the database names no package."""
-    if not package.name:
-        return None
-    upstream = package.source
-    if package.source_version != package.version:
-        upstream = f"{package.source}@{package.source_version}"
-    qualifiers = {"arch": escape(package.architecture), "upstream": escape(upstream)}
-    if system:
-        qualifiers["distro"] = escape(f"{system.ident}-{system.version or system.codename}")
-    namespace = escape(system.ident) if system else None
-    return PackageURL("deb", namespace, escape(package.name), escape(package.version), qualifiers)
+def _package_properties(package: Package) -> Iterator[Property]:
+    yield Property(name="undercroft:status", value=escape(package.status))
+    if package.manager != "dpkg":
+        yield Property(name="undercroft:manager", value=escape(package.manager))
+    if package.module:
+        yield Property(name="undercroft:module", value=escape(package.module))
 
 
 def _vulnerability(
