@@ -86,7 +86,7 @@ _MACHINE_OPTIONS = (
         "--data-file",
         multiple=True,
         metavar="FILE",
-        help="A file that may be opened as an external data file.",
+        help="A file that may be opened as an external data file or extent, or a folder of such.",
     ),
     click.option(
         "--key",

@@ -28,7 +28,9 @@ STATUS = struct.Struct("=i")
 MAX_REQUEST_BYTES = 128 << 10
 """Room for the largest set of reads that is replayed; below what a socket takes at once by default."""
 
-MAX_DESCRIPTORS = 64
+MAX_DESCRIPTORS = 250
+"""With the two of the job itself below what the kernel sends at once, SCM_MAX_FD, 253."""
+
 MAX_DATA_BYTES = 1 << 20
 MAX_FAILURE_BYTES = 4 << 10
 MAX_FAILURE_CHARS = 1000

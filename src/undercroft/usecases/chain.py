@@ -16,7 +16,9 @@ def pick(untrusted_name: str, image_path: str, allowed: Sequence[NamedFile], opt
     """Return the allowed file that an image's header means.
 
     The header's name is compared, never opened: first as the path that it would resolve to beside the
-    image, then by its last component where that fits exactly one allowed file (a copied chain).
+    image, then by its last component where that fits exactly one allowed file (a copied chain). An allowed
+    folder stands for the files that lie in it, not for those that its links lead to, and only for a name
+    without any path.
 
     Args:
         untrusted_name: the header's text.
@@ -28,19 +30,37 @@ def pick(untrusted_name: str, image_path: str, allowed: Sequence[NamedFile], opt
         UnreadError: no allowed file fits, or several do.
     """
     resolved = os.path.realpath(os.path.join(os.path.dirname(image_path), _plain(untrusted_name)))
-    for file in allowed:
+    folders = [file for file in allowed if os.path.isdir(file.path)]
+    files = [file for file in allowed if file not in folders]
+    for file in files:
         if os.path.realpath(file.path) == resolved:
             return file
     last = os.path.basename(_plain(untrusted_name))
-    alike = [file for file in allowed if os.path.basename(file.path) == last]
+    last_of_windows = last.rpartition("\\")[2]
+    alike = [file for file in files if os.path.basename(file.path) in {last, last_of_windows}]
+    alike += _within(_plain(untrusted_name), folders) if not alike else []
     if len(alike) == 1:
         return alike[0]
     if alike:
         paths = " and ".join(file.path for file in alike)
         raise UnreadError(f"its header names {untrusted_name!r}, which fits {paths}; name one of them")
     raise UnreadError(
-        f"its header names {untrusted_name!r}, which is opened only if you name it too: {option} FILE"
+        f"its header names {untrusted_name!r}, which is opened only if you name it too: {option} FILE, or"
+        " the folder that it lies in"
     )
+
+
+def _within(name: str, folders: Sequence[NamedFile]) -> list[NamedFile]:
+    """Return the regular files of that name that lie in the folders themselves."""
+    if name != os.path.basename(name) or name in {"", ".", ".."}:
+        return []
+    found = [(os.path.join(folder.path, name), folder) for folder in folders]
+    return [
+        NamedFile(path, folder.format)
+        for path, folder in found
+        if os.path.isfile(path)
+        and os.path.realpath(path) == os.path.join(os.path.realpath(folder.path), name)
+    ]
 
 
 def _plain(name: str) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from undercroft.model.disk import DiskFormat
-from undercroft.model.job import DiskInput, LayerInput, Transport
+from undercroft.model.job import DiskInput, ExtentInput, LayerInput, Transport
 from undercroft.model.schema import Json, encode
-from undercroft.usecases.opendisk import Layer, OpenDisk
+from undercroft.usecases.disklayers import Layer, OpenDisk
 from undercroft.usecases.states import State
 from undercroft.usecases.target import LiveExport
 
@@ -35,20 +35,31 @@ def file_input(disk: OpenDisk, state: State, descriptors: list[int]) -> DiskInpu
         return DiskInput(name, (), unread=disk.unread)
     if not state.is_current and name not in state.snapshots:
         return DiskInput(name, (), unread=f"it has no snapshot {state.name!r}")
-    first = len(descriptors)
-    descriptors.extend(file.descriptor for file in disk.files)
-    layers = tuple(_layer_input(layer, first + depth) for depth, layer in enumerate(disk.layers))
+    layers = tuple(_layer_input(layer, descriptors) for layer in disk.layers)
     data_file = None
     if disk.data_file:
         file = disk.data_file
+        descriptors.append(file.descriptor)
         data_file = LayerInput(file.path, len(descriptors) - 1, file.size_bytes, DiskFormat.RAW)
     return DiskInput(name, layers, data_file, state.snapshots.get(name))
 
 
-def _layer_input(layer: Layer, descriptor: int) -> LayerInput:
-    zstd = "zstd" in layer.info.features
-    file = layer.file
-    return LayerInput(file.path, descriptor, file.size_bytes, layer.info.format, zstd=zstd)
+def _layer_input(layer: Layer, descriptors: list[int]) -> LayerInput:
+    first = len(descriptors)
+    descriptors.extend(file.descriptor for file in layer.files)
+    start_bytes, size_bytes = layer.part or (0, layer.file.size_bytes)
+    return LayerInput(
+        layer.name or layer.file.path,
+        first,
+        size_bytes,
+        layer.info.format,
+        zstd="zstd" in layer.info.features,
+        start_bytes=start_bytes,
+        extents=tuple(
+            ExtentInput(file.path, first + number, file.size_bytes)
+            for number, file in enumerate(layer.extents, start=1)
+        ),
+    )
 
 
 def _live_input(name: str, live: LiveExport, descriptor: int) -> DiskInput:

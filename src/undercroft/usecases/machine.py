@@ -23,6 +23,7 @@ from undercroft.model.report import DiskReport
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.ports.reader import Reader
 from undercroft.usecases.copies import Copies, Mark, marks, settled
+from undercroft.usecases.disklayers import OpenDisk
 from undercroft.usecases.identity import Inspections, identify
 from undercroft.usecases.jobinputs import disk_inputs, file_input
 from undercroft.usecases.keys import KeyRing
@@ -67,7 +68,7 @@ class OpenMachine:
         self._opener = DiskOpener(target, reader, inspections, copies)
         self._unstable: set[str] = set()
         try:
-            self._disks = [self._opener.open(disk) for disk in target.disks]
+            self._disks = self._open(target)
         except BaseException:
             self.close()
             raise
@@ -102,7 +103,8 @@ class OpenMachine:
             state, lambda: decode(Inventory, self._call("inventory", state), "the reader's inventory")
         )
         problems = (*found.coverage.problems, *self._problems(state))
-        return replace(found, coverage=replace(found.coverage, problems=problems))
+        notes = (*found.coverage.notes, *(note for disk in self._disks for note in disk.notes))
+        return replace(found, coverage=replace(found.coverage, problems=problems, notes=notes))
 
     def proven_inventory(self, state: State) -> ProvenInventory:
         """Return what the reader itself says of `state`, without the files' own problems (`problems`).
@@ -201,6 +203,16 @@ class OpenMachine:
         """Return how each disk was read."""
         return tuple(disk.report(self._unstable) for disk in self._disks)
 
+    def _open(self, target: MachineTarget) -> list[OpenDisk]:
+        """Open all disks; those of an archive take the names that the guest's order gives them."""
+        disks = [opened for disk in target.disks for opened in self._opener.open_all(disk)]
+        if len(disks) == len(target.disks):
+            return disks
+        return [
+            replace(disk, target=replace(disk.target, name=f"disk{index}"))
+            for index, disk in enumerate(disks)
+        ]
+
     # What the files themselves make uncertain
 
     def _problems(self, state: State) -> Iterator[str]:
@@ -209,7 +221,7 @@ class OpenMachine:
         for disk in self._disks if state.is_current else ():
             if disk.target.live and not disk.layers:
                 yield f"{disk.target.name}: its snapshots could not be listed: {disk.unread}"
-            elif not disk.target.live and any(file.in_use for file in disk.files[:1]):
+            elif not disk.target.live and disk.in_use:
                 yield (
                     f"{disk.files[0].path}: a running machine has it open for writing and may hold back what"
                     " the file lacks; scan it with -d NAME"
@@ -313,12 +325,12 @@ class OpenMachine:
         """
         changed: list[OpenFile] = []
         for disk in self._disks:
-            runs = disk.target.live is not None or any(file.in_use for file in disk.files[:1])
+            runs = disk.target.live is not None or disk.in_use
             if not runs or (state.is_current and disk.target.live is None):
                 changed.extend(file for file in disk.files if file.changed())
             elif not state.is_current and disk.layers:
                 top = disk.layers[0]
-                if self._opener.inspect(top.file, top.info.format).snapshots != top.info.snapshots:
+                if self._opener.inspect_anew(top).snapshots != top.info.snapshots:
                     changed.append(top.file)
         return changed
 

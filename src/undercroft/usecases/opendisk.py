@@ -8,65 +8,22 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import replace
 
 from undercroft.errors import InputError, UndercroftError
-from undercroft.model.disk import DiskFormat, ImageInfo
+from undercroft.model.disk import DiskFormat, ImageInfo, InnerDisk
 from undercroft.model.job import LayerInput
-from undercroft.model.report import DiskReport
 from undercroft.model.schema import decode, encode
 from undercroft.ports.reader import Reader
 from undercroft.usecases.chain import MAX_CHAIN_LENGTH, UnreadError, pick
 from undercroft.usecases.copies import Copies, mark, settled
+from undercroft.usecases.disklayers import Layer, OpenDisk, check_parent
 from undercroft.usecases.identity import Inspections, identify
 from undercroft.usecases.opening import OpenFile, open_file
 from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile
 
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """An opened file of a chain and its own account of itself."""
-
-    file: OpenFile
-    info: ImageInfo
-
-
-@dataclass(frozen=True, slots=True)
-class OpenDisk:
-    """One disk: layers top first, an external data file, or the reason why it is unread."""
-
-    target: DiskTarget
-    layers: tuple[Layer, ...] = ()
-    data_file: OpenFile | None = None
-    unread: str = ""
-
-    @property
-    def files(self) -> tuple[OpenFile, ...]:
-        """All files that a read of the disk rests on."""
-        files = tuple(layer.file for layer in self.layers)
-        return (*files, self.data_file) if self.data_file else files
-
-    def refreshed(self) -> Self:
-        """Return the disk with its files' present sizes and signatures."""
-        return replace(
-            self,
-            layers=tuple(replace(layer, file=layer.file.refreshed()) for layer in self.layers),
-            data_file=self.data_file.refreshed() if self.data_file else None,
-        )
-
-    def report(self, unstable: set[str]) -> DiskReport:
-        """Return how the disk was read; `unstable` holds the paths that changed under both reads."""
-        top = self.layers[0] if self.layers else None
-        return DiskReport(
-            name=self.target.name,
-            path=self.target.image.path if self.target.image else "",
-            format=top.info.format.value if top else "unread",
-            format_source=self.target.format_source,
-            chain=tuple(layer.file.path for layer in self.layers[1:]),
-            size_bytes=top.info.size_bytes if top else 0,
-            unstable=any(file.path in unstable for file in self.files),
-        )
+MAX_EXTENT_FILES = 200
+"""Of one image: a split disk of 400 GB. Descriptors of a job are limited."""
 
 
 class DiskOpener:
@@ -109,19 +66,55 @@ class DiskOpener:
         if disk.image is None:
             return OpenDisk(disk, unread=disk.unread or "no image is known for it")
         try:
-            return self._open_chain(disk, disk.image)
+            return self._with_chain(disk, self._open_layer(disk, disk.image))
         except UnreadError as error:
             return OpenDisk(disk, unread=str(error))
 
-    def _open_chain(self, disk: DiskTarget, image: NamedFile) -> OpenDisk:
-        layers = [self._open_layer(disk, image)]
-        while layers[-1].info.backing_name:
+    def open_all(self, disk: DiskTarget) -> tuple[OpenDisk, ...]:
+        """Open one disk, or all disks that an archive in its place holds; raises as `open` does."""
+        opened = self.open(disk)
+        top = opened.layers[0] if opened.layers else None
+        if top is None or top.info.format is not DiskFormat.OVA:
+            return (opened,)
+        if not top.info.disks:
+            return (OpenDisk(disk, unread=f"{top.file.path}: describes a machine without disks"),)
+        found = [self._open_inner(disk, top, inner) for inner in top.info.disks]
+        notes = tuple(f"{top.file.path}: {note}" for note in top.info.notes)
+        return (replace(found[0], notes=notes), *found[1:])
+
+    def _open_inner(self, disk: DiskTarget, archive: Layer, inner: InnerDisk) -> OpenDisk:
+        """Open a disk of an archive in its place, of an envelope by its name among the named files."""
+        name = f"{archive.file.path}: {inner.name}"
+        try:
+            if inner.problem:
+                raise UnreadError(f"{name}: {inner.problem}")
+            if inner.offset_bytes >= 0:
+                return self._with_chain(disk, self._open_part(archive.file, inner, name))
+            named = self._pick(archive, inner.name, self._target.data_files, "--data-file")
+            return self._with_chain(disk, self._open_layer(disk, NamedFile(named.path, inner.format)))
+        except UnreadError as error:
+            return OpenDisk(disk, unread=str(error))
+
+    def _open_part(self, file: OpenFile, inner: InnerDisk, name: str) -> Layer:
+        part = inner.offset_bytes, inner.size_bytes
+        try:
+            return Layer(file, self._inspect_part(file, inner.format, part), part=part, name=name)
+        except InputError as error:
+            raise UnreadError(f"{name}: {error}") from error
+
+    def _with_chain(self, disk: DiskTarget, top: Layer) -> OpenDisk:
+        layers = [top]
+        if top.info.format is DiskFormat.OVA and top.part:
+            raise UnreadError(f"{top.name}: an archive in an archive is unsupported")
+        while layers[-1].info.backing_name or layers[-1].info.parent_ident:
             below = self._below(disk, layers)
             layers.append(self._open_layer(disk, below))
+            check_parent(*layers[-2:])
             if len({layer.file.identity for layer in layers}) < len(layers):
                 raise UnreadError(f"{below.path}: its chain of backing files is a loop")
             if len(layers) > MAX_CHAIN_LENGTH:
-                raise UnreadError(f"{image.path}: its chain has over {MAX_CHAIN_LENGTH} files")
+                raise UnreadError(f"{top.file.path}: its chain has over {MAX_CHAIN_LENGTH} files")
+        layers = [self._with_extents(disk, layer) for layer in layers]
         for layer in layers[1:]:
             if layer.info.has_data_file:
                 raise UnreadError(
@@ -163,7 +156,38 @@ class DiskOpener:
             disk, self._pick(top, top.info.data_file_name, self._target.data_files, "--data-file")
         )
 
+    def _with_extents(self, disk: DiskTarget, layer: Layer) -> Layer:
+        """Return a layer with the files open that its descriptor names among those that were named."""
+        names = layer.info.extents
+        if len(names) > MAX_EXTENT_FILES:
+            raise UnreadError(
+                f"{layer.file.path}: its disk lies in {len(names)} files, the limit is {MAX_EXTENT_FILES}"
+            )
+        picked = [self._pick(layer, name, self._target.data_files, "--data-file") for name in names]
+        extents = tuple(self._open(disk, NamedFile(file.path, DiskFormat.RAW)) for file in picked)
+        if len({file.identity for file in (layer.file, *extents)}) <= len(names):
+            raise UnreadError(f"{layer.file.path}: its descriptor names one file under several names")
+        return replace(layer, extents=extents)
+
+    def _pick_parent(self, layer: Layer) -> NamedFile:
+        """Return the file that bears what an image calls its parent, where it does not name a file."""
+        wanted, image_format = layer.info.parent_ident, layer.info.format
+        for named in self._target.backing_files[:MAX_CHAIN_LENGTH]:
+            file = open_file(named)
+            self._descriptors.append(file.descriptor)
+            try:
+                if self.inspect(file, image_format).ident == wanted:
+                    return NamedFile(named.path, image_format)
+            except InputError:
+                continue  # another format: not the parent
+        raise UnreadError(
+            f"{layer.file.path}: its parent is the image {wanted}, which is opened only if you name its file:"
+            " --backing FILE"
+        )
+
     def _pick_backing(self, layer: Layer) -> NamedFile:
+        if not layer.info.backing_name:
+            return self._pick_parent(layer)
         find = self._target.find_backing
         if find is None:
             return self._pick(layer, layer.info.backing_name, self._target.backing_files, "--backing")
@@ -209,7 +233,17 @@ class DiskOpener:
 
     def inspect(self, file: OpenFile, image_format: DiskFormat | None) -> ImageInfo:
         """Return a file's account of itself. Raises InputError."""
-        image = encode(LayerInput(file.path, 0, file.size_bytes, image_format))
+        return self._inspect_part(file, image_format, (0, file.size_bytes))
+
+    def inspect_anew(self, layer: Layer) -> ImageInfo:
+        """Return what an image says of itself now. Raises InputError."""
+        return self._inspect_part(layer.file, layer.info.format, layer.part or (0, layer.file.size_bytes))
+
+    def _inspect_part(
+        self, file: OpenFile, image_format: DiskFormat | None, part: tuple[int, int]
+    ) -> ImageInfo:
+        start, size_bytes = part
+        image = encode(LayerInput(file.path, 0, size_bytes, image_format, start_bytes=start))
         return decode(ImageInfo, self._reader.call("inspect", {"image": image}, [file.descriptor]), file.path)
 
     def _open(self, disk: DiskTarget, named: NamedFile) -> OpenFile:

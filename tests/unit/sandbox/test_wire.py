@@ -76,7 +76,7 @@ def test_the_end_of_the_host_is_no_request(control: tuple[socket.socket, socket.
 
 
 def test_too_many_descriptors_are_refused(control: tuple[socket.socket, socket.socket]) -> None:
-    with pytest.raises(InputError, match="more than 64 files"):
+    with pytest.raises(InputError, match="more than 250 files"):
         wire.send_request(
-            control[0], Request("inspect", streaming=False, arguments={}, limits=Limits()), [0] * 67
+            control[0], Request("inspect", streaming=False, arguments={}, limits=Limits()), [0] * 253
         )
