@@ -11,6 +11,7 @@ what became of it. A machine without a readable root has no tree, and the proble
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from undercroft.disks.crypttab import named_by_crypttabs
 from undercroft.disks.detect import open_filesystem
 from undercroft.disks.keys import Keys
 from undercroft.disks.mounts import MountedTree, assemble
@@ -56,7 +57,7 @@ def open_machine(
         keys: for encrypted volumes.
     """
     opened = open_volumes(disks, opener, keys)
-    opened = replace(opened, volumes=as_booted(opened.volumes))
+    opened = replace(opened, volumes=as_booted(named_by_crypttabs(opened.volumes)))
     choice = choose_root(opened.volumes)
     if choice.root is None:
         return Machine(None, _without_root(opened, choice, disks))
