@@ -12,6 +12,9 @@ Rules, with the reasons:
    publisher is still looking into, will not fix, or does not look after any more; the finding says which.
 5. A version that an advisory lists as fixed is fixed by this advisory, although it lists a higher one too:
    it had one build for each architecture.
+6. rpm's streams (Red Hat's extended update support, SUSE's LTSS) go on from one minor release. A build of the
+   same minor release ("el9_2") that has the stream's fix is fixed, although everybody's fix is higher; the
+   stream's fix counts, as one that needs a subscription, where everybody's repositories have none.
 
 Versions stand in the order of the release's family.
 """
@@ -21,11 +24,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from undercroft.advisories.orders.order import Order
-from undercroft.advisories.orders.table import DEB
+from undercroft.advisories.orders.table import DEB, RPM
 from undercroft.advisories.records import Advisory, Status
 from undercroft.model.finding import FixState
 
 _EXTENDED = re.compile(r"[+~.]esm[0-9]")
+_MINOR_RELEASE = re.compile(r"el[0-9]{1,2}_[0-9]{1,2}")
 _WITHOUT_FIX = {
     Status.INVESTIGATED: FixState.UNDER_INVESTIGATION,
     Status.WILL_NOT_FIX: FixState.WILL_NOT_FIX,
@@ -83,6 +87,8 @@ def claim(feed: str, statements: Sequence[Advisory], version: str, order: Order 
         affecting = _unlisted(statements, affecting, order.key(version), order)  # 5
     if not affecting:
         return None
+    if order is RPM and [statement for statement in statements if statement.stream]:
+        return _claim_of_minor_releases(feed, statements, affecting, version)  # 6
     if [statement for statement in statements if statement.stream]:
         return _claim_of_streams(feed, statements, affecting, version, order)
     fixed_version = _highest(affecting, order)
@@ -121,6 +127,36 @@ def _claim_of_streams(
     if fixed_version := _highest(plain_affecting, order):
         return _claim(feed, plain_affecting, fixed_version, FixState.FIXABLE)
     return _claim(feed, plain_affecting, extended_fix, FixState.NEEDS_SUBSCRIPTION)
+
+
+def _claim_of_minor_releases(
+    feed: str, statements: Sequence[Advisory], affecting: Sequence[Advisory], version: str
+) -> Claim | None:
+    """Return the claim where rpm's streams have their say (rule 6); some statement is affecting."""
+    minor = _minor_release(version)
+    fixes = [
+        statement
+        for statement in statements
+        if statement.stream and statement.fixed_version and _minor_release(statement.fixed_version) == minor
+    ]
+    if fixes and not any(statement in affecting for statement in fixes):
+        return None
+    plain = [statement for statement in statements if not statement.stream]
+    plain_affecting = [statement for statement in affecting if not statement.stream]
+    if plain and not plain_affecting:
+        return None
+    if fixed_version := _highest(plain_affecting, RPM):
+        return _claim(feed, plain_affecting, fixed_version, FixState.FIXABLE)
+    if fixes:
+        open_fixes = [statement for statement in fixes if statement in affecting]
+        return _claim(feed, open_fixes, _highest(open_fixes, RPM), FixState.NEEDS_SUBSCRIPTION)
+    return _claim(feed, plain_affecting, "", FixState.UNFIXED) if plain_affecting else None
+
+
+def _minor_release(version: str) -> str:
+    """Return "el9_2" of a build that Red Hat made for 9.2, "" for every other."""
+    match = _MINOR_RELEASE.search(version)
+    return match[0] if match else ""
 
 
 def _claim(feed: str, affecting: Sequence[Advisory], fixed_version: str, fix: FixState) -> Claim:

@@ -1,4 +1,4 @@
-"""Untrusted zip archives of JSON documents, read member by member and never unpacked.
+"""Untrusted zip and tar archives of JSON documents, read member by member and never unpacked.
 
 Members' names are for messages only; nothing is written anywhere. Limits: the directory's size before it
 is read (it is held in memory), the number of members, each member's size and the sum of all, counted on
@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from undercroft.advisories.feeds.decompression import decompressed
+from undercroft.advisories.feeds.tarstream import members
 from undercroft.errors import InputError, UnsupportedError
 
 MAX_DIRECTORY_BYTES = 128 << 20
@@ -19,6 +21,8 @@ MAX_MEMBER_BYTES = 64 << 20
 MAX_TOTAL_BYTES = 16 << 30
 """All CVE records are 3 GB, all of Ubuntu's OSV records 4 GB."""
 
+ZIP_MAGIC = b"PK\x03\x04"
+_TAR_BYTES = 512
 _END = b"PK\x05\x06"
 _END64_LOCATOR = b"PK\x06\x07"
 _END64 = b"PK\x06\x06"
@@ -60,6 +64,35 @@ def json_documents(file: BinaryIO, what: str) -> Iterator[tuple[str, bytes]]:
             if total > MAX_TOTAL_BYTES:
                 raise InputError(f"{what}: more than {MAX_TOTAL_BYTES} bytes when decompressed")
             yield place, content
+
+
+def documents_in(file: BinaryIO, what: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the same of a zip archive, or of a tar archive, plain or compressed with gzip, xz or zstd.
+
+    Raises:
+        InputError, UnsupportedError: as `json_documents`.
+    """
+    file.seek(0)
+    if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
+        yield from json_documents(file, what)
+        return
+    file.seek(0)
+    with decompressed(file, MAX_TOTAL_BYTES, what) as stream:
+        for member in members(stream, what, MAX_MEMBERS):
+            if member.is_file and member.name.endswith(b".json"):
+                yield f"{what}: member {ascii(member.name)[:120]}", member.content(MAX_MEMBER_BYTES)
+
+
+def is_tar(file: BinaryIO, what: str) -> bool:
+    """Tell whether a file is a tar archive, plain or compressed; a damaged one is none."""
+    file.seek(0)
+    try:
+        with decompressed(file, MAX_TOTAL_BYTES, what) as stream:
+            return stream.read(_TAR_BYTES)[257:262] == b"ustar"
+    except InputError:
+        return False
+    finally:
+        file.seek(0)
 
 
 def _opened(file: BinaryIO, what: str) -> zipfile.ZipFile:

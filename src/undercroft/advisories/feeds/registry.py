@@ -8,6 +8,7 @@ from typing import Any
 from undercroft.advisories.feeds import (
     alpine_secdb,
     arch,
+    csaf,
     cve,
     debian_dsa,
     debian_tracker,
@@ -16,7 +17,7 @@ from undercroft.advisories.feeds import (
     openvex,
     osv,
 )
-from undercroft.advisories.feeds.archives import json_documents
+from undercroft.advisories.feeds.archives import ZIP_MAGIC, documents_in, is_tar
 from undercroft.advisories.feeds.bounded import json_members, read_all
 from undercroft.advisories.feeds.feed import Feed, FeedInput, Parser
 from undercroft.errors import InputError
@@ -65,6 +66,9 @@ JSON_FORMATS = (
     JsonFormat("CISA KEV (JSON)", lambda seen: "catalogVersion" in seen, kev.parse),
     JsonFormat("OpenVEX (JSON)", _is_openvex, openvex.parse),
     JsonFormat(
+        "CSAF and VEX of Red Hat and SUSE (JSON, zip, tar)", csaf.is_csaf, csaf.parse, csaf.parse_archive
+    ),
+    JsonFormat(
         "CVE records (JSON, zip, folder)",
         lambda seen: seen.get("dataType") == "CVE_RECORD",
         cve.parse_record,
@@ -103,7 +107,7 @@ def recognise(source: FeedInput) -> Parser:
     source.file.seek(0)
     if not head:
         raise InputError(f"{source.name}: is empty")
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(ZIP_MAGIC) or is_tar(source.file, source.name):
         return _recognise_archive(source)
     if head.startswith((b"\x1f\x8b", _EPSS_COMMENT)):
         return epss.parse
@@ -136,7 +140,7 @@ def _recognise_json(source: FeedInput) -> Parser:
 
 
 def _recognise_archive(source: FeedInput) -> Parser:
-    for place, content in islice(json_documents(source.file, source.name), _MAX_PEEKED):
+    for place, content in islice(documents_in(source.file, source.name), _MAX_PEEKED):
         form = _fitting(content, place) if content.lstrip()[:1] == b"{" else None
         if form and form.parse_archive:
             return form.parse_archive

@@ -38,7 +38,9 @@ _DEBIAN_ECOSYSTEM = re.compile(r"Debian:(?P<version>[0-9]{1,3}(?:\.[0-9])?)")
 _UBUNTU_ECOSYSTEM = re.compile(r"Ubuntu:(?P<pro>Pro:)?(?P<version>[0-9]{2}\.[0-9]{2})(?::LTS)?")
 _RPM_ECOSYSTEM = re.compile(r"(?P<name>AlmaLinux|Rocky Linux):(?P<version>[0-9]{1,2})")
 _RPM_NAMES = {"AlmaLinux": "alma", "Rocky Linux": "rocky"}
-_REDHAT_ECOSYSTEM = re.compile(r"Red Hat:enterprise_linux:(?P<version>[0-9]{1,2})(?:::[a-z0-9_-]+)?")
+_REDHAT_ECOSYSTEM = re.compile(
+    r"Red Hat:enterprise_linux:(?P<version>[0-9]{1,2})(?:\.[0-9]{1,2})?(?:::[a-z0-9_-]+)?"
+)
 _OPENSUSE_ECOSYSTEM = re.compile(r"openSUSE:(?:Leap (?P<version>[0-9]{1,2}\.[0-9])|Tumbleweed)")
 _SUSE_ECOSYSTEM = re.compile(
     r"SUSE:Linux Enterprise (?:Server|Module for [A-Za-z0-9 ]{1,60}|High Availability Extension)"
