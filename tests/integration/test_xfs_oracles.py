@@ -314,3 +314,50 @@ def test_file_of_thousands_of_extents_is_read_from_any_place(tmp_path: Path) -> 
     for start in (1, 4096, 1_000_000, 5_555_555, len(content) - 1, len(content), len(content) + 1):
         assert b"".join(filesystem.chunks(node, start)) == content[start:]
     assert max(map(len, filesystem.chunks(node))) <= layout.MAX_CHUNK_BYTES
+
+
+IN_PIECES = r"""
+import os, subprocess
+subprocess.run(["xfs_io", "-x", "-c", "resblks 0", "."], check=True)
+open("one", "w").write("1")
+with open("filling", "wb") as file:
+    size = 1 << 15
+    end = 0
+    while size >= 1024:
+        try:
+            os.posix_fallocate(file.fileno(), end, size)
+            end += size
+        except OSError:
+            size //= 2
+punches = " ".join(f"-c 'fpunch {place} 8192'" for place in range(0, end, 16384))
+subprocess.run(f"xfs_io {punches} filling", shell=True, check=True)
+with open("rest", "wb") as file:  # takes what is left in one piece
+    for number in range(32):
+        os.posix_fallocate(file.fileno(), number << 15, 1 << 15)
+os.mkdir("pieces")
+for number in range(3000):
+    os.link("one", f"pieces/{number}-" + "name" * 50)
+os.fsync(os.open("pieces", os.O_RDONLY))
+"""
+AFTER_A_MOUNT = r"""
+import os
+os.rename("pieces/1-" + "name" * 50, "pieces/another name")
+os.fsync(os.open("pieces", os.O_RDONLY))
+"""
+
+
+@pytest.mark.usefixtures("can_mount")
+def test_directory_blocks_that_lie_in_pieces_are_read_with_the_log_and_without(tmp_path: Path) -> None:
+    image = make(tmp_path / "image", "-b", "size=1024", "-n", "size=32768", "-l", "size=6m", size="36M")
+    xfsimages.write(image, IN_PIECES)
+    clean = open_image(image)
+    pieces = clean.lookup(clean.root, b"pieces")
+    assert pieces is not None
+    assert clean._inodes.get(pieces).extents > 2 * clean.stat(pieces).size_bytes // 32768
+    assert differences(see_image(clean), see_mounted(image)) == []
+    one = clean.lookup(pieces, b"1-" + b"name" * 50)
+    changed = xfsimages.dirty(image, AFTER_A_MOUNT)
+    filesystem = open_image(changed)
+    assert filesystem.problems == ()
+    assert filesystem.lookup(pieces, b"another name") == one
+    assert len(list(filesystem.entries(pieces))) == 3000

@@ -43,14 +43,20 @@ class Blocks:
         place: int = (block >> self._group_log) * self._group_blocks + inner
         return place if inner + count <= self._group_blocks and place + count <= self._blocks else -1
 
-    def check(self, block: bytes, header: layout.Header, offset: int, owner: int, place: str) -> None:
-        """Raise InputError unless `block`, from byte `offset` of the volume, is one of `owner`'s.
+    def is_changed(self, offset: int, length: int) -> bool:
+        """Return whether the log changed any of these bytes: then a checksum over them is old."""
+        return self._overlay is not None and self._overlay.is_changed(offset, length)
 
-        Version 4 has nothing to check. The checksum of a block that the log changed is not in the log.
+    def check(
+        self, block: bytes, header: layout.Header, offset: int, owner: int, place: str, is_changed: bool
+    ) -> None:
+        """Raise InputError unless `block`, which begins at byte `offset` of the volume, is one of `owner`'s.
+
+        Version 4 has nothing to check. What the log changed has no checksum.
         """
         if not self.superblock.is_v5:
             return
-        if self._overlay is None or not self._overlay.is_changed(offset, len(block)):
+        if not is_changed:
             checksum.check(block, header.checksum, place)
         address = int.from_bytes(block[header.address : header.address + 8], "big")
         found = int.from_bytes(block[header.owner : header.owner + 8], "big")

@@ -1,12 +1,22 @@
 """A file's content, a directory's blocks and a symlink's target, from the runs of their extents."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from undercroft.disks.xfs import layout
 from undercroft.disks.xfs.blocks import Blocks
 from undercroft.disks.xfs.extents import Extents
 from undercroft.disks.xfs.inode import Inode
 from undercroft.errors import InputError
+
+
+class DirectoryBlock(NamedTuple):
+    """A block of a directory: where in it, its bytes, where they begin in the volume, changed by the log."""
+
+    begin: int
+    data: bytes
+    offset: int
+    is_changed: bool
 
 
 class Content:
@@ -46,8 +56,8 @@ class Content:
         if position < size:
             yield from _zeros(size - position)
 
-    def directory_blocks(self, inode: Inode) -> Iterator[tuple[int, bytes, int]]:
-        """Yield (offset in the directory, bytes, offset in the volume) of the blocks that hold entries.
+    def directory_blocks(self, inode: Inode) -> Iterator[DirectoryBlock]:
+        """Yield the blocks that hold entries.
 
         A block may lie in several pieces; there may be holes between blocks, not in them. The directory's
         index, which lies far above its entries, is left out. Raises InputError.
@@ -55,6 +65,7 @@ class Content:
         bits, size = self._block_log, self._directory_bytes
         pieces: list[bytes] = []
         gathered = begin = expected = offset = 0
+        is_changed = False
         for logical, count, place in self._extents.runs(inode):
             if logical << bits >= layout.DIRECTORY_DATA_BYTES:
                 break
@@ -70,14 +81,16 @@ class Content:
             if not gathered and position % size:
                 raise InputError(f"xfs inode {inode.stat.node}: a directory block begins at byte {position}")
             while position < end:
+                start = (place << bits) + position - (logical << bits)
                 if not gathered:
-                    begin, offset = position, (place << bits) + position - (logical << bits)
+                    begin, offset, is_changed = position, start, False
                 length = min(size - gathered, end - position)
-                pieces.append(self._blocks.read((place << bits) + position - (logical << bits), length))
+                pieces.append(self._blocks.read(start, length))
+                is_changed |= self._blocks.is_changed(start, length)
                 gathered += length
                 position += length
                 if gathered == size:
-                    yield begin, pieces[0] if len(pieces) == 1 else b"".join(pieces), offset
+                    yield DirectoryBlock(begin, b"".join(pieces), offset, is_changed)
                     pieces, gathered = [], 0
         if gathered:
             raise InputError(f"xfs inode {inode.stat.node}: directory block {begin // size} is cut off")
@@ -118,7 +131,8 @@ class Content:
         magic, place, length = layout.SYMLINK_BLOCK.unpack_from(data)
         if magic != layout.SYMLINK_MAGIC:
             raise InputError(f"{name}: magic {magic!r}, not {layout.SYMLINK_MAGIC!r}")
-        self._blocks.check(data, layout.SYMLINK_HEADER, offset, inode.stat.node, name)
+        is_changed = self._blocks.is_changed(offset, len(data))
+        self._blocks.check(data, layout.SYMLINK_HEADER, offset, inode.stat.node, name, is_changed)
         expected = min(left, len(data) - layout.SYMLINK_HEADER_BYTES)
         if (place, length) != (done, expected):
             raise InputError(f"{name}: {length} bytes from {place} on where {expected} from {done} are due")

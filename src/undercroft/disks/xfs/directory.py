@@ -11,7 +11,7 @@ from struct import Struct
 from undercroft.disks.filesystem import FileKind
 from undercroft.disks.xfs import layout
 from undercroft.disks.xfs.blocks import Blocks
-from undercroft.disks.xfs.content import Content
+from undercroft.disks.xfs.content import Content, DirectoryBlock
 from undercroft.disks.xfs.inode import Inode
 from undercroft.errors import InputError
 
@@ -70,9 +70,9 @@ class DirectoryReader:
         return found
 
     def _find_in_blocks(self, inode: Inode, name: bytes) -> int | None:
-        for number, block, offset in self._content.directory_blocks(inode):
-            if name in block:
-                for found, node, _ in self._block(inode, number, block, offset):
+        for block in self._content.directory_blocks(inode):
+            if name in block.data:
+                for found, node, _ in self._block(inode, block):
                     if found == name:
                         return node
         return None
@@ -81,8 +81,8 @@ class DirectoryReader:
         if inode.format == layout.FORMAT_LOCAL:
             yield self._short(inode)
             return
-        for number, block, offset in self._content.directory_blocks(inode):
-            yield self._block(inode, number, block, offset)
+        for block in self._content.directory_blocks(inode):
+            yield self._block(inode, block)
 
     def _short(self, inode: Inode) -> list[Entry]:
         """Return the entries of a directory that lies in its inode, and ".."; "." is not stored."""
@@ -111,14 +111,14 @@ class DirectoryReader:
             raise InputError(f"{place}: {len(data) - offset} bytes after the last entry")
         return found
 
-    def _block(self, inode: Inode, number: int, block: bytes, offset: int) -> list[Entry]:
-        """Return the entries of one block, verified; it begins at byte `number` of the directory."""
-        node = inode.stat.node
-        place = f"xfs inode {node}: directory block {number // self._block_bytes}"
+    def _block(self, inode: Inode, found: DirectoryBlock) -> list[Entry]:
+        """Return the entries of one block, verified."""
+        node, block = inode.stat.node, found.data
+        place = f"xfs inode {node}: directory block {found.begin // self._block_bytes}"
         is_single = inode.stat.size_bytes == self._block_bytes and block[:4] == self._single_magic
         if not is_single and block[:4] != self._data_magic:
             raise InputError(f"{place}: magic {block[:4]!r}, not {self._data_magic!r}")
-        self._blocks.check(block, layout.DIRECTORY_HEADER, offset, node, place)
+        self._blocks.check(block, layout.DIRECTORY_HEADER, found.offset, node, place, found.is_changed)
         end = len(block)
         if is_single:
             count, _ = layout.DIRECTORY_TAIL.unpack_from(block, end - layout.DIRECTORY_TAIL.size)

@@ -145,7 +145,8 @@ class _Walk:
         if magic != expected or found != level:
             raise self._malformed(f"magic {magic!r} and level {found} where level {level} is due")
         name = f"xfs inode {self._inode.stat.node}: extents: block {block}"
-        self._blocks.check(data, layout.BTREE_HEADER, offset, self._inode.stat.node, name)
+        is_changed = self._blocks.is_changed(offset, len(data))
+        self._blocks.check(data, layout.BTREE_HEADER, offset, self._inode.stat.node, name, is_changed)
         return data, records
 
     def _malformed(self, what: str) -> InputError:

@@ -27,9 +27,11 @@ class Cancelled:
 
     Attributes:
         buffers: (first sector, length) to how often; an entry ends with the last transaction that says so.
+        sectors: their first sectors.
     """
 
     buffers: Counter[tuple[int, int]] = field(default_factory=Counter)
+    sectors: Counter[int] = field(default_factory=Counter)
 
     def note(self, transaction: Transaction) -> None:
         """Note what `transaction` gives back. Raises InputError at the limit."""
@@ -38,18 +40,22 @@ class Cancelled:
                 _, _, flags, length, sector, _ = _buffer_fields(item)
                 if flags & logs.BUFFER_CANCEL:
                     self.buffers[sector, length] += 1
+                    self.sectors[sector] += 1
         if len(self.buffers) > logs.MAX_CANCELLED:
             raise InputError(f"xfs log: more than {logs.MAX_CANCELLED} buffers were given back")
 
     def take(self, sector: int, length: int) -> None:
         """Forget one of the times that a buffer was given back."""
         self.buffers[sector, length] -= 1
+        self.sectors[sector] -= 1
         if self.buffers[sector, length] <= 0:
             del self.buffers[sector, length]
+        if self.sectors[sector] <= 0:
+            del self.sectors[sector]
 
     def has_within(self, sector: int, length: int) -> bool:
         """Return whether a buffer that begins within a range is given back later."""
-        return any(sector <= first < sector + length for first, _ in self.buffers)
+        return not self.sectors.keys().isdisjoint(range(sector, sector + length))
 
 
 class Replayer:
