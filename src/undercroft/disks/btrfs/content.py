@@ -120,6 +120,9 @@ class Content:
             what = f"btrfs data at {extent.address}"
             data = decompress(packed, extent.unpacked, extent.compression, self._sector, what)
             yield data[extent.skip + first : extent.skip + end]
+        elif not first and end <= layout.MAX_CHUNK_BYTES:
+            data = self._read(extent.address + extent.skip, (end + self._sector - 1) & -self._sector, flags)
+            yield data if len(data) == end else data[:end]
         else:
             yield from self._plain(extent.address + extent.skip, first, end, flags)
 

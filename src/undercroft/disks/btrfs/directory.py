@@ -51,11 +51,22 @@ def parse_names(untrusted: bytes, directory: int) -> list[Name]:
     return found
 
 
-def names(tree: FsTree, directory: int) -> Iterator[Name]:
-    """Yield the names in an inode that is a directory, by their index. Raises InputError; also midway."""
+def names(tree: FsTree, directory: int) -> Iterator[tuple[bytes, FileKind, int, int]]:
+    """Yield the entries of an inode that is a directory, as `Name`, by their index. Raises InputError."""
     first = (directory, layout.DIR_INDEX, 0)
-    for _, item in tree.items(first, (directory, layout.DIR_INDEX, layout.LAST)):
-        yield from parse_names(item, directory)
+    kinds = _KINDS
+    for items, data in tree.slices(first, (directory, layout.DIR_INDEX, layout.LAST)):
+        for _, _, _, place, size in items:
+            # As parse_names, for the one name that an index has; a walk does little else.
+            if size > _NAME:
+                target, location, _, _, data_bytes, name_bytes, kind = _unpack(data, place)
+                name = data[place + _NAME : place + size]
+                if len(name) == name_bytes <= layout.MAX_NAME_BYTES and location == layout.INODE_ITEM:
+                    if data_bytes or b"/" in name or b"\0" in name:
+                        raise _malformed(directory, 0)
+                    yield name, kinds[kind & 127], location, target
+                    continue
+            yield from parse_names(data[place : place + size], directory)
 
 
 def find(tree: FsTree, directory: int, name: bytes) -> Name | None:

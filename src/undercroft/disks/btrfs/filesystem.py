@@ -72,7 +72,8 @@ class Btrfs:
 
     def stat(self, node: int) -> FileStat:
         """Return the metadata of `node`. Raises InputError."""
-        return self._inode(node).stat
+        inode = self._inodes.get(node)
+        return (self._inode(node) if inode is None else inode).stat
 
     def lookup(self, directory: int, name: bytes) -> int | None:
         """Return the node of `name` in `directory`, None when it is not there. Raises InputError."""
@@ -199,11 +200,12 @@ class Btrfs:
     def _entries(self, directory: int) -> Iterator[Entry]:
         tree, number = self._place(directory)
         above = directory & ~_INODE_MASK
-        for entry in directories.names(tree, number):
-            if entry.location == layout.INODE_ITEM:
-                yield entry.name, above | entry.target, entry.kind
+        for name, kind, location, target in directories.names(tree, number):
+            if location == layout.INODE_ITEM:
+                yield name, above | target, kind
             else:
-                yield entry.name, self._node(directory, entry), FileKind.DIRECTORY
+                entry = directories.Name(name, kind, location, target)
+                yield name, self._node(directory, entry), FileKind.DIRECTORY
 
     def _node(self, directory: int, entry: directories.Name) -> int:
         """Return the node that a name in `directory` leads to."""

@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 
 from undercroft.disks.btrfs import layout
-from undercroft.disks.btrfs.tree import Item, Key, Tree
+from undercroft.disks.btrfs.tree import Item, Key, Slice, Tree
 from undercroft.errors import InputError
 
 
@@ -32,6 +32,12 @@ class FsTree:
         if not keys:
             return self._tree.items(first, last)
         return self._merged(first, last, keys[bisect_left(keys, first) : bisect_right(keys, last)])
+
+    def slices(self, first: Key, last: Key) -> Iterator[Slice]:
+        """Yield what `items` does by leaves, as `Tree.slices`."""
+        if first[0] not in self._keys:
+            return self._tree.slices(first, last)
+        return (([(*key, 0, len(data))], data) for key, data in self.items(first, last))
 
     def extents(self, node: int, start: int = 0) -> Iterator[tuple[int, bytes]]:
         """Yield (place in the file, item) of a file's extents from the one on that may hold `start`.

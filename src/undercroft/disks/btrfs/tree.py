@@ -16,12 +16,15 @@ from undercroft.disks.btrfs.superblock import Superblock
 from undercroft.disks.ext4.cache import BoundedCache
 from undercroft.errors import InputError
 
-_CACHED_BYTES = 8 << 20
+_CACHED_BYTES = 16 << 20
 
 Key = tuple[int, int, int]
 """(objectid, type, offset)"""
 
 Item = tuple[Key, bytes]
+
+Slice = tuple[list[tuple[int, int, int, int, int]], bytes]
+"""Items of one leaf, as `Node.items`, and its data."""
 
 
 class Node(NamedTuple):
@@ -41,6 +44,9 @@ class Node(NamedTuple):
     owner: int
     items: list[tuple[int, int, int, int, int]]
     data: bytes
+
+
+_NO_LEAF = Node(0, 0, 0, [], b"")
 
 
 class NodeReader:
@@ -137,24 +143,34 @@ class Tree:
         self._place = place
         self._generation = generation
         self._name = name
-        self._leaf: Node | None = None
+        self._leaf = _NO_LEAF
+        self._low: Key = (1, 0, 0)
+        self._high: Key = (0, 0, 0)  # nothing lies between them: no leaf is known yet
 
     def get(self, key: Key) -> bytes | None:
         """Return the data of the item with `key`, None where there is none. Raises InputError."""
-        leaf = self._leaf
-        if leaf is None or not leaf.items or not leaf.items[0][:3] <= key <= leaf.items[-1]:
-            found = self._path(key)[-1][0]
-            if found.items:
-                self._leaf = leaf = found
-            else:
-                return None
-        items = leaf.items
+        if not self._low <= key <= self._high:
+            address, level = self._place
+            above = (*key, 1 << 64)
+            node = self._reader.node(address, level, self._generation)
+            while node.level:
+                node = self._child(node, max(bisect_right(node.items, above) - 1, 0))
+            self._keep(node)
+        items = self._leaf.items
         position = bisect_left(items, key)
         if position < len(items):
             item = items[position]
             if item[:3] == key:
-                return leaf.data[item[3] : item[3] + item[4]]
+                return self._leaf.data[item[3] : item[3] + item[4]]
         return None
+
+    def _keep(self, leaf: Node) -> None:
+        """Look here first the next time."""
+        self._leaf = leaf
+        if leaf.items:
+            self._low, self._high = leaf.items[0][:3], leaf.items[-1][:3]
+        else:
+            self._low, self._high = (1, 0, 0), (0, 0, 0)
 
     def last_before(self, key: Key) -> Item | None:
         """Return the last item whose key is not above `key`, None where there is none. Raises InputError."""
@@ -170,16 +186,20 @@ class Tree:
 
         Raises InputError; also midway.
         """
-        leaf = self._leaf
-        if leaf is not None and leaf.items and leaf.items[0][:3] <= first and last < leaf.items[-1][:3]:
-            yield from _slice(leaf, first, last)
+        for items, data in self.slices(first, last):
+            for objectid, kind, offset, place, size in items:
+                yield (objectid, kind, offset), data[place : place + size]
+
+    def slices(self, first: Key, last: Key) -> Iterator[Slice]:
+        """Yield the items from `first` to `last` by leaves, for walks that have many. Raises InputError."""
+        if self._low <= first and last < self._high:
+            yield _slice(self._leaf, first, last)
             return
         path = self._path(first)
         node = path[-1][0]
-        if node.items:
-            self._leaf = node
+        self._keep(node)
         while True:
-            yield from _slice(node, first, last)
+            yield _slice(node, first, last)
             if node.items and node.items[-1][:3] > last:
                 return
             following = self._next_leaf(path)
@@ -240,9 +260,7 @@ class Tree:
         return self._reader.node(item[3], node.level - 1, item[4], item[:3])
 
 
-def _slice(leaf: Node, first: Key, last: Key) -> Iterator[Item]:
-    items, data = leaf.items, leaf.data
+def _slice(leaf: Node, first: Key, last: Key) -> Slice:
+    items = leaf.items
     start = bisect_left(items, first)
-    end = bisect_right(items, (*last, 1 << 64), start)
-    for objectid, kind, offset, place, size in items[start:end]:
-        yield (objectid, kind, offset), data[place : place + size]
+    return items[start : bisect_right(items, (*last, 1 << 64), start)], leaf.data
