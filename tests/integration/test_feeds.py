@@ -378,7 +378,9 @@ def test_symlinks_in_a_folder_are_not_followed(tmp_path):
 
 
 def test_publishers_are_chosen_by_name_and_moved_by_option_or_environment():
-    assert {p.name for p in PUBLISHERS} - {p.name for p in select((), {}, {})} == {"cve"}
+    asked = {p.name for p in select((), {}, {})}
+    assert asked == {"debian-tracker", "debian-dsa", "debian-dla", "osv:Debian", "osv:Ubuntu", "kev", "epss"}
+    assert {"cve", "osv:AlmaLinux", "alpine-secdb:3.19:main", "arch"} <= {p.name for p in PUBLISHERS}
     environment = {"UNDERCROFT_FEED_OSV_DEBIAN": "https://b.example.org/all.zip"}
     moved = select(["osv:Debian", "kev"], {"kev": "https://a.example.org/kev.json"}, environment)
     assert [p.url for p in moved] == ["https://b.example.org/all.zip", "https://a.example.org/kev.json"]

@@ -115,7 +115,7 @@ def _alpine_gaps(release: str, names: set[str]) -> Iterator[str]:
 
 def _cure(release: str) -> str:
     family = family_of(release)
-    return family.cure if family else UPDATE
+    return family.cure.replace("{version}", release.partition(":")[2]) if family else UPDATE
 
 
 def notes(knowledge: Knowledge, at: datetime) -> Iterator[str]:

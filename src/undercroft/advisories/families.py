@@ -33,7 +33,8 @@ class Family:
         purl_type: of its package URLs.
         purl_namespaces: which of them name it.
         meaning: one sentence on what its statements say.
-        cure: how its advisories are had, or that there are none to be read.
+        cure: how its advisories are had, with "{version}" for that of the release, or that there are none to
+            be read.
     """
 
     name: str
@@ -150,7 +151,7 @@ FAMILIES = (
         "apk",
         ("alpine",),
         "secdb lists for each source package which version fixed what; version 0 is not affected",
-        "undercroft feeds import main.json community.json, or feeds update osv:Alpine",
+        "undercroft feeds update alpine-secdb:{version}:main alpine-secdb:{version}:community",
     ),
     Family(
         "arch",

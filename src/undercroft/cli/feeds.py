@@ -77,8 +77,9 @@ def command() -> None:
 def update(names: tuple[str, ...], everything: bool, mirror: str | None, quiet: bool, **options: Any) -> int:
     """Fetch advisories: from their publishers, or from a distribution mirror.
 
-    Without a FEED, all publishers are asked; with --mirror only the mirror is, unless feeds are named or
-    --all is given. What a mirror's newer packages fix is read from their changelogs, for the machines that
+    Without a FEED, the publishers for Debian and Ubuntu are asked; others are named: osv:AlmaLinux,
+    osv:RockyLinux, osv:RedHat, osv:SUSE, osv:openSUSE, osv:Alpine, alpine-secdb:3.19:main, arch. With
+    --mirror only the mirror is asked, unless feeds are named or --all is given. What a mirror's newer packages fix is read from their changelogs, for the machines that
     are named with --for or -d.
     """
     from undercroft.usecases.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
@@ -115,8 +116,9 @@ def update(names: tuple[str, ...], everything: bool, mirror: str | None, quiet: 
 def import_(paths: tuple[Path, ...], quiet: bool) -> int:
     """Import feeds from files: what they are is told from their content.
 
-    Accepted: the Debian tracker's JSON, DSA and DLA lists, OSV archives and records, CVE records, CISA KEV,
-    EPSS, OpenVEX documents; folders of them.
+    Accepted: the Debian tracker's JSON, DSA and DLA lists, OSV archives and records, Alpine's secdb, Arch's
+    tracker, CSAF and VEX documents of Red Hat and SUSE, CVE records, CISA KEV, EPSS, OpenVEX documents;
+    folders of them.
     """
     from undercroft.usecases.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
 

@@ -22,7 +22,8 @@ class Publisher:
         name: what its edition must turn out to be ("debian-tracker", "osv:Debian").
         url: https, or file for a copy on this machine.
         limit_bytes: the most that is accepted, compressed as it comes; several times today's size.
-        optional: fetched only when it is named: it is large, and others hold most of what it says.
+        optional: fetched only when it is named: it is large, and others hold most of what it says; or it is
+            for one distribution's machines.
     """
 
     name: str
@@ -33,12 +34,23 @@ class Publisher:
 
 _TRACKER_LISTS = "https://salsa.debian.org/security-tracker-team/security-tracker/-/raw/master/data"
 
+_OSV = "https://osv-vulnerabilities.storage.googleapis.com"
+
+_ALPINE = {f"3.{minor}": f"v3.{minor}" for minor in range(16, 24)} | {"edge": "edge"}
+
 PUBLISHERS = (
     Publisher("debian-tracker", "https://security-tracker.debian.org/tracker/data/json", 256 * _MIB),
     Publisher("debian-dsa", f"{_TRACKER_LISTS}/DSA/list", 64 * _MIB),
     Publisher("debian-dla", f"{_TRACKER_LISTS}/DLA/list", 64 * _MIB),
-    Publisher("osv:Debian", "https://osv-vulnerabilities.storage.googleapis.com/Debian/all.zip", 1024 * _MIB),
-    Publisher("osv:Ubuntu", "https://osv-vulnerabilities.storage.googleapis.com/Ubuntu/all.zip", 2048 * _MIB),
+    Publisher("osv:Debian", f"{_OSV}/Debian/all.zip", 1024 * _MIB),
+    Publisher("osv:Ubuntu", f"{_OSV}/Ubuntu/all.zip", 2048 * _MIB),
+    Publisher("osv:AlmaLinux", f"{_OSV}/AlmaLinux/all.zip", 256 * _MIB, optional=True),
+    Publisher("osv:RockyLinux", f"{_OSV}/Rocky%20Linux/all.zip", 256 * _MIB, optional=True),
+    Publisher("osv:RedHat", f"{_OSV}/Red%20Hat/all.zip", 1024 * _MIB, optional=True),
+    Publisher("osv:SUSE", f"{_OSV}/SUSE/all.zip", 1024 * _MIB, optional=True),
+    Publisher("osv:openSUSE", f"{_OSV}/openSUSE/all.zip", 1024 * _MIB, optional=True),
+    Publisher("osv:Alpine", f"{_OSV}/Alpine/all.zip", 256 * _MIB, optional=True),
+    Publisher("arch", "https://security.archlinux.org/all.json", 64 * _MIB, optional=True),
     Publisher(
         "kev",
         "https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json",
@@ -50,6 +62,16 @@ PUBLISHERS = (
         "https://github.com/CVEProject/cvelistV5/archive/refs/heads/main.zip",
         4096 * _MIB,
         optional=True,
+    ),
+    *(
+        Publisher(
+            f"alpine-secdb:{release}:{repository}",
+            f"https://secdb.alpinelinux.org/{branch}/{repository}.json",
+            32 * _MIB,
+            optional=True,
+        )
+        for release, branch in _ALPINE.items()
+        for repository in ("main", "community")
     ),
 )
 
