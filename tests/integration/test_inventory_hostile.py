@@ -12,6 +12,8 @@ import pytest
 from diskimages import MIB, make_raw, run
 from machineimages import debian_tree, make_filesystem, packages
 from memorymachines import File, Link, MemoryFileSystem, machine_of, uuid_of
+from readerhook import CONFINED, confined
+from rpmdatabases import blobs_of, install, make_packages, ndb_of, write_bdb
 
 from undercroft.disks.grub import parse_config
 from undercroft.errors import InputError
@@ -100,40 +102,6 @@ def test_links_and_mounts_that_lead_in_circles_end() -> None:
     assert not inventory.coverage.complete
 
 
-CONFINED = """
-import os, sys
-from undercroft.sandbox import jobs
-from undercroft.disks.machine import open_machine
-from undercroft.disks.source import DescriptorSource
-from undercroft.inventory.collect import collect
-from undercroft.model.schema import encode
-
-disks = []
-for number, path in enumerate(sys.argv[1:]):
-    descriptor = os.open(path, os.O_RDONLY)
-    disks.append((f"vd{chr(97 + number)}", DescriptorSource(descriptor, os.fstat(descriptor).st_size)))
-
-def hook(event, arguments):
-    if event in ("import", "open") or event.startswith(("os.", "socket.", "subprocess.")):
-        os.write(2, f"{event} {arguments}\\n".encode())
-        os._exit(9)
-
-sys.addaudithook(hook)
-found = collect(open_machine(disks))
-encode(found)
-print(found.boot.last_run_release, len(found.packages), [volume.content for volume in found.coverage.volumes])
-"""
-
-
-def confined(*disks: Path) -> str:
-    """Take an inventory in a process that dies where it opens or imports anything after its imports."""
-    done = subprocess.run(
-        [sys.executable, "-c", CONFINED, *map(str, disks)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def test_a_reader_opens_and_imports_nothing_after_its_imports(tmp_path: Path) -> None:
     log = b"Oct 27 03:33:21 h kernel: [ 0.0] Linux version 6.1.0-26-amd64 (x)\n"
     machine_id = b"0123456789abcdef0123456789abcdef\n"
@@ -150,6 +118,29 @@ def test_a_reader_opens_and_imports_nothing_after_its_imports(tmp_path: Path) ->
     run("mkfs.f2fs", "-q", "-l", "fl\u00e4sh", f2fs)
     noise = make_raw(tmp_path / "noise", MIB, {0: b"\x81\xff" * 5000})
     assert confined(root, fat, f2fs, noise) == "6.1.0-26-amd64 20 ['ext4', 'vfat', 'f2fs', 'unknown']"
+
+
+def test_readers_of_other_managers_and_of_windows_open_and_import_nothing_either(tmp_path: Path) -> None:
+    metadata = b"Metadata-Version: 2.1\nName: a\nVersion: 1\n"
+    extra = {
+        "opt/venv/lib/python3.11/site-packages/a-1.dist-info/METADATA": metadata,
+        "usr/local/lib/node_modules/b/package.json": b'{"name": "b", "version": "1"}',
+        "usr/local/lib/ruby/gems/3.1.0/specifications/c-1.gemspec": b"",
+        "var/lib/snapd/snaps/d_1.snap": b"",
+        "lib/apk/db/installed": b"P:e\nV:1-r0\nA:x86_64\n\n",
+        "var/lib/pacman/local/f-1-1/desc": b"%NAME%\nf\n\n%VERSION%\n1-1\n\n",
+    }
+    tree = debian_tree(tmp_path / "tree", packages(2), extra)
+    made = make_packages(tmp_path / "packages")
+    write_bdb(tree / "usr/share/rpm/Packages", blobs_of(install(tree / "var/lib/rpm", made)))
+    (tree / "usr/lib/sysimage/rpm").mkdir(parents=True)
+    (tree / "usr/lib/sysimage/rpm/Packages.db").write_bytes(
+        ndb_of(blobs_of(tree / "var/lib/rpm/rpmdb.sqlite"))
+    )
+    for path in (tree / "var/lib/rpm").glob("*[-.][swl]*[hlk]"):
+        path.unlink()
+    root = make_filesystem(tree, tmp_path / "root.fs")
+    assert confined(root) == f"{2 + len(made) + 6} ['ext4']"
 
 
 def test_the_hook_that_guards_the_reader_does_see_an_import(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import hives
 import pytest
 from diskimages import MIB, make_raw, opened, run, wrap_gpt
 from memorymachines import tree_of
+from readerhook import confined
 
 from undercroft.disks.machine import open_machine
 from undercroft.disks.tree import GuestTree
@@ -215,6 +216,10 @@ def test_a_windows_disk_is_inventoried_through_its_ntfs(disk: Path) -> None:
     assert found.packages == INSTALLED
     assert found.coverage.complete, found.coverage.problems
     assert found.coverage.volumes[0].content == "ntfs"
+
+
+def test_a_reader_of_windows_opens_and_imports_nothing_after_its_imports(disk: Path) -> None:
+    assert confined(disk.with_name("c.img")) == f"{len(INSTALLED)} ['ntfs']"
 
 
 def mutants_of(root: Path, count: int) -> Counter[str]:

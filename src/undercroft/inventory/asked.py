@@ -7,7 +7,8 @@ _FOLDERS = re.compile(
 )
 """Unmanaged software, kernels, and what names a package of a language's own manager."""
 
-_NAMES = re.compile(rb".*\.(?:egg-info|gemspec)")
+ASKED_SUFFIXES = (b".egg-info", b".gemspec")
+"""Of names that are asked for in any folder."""
 
 
 def is_asked_folder(folder: bytes) -> bool:
@@ -17,4 +18,4 @@ def is_asked_folder(folder: bytes) -> bool:
 
 def is_asked(folder: bytes, name: bytes) -> bool:
     """Tell whether the owner of `folder` + `name` may be asked for; `folder` ends in a slash."""
-    return is_asked_folder(folder) or _NAMES.fullmatch(name) is not None
+    return name.endswith(ASKED_SUFFIXES) or is_asked_folder(folder)

@@ -8,7 +8,7 @@ from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory import sqlite
-from undercroft.inventory.asked import is_asked, is_asked_folder
+from undercroft.inventory.asked import ASKED_SUFFIXES, is_asked, is_asked_folder
 from undercroft.inventory.database import Database, Problems, by_name, flaw_of, owners_from
 from undercroft.inventory.guestfile import GuestFile
 from undercroft.inventory.rpm import bdb, header, ndb
@@ -140,6 +140,8 @@ def _note_owned(parsed: header.Header, name: str, reading: _Reading) -> None:
     if len(names) != len(places) or (places and max(places) >= len(folders)):
         raise InputError(f"rpm header: {len(names)} files, {len(places)} places, {len(folders)} folders")
     asked = {number for number, folder in enumerate(folders) if is_asked_folder(folder)}
+    if not asked and not any(suffix in parsed.store for suffix in ASKED_SUFFIXES):
+        return  # of hundreds of files none is asked for, in nearly every package
     for base, place in zip(names, places, strict=True):
         if place in asked or is_asked(b"", base):
             if len(reading.owned) >= MAX_OWNED:

@@ -8,6 +8,7 @@ memory (`hivelog`), or `problems` says what is missing.
 Follows the description of the registry file format by M. Suhanov ("regf").
 """
 
+import codecs
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -231,7 +232,12 @@ class Hive:
 
 
 def _name(untrusted: bytes, is_ascii: bool) -> str:
-    return untrusted.decode("latin-1") if is_ascii else untrusted.decode("utf-16-le", "replace")
+    return untrusted.decode("latin-1") if is_ascii else _wide(untrusted)
+
+
+def _wide(untrusted: bytes) -> str:
+    """Return little-endian UTF-16 as a string; by the interpreter itself, since a codec would be imported."""
+    return codecs.utf_16_le_decode(untrusted[: len(untrusted) & ~1], "replace")[0]
 
 
 def _fits(name: str, kind: bytes, hint: int) -> bool:
@@ -248,7 +254,7 @@ def _fits(name: str, kind: bytes, hint: int) -> bool:
 
 def _typed(kind: int, content: bytes) -> int | str | bytes:
     if kind in _TEXT_TYPES:
-        return content[: len(content) & ~1].decode("utf-16-le", "replace").split("\0", 1)[0]
+        return _wide(content).split("\0", 1)[0]
     if kind in (_DWORD, _DWORD_BIG_ENDIAN) and len(content) == 4:
         return int.from_bytes(content, "little" if kind == _DWORD else "big")
     return content
