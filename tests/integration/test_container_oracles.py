@@ -111,3 +111,19 @@ def test_a_stream_with_a_footer_reads_as_qemu_img_converts_it(raw: Path, tmp_pat
     assert expected == raw.read_bytes()
     with disk_of(image, "vmdk-stream") as disk:
         assert_reads_as(disk, expected)
+
+
+def test_a_vhdx_whose_log_is_needed_reads_as_qemu_img_repairs_it(tmp_path: Path) -> None:
+    image = tmp_path / "image.vhdx"
+    diskimages.run("qemu-img", "create", "-q", "-f", "vhdx", "-o", "block_size=1M", image, "48M")
+    for number, offset in enumerate(("0", "20M", "40M"), start=1):
+        diskimages.run("qemu-io", "-f", "vhdx", "-c", f"write -P {number} {offset} 200k", image)
+    assert containerimages.make_log_needed(image)
+    with disk_of(image, "vhdx") as disk, opened(image) as source:
+        assert "log-replayed" in inspect(DiskFormat.VHDX, source).features
+        found = disk.read(0, disk.size_bytes)
+    copy = tmp_path / "copy.vhdx"
+    copy.write_bytes(image.read_bytes())
+    diskimages.run("qemu-img", "check", "-q", "-f", "vhdx", "-r", "all", copy)
+    assert found == converted(copy, "vhdx", tmp_path / "expected.raw")
+    assert found[40 * MIB] == 3
