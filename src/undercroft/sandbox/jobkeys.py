@@ -6,8 +6,11 @@ children that read filesystems get the volumes' own keys: whoever takes one over
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from typing import NoReturn
 
+from undercroft.disks import luks
 from undercroft.disks.keys import MAX_SECRET_BYTES, NO_KEYS, Key, Keys, Secret
 from undercroft.disks.magics import Content
 from undercroft.disks.source import BlockSource
@@ -28,6 +31,24 @@ def keys_of(context: JobContext) -> Keys:
     given = decode(KeysInput, untrusted, "keys")
     keys = [_key(each, context.descriptors) for each in given.keys]
     return Keys(keys, {each.volume: each.reason for each in given.refusals})
+
+
+@cache
+def load_for_keys() -> None:
+    """Import what opens encrypted volumes, so that Argon2 starts no threads: a confined child may not.
+
+    `cryptography` takes the number of processors for the number of threads when it is imported, and it
+    computes the same with one. Where the package is missing, the child that needs it says so.
+    """
+    processors = os.sched_getaffinity(0)
+    with suppress(OSError):
+        os.sched_setaffinity(0, {min(processors)})
+    try:
+        with suppress(UnsupportedError):
+            luks.load()
+    finally:
+        with suppress(OSError):
+            os.sched_setaffinity(0, processors)
 
 
 def unlocked(disks: Sequence[tuple[str, BlockSource | UnreadDisk]], keys: Keys) -> Unlocked:

@@ -9,7 +9,7 @@ and gives JSON that the host checks against `model` again. Paths in a guest trav
     reading    {disks: [DiskInput]}                        -> ProvenInventory
     replay     {disks: [DiskInput], sets: [ProvenReads]} -> Replayed
     survey     {images: [LayerInput]}                      -> [Looked]
-    compare    {disks: [DiskInput], sets: [ProvenReads]} -> Compared
+    compare    {disks: [DiskInput], sets: [ProvenReads], packages: digest} -> Compared
     credentials {disks: [DiskInput]}                       -> ProvenCredentials
     entries    {disks: [DiskInput], path}                  -> [FileEntry]
     content    {disks: [DiskInput], path}                  -> stream of the file's bytes
@@ -23,11 +23,10 @@ import hmac  # noqa: F401
 import os
 import unicodedata  # noqa: F401
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
-from undercroft.disks import formats, images, luks, nbd, stack
+from undercroft.disks import formats, images, nbd, stack
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.fingerprint import fingerprint
 from undercroft.disks.firstlook import content_of
@@ -41,7 +40,6 @@ from undercroft.errors import InputError, NotFoundError, UnsupportedError
 from undercroft.inventory.collect import collect
 from undercroft.inventory.credentials import read_credentials
 from undercroft.model.disk import DiskFormat, ImageInfo
-from undercroft.model.images import Compared, Looked
 from undercroft.model.job import (
     DiskInput,
     ExtentInput,
@@ -58,9 +56,10 @@ from undercroft.model.job import (
     Unlocked,
     VolumeKey,
 )
+from undercroft.model.looks import Compared, Looked, packages_digest
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.sandbox.context import JobContext
-from undercroft.sandbox.jobkeys import keys_of, unlocked
+from undercroft.sandbox.jobkeys import keys_of, load_for_keys, unlocked
 
 MAX_LISTED_ENTRIES = 100_000
 
@@ -81,11 +80,22 @@ def survey(context: JobContext) -> Json:
 
 
 def compare(context: JobContext) -> Json:
-    """Return what the top image of the first disk says of itself, and what replaying sets of reads gave."""
+    """Return what the one disk's top image says of itself, and its inventory where no set of reads proves it.
+
+    Packages whose digest the host names are left away.
+    """
     (disk,) = decode_list(DiskInput, context.arguments.get("disks"), "disks")
     sets = decode_list(ProvenReads, context.arguments.get("sets"), "sets")
     info = _inspected(replace(disk.layers[0], format=None), context.descriptors)
-    return encode(Compared(info, replay_sets(_disks(context), sets)))
+    disks = _disks(context)
+    digests = replay_sets(disks, sets)
+    if any(digest == known.digest for digest, known in zip(digests, sets, strict=False)):
+        return encode(Compared(info, digests))
+    recorder = Recorder(disks)
+    found = collect(open_machine(recorder.disks))
+    same = packages_digest(found.packages) == context.arguments.get("packages")
+    found = replace(found, packages=()) if same else found
+    return encode(Compared(info, digests, ProvenInventory(found, recorder.finish(), None), same))
 
 
 def inventory(context: JobContext) -> Json:
@@ -253,8 +263,7 @@ def prepare(arguments: Mapping[str, Json]) -> None:
     """Import what the job needs and few need; in the warm process, on the host's own arguments."""
     _compiled()
     if arguments.get("keys"):
-        with suppress(UnsupportedError):  # told by the child that has a volume to open
-            luks.load()
+        load_for_keys()
     disks = arguments.get("disks")
     if not isinstance(disks, list):
         return
