@@ -1,39 +1,10 @@
-"""Many image files in one call: what a first look at each says, and what stays of an answer."""
+"""Many image files in one call: what is said of each, and what is kept of an answer."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from undercroft.model.disk import ImageInfo
 from undercroft.model.fleet import FileIdentity, ReadSet
 from undercroft.model.report import ScanReport
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """One file's account of itself, from a child that looked at several; nothing in it is trusted.
-
-    Attributes:
-        info: None where it is no image that can be opened.
-        content: what a raw file begins with ("gpt", "mbr", "ext", "iso9660", ...), "" for nothing known.
-        problem: why there is no `info`, "" where there is.
-    """
-
-    info: ImageInfo | None
-    content: str = ""
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """What came of looking at an image and reading recorded ranges of its disk again, in one child.
-
-    Attributes:
-        info: the top image's account of itself.
-        digests: as `Replayed.digests`.
-    """
-
-    info: ImageInfo
-    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,17 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from undercroft.errors import InputError
 from undercroft.model.disk import DiskFormat, ImageInfo
 from undercroft.model.fleet import DiskRead, FileIdentity, ReadSet
 from undercroft.model.images import KeptAnswer
-from undercroft.model.inventory import Inventory
-from undercroft.model.schema import decode, encode
+from undercroft.model.inventory import Inventory, Package
+from undercroft.model.looks import packages_digest
+from undercroft.model.schema import decode, decode_list, encode
+from undercroft.store.fleet.digests import to_text
 from undercroft.version import VERSION
 
 SCHEMA = 1
@@ -40,8 +43,9 @@ CREATE TABLE IF NOT EXISTS answer (
   PRIMARY KEY (path, state)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS inventory (
-  digest TEXT PRIMARY KEY, body BLOB NOT NULL, reads BLOB
+  digest TEXT PRIMARY KEY, packages TEXT NOT NULL, body BLOB NOT NULL, reads BLOB
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS packages (digest TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 """
 Value = TypeVar("Value")
 
@@ -59,6 +63,7 @@ class SqliteImageCache:
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
         self._inventories: OrderedDict[str, Inventory] = OrderedDict()
+        self._last_packages: tuple[tuple[Package, ...], str] = ((), packages_digest(()))
         self._database: sqlite3.Connection | None = None
         self.problem = ""
         try:
@@ -86,7 +91,7 @@ class SqliteImageCache:
     def keep_info(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
         """Keep what a file said of itself."""
         if identity.proves:
-            values = (_text(identity.path), image_format or "", _identity(identity), _encoded(info))
+            values = (_text(identity.path), image_format or "", _identity(identity), to_text(info))
             self._write("INSERT OR REPLACE INTO info VALUES (?, ?, ?, ?)", *values)
 
     def answer(self, path: str, state: str) -> KeptAnswer | None:
@@ -118,20 +123,36 @@ class SqliteImageCache:
             if digest in self._inventories:
                 self._inventories.move_to_end(digest)
                 return self._inventories[digest]
-        row = self._row("SELECT body FROM inventory WHERE digest = ?", digest)
-        found = _unpacked(row[0]) if row else None
+        row = self._row(
+            "SELECT inventory.body, packages.body FROM inventory JOIN packages"
+            " ON packages.digest = inventory.packages WHERE inventory.digest = ?",
+            digest,
+        )
+        found = _inventory(*row) if row else None
         if found is not None:
             self._remember(digest, found)
         return found
 
     def keep_inventory(self, inventory: Inventory, reads: ReadSet | None) -> str:
-        """Keep an inventory and what proves it; return its digest."""
-        text = _encoded(inventory).encode("ascii")
-        digest = hashlib.sha256(text).hexdigest()
+        """Keep an inventory and what proves it; return its digest. Equal lists of packages are kept once."""
+        packages = self._packages_digest(inventory.packages)
+        rest = to_text(replace(inventory, packages=())).encode("ascii")
+        digest = hashlib.sha256(packages.encode("ascii") + rest).hexdigest()
         self._remember(digest, inventory)
-        body = zlib.compress(text, 1)
+        if self._row("SELECT 1 FROM packages WHERE digest = ?", packages) is None:
+            listed = zlib.compress(to_text(inventory.packages).encode("ascii"), 1)
+            self._write("INSERT OR REPLACE INTO packages VALUES (?, ?)", packages, listed)
         proof = None if reads is None else zlib.compress(_packed(reads).encode("ascii"), 1)
-        self._write("INSERT OR REPLACE INTO inventory VALUES (?, ?, ?)", digest, body, proof)
+        body = zlib.compress(rest, 1)
+        self._write("INSERT OR REPLACE INTO inventory VALUES (?, ?, ?, ?)", digest, packages, body, proof)
+        return digest
+
+    def _packages_digest(self, packages: tuple[Package, ...]) -> str:
+        """Return the digest of a list; the last one is known as long as it is the same object."""
+        last, digest = self._last_packages
+        if last is not packages:
+            digest = packages_digest(packages)
+            self._last_packages = (packages, digest)
         return digest
 
     def commit(self) -> None:
@@ -183,7 +204,7 @@ def _opened(path: str) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = OFF")  # what a power cut loses is read again
     if database.execute("PRAGMA user_version").fetchone()[0] not in {0, SCHEMA}:
-        for table in ("info", "answer", "inventory"):
+        for table in ("info", "answer", "inventory", "packages"):
             database.execute(f"DROP TABLE IF EXISTS {table}")
     database.executescript(_TABLES)
     database.execute(f"PRAGMA user_version = {SCHEMA}")
@@ -210,6 +231,7 @@ def _shrink(database: sqlite3.Connection) -> None:
         database.execute("DELETE FROM answer")
         database.execute("DELETE FROM info")
     database.execute("DELETE FROM inventory WHERE digest NOT IN (SELECT inventory FROM answer)")
+    database.execute("DELETE FROM packages WHERE digest NOT IN (SELECT packages FROM inventory)")
 
 
 def _identity(identity: FileIdentity) -> str:
@@ -219,10 +241,6 @@ def _identity(identity: FileIdentity) -> str:
     )  # fmt: skip
 
 
-def _encoded(value: object) -> str:
-    return json.dumps(encode(value), separators=(",", ":"))
-
-
 def _decoded(cls: type[Value], body: str) -> Value | None:
     try:
         return decode(cls, json.loads(body))
@@ -230,13 +248,18 @@ def _decoded(cls: type[Value], body: str) -> Value | None:
         return None
 
 
-def _unpacked(body: bytes) -> Inventory | None:
+def _inventory(body: bytes, packages: bytes) -> Inventory | None:
     try:
-        unpacker = zlib.decompressobj()
-        text = unpacker.decompress(body, MAX_INVENTORY_BYTES)
-    except zlib.error:
+        rest, listed = json.loads(_unpacked(body)), json.loads(_unpacked(packages))
+        found = decode(Inventory, rest)
+        return replace(found, packages=decode_list(Package, listed))
+    except (ValueError, InputError, zlib.error):
         return None
-    return None if unpacker.unconsumed_tail else _decoded(Inventory, text.decode("ascii", "replace"))
+
+
+def _unpacked(body: bytes) -> bytes:
+    """Return what was compressed, cut where it is larger than anything that was kept here."""
+    return zlib.decompressobj().decompress(body, MAX_INVENTORY_BYTES)
 
 
 def _packed(reads: ReadSet) -> str:

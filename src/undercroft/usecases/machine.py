@@ -16,9 +16,9 @@ from typing import Self, TypeVar, cast
 from undercroft.errors import InputError
 from undercroft.model.disk import Snapshot
 from undercroft.model.fleet import FileIdentity
-from undercroft.model.images import Compared
 from undercroft.model.inventory import Inventory
 from undercroft.model.job import FileEntry, ProvenCredentials, ProvenInventory, ProvenReads, Replayed
+from undercroft.model.looks import Compared
 from undercroft.model.report import DiskReport
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.ports.reader import Reader
@@ -122,12 +122,15 @@ class OpenMachine:
         """
         return self._settled(state, lambda: self._copied_or_replayed(state, sets))
 
-    def compare(self, state: State, sets: Sequence[ProvenReads]) -> Compared:
+    def compare(self, state: State, sets: Sequence[ProvenReads], packages: str) -> Compared:
         """Do what `replay` does, in one child with a look at what the machine's one image says of itself.
 
-        Raises InputError where the reader's child died of it, or the sets are too many for one request.
+        Where no set proves its inventory, that child reads it; packages whose digest is `packages` are left
+        away. Raises InputError where the child died of it, or the sets are too many for one request.
         """
-        answer = self._settled(state, lambda: self._call("compare", state, sets=encode(list(sets))))
+        answer = self._settled(
+            state, lambda: self._call("compare", state, sets=encode(list(sets)), packages=packages)
+        )
         untrusted = decode(Compared, answer, "compared reads")
         if len(untrusted.digests) > len(sets):
             raise InputError(f"{self.name}: the reader answered for more sets of reads than it was given")

@@ -3,8 +3,8 @@
 1. Nothing of its chain was written since an earlier call: the kept answer stands (`fleet.reading.layers`).
 2. It rests on an image whose answer is known. One child looks at this image and reads the ranges that the
    base's answer rests on through this image's chain: where all bytes are the same, so is the answer
-   (`disks.readset`). The host opened the chain by a hint; the answer counts only where the child says of the
-   image what the hint said.
+   (`disks.readset`); else it reads the inventory. The host opened the chain by a hint; what the child says
+   counts only where it says of the image what the hint said.
 3. It is read.
 """
 
@@ -19,11 +19,12 @@ from undercroft.model.fleet import FileIdentity, ReadSet
 from undercroft.model.images import KeptAnswer
 from undercroft.model.inventory import Inventory
 from undercroft.model.job import ProvenReads
+from undercroft.model.looks import packages_digest
 from undercroft.model.report import DiskReport
 from undercroft.ports.imagecache import ImageCache
 from undercroft.ports.reader import Reader
 from undercroft.usecases.fleet.reading.credentials import CredentialsMemory
-from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayeredMachine, Reading
+from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayeredMachine, kept_reads, travelling
 from undercroft.usecases.identity import Inspections, identity_key
 from undercroft.usecases.images.chains import NamedFiles
 from undercroft.usecases.images.survey import Seen
@@ -75,6 +76,7 @@ class _Known:
     inventory: Inventory
     reads: ReadSet
     travelling: ProvenReads
+    packages: str
 
 
 class ImageReader:
@@ -109,7 +111,7 @@ class ImageReader:
             return compared
         known = self._known.get(below)
         with OpenMachine(self._target(image), self._reader, self._inspections) as machine:
-            read = self._states(image, machine, machine.states)
+            read = self._states(image, machine)
         first = read.states[0]
         same = known is not None and first.how is How.PROVEN and first.inventory is known.inventory
         return replace(read, shared=below) if same else read
@@ -130,34 +132,39 @@ class ImageReader:
             if not hinted.used:
                 return None
             try:
-                compared = machine.compare(state, [known.travelling])
+                compared = machine.compare(state, [known.travelling], known.packages)
             except InputError:
                 return None
             if compared.info != image.info:
                 return None  # the hint was wrong: another image's child may have made it up
             self._inspections.keep(image.hint, None, image.info)
-            if compared.digests != (known.reads.digest,):
-                return self._states(image, machine, (state,), anew=True)
-            read = _state_read(state, How.PROVEN, known.inventory, machine.problems(state), started)
-            self._keep_answer(image.path, machine, state, known.digest)
-            self._known[image.path] = known
-            return ImageRead(machine.disk_reports(), (read,), shared=below)
+            problems = machine.problems(state)
+            if compared.digests == (known.reads.digest,):
+                read = _state_read(state, How.PROVEN, known.inventory, problems, started)
+                self._keep_answer(image.path, machine, state, known.digest)
+                self._known[image.path] = known
+                return ImageRead(machine.disk_reports(), (read,), shared=below)
+            if compared.found is None:
+                return None
+            found = compared.found.inventory
+            inventory = replace(found, packages=known.inventory.packages) if compared.same_packages else found
+            reads = kept_reads(compared.found.reads) if compared.found.reads else None
+            self._keep(image.path, machine, state, inventory, reads, problems)
+            read = _state_read(state, How.READ, inventory, problems, started)
+            return ImageRead(machine.disk_reports(), (read,))
 
-    def _states(
-        self, image: Seen, machine: OpenMachine, states: Sequence[State], *, anew: bool = False
-    ) -> ImageRead:
+    def _states(self, image: Seen, machine: OpenMachine) -> ImageRead:
+        states = machine.states
         wanted = (*states[:1], *states[1:][-(MAX_STATES - 1) :])
         layered = LayeredMachine(machine, self._memory)
-        read = [self._state(image.path, machine, layered, state, anew=anew) for state in wanted]
+        read = [self._state(image.path, machine, layered, state) for state in wanted]
         return ImageRead(machine.disk_reports(), tuple(read), len(states) - len(wanted))
 
-    def _state(
-        self, path: str, machine: OpenMachine, layered: LayeredMachine, state: State, *, anew: bool
-    ) -> StateRead:
+    def _state(self, path: str, machine: OpenMachine, layered: LayeredMachine, state: State) -> StateRead:
         started = time.perf_counter()
-        kept = None if anew else self._cache.answer(path, _key(state))
+        kept = self._cache.answer(path, _key(state))
         try:
-            reading = layered.read_state(state, _cached(kept), None if anew else self._candidates)
+            reading = layered.read_state(state, _cached(kept), self._candidates)
             inventory = reading.inventory or self._inventory(reading.inventory_digest)
             if inventory is None:  # the kept one is lost
                 reading = layered.read_state(state)
@@ -165,7 +172,14 @@ class ImageReader:
         except InputError as error:
             return StateRead(state, None, (str(error),), None, _since(started))
         assert inventory is not None  # without a kept answer it was read
-        self._keep(path, machine, state, reading, inventory, kept)
+        if reading.inventory is None:
+            known = self._of_digest(reading.inventory_digest)
+            reads = known.reads if known else kept.reads if kept else None
+            if reading.how is not How.UNCHANGED:
+                self._keep_answer(path, machine, state, reading.inventory_digest)
+            self._know(path, state, inventory, reads, reading.inventory_digest, reading.problems)
+        else:
+            self._keep(path, machine, state, inventory, reading.reads, reading.problems)
         return _state_read(state, reading.how, inventory, reading.problems, started)
 
     def _inventory(self, digest: str) -> Inventory | None:
@@ -181,21 +195,31 @@ class ImageReader:
         path: str,
         machine: OpenMachine,
         state: State,
-        reading: Reading,
         inventory: Inventory,
-        kept: KeptAnswer | None,
+        reads: ReadSet | None,
+        problems: tuple[str, ...],
     ) -> None:
-        """Keep what was read, and know it where other images or states may be compared with it."""
-        reads, digest = reading.reads, reading.inventory_digest
-        if reading.inventory is None:
-            known = self._of_digest(digest)
-            reads = known.reads if known else kept.reads if kept and kept.inventory == digest else None
-        elif reads is not None or inventory.coverage.complete:
-            digest = self._cache.keep_inventory(inventory, reads)
-        if digest and reading.how is not How.UNCHANGED:
-            self._keep_answer(path, machine, state, digest)
-        if state.is_current and reads is not None and reads.reads and not reading.problems:
-            self._known[path] = _Known(digest, inventory, reads, _travelling(reads))
+        """Keep what was read; nothing that failed on the way, which may go well the next time."""
+        if reads is None and not inventory.coverage.complete:
+            return
+        digest = self._cache.keep_inventory(inventory, reads)
+        self._keep_answer(path, machine, state, digest)
+        self._know(path, state, inventory, reads, digest, problems)
+
+    def _know(
+        self,
+        path: str,
+        state: State,
+        inventory: Inventory,
+        reads: ReadSet | None,
+        digest: str,
+        problems: tuple[str, ...],
+    ) -> None:
+        """Know the answer of a current state: other images and states may be compared with it."""
+        if not state.is_current or reads is None or not reads.reads or problems:
+            return
+        packages = packages_digest(inventory.packages)
+        self._known[path] = _Known(digest, inventory, reads, travelling(reads), packages)
 
     def _keep_answer(self, path: str, machine: OpenMachine, state: State, digest: str) -> None:
         files, inputs = machine.identities(state), machine.inputs(state)
@@ -272,11 +296,6 @@ def _key(state: State) -> str:
 
 def _cached(kept: KeptAnswer | None) -> CachedAnswer | None:
     return CachedAnswer(kept.inventory, kept.files, kept.inputs, kept.reads) if kept else None
-
-
-def _travelling(reads: ReadSet) -> ProvenReads:
-    numbers = tuple(number for read in reads.reads for number in (read.disk, read.offset, read.length))
-    return ProvenReads(numbers, reads.sizes, reads.digest)
 
 
 def _since(started: float) -> float:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from undercroft.errors import UndercroftError
+from undercroft.model.disk import Coverage
 from undercroft.model.finding import Assessment
 from undercroft.model.images import ImageReport, LeftOut, Role
 from undercroft.model.inventory import Inventory
@@ -38,6 +39,8 @@ MAX_WAITING = 8
 """Images that are read or being read while the first of them is not told yet."""
 
 MAX_ASSESSMENTS = 64
+
+_NONE = Coverage(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,18 +253,25 @@ def _nobody(done: Done) -> None:
 
 
 class _Assessed:
-    """Assessments by inventory: that of a base is asked for again with each of its clones."""
+    """Assessments by what they follow from: that of a base is asked for again with each of its clones.
+
+    What tells clones apart, and lists that are the same object, are no part of it: a list of packages that
+    was read for each of them costs more to compare than to assess.
+    """
 
     def __init__(self, assess: Assess) -> None:
         self._assess = assess
-        self._known: OrderedDict[int, tuple[Inventory, Assessment]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, Inventory], tuple[object, Assessment]] = OrderedDict()
 
     def of(self, inventory: Inventory) -> Assessment:
         """Return what the advisories say of an inventory."""
-        key = id(inventory)  # it stays this object's for as long as it is kept here
+        rest = replace(
+            inventory, packages=(), hostname="", unowned_executables=0, unowned_examples=(), coverage=_NONE
+        )
+        key = (id(inventory.packages), rest)  # the list stays this object's for as long as it is kept here
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = (inventory, self._assess(inventory))
+            known = self._known[key] = (inventory.packages, self._assess(inventory))
             while len(self._known) > MAX_ASSESSMENTS:
                 self._known.popitem(last=False)
         else:

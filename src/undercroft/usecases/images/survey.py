@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from undercroft.errors import DeniedError, InputError, NotFoundError, UndercroftError
 from undercroft.model.disk import DiskFormat, ImageInfo
 from undercroft.model.fleet import FileIdentity
-from undercroft.model.images import LeftOut, Looked
+from undercroft.model.images import LeftOut
 from undercroft.model.job import LayerInput
+from undercroft.model.looks import Looked
 from undercroft.model.schema import decode_list, encode
 from undercroft.ports.imagecache import ImageCache
 from undercroft.ports.reader import Reader

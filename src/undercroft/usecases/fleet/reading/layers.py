@@ -187,7 +187,7 @@ class LayeredMachine:
     ) -> Reading | None:
         for group in _groups(self._known(state, cached, candidates)):
             try:
-                replayed = self._machine.replay(state, [_travelling(reads) for _digest, reads in group])
+                replayed = self._machine.replay(state, [travelling(reads) for _digest, reads in group])
             except InputError:
                 return None  # what cannot be replayed is read whole, and that read says what is wrong
             for (inventory, reads), digest in zip(group, replayed.digests, strict=False):
@@ -221,7 +221,7 @@ class LayeredMachine:
 
     def _read_anew(self, state: State) -> Reading:
         found = self._machine.proven_inventory(state)
-        reads = _kept(found.reads) if found.reads else None
+        reads = kept_reads(found.reads) if found.reads else None
         return self._reading(How.READ, state, "", found.fingerprint, found.inventory, reads)
 
     def _reading(
@@ -261,12 +261,13 @@ def _groups(known: Iterator[tuple[str, ReadSet]]) -> Iterator[list[tuple[str, Re
         yield group
 
 
-def _travelling(reads: ReadSet) -> ProvenReads:
+def travelling(reads: ReadSet) -> ProvenReads:
+    """Return a set as the reader takes it."""
     numbers = tuple(number for read in reads.reads for number in (read.disk, read.offset, read.length))
     return ProvenReads(numbers, reads.sizes, reads.digest)
 
 
-def _kept(untrusted: ProvenReads) -> ReadSet:
+def kept_reads(untrusted: ProvenReads) -> ReadSet:
     """Return a set as it goes on record; numbers that are left over would be of no complete read."""
     numbers = untrusted.numbers
     triples = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=False)
