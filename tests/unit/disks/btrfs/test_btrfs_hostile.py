@@ -1,4 +1,4 @@
-"""Trees, chunks and extents as an attacker writes them, checksums and all: refused, never followed for long."""
+"""Trees, chunks and extents as an attacker writes them, checksums right: refused, never followed for long."""
 
 from collections.abc import Sequence
 from contextlib import suppress
