@@ -11,13 +11,14 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from mutants import Family, mutate
 
-from undercroft.disks import ext4
+from undercroft.disks import ext4, xfs
 from undercroft.disks.filesystem import FileKind
-from undercroft.disks.source import BytesSource
+from undercroft.disks.source import BlockSource, BytesSource
 from undercroft.errors import InputError
 
 MEMORY_LIMIT_BYTES = 512 << 20
@@ -25,11 +26,12 @@ TIME_LIMIT_S = 10
 READ_LIMIT_BYTES = 64 << 20
 ENTRY_LIMIT = 20_000
 SAME, REFUSED, WRONG = "same", "refused", "wrong"
+Opener = Callable[[BlockSource], ext4.Ext4 | xfs.Xfs]
 
 
-def digest_tree(image: bytes) -> tuple[str, list[str]]:
+def digest_tree(image: bytes, opener: Opener = ext4.open_filesystem) -> tuple[str, list[str]]:
     """Return a digest of all that can be read, and what could not be."""
-    filesystem = ext4.open_filesystem(BytesSource(image))
+    filesystem = opener(BytesSource(image))
     refused = list(filesystem.problems)
     digest = hashlib.sha256()
     pending, seen, count = [filesystem.root], {filesystem.root}, 0
@@ -58,11 +60,11 @@ def digest_tree(image: bytes) -> tuple[str, list[str]]:
     return digest.hexdigest(), refused
 
 
-def judge(image: bytes, expected: str) -> str:
+def judge(image: bytes, expected: str, opener: Opener = ext4.open_filesystem) -> str:
     """Return the outcome for one mutant; anything but InputError comes back as its traceback."""
     signal.alarm(TIME_LIMIT_S)
     try:
-        found, refused = digest_tree(image)
+        found, refused = digest_tree(image, opener)
     except InputError:
         return REFUSED
     except BaseException:

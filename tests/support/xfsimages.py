@@ -31,12 +31,16 @@ def make(image: Path, *options: str, size: str = "64M") -> Path:
     return image
 
 
-def make_v4(image: Path, tree: Path, *options: str, size: str = "64M") -> Path:
-    """Make a filesystem of version 4 with the files of `tree`: not every kernel can mount one."""
+def make_from(tree: Path, image: Path, *options: str, size: str = "64M") -> Path:
+    """Make a filesystem with the files of `tree`, without a mount."""
     proto = image.with_suffix(".proto")
     proto.write_text("/stand/nothing\n4 4\n" + _proto(tree, "d--755 0 0"))
-    make(image, "-m", "crc=0", "-p", str(proto), *options, size=size)
-    return image
+    return make(image, "-p", str(proto), *options, size=size)
+
+
+def make_v4(image: Path, tree: Path, *options: str, size: str = "64M") -> Path:
+    """Make a filesystem of version 4 with the files of `tree`: not every kernel can mount one."""
+    return make_from(tree, image, "-m", "crc=0", *options, size=size)
 
 
 def _proto(folder: Path, mode: str) -> str:

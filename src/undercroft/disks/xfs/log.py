@@ -142,13 +142,13 @@ class Log:
         first = record.position + record.header_blocks
         for number in range(record.body_blocks):
             has_wrapped = first + number >= self.blocks
-            expected = _next_cycle(record.cycle) if has_wrapped else record.cycle
+            expected = next_cycle(record.cycle) if has_wrapped else record.cycle
             start = number * layout.BLOCK_BYTES
             if int.from_bytes(body[start : start + 4], "big") != expected:
                 raise InputError(f"{where}: its block {number} was not written with it")
 
 
-def _next_cycle(cycle: int) -> int:
+def next_cycle(cycle: int) -> int:
     """Return the cycle after `cycle`; none is the magic of a record."""
     following = cycle + 1 & 0xFFFFFFFF
     return following + 1 if following == layout.RECORD_MAGIC else following

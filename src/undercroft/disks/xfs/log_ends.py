@@ -7,12 +7,15 @@ Follows xlog_find_head and xlog_find_tail of the kernel's fs/xfs/xfs_log_recover
 3. A record that is not there whole ends the log where it begins.
 4. The last record says where the tail is. Is it the record of an unmount, nothing is to be replayed.
 5. Of the records that may have been under way together, the first whose checksum is wrong ends the log.
+
+The kernel takes what it finds then. Here one more look goes behind the head: a whole record of the same round
+there was cut off with those before it, or the log is damaged, and nobody can tell which.
 """
 
 from typing import NamedTuple
 
 from undercroft.disks.xfs import log_layout as layout
-from undercroft.disks.xfs.log import Log, Record
+from undercroft.disks.xfs.log import Log, Record, next_cycle
 from undercroft.errors import InputError
 
 _MAGIC = layout.RECORD_MAGIC.to_bytes(4, "big")
@@ -26,16 +29,19 @@ class Ends(NamedTuple):
         head: position after the last record.
         tail: position of the first one; equal to `head` where nothing is to be replayed.
         torn: how many blocks of records that were cut off lie behind the head.
+        lost: position of a whole record behind the head, -1 for none.
     """
 
     head: int
     tail: int
-    torn: int = 0
+    torn: int
+    lost: int
 
 
 def find_ends(log: Log) -> Ends:
     """Return where the log is to be replayed. Raises InputError where the kernel would not mount either."""
-    head = _find_head(log)
+    written = _bisected(log)
+    head = _find_head(log, written)
     records = _records_before(log, head, 1)
     if not records:
         if head == 0 and not log.cycle(0):
@@ -43,39 +49,31 @@ def find_ends(log: Log) -> Ends:
         raise InputError(f"xfs log: no record ends at its head, block {head}")
     last = log.record_at(records[0])
     if _is_unmount(log, last, head):
-        return Ends(head, head)
+        return Ends(head, head, (written - head) % log.blocks, _whole_record_behind(log, head, last))
     verified, last = _without_torn_records(log, head, last)
-    if _is_unmount(log, last, verified):
-        return Ends(verified, verified, (head - verified) % log.blocks)
-    return Ends(verified, last.tail, (head - verified) % log.blocks)
+    tail = verified if _is_unmount(log, last, verified) else last.tail
+    return Ends(verified, tail, (written - verified) % log.blocks, _whole_record_behind(log, verified, last))
 
 
-def _find_head(log: Log) -> int:
+def _find_head(log: Log, written: int) -> int:
+    """Return the head, from where the older round begins."""
     first, last = log.cycle(0), log.cycle(log.blocks - 1)
     if not first:
         return 0
-    if not last:
-        return _find_unwritten(log)
-    if first == last:
-        head, stop = log.blocks, last - 1
+    if not last:  # never written to its end
+        start = max(0, written - _IN_FLIGHT_BLOCKS)
+        cycles = log.cycles(start, written - start)
+        head = start + cycles.index(0) if 0 in cycles else written
     else:
-        head, stop = _bisect(log, last), last
-    head = _without_holes(log, head, stop)
+        head = _without_holes(log, written, last - (first == last))
     return _before_cut_record(log, head) % log.blocks
 
 
-def _find_unwritten(log: Log) -> int:
-    """Return the head of a log that was never written to its end."""
-    head = _bisect(log, 0)
-    start = max(0, head - _IN_FLIGHT_BLOCKS)
-    cycles = log.cycles(start, head - start)
-    if 0 in cycles:
-        head = start + cycles.index(0)
-    return _before_cut_record(log, head)
-
-
-def _bisect(log: Log, cycle: int) -> int:
-    """Step 1: return the first block of `cycle`, which the last block has and the first has not."""
+def _bisected(log: Log) -> int:
+    """Step 1: return the first block that has the last block's cycle, the log's length where all have it."""
+    cycle = log.cycle(log.blocks - 1)
+    if log.cycle(0) == cycle:
+        return log.blocks
     low, high = 0, log.blocks - 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -153,3 +151,27 @@ def _without_torn_records(log: Log, head: int, last: Record) -> tuple[int, Recor
             return position, whole
         whole = record
     return head, whole or last
+
+
+def _whole_record_behind(log: Log, head: int, last: Record) -> int:
+    """Return the position of a whole record of the round of `last` behind the head, -1 for none."""
+    data = log.read(head, min(log.blocks, _IN_FLIGHT_BLOCKS))
+    at = data.find(_MAGIC)
+    while at >= 0:
+        position = (head + at // layout.BLOCK_BYTES) % log.blocks
+        cycle = last.cycle if position > last.position else next_cycle(last.cycle)
+        if at % layout.BLOCK_BYTES == 0 and _is_whole(log, position, cycle):
+            return position
+        at = data.find(_MAGIC, at + 1)
+    return -1
+
+
+def _is_whole(log: Log, position: int, cycle: int) -> bool:
+    try:
+        record = log.record_at(position)
+        if record.place != cycle << 32 | position or record.cycle != cycle:
+            return False
+        log.body(record)
+    except InputError:
+        return False
+    return True

@@ -42,6 +42,11 @@ def replay(source: BlockSource, superblock: Superblock) -> Replay:
     try:
         log = _open_log(source, superblock)
         ends = find_ends(log)
+        if ends.lost >= 0:
+            result.problems.append(
+                f"log: a whole record at block {ends.lost} lies behind its end at block {ends.head}: "
+                "writes were cut off out of their order, or the log is damaged"
+            )
         if ends.head != ends.tail:
             _replay(log, ends, result)
     except InputError as error:
