@@ -136,6 +136,14 @@ Assembler = Callable[[Sequence[Member], Request], Assembly]
 
 SETS: tuple[VolumeSet, ...] = (
     VolumeSet(
+        ("md-raid",),
+        "Linux md RAID",
+        Level.PARTLY,
+        "superblocks 0.90 to 1.2; linear, RAID 0, 1, 4, 5, 6 and 10, with a member missing where that loses"
+        " nothing; a reshape in progress and journal devices are reported as unread",
+        "undercroft.disks.md",
+    ),
+    VolumeSet(
         ("luks1", "luks2"),
         "LUKS1, LUKS2",
         Level.WHOLE,
@@ -147,8 +155,8 @@ SETS: tuple[VolumeSet, ...] = (
         ("lvm2",),
         "LVM2",
         Level.PARTLY,
-        "linear, striped, mirrored, RAID 0, 1, 5 and 10, thin volumes, snapshots of both kinds, on any number"
-        " of physical volumes; cache, VDO, integrity, RAID 4 and 6 are reported as unread",
+        "linear, striped, mirrored, RAID 0, 1, 4, 5 and 10, thin volumes, snapshots of both kinds, on any"
+        " number of physical volumes; cache, VDO, integrity and RAID 6 are reported as unread",
         "undercroft.disks.lvm",
     ),
     VolumeSet(

@@ -5,11 +5,11 @@ parts. Layouts of RAID 5 are those of Linux (drivers/md/raid5.c, raid5_compute_s
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from undercroft.disks.source import BlockSource, check_range
-from undercroft.errors import InputError
+from undercroft.errors import InputError, UnsupportedError
 
 LEFT_ASYMMETRIC, RIGHT_ASYMMETRIC, LEFT_SYMMETRIC, RIGHT_SYMMETRIC, PARITY_FIRST, PARITY_LAST = range(6)
 
@@ -92,7 +92,7 @@ class StripedSource:
 
 
 class ParitySource:
-    """RAID 4 and 5: one chunk of each stripe is the XOR of the others; one part may be missing.
+    """RAID 4, 5 and 6: some chunks of each stripe are computed from the others; one part may be missing.
 
     Args:
         parts: in the order of their roles, None for the one that is missing.
@@ -100,21 +100,34 @@ class ParitySource:
         layout: where the parity goes, one of the six of Linux.
         size_bytes: length of the device, cut at what the parts hold.
         name: for error messages.
+        parities: chunks of parity in each stripe, 1 or 2.
+
+    Raises:
+        InputError: more than one part is missing.
     """
 
-    __slots__ = ("_chunk", "_layout", "_parts", "name", "size_bytes")
+    __slots__ = ("_chunk", "_layout", "_parities", "_parts", "name", "size_bytes")
 
     def __init__(
-        self, parts: Sequence[BlockSource | None], chunk_bytes: int, layout: int, size_bytes: int, name: str
+        self,
+        parts: Sequence[BlockSource | None],
+        chunk_bytes: int,
+        layout: int,
+        size_bytes: int,
+        name: str,
+        parities: int = 1,
     ) -> None:
         present = [part for part in parts if part is not None]
-        if len(parts) < 2 or len(present) < len(parts) - 1:
+        if len(parts) < parities + 1 or len(present) < len(parts) - 1:
             raise InputError(f"{name}: {len(present)} of {len(parts)} members are not enough for its data")
+        if not 0 <= layout <= (PARITY_LAST if parities == 1 else RIGHT_SYMMETRIC):
+            raise UnsupportedError(f"{name}: layout {layout} with {parities} parities is not supported")
         self._parts = tuple(parts)
+        self._parities = parities
         self._chunk = check_chunk(chunk_bytes, name)
         self._layout = layout
         stripes = min(part.size_bytes for part in present) // chunk_bytes
-        self.size_bytes = min(size_bytes, stripes * chunk_bytes * (len(parts) - 1))
+        self.size_bytes = min(size_bytes, stripes * chunk_bytes * (len(parts) - parities))
         self.name = name
 
     def read(self, offset: int, length: int) -> bytes:
@@ -123,68 +136,100 @@ class ParitySource:
         found: list[bytes] = []
         while length:
             number, within = divmod(offset, self._chunk)
-            stripe, chunk = divmod(number, len(self._parts) - 1)
+            stripe, chunk = divmod(number, len(self._parts) - self._parities)
             size = min(length, self._chunk - within)
-            part = self._parts[place_of(stripe, chunk, len(self._parts), self._layout)]
+            index, second = place_of(stripe, chunk, len(self._parts), self._layout, self._parities)
+            part = self._parts[index]
             place = stripe * self._chunk + within
-            found.append(part.read(place, size) if part is not None else self._rebuilt(place, size))
+            found.append(part.read(place, size) if part is not None else self._rebuilt(place, size, second))
             offset, length = offset + size, length - size
         return found[0] if len(found) == 1 else b"".join(found)
 
-    def _rebuilt(self, offset: int, length: int) -> bytes:
+    def _rebuilt(self, offset: int, length: int, second: int) -> bytes:
+        """XOR what is there; the second parity of RAID 6 is no part of that sum."""
         value = 0
-        for part in self._parts:
-            if part is not None:
+        for index, part in enumerate(self._parts):
+            if part is not None and index != second:
                 value ^= int.from_bytes(part.read(offset, length), "little")
         return value.to_bytes(length, "little")
 
 
-def place_of(stripe: int, chunk: int, count: int, layout: int) -> int:
-    """Return which of `count` members holds data chunk `chunk` of a stripe."""
-    data = count - 1
+def place_of(stripe: int, chunk: int, count: int, layout: int, parities: int = 1) -> tuple[int, int]:
+    """Return which of `count` members holds a stripe's data chunk, and which the second parity (-1: none)."""
+    last = count - 1
     match layout:
         case 0 | 2:
-            parity = data - stripe % count
+            parity = last - stripe % count
         case 1 | 3:
             parity = stripe % count
         case 4:
             parity = 0
         case _:
-            parity = data
+            parity = last
+    second = (parity + 1) % count if parities == 2 else -1
     if layout in (LEFT_SYMMETRIC, RIGHT_SYMMETRIC):
-        return (parity + 1 + chunk) % count
-    return chunk + 1 if chunk >= parity else chunk
+        return (parity + parities + chunk) % count, second
+    if parities == 2 and parity == last:
+        return chunk + 1, second  # the second parity is the first chunk
+    return (chunk + parities if chunk >= parity else chunk), second
 
 
-class MirrorStripedSource:
-    """RAID 10 of the layout "near": each chunk lies on `copies` neighbouring parts; any of them gives it.
+class CopiesSource:
+    """RAID 10: striped, with each chunk on several members; any copy gives it.
+
+    Copies lie on neighbouring members ("near"), in a later part of the next member ("far") or in the next
+    row of it ("offset"). Follows Linux's drivers/md/raid10.c, __raid10_find_phys.
 
     Args:
         parts: in the order of their roles, None for those that are missing.
         chunk_bytes: at least 512.
-        copies: of each chunk, from 1 to the number of parts.
-        size_bytes: length of the device.
+        near: copies on neighbours.
+        far: copies on later parts of other members.
+        offset: whether the far ones lie in the next row instead.
+        part_bytes: what the array uses of each member.
         name: for error messages.
+
+    Raises:
+        InputError: a part of the data has no copy on the members that are there.
     """
 
-    __slots__ = ("_chunk", "_copies", "_parts", "name", "size_bytes")
+    __slots__ = ("_chunk", "_far", "_near", "_offset", "_parts", "_stride", "name", "size_bytes")
 
     def __init__(
-        self, parts: Sequence[BlockSource | None], chunk_bytes: int, copies: int, size_bytes: int, name: str
+        self,
+        parts: Sequence[BlockSource | None],
+        chunk_bytes: int,
+        near: int,
+        far: int,
+        part_bytes: int,
+        name: str,
+        *,
+        offset: bool = False,
     ) -> None:
+        if near < 1 or far < 1 or near * far > len(parts):
+            raise InputError(f"{name}: {near} times {far} copies on {len(parts)} members")
         self._parts = tuple(parts)
         self._chunk = check_chunk(chunk_bytes, name)
-        self._copies = copies
-        present = [part.size_bytes for part in parts if part is not None]
-        if not present or not 1 <= copies <= len(parts):
-            raise InputError(f"{name}: {len(present)} members and {copies} copies of its data make no array")
-        # A chunk without a copy: where the copies of a chunk start repeats with the number of members.
-        for first in range(len(parts)):
-            if all(self._parts[(first * copies + copy) % len(parts)] is None for copy in range(copies)):
-                raise InputError(f"{name}: the members that were given hold no copy of a part of its data")
-        chunks = min(present) // chunk_bytes * len(parts) // copies
-        self.size_bytes = min(size_bytes, chunks * chunk_bytes)
+        self._near, self._far, self._offset = near, far, offset
         self.name = name
+        chunks = part_bytes // chunk_bytes // far * len(parts) // near
+        used = -(-chunks * near * far // len(parts))
+        self._stride = chunk_bytes if offset else used // far * chunk_bytes
+        self.size_bytes = chunks * chunk_bytes
+        for chunk in range(len(parts)):  # where copies lie repeats with the number of members
+            if all(self._parts[index] is None for index, _ in self._copies(chunk)):
+                raise InputError(f"{name}: the members that were given hold no copy of a part of its data")
+
+    def _copies(self, number: int) -> Iterator[tuple[int, int]]:
+        """Yield (member, place in bytes) of each copy of a chunk."""
+        count = len(self._parts)
+        row, first = divmod(number * self._near, count)
+        place = row * (self._far if self._offset else 1) * self._chunk
+        for near in range(self._near):
+            wrapped, index = divmod(first + near, count)
+            for far in range(self._far):
+                member = (index + far * self._near) % count
+                yield member, place + wrapped * self._chunk + far * self._stride
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes at `offset`. Raises InputError beyond the end, and as the parts do."""
@@ -193,10 +238,9 @@ class MirrorStripedSource:
         while length:
             number, within = divmod(offset, self._chunk)
             size = min(length, self._chunk - within)
-            for copy in range(self._copies):
-                row, index = divmod(number * self._copies + copy, len(self._parts))
-                if part := self._parts[index]:
-                    found.append(part.read(row * self._chunk + within, size))
+            for index, place in self._copies(number):
+                if (part := self._parts[index]) is not None:
+                    found.append(part.read(place + within, size))
                     break
             offset, length = offset + size, length - size
         return found[0] if len(found) == 1 else b"".join(found)

@@ -19,11 +19,12 @@ from undercroft.disks.stack import Member
 from undercroft.disks.striping import (
     LEFT_ASYMMETRIC,
     LEFT_SYMMETRIC,
+    PARITY_FIRST,
     PARITY_LAST,
     RIGHT_ASYMMETRIC,
     RIGHT_SYMMETRIC,
     ConcatSource,
-    MirrorStripedSource,
+    CopiesSource,
     ParitySource,
     Piece,
     StripedSource,
@@ -34,6 +35,7 @@ MAX_NESTING = 12
 MAX_STRIPES = 256
 MAX_STRIPE_SECTORS = 1 << 22
 PARITY_KINDS = {
+    "raid4": PARITY_FIRST,
     "raid5": LEFT_SYMMETRIC,
     "raid5_ls": LEFT_SYMMETRIC,
     "raid5_la": LEFT_ASYMMETRIC,
@@ -252,10 +254,9 @@ class Builder:
     def _raid10(self, volume: LogicalVolume, segment: Segment) -> BlockSource:
         name = f"lvm {self._full(volume.name)}"
         copies = segment.number("data_copies", MAX_STRIPES, 2)
-        size_bytes = segment.count * self.group.extent_bytes
-        return MirrorStripedSource(
-            self._usable(volume, segment), self._chunk(segment), copies, size_bytes, name
-        )
+        parts = self._usable(volume, segment)
+        part_bytes = min(part.size_bytes for part in parts if part is not None)
+        return CopiesSource(parts, self._chunk(segment), copies, 1, part_bytes, name)
 
     def _thin(self, volume: LogicalVolume, segment: Segment) -> BlockSource:
         name = f"lvm {self._full(volume.name)}"
