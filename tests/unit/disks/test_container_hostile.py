@@ -385,7 +385,8 @@ for number in range(count):
     data = bytearray(image)
     for _ in range(rng.choice((1, 2, 8))):
         place = rng.randrange(min(len(data), rng.choice((4 << 20, 4096, 4096))))
-        data[place : place + rng.choice((1, 4, 8, 64))] = rng.choice((bytes(8), b"\\xff" * 8, rng.randbytes(8)))
+        length = rng.choice((1, 4, 8, 64))
+        data[place : place + length] = rng.choice((bytes(8), b"\\xff" * 8, rng.randbytes(8)))
     source = BytesSource(bytes(data))
     try:
         inspect(kind, source)

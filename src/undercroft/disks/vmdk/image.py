@@ -27,9 +27,9 @@ def inspect(source: BlockSource, *, name: str = "image") -> ImageInfo:
         UnsupportedError: a version, flag or kind of extent that is not read.
     """
     described, header = _describe(source, name)
-    features = (described.create_type,) if described and described.create_type else ()
+    features = (described.create_type,) if described.create_type else ()
     if header is None:
-        size_bytes = _sectors(described) * layout.SECTOR_BYTES
+        size_bytes = sum(extent.sectors for extent in described.extents) * layout.SECTOR_BYTES
     else:
         size_bytes = header.size_bytes
         features = (*features, "compressed") if header.compressed else features
@@ -38,12 +38,12 @@ def inspect(source: BlockSource, *, name: str = "image") -> ImageInfo:
         size_bytes=size_bytes,
         cluster_bytes=header.grain_bytes if header else 0,
         version=header.version if header else 1,
-        backing_name=described.parent_name if described else "",
-        backing_format="vmdk" if described and described.parent_name else "",
+        backing_name=described.parent_name,
+        backing_format="vmdk" if described.parent_name else "",
         features=features,
         extents=() if header else extent_names(described),
-        ident=described.cid if described else "",
-        parent_ident=described.parent_cid if described else "",
+        ident=described.cid,
+        parent_ident=described.parent_cid,
     )
 
 
@@ -67,7 +67,7 @@ def open_image(
         UnsupportedError: a version, flag or kind of extent that is not read.
     """
     described, header = _describe(source, name)
-    parent_name = described.parent_name if described else ""
+    parent_name = described.parent_name
     if backing is not None and not parent_name:
         raise InputError(f"{name}: a backing file was given, but its descriptor names none")
     if header is not None:
@@ -78,21 +78,19 @@ def open_image(
     files = dict(zip(names, extents, strict=True))
     parts: list[BlockSource] = []
     start = 0
-    for extent in described.extents if described else ():
+    for extent in described.extents:
         below = _Below(backing, start) if backing is not None else None
         parts.append(_part(extent, files, below, parent_name, name))
         start += extent.sectors * layout.SECTOR_BYTES
     return JoinedSource(parts, name)
 
 
-def extent_names(described: Descriptor | None) -> tuple[str, ...]:
+def extent_names(described: Descriptor) -> tuple[str, ...]:
     """Return each file that a descriptor's extents lie in once, in order."""
-    return tuple(
-        dict.fromkeys(extent.name for extent in described.extents if extent.name) if described else ()
-    )
+    return tuple(dict.fromkeys(extent.name for extent in described.extents if extent.name))
 
 
-def _describe(source: BlockSource, name: str) -> tuple[Descriptor | None, Header | None]:
+def _describe(source: BlockSource, name: str) -> tuple[Descriptor, Header | None]:
     """Return what an image's descriptor says, and the header of one that is a sparse file of its own.
 
     A sparse file's descriptor names itself as its extent, as it was called once: that counts for nothing.
@@ -107,15 +105,14 @@ def _describe(source: BlockSource, name: str) -> tuple[Descriptor | None, Header
         return described, None
     header = read_header(source, name)
     offset, length = header.descriptor
-    if not offset or not length:
-        return None, header
     if length > MAX_EMBEDDED_BYTES or offset + length > source.size_bytes:
         raise InputError(f"{name}: a descriptor of {length} bytes at {offset} is out of range")
-    return text.parse(source.read(offset, length), name), header
-
-
-def _sectors(described: Descriptor | None) -> int:
-    return sum(extent.sectors for extent in described.extents) if described else 0
+    embedded = source.read(offset, length) if offset else b""
+    if not embedded.strip(b"\0"):
+        raise InputError(
+            f"{name}: has no descriptor, as the parts of a split image have none; name the file that has it"
+        )
+    return text.parse(embedded, name), header
 
 
 def _sparse(

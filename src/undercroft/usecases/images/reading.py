@@ -10,7 +10,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from undercroft.errors import InputError
@@ -26,7 +26,7 @@ from undercroft.ports.reader import Reader
 from undercroft.usecases.fleet.reading.credentials import CredentialsMemory
 from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayeredMachine, kept_reads, travelling
 from undercroft.usecases.identity import Inspections, identity_key
-from undercroft.usecases.images.chains import NamedFiles
+from undercroft.usecases.images.chains import Link, NamedFiles, part_names
 from undercroft.usecases.images.survey import Seen
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.report import MAX_STATES
@@ -86,26 +86,33 @@ class ImageReader:
         reader: the sandbox.
         cache: what is kept of earlier calls.
         files: what headers pick from.
+        seen, links: by path, what each image said at a first look, and where it stands.
     """
 
-    def __init__(self, reader: Reader, cache: ImageCache, files: NamedFiles) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        cache: ImageCache,
+        files: NamedFiles,
+        seen: Mapping[str, Seen],
+        links: Mapping[str, Link],
+    ) -> None:
         self._reader = reader
         self._cache = cache
         self._files = files
+        self._seen = seen
+        self._links = links
         self._inspections = KeptInspections(cache)
         self._memory = CredentialsMemory()
         self._known: dict[str, _Known] = {}
 
-    def read(self, image: Seen, below: str) -> ImageRead:
+    def read(self, image: Seen) -> ImageRead:
         """Return what the states of an image hold.
-
-        Args:
-            image: it.
-            below: path of the image that it rests on, "" for none.
 
         Raises:
             UndercroftError: as `OpenMachine` does, where not even the image itself can be opened.
         """
+        below = self._links[image.path].below
         compared = self._compared(image, below)
         if compared:
             return compared
@@ -233,12 +240,19 @@ class ImageReader:
 
     def _target(self, image: Seen) -> MachineTarget:
         disk = DiskTarget(DISK, NamedFile(image.path))
-        data_name = image.info.data_file_name if image.info else ""
-        beside = self._files.matching(data_name, image.path) if data_name else ()
+        chain = [image, *(self._seen[path] for path in self._links[image.path].chain if path in self._seen)]
+        parts = {
+            NamedFile(found.path, DiskFormat.RAW): None
+            for one in chain
+            if one.info
+            for name in part_names(one.info)
+            for found in self._files.matching(name, one.path)
+        }
         return MachineTarget(
             os.path.basename(image.path),
             (disk,),
-            data_files=tuple(NamedFile(file.path, DiskFormat.RAW) for file in beside),
+            backing_files=tuple(NamedFile(path) for path in self._links[image.path].chain),
+            data_files=tuple(parts),
             find_backing=self._files.find,
         )
 
@@ -282,6 +296,12 @@ class _Hinted(Inspections):
     def keep(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
         """Keep what an image's own child said."""
         self._certain.keep(identity, image_format, info)
+
+
+def _names_beside(info: ImageInfo) -> tuple[str, ...]:
+    """Return how an image calls the files, beside those below it, that its disks lie in."""
+    inner = (disk.name for disk in info.disks if disk.offset_bytes < 0)
+    return tuple(name for name in (info.data_file_name, *info.extents, *inner) if name)
 
 
 def _state_read(
