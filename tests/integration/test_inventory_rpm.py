@@ -25,7 +25,7 @@ from undercroft.inventory.database import Database
 from undercroft.inventory.rpm import read_database
 from undercroft.model.inventory import Boot, Kernel, Package
 
-MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "60"))
+MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "30"))
 """Of each format; `make soak` may ask for more."""
 
 VAR = "var/lib/rpm"
@@ -291,3 +291,18 @@ def test_mutants_are_read_or_refused_and_hardly_ever_answered_wrongly(made: Made
 def test_a_thousand_mutants_of_each_format(made: Made, name: str) -> None:
     counts = mutants_of("rpm", made.tree(name), f"{VAR}/{FORMATS[name]}", 1000)
     assert counts["wrong"] <= 1000 * MOST_WRONG, counts
+
+
+def test_blobs_that_overlap_are_refused(made: Made) -> None:
+    """A slot costs 16 bytes: thousands of them could name one long blob."""
+    content = bytearray(ndb_of(made.blobs[:20]))
+    for slot in range(3, 22):
+        content[slot * 16 + 8 : slot * 16 + 16] = content[2 * 16 + 8 : 2 * 16 + 16]
+    problems = read_database(tree_of({f"{VAR}/Packages.db": bytes(content)})).problems
+    assert any("is not" in problem or "are not a package's" in problem for problem in problems)
+    large = sorted(made.blobs, key=lambda blob: -len(blob[1]))[:1] + list(made.blobs[:20])
+    content = bytearray(ndb_of(large))
+    for slot in range(3, 23):
+        content[slot * 16 + 8 : slot * 16 + 16] = content[2 * 16 + 8 : 2 * 16 + 16]
+    problems = read_database(tree_of({f"{VAR}/Packages.db": bytes(content)})).problems
+    assert "the blobs of its slots are longer than the file: they overlap" in problems[-1]

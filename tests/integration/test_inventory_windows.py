@@ -20,11 +20,12 @@ from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError
 from undercroft.inventory import windows
 from undercroft.inventory.collect import collect
+from undercroft.inventory.windows import hive as hive_module
 from undercroft.inventory.windows import hivelog
 from undercroft.inventory.windows.hive import Hive, Key
 from undercroft.model.inventory import OsRelease, Package
 
-MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "60"))
+MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "30"))
 """Of the hive; `make soak` may ask for more."""
 
 CONFIG = "Windows/System32/config"
@@ -255,3 +256,10 @@ def test_mutants_of_a_hive_are_read_or_refused(software: bytes, tmp_path: Path) 
 @pytest.mark.soak
 def test_a_thousand_mutants_of_a_hive(software: bytes, tmp_path: Path) -> None:
     assert mutants_of(with_hive(tmp_path, software), 1000)["wrong"] <= 200
+
+
+def test_keys_that_are_listed_again_and_again_end_at_the_limit(
+    software: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hive_module, "MAX_CELLS_READ", 50)
+    assert "more than 50 cells were asked for" in windows.read_database(tree_with(software)).problems[0]

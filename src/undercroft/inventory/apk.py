@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
-from undercroft.inventory.asked import is_asked
+from undercroft.inventory.asked import ASKED_SUFFIXES, is_asked, is_asked_folder
 from undercroft.inventory.database import Database, Problems, by_name, flaw_of, owners_from
 from undercroft.model.inventory import Package
 
 PATHS = (b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed")
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 32 << 20
 """A desktop with 3,000 packages has 20 MiB, most of it names of files."""
 
 MAX_PACKAGES = 100_000
@@ -111,14 +111,13 @@ def _package(fields: dict[bytes, bytes]) -> Package:
 
 
 def _note_owned(lines: list[bytes], name: str, owned: dict[bytes, str]) -> None:
-    folder = b""
+    folder, is_asked_in = b"", False
     for line in lines:
-        if line.startswith(b"F:"):
-            folder = b"/" + line[2:] + b"/"
-        elif line.startswith(b"R:") and is_asked(folder, line[2:]) and len(owned) < MAX_OWNED:
-            owned.setdefault(folder + line[2:], name)
-    for line in lines:
-        if line.startswith(b"F:") and len(owned) < MAX_OWNED:
-            base = line[2:].rpartition(b"/")
-            if is_asked(b"/" + base[0] + b"/", base[2]):
-                owned.setdefault(b"/" + line[2:], name)
+        letter, value = line[:2], line[2:]
+        if letter == b"F:":
+            above, _, base = value.rpartition(b"/")
+            folder, is_asked_in = b"/" + value + b"/", is_asked_folder(b"/" + value + b"/")
+            if is_asked(b"/" + above + b"/", base) and len(owned) < MAX_OWNED:
+                owned.setdefault(b"/" + value, name)
+        elif letter == b"R:" and (is_asked_in or value.endswith(ASKED_SUFFIXES)) and len(owned) < MAX_OWNED:
+            owned.setdefault(folder + value, name)

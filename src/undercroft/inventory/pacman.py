@@ -22,6 +22,7 @@ FORMAT_VERSIONS = (b"", b"9")
 
 MAX_PACKAGES = 50_000
 MAX_DESC_BYTES = 1 << 20
+MAX_ALL_DESC_BYTES = 128 << 20
 MAX_FILES_BYTES = 64 << 20
 MAX_ALL_FILES_BYTES = 512 << 20
 MAX_VALUE_BYTES = 1024
@@ -35,10 +36,15 @@ def read_database(tree: GuestTree) -> Database:
         version = _format_version(tree)
         if version not in FORMAT_VERSIONS:
             problems.add(f"{text(LOCAL)}: pacman's format {text(version)[:16]!r} is not supported")
+        total = 0
         for folder in _folders(tree):
             path = LOCAL + b"/" + folder
+            if total > MAX_ALL_DESC_BYTES:
+                raise InputError(f"more than {MAX_ALL_DESC_BYTES} bytes, the rest was not read")
             try:
-                package = _package(folder, tree.read(path + b"/desc", MAX_DESC_BYTES))
+                untrusted = tree.read(path + b"/desc", MAX_DESC_BYTES)
+                total += len(untrusted)
+                package = _package(folder, untrusted)
                 packages.append(package)
                 if flaw := flaw_of(package):
                     problems.add(f"{text(path)}: {flaw}")
@@ -102,6 +108,6 @@ def _owners(tree: GuestTree, wanted: Set[bytes]) -> Owners:
         if total > MAX_ALL_FILES_BYTES:
             owners.problems.append(f"{text(LOCAL)}: more than {MAX_ALL_FILES_BYTES} bytes of lists of files")
             break
-        for line in lines.keys() & set(untrusted.split(b"\n")):
+        for line in lines.keys() & untrusted.split(b"\n"):
             owners.packages.setdefault(lines[line], text(folder.rsplit(b"-", 2)[0]))
     return owners

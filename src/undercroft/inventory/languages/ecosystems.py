@@ -9,10 +9,17 @@ from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory.database import FindOwners, nobody
 from undercroft.inventory.languages import bundles, golang, node, python, ruby
-from undercroft.inventory.languages.finding import MAX_CANDIDATES, Candidate, Finder, LimitReached
+from undercroft.inventory.languages.finding import (
+    MAX_CANDIDATES,
+    MAX_METADATA_BYTES,
+    Candidate,
+    Finder,
+    LimitReached,
+)
 from undercroft.model.inventory import Package
 
 MAX_GO_PROGRAMS = 200
+MAX_TOTAL_BYTES = 256 << 20
 MAX_NOTES = 5
 
 
@@ -123,9 +130,13 @@ def _candidates(
 def _read(tree: GuestTree, candidates: Iterable[Candidate]) -> tuple[list[Package], list[str]]:
     packages: list[Package] = []
     notes: list[str] = []
-    unread = 0
+    unread = total = 0
     for candidate in candidates:
         try:
+            total += min(tree.stat(candidate.path, follow=False).size_bytes, MAX_METADATA_BYTES)
+            if total > MAX_TOTAL_BYTES:
+                notes.append(f"more than {MAX_TOTAL_BYTES} bytes; the rest is not listed")
+                break
             packages += candidate.read(tree)
         except NotFoundError:
             continue

@@ -64,7 +64,7 @@ def read_blobs(file: GuestFile) -> Iterator[tuple[int, bytes | InputError]]:
                 break  # a bucket of the last doubling that was never written
             if page.kind not in _HASH_TYPES:
                 raise InputError(f"rpm bdb page {number}: type {page.kind} in the place of a bucket")
-            yield from _items(file, meta, page)
+            yield from _items(file, meta, page, seen)
             previous, number = number, page.following
 
 
@@ -97,7 +97,9 @@ def _page(file: GuestFile, meta: _Meta, number: int) -> _Page:
     return _Page(number, following, entries, free_offset, kind, data)
 
 
-def _items(file: GuestFile, meta: _Meta, page: _Page) -> Iterator[tuple[int, bytes | InputError]]:
+def _items(
+    file: GuestFile, meta: _Meta, page: _Page, seen: set[int]
+) -> Iterator[tuple[int, bytes | InputError]]:
     """Yield what a page's pairs of key and value hold; key 0 is rpm's counter."""
     if page.entries % 2 or _PAGE_HEADER_BYTES + 2 * page.entries > meta.page_bytes:
         raise InputError(f"rpm bdb page {page.number}: {page.entries} entries")
@@ -114,12 +116,12 @@ def _items(file: GuestFile, meta: _Meta, page: _Page) -> Iterator[tuple[int, byt
         if number == 0:
             continue
         try:
-            yield number, _value(file, meta, page.number, value)
+            yield number, _value(file, meta, page.number, value, seen)
         except InputError as error:
             yield number, error
 
 
-def _value(file: GuestFile, meta: _Meta, number: int, item: bytes) -> bytes:
+def _value(file: GuestFile, meta: _Meta, number: int, item: bytes, seen: set[int]) -> bytes:
     if item[0] == _KEY_DATA:
         return item[1:]
     if item[0] != _OFF_PAGE or len(item) != 12:
@@ -134,6 +136,9 @@ def _value(file: GuestFile, meta: _Meta, number: int, item: bytes) -> bytes:
             raise InputError(
                 f"rpm bdb page {following}: type {page.kind} in the place of a value's next page"
             )
+        if page.number in seen:
+            raise InputError(f"rpm bdb page {page.number}: it stands in two places")
+        seen.add(page.number)
         data += page.data[_PAGE_HEADER_BYTES : _PAGE_HEADER_BYTES + page.free_offset]
         following = page.following
     if following or len(data) != size:

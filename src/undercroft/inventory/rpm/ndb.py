@@ -37,6 +37,7 @@ def read_blobs(file: GuestFile) -> Iterator[tuple[int, bytes | InputError]]:
         raise InputError(f"rpm ndb: magic {magic!r}, version {version}, {pages} pages of slots")
     slots = file.read(_HEADER_BYTES, pages * _PAGE_BYTES - _HEADER_BYTES)
     seen = set[int]()
+    total = 0
     for marker, number, offset, count in _SLOT.iter_unpack(slots):
         if marker != b"Slot":
             raise InputError(f"rpm ndb: {marker!r} in the place of a slot")
@@ -45,6 +46,9 @@ def read_blobs(file: GuestFile) -> Iterator[tuple[int, bytes | InputError]]:
         if number in seen or number == 0 or offset < pages * _PAGE_BYTES // _UNIT_BYTES:
             raise InputError(f"rpm ndb: a slot of package {number} at {offset} that none can be")
         seen.add(number)
+        total += count * _UNIT_BYTES
+        if total > file.size_bytes:
+            raise InputError("rpm ndb: the blobs of its slots are longer than the file: they overlap")
         try:
             yield number, _blob(file, number, offset * _UNIT_BYTES, count * _UNIT_BYTES)
         except InputError as error:

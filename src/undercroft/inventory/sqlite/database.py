@@ -107,7 +107,7 @@ class Database:
         """Yield (row id, payload) of a table b-tree; each page is entered once, row ids ascend."""
         pending = [(root, 0)]
         seen = {root}
-        rows, last = 0, -(1 << 63) - 1
+        rows, last, total = 0, -(1 << 63) - 1, 0
         while pending:
             number, depth = pending.pop()
             page = self._page(number)
@@ -128,8 +128,11 @@ class Database:
             for pointer in pointers:
                 row, payload = self._cell(page, pointer)
                 rows += 1
+                total += len(payload)
                 if row <= last or rows > MAX_ROWS:
                     raise InputError(f"sqlite page {number}: row {row} behind row {last}")
+                if total > self._page_count * self._page_bytes:  # rows that share their overflow pages
+                    raise InputError(f"sqlite page {number}: its table's rows hold more than all pages do")
                 last = row
                 yield row, payload
 

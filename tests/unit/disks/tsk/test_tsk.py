@@ -22,7 +22,7 @@ from undercroft.errors import InputError, UnsupportedError
 
 pytest.importorskip("pytsk3", reason="needs pytsk3, the extra `windows`")
 
-MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "60"))
+MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "16"))
 """Of each format; `make soak` may ask for more."""
 
 MEMORY_LIMIT_BYTES = 1 << 30
