@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from containerimages import make, suffix
 from diskimages import MIB, make_qcow2, make_raw, run, take_snapshot, to_raw
 from layers import make_clone, write_to
 from machineimages import debian_tree, make_machine, packages
@@ -439,3 +440,50 @@ def test_a_sandbox_that_fails_ends_the_scan_and_what_was_read_stays(
         found = scan(reader, pool, cache=cache)
     assert found.by_name["base.qcow2"].kept
     assert all(image.report.complete for image in found.by_name.values())
+
+
+def test_other_containers_are_found_with_their_pieces_and_parents(
+    reader: Watched, machine: Path, tmp_path: Path
+) -> None:
+    raw = to_raw(machine, tmp_path / "raw")
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    for kind in ("vmdk-split", "vmdk-flat", "vhdx", "vdi"):
+        make(kind, raw, folder / f"{kind}.{suffix(kind)}")
+    make("vmdk", raw, folder / "base.vmdk")
+    run("qemu-img", "create", "-q", "-f", "vmdk", "-b", "base.vmdk", "-F", "vmdk", folder / "clone.vmdk")
+    settle()
+    found = scan(reader, folder)
+    assert {name: image.role.value for name, image in found.by_name.items()} == {
+        "base.vmdk": "base",
+        "clone.vmdk": "machine",
+        "vdi.vdi": "machine",
+        "vhdx.vhdx": "machine",
+        "vmdk-flat-flat.vmdk": "base",
+        "vmdk-flat.vmdk": "machine",
+        "vmdk-split.vmdk": "machine",
+    }
+    assert {name: one.unread for name, one in found.left_out.items()} == {"vmdk-split-s001.vmdk": False}
+    assert "a piece of a split disk" in found.left_out["vmdk-split-s001.vmdk"].why
+    for image in found.by_name.values():
+        assert image.report.complete, image.report.states[0].problems
+    assert {len(found.inventory(name).packages) for name in found.order} == {TREE_PACKAGES}
+    assert found.shared() == ["clone.vmdk"]
+
+
+def test_nobody_hides_an_image_by_saying_that_it_is_a_part_of_theirs(
+    reader: Watched, pool: Path, machine: Path
+) -> None:
+    """A descriptor that a guest's owner hands in names another machine's disk as its extent."""
+    to_raw(machine, pool / "victim.img")
+    (pool / "broken.img").write_bytes(os.urandom(MIB))
+    descriptor = (
+        '# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType="monolithicFlat"\n'
+    )
+    for name in ("victim.img", "broken.img"):
+        (pool / f"greedy-{name}.vmdk").write_text(f'{descriptor}RW 2048 FLAT "{name}" 0\n')
+    settle()
+    found = scan(reader, pool)
+    assert len(found.inventory("victim.img").packages) == TREE_PACKAGES
+    assert not found.by_name["broken.img"].report.complete
+    assert found.left_out == {}

@@ -6,7 +6,7 @@ a file elsewhere that happens to be called the same is not what QEMU would open.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from undercroft.model.disk import ImageInfo
@@ -37,9 +37,13 @@ class NamedFiles:
 
     def matching(self, untrusted_name: str, image_path: str) -> Sequence[NamedFile]:
         """Return the files that a header's name may mean: the one at its path, and those called the same."""
-        at_path = self._by_real.get(self._meant(untrusted_name, image_path))
-        alike = self._by_name.get(os.path.basename(_plain(untrusted_name)), [])
+        at_path = self.exactly(untrusted_name, image_path)
+        alike = self._alike(untrusted_name)
         return [at_path, *(file for file in alike if file != at_path)] if at_path else alike
+
+    def exactly(self, untrusted_name: str, image_path: str) -> NamedFile | None:
+        """Return the file at the path that a header's name means, None where none of them lies there."""
+        return self._by_real.get(self._meant(untrusted_name, image_path))
 
     def find(self, untrusted_name: str, image_path: str) -> NamedFile:
         """Return the file that an image's header means, for `MachineTarget.find_backing`.
@@ -47,12 +51,11 @@ class NamedFiles:
         Raises:
             UnreadError: it is not among the files, or only others are called the same.
         """
-        meant = self._meant(untrusted_name, image_path)
-        at_path = self._by_real.get(meant)
+        at_path = self.exactly(untrusted_name, image_path)
         if at_path:
             return at_path
-        alike = self._by_name.get(os.path.basename(_plain(untrusted_name)), [])
-        if not alike or os.path.lexists(meant):
+        alike = self._alike(untrusted_name)
+        if not alike or os.path.lexists(self._meant(untrusted_name, image_path)):
             raise UnreadError(
                 f"its header names {untrusted_name!r}, which is in none of the folders that were named;"
                 " name its folder too, or the file with --backing FILE"
@@ -61,7 +64,7 @@ class NamedFiles:
 
     def moved(self, untrusted_name: str, image_path: str, taken: str) -> bool:
         """Tell whether `taken` was found by its last component alone: the chain was copied or moved."""
-        at_path = self._by_real.get(self._meant(untrusted_name, image_path))
+        at_path = self.exactly(untrusted_name, image_path)
         return at_path is None or at_path.path != taken
 
     def _add(self, path: str, file: NamedFile) -> None:
@@ -76,6 +79,9 @@ class NamedFiles:
             known = self._real_folders[folder] = os.path.realpath(folder or ".")
         return os.path.join(known, name)
 
+    def _alike(self, untrusted_name: str) -> Sequence[NamedFile]:
+        return self._by_name.get(os.path.basename(_plain(untrusted_name)), ())
+
     def _meant(self, untrusted_name: str, image_path: str) -> str:
         return self._real(os.path.join(os.path.dirname(image_path), _plain(untrusted_name)))
 
@@ -85,14 +91,19 @@ class Link:
     """Where an image stands.
 
     Attributes:
-        below: the path that it rests on, "" for none or one that was not found.
-        depth: files below it, as far as they were found.
-        is_base: another one rests on it.
+        chain: paths of what it rests on, from above; as far as they were found.
+        is_base: another one rests on it, or lies in it in part.
+        is_part: another one's disk lies in it in part.
     """
 
-    below: str
-    depth: int
+    chain: tuple[str, ...]
     is_base: bool
+    is_part: bool = False
+
+    @property
+    def below(self) -> str:
+        """The path that it rests on, "" for none or one that was not found."""
+        return self.chain[0] if self.chain else ""
 
 
 def link(infos: Mapping[str, ImageInfo | None], files: NamedFiles) -> dict[str, Link]:
@@ -102,28 +113,48 @@ def link(infos: Mapping[str, ImageInfo | None], files: NamedFiles) -> dict[str, 
         infos: path -> its own account, untrusted; None for a file that has none.
         files: what headers pick from.
     """
-    below = {path: _below(path, info, files) for path, info in infos.items()}
-    bases = set(below.values())
-    return {path: Link(below[path], _depth(path, below), path in bases) for path in infos}
+    idents = {info.ident: path for path, info in infos.items() if info and info.ident}
+    below = {path: _below(path, info, files, idents) for path, info in infos.items()}
+    parts = {part for path, info in infos.items() if info for part in _parts(path, info, files)}
+    bases = {*below.values(), *parts}
+    return {path: Link(_chain(path, below), path in bases, path in parts) for path in infos}
 
 
-def _below(path: str, info: ImageInfo | None, files: NamedFiles) -> str:
-    if info is None or not info.backing_name:
+def part_names(info: ImageInfo) -> tuple[str, ...]:
+    """Return the names of the further files that an image's disk lies in; untrusted."""
+    inner = tuple(disk.name for disk in info.disks if disk.offset_bytes < 0)
+    return (*((info.data_file_name,) if info.data_file_name else ()), *info.extents, *inner)
+
+
+def _parts(path: str, info: ImageInfo, files: NamedFiles) -> Iterator[str]:
+    for name in part_names(info):
+        found = files.exactly(name, path)
+        if found and found.path != path:
+            yield found.path
+
+
+def _below(path: str, info: ImageInfo | None, files: NamedFiles, idents: Mapping[str, str]) -> str:
+    if info is None or not (info.backing_name or info.parent_ident):
         return ""
+    if not info.backing_name:
+        return idents.get(info.parent_ident, "")
     try:
         return files.find(info.backing_name, path).path
     except UnreadError:
         return ""  # whoever opens it says why
 
 
-def _depth(path: str, below: Mapping[str, str]) -> int:
-    """Return how many files lie below; a loop, and a chain that is too long, ends at its limit."""
-    depth = 0
-    while (path := below.get(path, "")) and depth < MAX_CHAIN_LENGTH:
-        depth += 1
-    return depth
+def _chain(path: str, below: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what lies below; a loop, and a chain that is too long, ends at its limit."""
+    chain: list[str] = []
+    while (path := below.get(path, "")) and len(chain) < MAX_CHAIN_LENGTH:
+        chain.append(path)
+    return tuple(chain)
 
 
 def _plain(name: str) -> str:
-    """Return a header's name without QEMU's protocol prefix; NUL ends it, as it would end a path."""
-    return name.removeprefix("file:").split("\0")[0]
+    """Return a header's name without QEMU's protocol prefix; NUL ends it, as it would end a path.
+
+    Hyper-V and VMware separate folders as Windows does.
+    """
+    return name.removeprefix("file:").split("\0")[0].replace("\\", "/")

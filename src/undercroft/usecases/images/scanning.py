@@ -28,7 +28,7 @@ from undercroft.ports.reader import Reader
 from undercroft.usecases.fleet.reading.layers import How
 from undercroft.usecases.images.chains import Link, NamedFiles, link
 from undercroft.usecases.images.reading import DISK, ImageRead, ImageReader, StateRead
-from undercroft.usecases.images.survey import Seen, survey
+from undercroft.usecases.images.survey import PIECE, Seen, is_piece, survey
 from undercroft.usecases.images.walking import Found, FoundFile
 from undercroft.usecases.report import MAX_STATES, Assess
 
@@ -112,6 +112,7 @@ class FolderScan:
             seen = self._survey(found, pool)
             files = NamedFiles((file.path for file in found.files), found.aliases, self._extra)
             links = link({image.path: image.info for image in seen}, files)
+            seen = self._without_parts(seen, links)
             yield from self._read(seen, links, files, {file.path: file for file in found.files}, pool)
         except BaseException:
             self._reader.close()
@@ -137,8 +138,21 @@ class FolderScan:
                 self.left_out.append(one)
             else:
                 seen.append(one)
-        self.total = len(seen)
         return seen
+
+    def _without_parts(self, seen: Sequence[Seen], links: dict[str, Link]) -> list[Seen]:
+        """Leave out the pieces of split disks: files without an account of themselves that others lie in.
+
+        What can be read by itself is read by itself, whoever says that it is a part of theirs.
+        """
+        images = []
+        for image in seen:
+            if links[image.path].is_part and image.info is None and is_piece(image.path, self._reader):
+                self.left_out.append(LeftOut(image.path, PIECE))
+            else:
+                images.append(image)
+        self.total = len(images)
+        return images
 
     def _read(
         self,
@@ -148,14 +162,15 @@ class FolderScan:
         found: dict[str, FoundFile],
         pool: ThreadPoolExecutor,
     ) -> Iterator[ImageReport]:
-        images = ImageReader(self._reader, self._cache, files)
+        by_path = {image.path: image for image in seen}
+        images = ImageReader(self._reader, self._cache, files, by_path, links)
         waiting = Counter(links[image.path].below for image in seen)
         total_bytes = sum(found[image.path].used_bytes for image in seen)
         done = done_bytes = 0
         self._progress(Done("reading", 0, len(seen), 0, total_bytes))
-        for depth in sorted({links[image.path].depth for image in seen}):
-            level = [image for image in seen if links[image.path].depth == depth]
-            for image, read in self._parallel(level, links, images, pool):
+        for depth in sorted({len(links[image.path].chain) for image in seen}):
+            level = [image for image in seen if len(links[image.path].chain) == depth]
+            for image, read in self._parallel(level, images, pool):
                 place = links[image.path]
                 report = self._report(image, place, read, files)
                 self._cache.commit()  # what was told is never read a second time
@@ -170,12 +185,12 @@ class FolderScan:
                 self._progress(Done("reading", done, len(seen), done_bytes, total_bytes, name))
 
     def _parallel(
-        self, level: Sequence[Seen], links: dict[str, Link], images: ImageReader, pool: ThreadPoolExecutor
+        self, level: Sequence[Seen], images: ImageReader, pool: ThreadPoolExecutor
     ) -> Iterator[tuple[Seen, ImageRead | UndercroftError]]:
         """Yield what was read of each image, in order, a few being read ahead."""
         ahead: deque[tuple[Seen, Future[ImageRead]]] = deque()
         for image in level:
-            ahead.append((image, pool.submit(images.read, image, links[image.path].below)))
+            ahead.append((image, pool.submit(images.read, image)))
             if len(ahead) >= MAX_WAITING:
                 yield self._result(*ahead.popleft())
         while ahead:
@@ -200,9 +215,10 @@ class FolderScan:
             states[0] = _short(states[0], read.left_out)
         chain = read.disks[0].chain
         warnings: tuple[str, ...] = ()
-        if chain and image.info and files.moved(image.info.backing_name, image.path, chain[0]):
+        name = image.info.backing_name if image.info else ""
+        if chain and name and files.moved(name, image.path, chain[0]):
             warnings = (
-                f"its header names {image.info.backing_name!r}, where nothing lies; {chain[0]} was taken,"
+                f"its header names {name!r}, where nothing lies; {chain[0]} was taken,"
                 " the only file here that is called the same",
             )
         how = read.states[0].how

@@ -37,6 +37,10 @@ IMAGE_SUFFIXES = frozenset(
 
 ISO_SUFFIX = ".iso"
 ISO_CONTENT = "iso9660"
+PIECE = "a piece of a split disk, read with the image whose descriptor names it"
+NO_DESCRIPTOR = "the parts of a split image have none"
+"""What the reader says of a file that begins as a vmdk and is a piece of one (`disks.vmdk`)."""
+
 NO_IMAGE = "no disk image: no container, partition table or filesystem is recognized"
 
 
@@ -72,6 +76,22 @@ def survey(
     for looked in pool.map(lambda group: _look(group, reader, cache), groups):
         yield from looked
         progress(len(looked))
+
+
+def is_piece(path: str, reader: Reader) -> bool:
+    """Tell whether a file is a piece of a split disk that has no meaning of its own, by its own child's word.
+
+    A file that is gone, or says something else, is none. Raises DeniedError, OperationError as `survey`.
+    """
+    try:
+        opened = open_file(NamedFile(path))
+    except UndercroftError:
+        return False
+    try:
+        (look,) = _looks([(FoundFile(path, 0, 0, 0), opened)], reader)
+    finally:
+        os.close(opened.descriptor)
+    return look.info is None and NO_DESCRIPTOR in look.problem
 
 
 def _look(group: Sequence[FoundFile], reader: Reader, cache: ImageCache) -> list[Seen | LeftOut]:

@@ -63,7 +63,7 @@ def test_chains_are_linked_and_counted(tmp_path: Path) -> None:
         f"{tmp_path}/broken": None,
     }
     links = link(infos, NamedFiles(infos))
-    found = {Path(path).name: (Path(at.below).name, at.depth, at.is_base) for path, at in links.items()}
+    found = {Path(path).name: (Path(at.below).name, len(at.chain), at.is_base) for path, at in links.items()}
     assert found == {
         "base": ("", 0, True),
         "middle": ("base", 1, True),
@@ -83,4 +83,4 @@ def test_a_thousand_clones_of_a_base_are_linked_without_a_thousand_looks_at_each
         f"{tmp_path}/base": info(),
         **{f"{tmp_path}/c{number}": info("base") for number in range(20_000)},
     }
-    assert sum(at.depth for at in link(infos, NamedFiles(infos)).values()) == 20_000
+    assert sum(len(at.chain) for at in link(infos, NamedFiles(infos)).values()) == 20_000
