@@ -1,12 +1,16 @@
 """Which subvolume of a btrfs disk is read as the machine, laid out as the distributions do it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import btrfsimages
 import pytest
+from program import run_program
 
 from undercroft.disks.machine import Machine, open_machine
+from undercroft.errors import InputError
+from undercroft.model.job import SubvolumeInput
 
 pytestmark = pytest.mark.skipif(
     bool(btrfsimages.problem()), reason=btrfsimages.problem() or "btrfs can be made and mounted"
@@ -153,3 +157,42 @@ def test_filesystem_on_two_disks_is_one_machine(tmp_path: Path) -> None:
     assert machine.coverage.problems == ()
     one = open_machine(disks[:1])
     assert any("device 2 of 2 is missing" in problem for problem in one.coverage.problems)
+
+
+PACKAGES = r"""
+package() {
+  printf 'Package: %s\nStatus: install ok installed\nArchitecture: amd64\nVersion: %s\n\n' $2 $3 >> $1
+}
+make @; system @ now subvol=@; mkdir -p @/var/lib/dpkg; package @/var/lib/dpkg/status bash 1
+printf 'ID=debian\nVERSION_ID="12"\n' > @/etc/os-release
+snapshot -r @ @before; package @/var/lib/dpkg/status curl 2; snapshot @ @between
+package @/var/lib/dpkg/status dash 3; make @data
+"""
+
+
+def test_snapshots_that_the_guest_took_are_states_of_the_machine(tmp_path: Path) -> None:
+    image = btrfsimages.make(tmp_path)[0]
+    btrfsimages.in_mount([image], BEGIN + PACKAGES)
+    answer = run_program(tmp_path / "advisories.db", "scan", "-f", "json", image)
+    states = json.loads(answer.stdout)["states"]
+    found = {
+        state["name"]: [package["name"] for package in state["inventory"]["packages"]] for state in states
+    }
+    assert found == {
+        "current": ["bash", "curl", "dash"],
+        "subvolume @before": ["bash"],
+        "subvolume @between": ["bash", "curl"],
+    }
+    assert all(state["created_at_s"] > 1_700_000_000 for state in states[1:])
+    assert all(state["inventory"]["coverage"]["problems"] == [] for state in states)
+
+
+def test_subvolume_that_is_not_there_cannot_be_asked_for(tmp_path: Path) -> None:
+    image = btrfsimages.make(tmp_path)[0]
+    btrfsimages.in_mount([image], BEGIN + PACKAGES)
+    disks = [("vda", btrfsimages.source(image))]
+    taken = open_machine(disks).snapshots
+    assert [each.path for each in taken] == ["@before", "@between"]
+    for volume, number in (("vda", 4000), ("vdb", taken[0].number)):
+        with pytest.raises(InputError, match="subvolume"):
+            open_machine(disks, subvolume=SubvolumeInput(volume, number))

@@ -18,11 +18,12 @@ from undercroft.disks.mounts import MountedTree, assemble
 from undercroft.disks.rootchoice import RootChoice, choose_root
 from undercroft.disks.softwarepaths import may_hold_software
 from undercroft.disks.source import BlockSource
-from undercroft.disks.subvolumes import as_booted
-from undercroft.disks.text import raw
+from undercroft.disks.subvolumes import Booted, as_booted
+from undercroft.disks.text import raw, text
 from undercroft.disks.tree import GuestTree
 from undercroft.disks.volumes import DiskSet, Opener, OpenVolume, UnreadDisk, open_volumes
 from undercroft.model.disk import Coverage
+from undercroft.model.job import GuestSnapshot, SubvolumeInput
 
 __all__ = ["Machine", "UnreadDisk", "open_machine"]
 
@@ -37,17 +38,20 @@ class Machine:
         tree: its files, None when no root could be read.
         coverage: what the tree rests on.
         unread: where the guest mounts what was not read: the tree has other or no files there.
+        snapshots: what the guest itself took of its root (btrfs).
     """
 
     tree: GuestTree | None
     coverage: Coverage
     unread: tuple[bytes, ...] = ()
+    snapshots: tuple[GuestSnapshot, ...] = ()
 
 
 def open_machine(
     disks: Sequence[tuple[str, BlockSource | UnreadDisk]],
     opener: Opener = open_filesystem,
     keys: Keys | None = None,
+    subvolume: SubvolumeInput | None = None,
 ) -> Machine:
     """Return the machine that `disks` make up, each a (name, source) in the machine's own order.
 
@@ -55,14 +59,32 @@ def open_machine(
         disks: names as the machine's kernel gives them ("vda"); sources are untrusted content.
         opener: opens a filesystem by its content; raises InputError or UnsupportedError.
         keys: for encrypted volumes.
+        subvolume: to be the root in place of the one that starts, all else as it is now: one of
+            `Machine.snapshots`.
+
+    Raises InputError where there is no such subvolume.
     """
     opened = open_volumes(disks, opener, keys)
-    opened = replace(opened, volumes=as_booted(named_by_crypttabs(opened.volumes)))
+    booted = _booted(opened.volumes, subvolume)
+    opened = replace(opened, volumes=booted.volumes)
     choice = choose_root(opened.volumes)
     if choice.root is None:
         return Machine(None, _without_root(opened, choice, disks))
-    mounted = assemble(choice.root, opened.volumes)
-    return Machine(mounted.tree, _coverage(opened, choice, mounted), tuple(mounted.unread))
+    mounted = assemble(choice.root, opened.volumes, is_asked_for=subvolume is not None)
+    snapshots = tuple(
+        GuestSnapshot(choice.root.name, each.number, text(each.path), each.created_at_s)
+        for each in booted.snapshots.get(choice.root, ())
+    )
+    return Machine(mounted.tree, _coverage(opened, choice, mounted), tuple(mounted.unread), snapshots)
+
+
+def _booted(volumes: Sequence[OpenVolume], subvolume: SubvolumeInput | None) -> Booted:
+    """Return the volumes as they boot; a crypttab lies in a subvolume, and names what an fstab means."""
+    wanted = (subvolume.volume, subvolume.number) if subvolume else None
+    booted = as_booted(volumes, wanted)
+    named = named_by_crypttabs(booted.volumes)
+    is_same = all(new is old for new, old in zip(named, booted.volumes, strict=True))
+    return booted if is_same else as_booted(named, wanted)
 
 
 def _without_root(

@@ -72,8 +72,11 @@ class MountedTree:
         self.report(message, point)
 
 
-def assemble(root: OpenVolume, volumes: Sequence[OpenVolume]) -> MountedTree:
-    """Return the tree of the machine whose root is `root`. Malformed files end up in its problems."""
+def assemble(root: OpenVolume, volumes: Sequence[OpenVolume], *, is_asked_for: bool = False) -> MountedTree:
+    """Return the tree of the machine whose root is `root`. Malformed files end up in its problems.
+
+    With `is_asked_for` the root is a snapshot that somebody wants to see: its fstab names another subvolume.
+    """
     if root.filesystem is None:
         raise ValueError("the root volume has no filesystem")
     mounted = MountedTree(GuestTree(root.filesystem), {root: ["/"]})
@@ -82,7 +85,8 @@ def assemble(root: OpenVolume, volumes: Sequence[OpenVolume]) -> MountedTree:
     mounted.notes += table.notes
     for entry in in_order(table.entries):
         if entry.point == b"/":
-            _check_root(entry, root, volumes, mounted)
+            if not is_asked_for:
+                _check_root(entry, root, volumes, mounted)
         else:
             _mount(entry, root, volumes, mounted)
     named = {entry.point for entry in table.entries}

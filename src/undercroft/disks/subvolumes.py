@@ -3,7 +3,7 @@
 Guarantees: a mount option that names a subvolume is honoured or the mount is unread; one without shows the
 default one, as in the kernel. Of several subvolumes that hold a system, the one that starts is chosen by
 these steps, each of which may narrow the choice down but never empties it; a choice that nothing decides is a
-problem, and every other system is told:
+problem, and every other system is told. A snapshot that the caller asks for stands above all:
 1. it holds a release file or an fstab;
 2. a GRUB menu starts it (`rootflags=subvol=`; none means the default subvolume);
 3. its own fstab names it as "/";
@@ -12,8 +12,8 @@ problem, and every other system is told:
 6. the first by id.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from undercroft.disks.bootroot import read_menus
 from undercroft.disks.devices import find_volumes, parse_device
@@ -69,18 +69,61 @@ def contradiction(root: FileSystem, options: Sequence[str]) -> str:
     return ""
 
 
-def as_booted(volumes: Sequence[OpenVolume]) -> tuple[OpenVolume, ...]:
-    """Return `volumes`, those with subvolumes showing the one that is the root, if any is."""
-    return tuple(
-        _Choice(volume, volume.filesystem, volumes).chosen()
-        if isinstance(volume.filesystem, WithSubvolumes)
-        else volume
-        for volume in volumes
-    )
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """Volumes as a machine has them when it has started.
+
+    Attributes:
+        volumes: those with subvolumes show the one that is the root, if any is.
+        snapshots: of such a volume, the snapshots that hold a system, by their ids.
+    """
+
+    volumes: tuple[OpenVolume, ...]
+    snapshots: Mapping[OpenVolume, tuple[Subvolume, ...]]
+
+
+def as_booted(volumes: Sequence[OpenVolume], wanted: tuple[str, int] | None = None) -> Booted:
+    """Return the volumes with the subvolumes that start.
+
+    Args:
+        volumes: of a machine.
+        wanted: a volume's name and the id of a subvolume in it that is looked at in place of the one that
+            starts.
+
+    Raises:
+        InputError: there is no such volume, or no such subvolume in it.
+    """
+    shown: list[OpenVolume] = []
+    snapshots: dict[OpenVolume, tuple[Subvolume, ...]] = {}
+    for volume in volumes:
+        if not isinstance(volume.filesystem, WithSubvolumes):
+            shown.append(volume)
+        elif wanted and volume.name == wanted[0]:
+            shown.append(_asked_for(volume, volume.filesystem, wanted[1]))
+            wanted = None
+        else:
+            choice = _Choice(volume, volume.filesystem, volumes)
+            shown.append(choice.chosen())
+            snapshots[shown[-1]] = choice.snapshots
+    if wanted:
+        raise InputError(f"{wanted[0]}: it has no subvolume {wanted[1]}")
+    return Booted(tuple(shown), snapshots)
+
+
+def _asked_for(volume: OpenVolume, opened: WithSubvolumes, number: int) -> OpenVolume:
+    try:
+        view = opened.subvolume(number, notes=(f"subvolume with the id {number}",))
+    except NotFoundError as error:
+        raise InputError(f"{volume.name}: {error}") from error
+    return replace(volume, filesystem=view)
 
 
 class _Choice:
-    """The choice among the subvolumes of one volume."""
+    """The choice among the subvolumes of one volume.
+
+    Attributes:
+        snapshots: those with a system, but for the chosen one, by their ids.
+    """
 
     def __init__(self, volume: OpenVolume, opened: WithSubvolumes, volumes: Sequence[OpenVolume]) -> None:
         self._volume = volume
@@ -88,6 +131,7 @@ class _Choice:
         self._volumes = volumes
         self._problems: list[str] = []
         self._names: dict[int, str] = {}
+        self.snapshots: tuple[Subvolume, ...] = ()
 
     def chosen(self) -> OpenVolume:
         """Return the volume with the subvolume that is the root; what is malformed is told."""
@@ -171,6 +215,7 @@ class _Choice:
     def _notes(self, chosen: int, systems: dict[int, tuple[Subvolume, WithSubvolumes]]) -> list[str]:
         notes = [f"subvolume: {self._names[chosen]}"]
         snapshots = [number for number, (each, _) in systems.items() if each.parent_uuid and number != chosen]
+        self.snapshots = tuple(systems[number][0] for number in sorted(snapshots))
         others = [number for number in systems if number != chosen and number not in snapshots]
         if snapshots:
             notes.append(f"snapshots with a system, not in this inventory: {self._show(snapshots)}")

@@ -68,6 +68,24 @@ class DiskInput:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestSnapshot:
+    """A snapshot that a guest took of its root: the volume, the subvolume's id and path, and when."""
+
+    volume: str
+    number: int
+    path: str
+    created_at_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubvolumeInput:
+    """The subvolume that is to be the root, in place of the one that starts."""
+
+    volume: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeyInput:
     """One key for encrypted volumes: where its bytes lie, never the bytes themselves.
 

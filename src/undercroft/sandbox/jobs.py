@@ -5,7 +5,8 @@ and gives JSON that the host checks against `model` again. Paths in a guest trav
 
     inspect    {image: LayerInput}                         -> ImageInfo
     unlock     {disks: [DiskInput], keys: KeysInput}       -> Unlocked
-    inventory  {disks: [DiskInput]}                        -> Inventory
+    inventory  {disks: [DiskInput], subvolume?: SubvolumeInput} -> Inventory
+    guest_snapshots {disks: [DiskInput]}                   -> [GuestSnapshot]
     reading    {disks: [DiskInput]}                        -> ProvenInventory
     replay     {disks: [DiskInput], sets: [ProvenReads]} -> Replayed
     survey     {images: [LayerInput]}                      -> [Looked]
@@ -52,6 +53,7 @@ from undercroft.model.job import (
     ProvenReads,
     Refusal,
     Replayed,
+    SubvolumeInput,
     Transport,
     Unlocked,
     VolumeKey,
@@ -101,7 +103,15 @@ def compare(context: JobContext) -> Json:
 def inventory(context: JobContext) -> Json:
     """Return the Inventory of one state of a machine."""
     keys = keys_of(context)
-    return encode(collect(open_machine(_disks(context, keys), keys=keys)))
+    untrusted = context.arguments.get("subvolume")
+    subvolume = decode(SubvolumeInput, untrusted, "subvolume") if untrusted is not None else None
+    return encode(collect(open_machine(_disks(context, keys), keys=keys, subvolume=subvolume)))
+
+
+def guest_snapshots(context: JobContext) -> Json:
+    """Return the snapshots that the guest took of its root, a list of GuestSnapshot."""
+    keys = keys_of(context)
+    return encode(list(open_machine(_disks(context, keys), keys=keys).snapshots))
 
 
 def unlock(context: JobContext) -> Json:
@@ -291,6 +301,7 @@ JOBS: Mapping[str, Callable[[JobContext], Json]] = {
     "inspect": inspect,
     "unlock": unlock,
     "inventory": inventory,
+    "guest_snapshots": guest_snapshots,
     "reading": reading,
     "replay": replay,
     "survey": survey,

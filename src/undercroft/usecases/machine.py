@@ -17,7 +17,14 @@ from undercroft.errors import InputError
 from undercroft.model.disk import Snapshot
 from undercroft.model.fleet import FileIdentity
 from undercroft.model.inventory import Inventory
-from undercroft.model.job import FileEntry, ProvenCredentials, ProvenInventory, ProvenReads, Replayed
+from undercroft.model.job import (
+    FileEntry,
+    GuestSnapshot,
+    ProvenCredentials,
+    ProvenInventory,
+    ProvenReads,
+    Replayed,
+)
 from undercroft.model.looks import Compared
 from undercroft.model.report import DiskReport
 from undercroft.model.schema import Json, decode, decode_list, encode
@@ -29,7 +36,7 @@ from undercroft.usecases.jobinputs import disk_inputs, file_input
 from undercroft.usecases.keys import KeyRing
 from undercroft.usecases.opendisk import DiskOpener
 from undercroft.usecases.opening import OpenFile
-from undercroft.usecases.states import State, select_state, states_of
+from undercroft.usecases.states import State, guest_state, select_state, states_of
 from undercroft.usecases.target import MachineTarget
 from undercroft.usecases.unlocking import Unlocking
 from undercroft.version import VERSION
@@ -105,6 +112,15 @@ class OpenMachine:
         problems = (*found.coverage.problems, *self._problems(state))
         notes = (*found.coverage.notes, *(note for disk in self._disks for note in disk.notes))
         return replace(found, coverage=replace(found.coverage, problems=problems, notes=notes))
+
+    def guest_states(self, state: State) -> tuple[State, ...]:
+        """Return the snapshots that the guest took of its root, as they lie on the disks of `state`.
+
+        Raises InputError where the reader's child died of it.
+        """
+        answer = self._settled(state, lambda: self._call("guest_snapshots", state))
+        snapshots = decode_list(GuestSnapshot, answer, "the guest's snapshots")
+        return tuple(guest_state(snapshot) for snapshot in snapshots)
 
     def proven_inventory(self, state: State) -> ProvenInventory:
         """Return what the reader itself says of `state`, without the files' own problems (`problems`).
@@ -243,6 +259,8 @@ class OpenMachine:
         with ExitStack() as sockets:
             disks, descriptors = disk_inputs(self._disks, state, sockets)
             keys = self._keys(state, descriptors)
+            if state.subvolume:
+                arguments["subvolume"] = encode(state.subvolume)
             return self._reader.call(job, {"disks": disks, **keys, **arguments}, descriptors)
 
     def _keys(self, state: State, descriptors: list[int]) -> dict[str, Json]:

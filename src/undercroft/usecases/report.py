@@ -38,11 +38,16 @@ def scan_machine(
     A state that cannot be read is reported with its problem; the others go on. Of more than `MAX_STATES`
     states the oldest snapshots are left out, which is a problem of the current one.
     """
-    every = states or machine.states
-    wanted = (*every[:1], *every[1:][-(MAX_STATES - 1) :])
+    every = list(states or machine.states)
     shared = _Shared(assess)
-    reports = []
-    for done, state in enumerate(wanted):
+    if progress:
+        progress(0, min(len(every), MAX_STATES), f"{machine.name}@{every[0].name}")
+    reports = [_state_report(machine, every[0], shared)]
+    if not states and _may_have_guest_states(reports[0]):
+        every[1:], told = _with_guest_states(machine, every)
+        reports[0] = replace(reports[0], problems=(*reports[0].problems, *told))
+    wanted = (*every[:1], *every[1:][-(MAX_STATES - 1) :])
+    for done, state in enumerate(wanted[1:], 1):
         if progress:
             progress(done, len(wanted), f"{machine.name}@{state.name}")
         reports.append(_state_report(machine, state, shared))
@@ -63,6 +68,20 @@ def scan_machine(
         as_of=as_of,
         feeds=next((report.assessment.feeds for report in reports if report.assessment), ()),
     )
+
+
+def _may_have_guest_states(current: StateReport) -> bool:
+    volumes = current.inventory.coverage.volumes if current.inventory else ()
+    return any(volume.content == "btrfs" and "/" in volume.mounts for volume in volumes)
+
+
+def _with_guest_states(machine: OpenMachine, every: Sequence[State]) -> tuple[list[State], list[str]]:
+    """Return the snapshots of the disks and the guest's own in order of time, and what went wrong."""
+    try:
+        own = machine.guest_states(every[0])
+    except InputError as error:
+        return list(every[1:]), [f"the guest's own snapshots could not be listed: {error}"]
+    return sorted((*every[1:], *own), key=lambda state: state.created_at_s), []
 
 
 class _Shared:

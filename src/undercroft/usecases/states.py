@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from undercroft.errors import InputError, NotFoundError
 from undercroft.model.disk import Snapshot
+from undercroft.model.job import GuestSnapshot, SubvolumeInput
 from undercroft.model.report import CURRENT
 
 
@@ -18,16 +19,18 @@ class State:
         ident: the snapshot's ID on the first disk that has it, "" for the current state.
         created_at_s: when it was taken, 0 for the current state.
         snapshots: disk name -> snapshot ID; a disk that is missing lacks the snapshot.
+        subvolume: of a snapshot that the guest itself took of its root; it lies on the current disks.
     """
 
     name: str
     ident: str
     created_at_s: int
     snapshots: Mapping[str, str]
+    subvolume: SubvolumeInput | None = None
 
     @property
     def is_current(self) -> bool:
-        """True for the state in which the machine is now."""
+        """True where the machine's disks are read as they are now."""
         return not self.snapshots
 
 
@@ -51,6 +54,12 @@ def states_of(disks: Sequence[tuple[str, Sequence[Snapshot]]]) -> tuple[State, .
             )
     taken = sorted(grouped.values(), key=lambda state: (state.created_at_s, state.ident))
     return (State(CURRENT, "", 0, {}), *taken)
+
+
+def guest_state(snapshot: GuestSnapshot) -> State:
+    """Return the state that a guest's own snapshot is, named after its subvolume ("subvolume @before")."""
+    subvolume = SubvolumeInput(snapshot.volume, snapshot.number)
+    return State(f"subvolume {snapshot.path}", str(snapshot.number), snapshot.created_at_s, {}, subvolume)
 
 
 def _names_held_twice(disks: Sequence[tuple[str, Sequence[Snapshot]]]) -> set[str]:
