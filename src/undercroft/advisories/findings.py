@@ -127,12 +127,13 @@ def find(
 def _about(knowledge: Knowledge, installed: Sequence[Installed]) -> Sequence[Advisory]:
     """Return every statement about the subjects of `installed`, of each feed the most specific (rule 6)."""
     first = knowledge.advisories.get(installed[0].subject.source, ())
-    names = dict.fromkeys(other.source for item in installed for other in item.others)
-    if not any(name in knowledge.advisories for name in names):
+    known = knowledge.advisories
+    names = [other.source for item in installed for other in item.others if other.source in known]
+    if not names:
         return first
     kept = list(first)
     said = {(statement.feed, statement.vulnerability) for statement in kept}
-    for name in names:
+    for name in dict.fromkeys(names):
         more = [
             statement
             for statement in knowledge.advisories.get(name, ())

@@ -152,7 +152,8 @@ def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
         for package in item.packages:
             try:
                 check(package.version)
-                check(package.source_version)
+                if package.source_version != package.version:
+                    check(package.source_version)
             except InputError:  # it is compared all the same, as its manager would, but maybe wrongly
                 names.append(package.name)
             if package.manager == "rpm" and not package.module and _OF_A_MODULE in package.version:

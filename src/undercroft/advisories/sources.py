@@ -95,10 +95,14 @@ def subjects(family: Family, release: str, package: Package, known_epochs: Epoch
     source_version = package.source_version
     if ":" not in source_version:
         source_version = known_epochs.get((package.source, source_version), "") + source_version
-    streams = [package.module, ANY_STREAM] if package.module else [""]
-    named = [
-        (Subject(subject_name(package.name, binary=True, module=stream), package.version))
-        for stream in streams
-    ]
-    sources = [Subject(subject_name(package.source, module=stream), source_version) for stream in streams]
-    return (*named, *sources)
+    if not package.module:
+        named = Subject(subject_name(package.name, binary=True), package.version)
+        return (named, Subject(package.source, source_version))
+    return tuple(
+        Subject(subject_name(name, binary=is_binary, module=stream), version)
+        for name, version, is_binary in (
+            (package.name, package.version, True),
+            (package.source, source_version, False),
+        )
+        for stream in (package.module, ANY_STREAM)
+    )

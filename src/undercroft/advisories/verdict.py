@@ -83,7 +83,7 @@ def claim(feed: str, statements: Sequence[Advisory], version: str, order: Order 
         order: of the release's family.
     """
     affecting = [statement for statement in statements if affects(statement, version, order)]
-    if affecting and order is not DEB:
+    if affecting and len(statements) > 1 and order is not DEB:
         affecting = _unlisted(statements, affecting, order.key(version), order)  # 5
     if not affecting:
         return None

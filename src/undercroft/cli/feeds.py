@@ -79,8 +79,8 @@ def update(names: tuple[str, ...], everything: bool, mirror: str | None, quiet: 
 
     Without a FEED, the publishers for Debian and Ubuntu are asked; others are named: osv:AlmaLinux,
     osv:RockyLinux, osv:RedHat, osv:SUSE, osv:openSUSE, osv:Alpine, alpine-secdb:3.19:main, arch. With
-    --mirror only the mirror is asked, unless feeds are named or --all is given. What a mirror's newer packages fix is read from their changelogs, for the machines that
-    are named with --for or -d.
+    --mirror only the mirror is asked, unless feeds are named or --all is given. What a mirror's newer
+    packages fix is read from their changelogs, for the machines that are named with --for or -d.
     """
     from undercroft.usecases.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
     from undercroft.usecases.publishers import select  # noqa: PLC0415

@@ -213,17 +213,20 @@ def _oldest(release: str, inventory: Inventory) -> tuple[dict[str, bytes], dict[
         if package.manager != family.manager:
             continue
         named = subjects(family, release, package, known_epochs)
-        pairs = [(subject.source, subject.version) for subject in named]
+        pairs = [(subject.source, key(subject.version)) for subject in named]
         if not family.by_binary:
-            pairs.append((package.source, package.source_version))
+            pairs.append((package.source, key(package.source_version)))
+        closer: list[str] = []
         for source, version in pairs:
-            if _is_text(source):
-                oldest[source] = min(key(version), oldest.get(source, key(version)))
-        for place, subject in enumerate(named[1:], start=1):
-            if _is_text(subject.source):
-                specific.setdefault(subject.source, set()).update(
-                    closer.source for closer in named[:place] if _is_text(closer.source)
-                )
+            if not source.isascii() and not _is_text(source):
+                continue
+            known = oldest.get(source)
+            if known is None or version < known:
+                oldest[source] = version
+            if closer:
+                specific.setdefault(source, set()).update(closer)
+            if family.by_binary:
+                closer.append(source)
     return oldest, specific
 
 
