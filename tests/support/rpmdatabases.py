@@ -6,7 +6,7 @@ Nothing is installed: rpm is given a database of its own and --justdb.
 import sqlite3
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from diskimages import run
@@ -144,3 +144,22 @@ def ndb_of(blobs: Blobs) -> bytes:
     empty = struct.pack("<4s3I", b"Slot", 0, 0, 0)
     table = head + slots
     return table + empty * ((pages * 4096 - len(table)) // 16) + body
+
+
+def header_of(tags: Mapping[int, int | str | Sequence[int] | Sequence[str]]) -> bytes:
+    """Return a header without a region or a digest, as a database keeps it."""
+    index, store = b"", b""
+    for tag, value in sorted(tags.items()):
+        if isinstance(value, str):
+            kind, count, data = 6, 1, value.encode() + b"\0"
+        else:
+            items = [value] if isinstance(value, int) else list(value)
+            count = len(items)
+            if all(isinstance(item, int) for item in items):
+                kind, data = 4, b"".join(struct.pack(">I", item) for item in items)
+                store += bytes(-len(store) % 4)
+            else:
+                kind, data = 8, b"".join(str(item).encode() + b"\0" for item in items)
+        index += struct.pack(">4I", tag, kind, len(store), count)
+        store += data
+    return struct.pack(">2I", len(index) // 16, len(store)) + index + store
