@@ -20,6 +20,7 @@ from undercroft.disks.formats import FILESYSTEMS, Level
 from undercroft.disks.images import IMAGES
 from undercroft.disks.stack import SETS
 from undercroft.inventory.databases import DATABASES
+from undercroft.inventory.languages import ECOSYSTEMS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN = "<!-- formats: made by tools/formats.py -->\n"
@@ -42,7 +43,7 @@ def table() -> str:
         ("Image files", _merged(Line(one.title, one.level, one.reads) for one in IMAGES)),
         ("Volumes", [Line(one.title, one.level, one.reads) for one in SETS]),
         ("Filesystems", [*(Line(one.title, one.level, one.reads) for one in FILESYSTEMS), _recognized()]),
-        ("Packages", [Line(one.title, one.level, one.reads) for one in DATABASES]),
+        ("Packages", [Line(one.title, one.level, one.reads) for one in (*DATABASES, *ECOSYSTEMS)]),
         ("Advisories", list(_families())),
         ("Feeds", [Line(", ".join(sorted(ACCEPTED, key=str.lower)), "", "told from their content")]),
     )
