@@ -4,16 +4,30 @@ import gzip
 import io
 import json
 import lzma
+import tarfile
 import time
 import tracemalloc
 from collections.abc import Callable
 
 import pytest
+import zstandard
+from csafdata import APPSTREAM8, RHEL9, UNFIXED9, Document, rpm
 from feedfixtures import Deb, changelog_text, document, feed_input, zipped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from undercroft.advisories.feeds import cve, debian_dsa, debian_tracker, epss, kev, openvex, osv
+from undercroft.advisories.feeds import (
+    alpine_secdb,
+    arch,
+    csaf,
+    cve,
+    debian_dsa,
+    debian_tracker,
+    epss,
+    kev,
+    openvex,
+    osv,
+)
 from undercroft.advisories.feeds.deb_archive import documentation
 from undercroft.advisories.feeds.debian_changelog import changelog_entries
 from undercroft.advisories.feeds.packages_index import listed_packages
@@ -43,7 +57,83 @@ RELEASE = b"Origin: Debian\nCodename: bookworm\nDate: Thu, 13 Feb 2025 20:00:00 
     b"a" * 64
 )
 
+SECDB = b"""distroversion: v3.19
+reponame: main
+packages:
+  - pkg:
+      name: a
+      secfixes:
+        1.10-r0:
+          - CVE-2024-0001 XSA-1
+"""
+SECDB_JSON = json.dumps(
+    {
+        "distroversion": "v3.19",
+        "reponame": "main",
+        "packages": [{"pkg": {"name": "a", "secfixes": {"0": ["CVE-2024-0001"], "1-r0": ["XSA-1"]}}}],
+    }
+).encode()
+ARCH = json.dumps(
+    [
+        {
+            "name": "AVG-1",
+            "packages": ["a"],
+            "status": "Fixed",
+            "severity": "High",
+            "fixed": "1-1",
+            "issues": ["CVE-2024-0001"],
+        }
+    ]
+).encode()
+ALMA = json.dumps(
+    {
+        "id": "ALSA-2024:1",
+        "summary": "Moderate: m:1 security update",
+        "affected": [
+            {
+                "package": {"ecosystem": ecosystem, "name": "a"},
+                "ranges": [
+                    {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1:1-1.module_el9+1"}]}
+                ],
+                "ecosystem_specific": {"binaries": [{"a-libs": "1-1"}]},
+            }
+            for ecosystem in ("AlmaLinux:9", "Rocky Linux:9", "openSUSE:Leap 15.6")
+        ],
+        "related": ["CVE-2024-0001"],
+        "modified": "2024-05-02T00:00:00Z",
+    }
+).encode()
+
+
+def csaf_document() -> bytes:
+    document = Document()
+    fixed = document.relate(RHEL9, rpm("a", "1-1.el9", epoch=1))
+    refused = document.relate(UNFIXED9, rpm("b", arch="src"))
+    modular = document.relate_module(APPSTREAM8, "m:1", rpm("c", "1-1.module+el8"))
+    document.say("fixed", fixed, modular).say("known_affected", refused)
+    document.remedy("no_fix_planned", "Will not fix", [refused])
+    return document.remedy(
+        "vendor_fix", "", [fixed], "https://access.redhat.com/errata/RHSA-2025:1"
+    ).encoded()
+
+
+def tarred(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        entry = tarfile.TarInfo("a.json")
+        entry.size = len(data)
+        archive.addfile(entry, io.BytesIO(data))
+    return file.getvalue()
+
+
 READERS: dict[str, tuple[Reader, bytes]] = {
+    "secdb.yaml": (feed(alpine_secdb.parse), SECDB),
+    "secdb": (feed(alpine_secdb.parse), SECDB_JSON),
+    "arch": (feed(arch.parse), ARCH),
+    "csaf": (feed(csaf.parse), csaf_document()),
+    "csaf.tar": (feed(csaf.parse_archive), tarred(csaf_document())),
+    "csaf.tar.zst": (feed(parse_any), zstandard.compress(tarred(csaf_document()))),
+    "osv.alma": (feed(osv.parse_record), ALMA),
     "tracker": (feed(debian_tracker.parse), document("debian-tracker.json")),
     "dsa": (feed(debian_dsa.parse), document("dsa.list")),
     "kev": (feed(kev.parse), document("kev.json")),
@@ -134,7 +224,10 @@ def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, .
     return found
 
 
-@pytest.mark.parametrize("name", ["tracker", "kev", "cve", "osv", "openvex", "any"])
+JSON_READERS = ["tracker", "kev", "cve", "osv", "openvex", "any", "secdb", "arch", "csaf", "osv.alma"]
+
+
+@pytest.mark.parametrize("name", JSON_READERS)
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(random=st.data())
 def test_a_value_of_another_type_anywhere_is_read_or_refused(name, random):
@@ -146,6 +239,15 @@ def test_a_value_of_another_type_anywhere_is_read_or_refused(name, random):
         target = target[key]
     target[path[-1]] = random.draw(json_values)
     check(reader, json.dumps(content).encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", READERS)
+@settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(random=st.data())
+def test_thousands_of_mutants_are_read_or_refused_within_the_caps(name, random):
+    reader, example = READERS[name]
+    check(reader, random.draw(mutants(example)))
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
