@@ -29,6 +29,10 @@ INVENTORY_FOLDERS = (
     b"/var/lib/dpkg/status",
     b"/var/lib/dpkg/info",
     b"/var/lib/rpm",
+    b"/usr/lib/sysimage/rpm",
+    b"/usr/share/rpm",
+    b"/lib/apk/db",
+    b"/usr/lib/apk/db",
     b"/var/lib/pacman",
     b"/var/db",
 )
