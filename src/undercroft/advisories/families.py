@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from undercroft.advisories.orders.order import Order
 from undercroft.advisories.orders.table import APK, DEB, PACMAN, RPM
 
+WHOLE, PARTLY, NAMED = "whole", "in part", "recognized only"
+
 _MAJOR = re.compile(r"([0-9]{1,3})(?:\.[0-9]+)*")
 _MINOR = re.compile(r"([0-9]{1,3}\.[0-9]{1,2})(?:\.[0-9]+)*")
 _ENTERPRISE = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,2})?)")
@@ -33,6 +35,8 @@ class Family:
         purl_type: of its package URLs.
         purl_namespaces: which of them name it.
         meaning: one sentence on what its statements say.
+        level: how much of what its publisher says is read: "whole", "in part" (what has no fix yet is not
+            known), "recognized only".
         cure: how its advisories are had, with "{version}" for that of the release, or that there are none to
             be read.
     """
@@ -47,6 +51,7 @@ class Family:
     purl_type: str
     purl_namespaces: tuple[str, ...]
     meaning: str
+    level: str = WHOLE
     cure: str = "undercroft feeds update"
 
 
@@ -60,7 +65,8 @@ def _rpm(
     cure: str = "",
 ) -> Family:
     feeds = cure or f"undercroft feeds update osv:{title.replace(' ', '')}"
-    return Family(name, title, idents, form, "rpm", RPM, True, "rpm", namespaces, meaning, feeds)
+    level = NAMED if cure == _UNREAD else WHOLE if name == "rhel" else PARTLY
+    return Family(name, title, idents, form, "rpm", RPM, True, "rpm", namespaces, meaning, level, feeds)
 
 
 _ERRATA = "an erratum names the binary packages of one update; what has no fix yet is not listed"
@@ -151,6 +157,7 @@ FAMILIES = (
         "apk",
         ("alpine",),
         "secdb lists for each source package which version fixed what; version 0 is not affected",
+        PARTLY,
         "undercroft feeds update alpine-secdb:{version}:main alpine-secdb:{version}:community",
     ),
     Family(
@@ -164,6 +171,7 @@ FAMILIES = (
         "alpm",
         ("arch", "archlinux"),
         "a group of vulnerabilities says of its packages: fixed in a version, vulnerable, or not affected",
+        WHOLE,
         "undercroft feeds update arch",
     ),
 )

@@ -139,8 +139,8 @@ class _Survey:
             self.per_vulnerability[release] = self.per_vulnerability.get(release, 0) + counts
         if releases:
             self.about.update(releases)
-            ecosystems = set(map(_ecosystem, releases))
             self._shared = releases if self._shared is None else self._shared & releases
+        if ecosystems := _ecosystems(record):
             known = self._shared_ecosystems
             self._shared_ecosystems = ecosystems if known is None else known & ecosystems
 
@@ -151,8 +151,9 @@ class _Survey:
         of the latter mention other releases too, but only where they all mention one is it told whole.
         """
         ecosystems = sorted(set(map(_ecosystem, self.about)))
-        if len(ecosystems) > 1 and self._shared_ecosystems and len(self._shared_ecosystems) == 1:
-            ecosystems = list(self._shared_ecosystems)
+        shared = set(ecosystems) & (self._shared_ecosystems or set())
+        if len(ecosystems) > 1 and len(shared) == 1:
+            ecosystems = list(shared)
         releases = tuple(sorted(release for release in self.about if _ecosystem(release) in ecosystems))
         if len(ecosystems) == 1 and len(releases) > 1 and self._shared and len(self._shared) == 1:
             releases = tuple(self._shared)
@@ -170,6 +171,16 @@ def _ecosystem(release: str) -> str:
     """Return what a release's ecosystem is called in a feed's name."""
     distribution = release.partition(":")[0]
     return _ECOSYSTEMS.get(distribution, distribution.capitalize())
+
+
+def _ecosystems(record: OsvRecord) -> set[str]:
+    """Return every ecosystem that a record mentions, read or not ("SUSE" for "SUSE:Linux Enterprise ...")."""
+    found = set()
+    for affected in fields.as_objects(record.document.get("affected"), f"{record.place}: affected"):
+        package = fields.as_object(affected.get("package") or {}, f"{record.place}: package")
+        name = fields.as_text(package.get("ecosystem"), f"{record.place}: ecosystem").partition(":")[0]
+        found.add(name.replace(" ", ""))
+    return found - {""}
 
 
 def _of_debs(releases: Iterable[str]) -> bool:

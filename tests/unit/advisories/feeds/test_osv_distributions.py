@@ -133,7 +133,12 @@ def test_an_archive_speaks_for_the_ecosystem_that_all_of_its_records_share() -> 
         ident="SUSE-SU-2024:1-1",
     )
     one = record(affected("b", "1-1", "SUSE:Linux Enterprise Server 15 SP5"), ident="SUSE-SU-2024:2-1")
-    feed, records = parsed(parse_archive, zipped({"a.json": both, "b.json": one}))
+    unread = record(
+        affected("a", "1-1", "SUSE:Linux Enterprise Micro 5.5"),
+        affected("a", "1-1", "openSUSE:Leap 15.6"),
+        ident="SUSE-SU-2024:3-1",
+    )
+    feed, records = parsed(parse_archive, zipped({"a.json": both, "b.json": one, "c.json": unread}))
     assert feed.header.name == "osv:SUSE"
     assert {item.release for item in records} == set(feed.header.releases) == {"sles:15.5", "sles:15.6"}
 
