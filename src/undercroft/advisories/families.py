@@ -11,8 +11,10 @@ import re
 from dataclasses import dataclass
 
 from undercroft.advisories.orders.order import Order
-from undercroft.advisories.orders.table import APK, DEB, PACMAN, RPM
+from undercroft.advisories.orders.table import APK, BUILD, DEB, PACMAN, RPM
 
+SYSTEM = "system"
+"""Stands for a manager where advisories are about the system itself, by its build."""
 WHOLE, PARTLY, NAMED = "whole", "in part", "recognized only"
 
 _MAJOR = re.compile(r"([0-9]{1,3})(?:\.[0-9]+)*")
@@ -173,6 +175,20 @@ FAMILIES = (
         "a group of vulnerabilities says of its packages: fixed in a version, vulnerable, or not affected",
         WHOLE,
         "undercroft feeds update arch",
+    ),
+    Family(
+        "windows",
+        "Windows",
+        ("windows",),
+        re.compile(r"([0-9]{1,2}\.[0-9]\.[0-9]{4,6})(?:\.[0-9]{1,6})?"),
+        SYSTEM,
+        BUILD,
+        False,
+        "generic",
+        ("microsoft",),
+        "a month's document says which build of each version of Windows fixes what; programs are not matched",
+        PARTLY,
+        "undercroft feeds import FILE with Microsoft's CSAF or CVRF documents",
     ),
 )
 

@@ -24,7 +24,7 @@ from undercroft.advisories.findings import Installed, find
 from undercroft.advisories.knowledge import Knowledge, grouped
 from undercroft.advisories.mirror import compare
 from undercroft.advisories.releases import release_key
-from undercroft.advisories.sources import Subject, epochs, subjects
+from undercroft.advisories.sources import Subject, epochs, packages_of, subjects
 from undercroft.advisories.verdict import claim
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.finding import Assessment, Finding
@@ -119,16 +119,15 @@ def _unsupported(inventory: Inventory, release: str) -> str:
 def installed(release: str, inventory: Inventory) -> list[Installed]:
     """Return each package and version that advisories name once, with the packages that are present from it.
 
-    Names and versions are as advisories of `release` speak of them, and untrusted. Packages of other managers
-    than the release's own (pip, snap, ...) are left out: no advisory of the release means them.
+    Names and versions are as advisories of `release` speak of them, and untrusted.
     """
     family = family_of(release)
     if family is None:
         return []
     known_epochs = epochs(inventory.packages) if family.by_binary else {}
     by_subjects: dict[tuple[Subject, ...], list[Package]] = {}
-    for package in inventory.packages:
-        if package.status not in _ABSENT and package.manager == family.manager:
+    for package in packages_of(family, inventory):
+        if package.status not in _ABSENT:
             by_subjects.setdefault(subjects(family, release, package, known_epochs), []).append(package)
     return [
         Installed(

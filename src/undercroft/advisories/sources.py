@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from undercroft.advisories.families import Family
+from undercroft.advisories.families import SYSTEM, Family
 from undercroft.advisories.records import ANY_STREAM, subject_name
-from undercroft.model.inventory import Package
+from undercroft.model.inventory import Inventory, Package
 
 _ARCHITECTURES = r"(?:amd64|arm64|armhf|i386|ia32|arm)"
 _LINUX = re.compile(rf"linux-signed-{_ARCHITECTURES}")
@@ -60,6 +60,19 @@ def tracked(release: str, source: str, source_version: str, version: str) -> Sub
 def signed_version(version: str) -> str:
     """Return the version of linux that a version of linux-signed-* signs ("6.1.123+1" is "6.1.123-1")."""
     return version.replace("+", "-", 1)
+
+
+def packages_of(family: Family, inventory: Inventory) -> list[Package]:
+    """Return the packages that advisories of `family` are about; the system itself is one where they are so.
+
+    Packages of other managers than the family's own (pip, snap, ...) are left out: no advisory means them.
+    """
+    if family.manager != SYSTEM:
+        return [package for package in inventory.packages if package.manager == family.manager]
+    if inventory.os is None:
+        return []
+    name = "windows-server" if "server" in inventory.os.name.lower() else "windows"
+    return [Package(SYSTEM, name, inventory.os.version, "", name, inventory.os.version)]
 
 
 Epochs = Mapping[tuple[str, str], str]

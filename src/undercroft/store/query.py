@@ -23,7 +23,7 @@ from undercroft.advisories.records import (
     VexStatus,
     Vulnerability,
 )
-from undercroft.advisories.sources import epochs, subjects, tracked
+from undercroft.advisories.sources import epochs, packages_of, subjects, tracked
 from undercroft.model.finding import Severity
 from undercroft.model.inventory import Inventory
 from undercroft.store.rows import EDITION_COLUMNS, day, edition
@@ -209,9 +209,7 @@ def _oldest(release: str, inventory: Inventory) -> tuple[dict[str, bytes], dict[
         return oldest, specific
     key = family.order.key
     known_epochs = epochs(inventory.packages) if family.by_binary else {}
-    for package in inventory.packages:
-        if package.manager != family.manager:
-            continue
+    for package in packages_of(family, inventory):
         named = subjects(family, release, package, known_epochs)
         pairs = [(subject.source, key(subject.version)) for subject in named]
         if not family.by_binary:

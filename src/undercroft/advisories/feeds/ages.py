@@ -13,6 +13,7 @@ likely a frozen mirror or a broken timer than a quiet week.
 | OSV archive of errata | 30 days | AlmaLinux, Rocky, SUSE, Alpine: records come with updates, with pauses |
 | Alpine secdb | 14 days | generated when a package is fixed, without a date of its own |
 | Arch's tracker | 14 days | generated at each request, without a date of its own |
+| Microsoft | 45 days | updates come on the second Tuesday of a month |
 | OSV record | 30 days | a single file that the user chose; it is a statement of its day |
 | CVE records | 7 days | hundreds change every day; the newest one dates the archive |
 | KEV | 30 days | longest pause between entries: 26 days |
@@ -29,6 +30,7 @@ DEBIAN_DSA_S = 21 * _DAY_S
 DEBIAN_DLA_S = 70 * _DAY_S
 OSV_ARCHIVE_S = 7 * _DAY_S
 OSV_ERRATA_S = 30 * _DAY_S
+MICROSOFT_S = 45 * _DAY_S
 OSV_RECORD_S = 30 * _DAY_S
 ALPINE_SECDB_S = 14 * _DAY_S
 ARCH_S = 14 * _DAY_S

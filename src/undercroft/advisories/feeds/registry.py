@@ -14,6 +14,7 @@ from undercroft.advisories.feeds import (
     debian_tracker,
     epss,
     kev,
+    microsoft,
     openvex,
     osv,
 )
@@ -65,6 +66,12 @@ JSON_FORMATS = (
     JsonFormat("Debian tracker (JSON)", _is_tracker, debian_tracker.parse),
     JsonFormat("CISA KEV (JSON)", lambda seen: "catalogVersion" in seen, kev.parse),
     JsonFormat("OpenVEX (JSON)", _is_openvex, openvex.parse),
+    JsonFormat(
+        "Microsoft security updates (CSAF or CVRF as JSON, zip, tar)",
+        microsoft.is_microsoft,
+        microsoft.parse,
+        microsoft.parse_archive,
+    ),
     JsonFormat(
         "CSAF and VEX of Red Hat and SUSE (JSON, zip, tar)", csaf.is_csaf, csaf.parse, csaf.parse_archive
     ),
