@@ -15,8 +15,12 @@ from diskimages import MIB, make_raw, opened, run, wrap_gpt
 from memorymachines import tree_of
 from readerhook import confined
 
+from undercroft.disks import tsk
+from undercroft.disks.filesystem import FileKind
 from undercroft.disks.machine import open_machine
+from undercroft.disks.source import BytesSource
 from undercroft.disks.tree import GuestTree
+from undercroft.disks.tsk.filesystem import TskFileSystem
 from undercroft.errors import InputError
 from undercroft.inventory import windows
 from undercroft.inventory.collect import collect
@@ -199,13 +203,22 @@ def mount_and_copy(image: Path, folder: Path) -> None:
         pytest.skip("needs /dev/fuse")
     point = folder / "mnt"
     point.mkdir()
-    script = (
-        f"set -e; ntfs-3g -o no_detach '{image}' '{point}' & pid=$!; "
-        f"for i in $(seq 100); do mountpoint -q '{point}' && break; sleep 0.1; done; "
-        f"mountpoint -q '{point}'; mkdir -p '{point}/Windows/System32/config'; "
-        f"cp '{folder}/SOFTWARE' '{folder}/SYSTEM' '{point}/Windows/System32/config/'; "
-        f"umount '{point}'; wait $pid"
-    )
+    script = f"""
+set -e
+ntfs-3g -o no_detach '{image}' '{point}' & pid=$!
+trap 'umount -l "{point}"; kill $pid' EXIT
+for i in $(seq 100); do mountpoint -q '{point}' && break; sleep 0.1; done
+mountpoint -q '{point}'
+mkdir -p '{point}/Windows/System32/config' '{point}/Many'
+cp '{folder}/SOFTWARE' '{folder}/SYSTEM' '{point}/Windows/System32/config/'
+cd '{point}/Many'
+for i in $(seq 1200); do : > "file number $i.dll"; done
+rm ./*7.dll
+cd /
+umount '{point}'
+wait $pid
+trap - EXIT
+"""
     run("unshare", "-m", "sh", "-c", script)
 
 
@@ -217,6 +230,32 @@ def test_a_windows_disk_is_inventoried_through_its_ntfs(disk: Path) -> None:
     assert found.packages == INSTALLED
     assert found.coverage.complete, found.coverage.problems
     assert found.coverage.volumes[0].content == "ntfs"
+
+
+def test_directories_are_listed_by_their_index_as_the_sleuth_kit_lists_them(disk: Path) -> None:
+    filesystem = tsk.open_filesystem(BytesSource(disk.with_name("c.img").read_bytes()))
+    assert isinstance(filesystem, TskFileSystem)
+    pending, listed = [filesystem.root], 0
+    while pending:
+        node = pending.pop()
+        ours = {(name, inner) for name, inner, _ in filesystem.entries(node)}
+        theirs = {(name, inner) for name, inner, _ in filesystem._listing(filesystem._open(node))}
+        assert ours == theirs
+        listed += len(ours)
+        pending += [inner for _, inner, kind in filesystem.entries(node) if kind is FileKind.DIRECTORY]
+    assert listed > 1080
+
+
+def test_a_torn_block_of_an_index_is_told(disk: Path) -> None:
+    image = bytearray(disk.with_name("c.img").read_bytes())
+    blocks = [at for at in range(0, len(image), 4096) if image[at : at + 4] == b"INDX"]
+    for at in blocks:
+        image[at + 1022] ^= 1
+    filesystem = tsk.open_filesystem(BytesSource(bytes(image)))
+    many = filesystem.lookup(filesystem.root, b"many") if not getattr(filesystem, "problems", ()) else None
+    assert len(blocks) > 10
+    with pytest.raises(InputError, match="its sectors are of different writes"):
+        list(filesystem.entries(many or filesystem.root))
 
 
 def test_a_reader_of_windows_opens_and_imports_nothing_after_its_imports(disk: Path) -> None:

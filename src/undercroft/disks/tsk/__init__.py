@@ -2,7 +2,8 @@
 
 It is C code over bytes that a guest wrote. It runs where every reader runs, in a child of the sandbox that
 can open nothing and dies alone, and what it gives is bounded here: sizes, entries, lengths of names.
-It replays no log: an NTFS whose log is not clean is read as it stands, and says so in `problems`.
+Directories of NTFS are listed by an own reader of their index (`ntfsindex`). No log is replayed: an NTFS
+whose log is not clean is read as it stands, and says so in `problems`.
 
 pytsk3 is not installed with Undercroft: without it these volumes are unread, with the cure as their reason.
 """

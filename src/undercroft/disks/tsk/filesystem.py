@@ -12,6 +12,7 @@ from typing import Any
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.source import BlockSource
 from undercroft.disks.tsk.library import Library, constants
+from undercroft.disks.tsk.ntfsindex import list_index
 from undercroft.disks.tsk.ntfslog import log_is_clean
 from undercroft.errors import InputError, UnsupportedError
 
@@ -19,10 +20,13 @@ PIECE_BYTES = 1 << 20
 MAX_ENTRIES = 1_000_000
 MAX_NAME_BYTES = 1024
 MAX_FOLDERS_KEPT = 32
+MAX_INDEX_ROOT_BYTES = 64 << 10
 
 _NTFS_LOG_NODE, _NTFS_VOLUME_NODE = 2, 3
 _NTFS_VOLUME_INFORMATION = 0x70
 _NTFS_REPARSE = 0xC0
+_NTFS_INDEX_ROOT, _NTFS_INDEX_ALLOCATION = 0x90, 0xA0
+_NEVER_IN_NAMES = frozenset(b"/:\0")
 _DIRTY = 0x0001
 _LOG_BYTES = 4 * 4096
 _HIBERNATED = b"hiberfil.sys"
@@ -139,10 +143,7 @@ class TskFileSystem:
         file = self._open(directory)
         if self._kind(self._meta(file, directory)) is not FileKind.DIRECTORY:
             raise InputError(f"{self.content} file {directory}: no directory")
-        for entry in self._library.ask(lambda: list(file.as_directory())):
-            listed = self._library.ask(lambda one=entry: self._entry(one))  # type: ignore[misc] # bound at once
-            if listed is None:
-                continue
+        for listed in self._index(file, directory) if self.content == "ntfs" else self._listing(file):
             if len(names) >= MAX_ENTRIES:
                 raise InputError(f"{self.content} file {directory}: more than {MAX_ENTRIES} entries")
             names.setdefault(listed[0].lower(), listed)
@@ -151,13 +152,43 @@ class TskFileSystem:
             self._folders.popitem(last=False)
         return names
 
+    def _listing(self, file: Any) -> Iterator[tuple[bytes, int, FileKind]]:
+        """Yield what is in a directory of FAT or exFAT."""
+        for entry in self._library.ask(lambda: list(file.as_directory())):
+            listed = self._library.ask(lambda one=entry: self._entry(one))  # type: ignore[misc] # bound at once
+            if listed is not None:
+                yield listed
+
+    def _index(self, file: Any, directory: int) -> Iterator[tuple[bytes, int, FileKind]]:
+        """Yield what is in a directory of NTFS, by its own index."""
+        root = self._attribute(file, _NTFS_INDEX_ROOT)
+        if root is None:
+            raise InputError(f"ntfs file {directory}: a directory without an index")
+        blocks = self._attribute(file, _NTFS_INDEX_ALLOCATION)
+
+        def read(one: Any, offset: int, length: int) -> bytes:
+            found = self._library.ask(lambda: file.read_random(offset, length, one.info.type, one.info.id))
+            if not isinstance(found, bytes) or len(found) != length:
+                raise InputError(f"ntfs file {directory}: {length} bytes of its index could not be read")
+            return found
+
+        size = min(int(root.info.size), MAX_INDEX_ROOT_BYTES)
+        for listed in list_index(
+            read(root, 0, size),
+            int(blocks.info.size) if blocks else 0,
+            lambda offset, length: read(blocks, offset, length),
+            int(self._library.handle.info.block_size),
+        ):
+            if _is_shown(listed[0]):
+                yield listed
+
     def _entry(self, entry: Any) -> tuple[bytes, int, FileKind] | None:
         """Return what Windows shows of an entry; None for what it does not show."""
         name = entry.info.name
         if name is None or not int(name.flags) & int(constants.TSK_FS_NAME_FLAG_ALLOC):
             return None
         shown = bytes(name.name or b"")
-        if shown in {b"", b".", b".."} or b"/" in shown or b":" in shown or len(shown) > MAX_NAME_BYTES:
+        if not _is_shown(shown):
             return None
         if name.type in (constants.TSK_FS_NAME_TYPE_VIRT, constants.TSK_FS_NAME_TYPE_VIRT_DIR):
             return None
@@ -187,3 +218,8 @@ class TskFileSystem:
                 yield "ntfs Windows is hibernated: what it holds in memory is not on the disk"
         except InputError as error:
             yield str(error)
+
+
+def _is_shown(name: bytes) -> bool:
+    """Tell whether a name can be one that Windows shows; the root directory names itself."""
+    return name not in {b"", b".", b".."} and not set(name) & _NEVER_IN_NAMES and len(name) <= MAX_NAME_BYTES
