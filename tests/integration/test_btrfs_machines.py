@@ -148,6 +148,35 @@ def test_menu_that_starts_another_subvolume_than_the_fstab_names_is_believed_and
     assert any("names subvol=@ as /" in problem for problem in machine.coverage.problems)
 
 
+def test_layers_of_containers_are_no_snapshots_of_the_machine(boot: Boot) -> None:
+    machine = boot("""
+        make @; system @ host subvol=@; mkdir -p @/layers; make @/layers/base; system @/layers/base image
+        snapshot @/layers/base @/layers/container; snapshot @ @before; snapshot @before @again
+    """)
+    assert name(machine) == "host"
+    assert [each.path for each in machine.snapshots] == ["@before", "@again"]
+    assert "other subvolumes with a system, not in this inventory: @/layers/base, @/layers/cont" in said(
+        machine
+    )
+
+
+def test_damaged_snapshot_is_a_note_where_the_root_is_certain(tmp_path: Path) -> None:
+    images = btrfsimages.make(tmp_path, "-m", "single")
+    mark = "a-name-that-only-the-snapshot-has"
+    btrfsimages.in_mount(
+        images,
+        f"{BEGIN} make @; system @ host subvol=@; snapshot @ @old; rm @old/etc/*; touch @old/etc/{mark}",
+    )
+    leaf = btrfsimages.live_leaf(images[0], b"@old", mark.encode())
+    with images[0].open("r+b") as file:
+        file.seek(leaf + 3000)
+        file.write(b"damage")
+    machine = open_machine([("vda", btrfsimages.source(images[0]))])
+    assert name(machine) == "host"
+    assert machine.coverage.problems == ()
+    assert "the subvolume @old is too damaged to tell what it holds" in said(machine)
+
+
 def test_filesystem_on_two_disks_is_one_machine(tmp_path: Path) -> None:
     images = btrfsimages.make(tmp_path, "-d", "raid0", "-m", "raid1", devices=2)
     btrfsimages.in_mount(images, BEGIN + "system . striped; head -c 3000000 /dev/urandom > usr/lib/big")

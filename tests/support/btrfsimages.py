@@ -114,10 +114,15 @@ def places(image: Path, wanted: bytes) -> list[int]:
     return found
 
 
-def node_copies(image: Path, name: bytes) -> list[int]:
-    """Return where the copies of the leaf of the top subvolume begin that holds a name."""
+def live_leaf(image: Path, subvolume: bytes, name: bytes) -> int:
+    """Return where the only leaf of a small subvolume lies, which holds a name."""
+    return node_copies(image, name, open_images([image]).subvolume(subvolume).number)[0]
+
+
+def node_copies(image: Path, name: bytes, subvolume: int = 5) -> list[int]:
+    """Return where the copies of the only leaf of a subvolume begin, which holds a name."""
     filesystem = open_images([image])
-    root = filesystem._volume.roots.root(5)
+    root = filesystem._volume.roots.root(subvolume)
     assert root is not None
     assert root.place[1] == 0
     pieces = list(filesystem._volume.content._chunks.pieces(root.place[0], 4096))

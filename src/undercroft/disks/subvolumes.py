@@ -130,7 +130,9 @@ class _Choice:
         self._opened = opened
         self._volumes = volumes
         self._problems: list[str] = []
+        self._doubts: list[str] = []
         self._names: dict[int, str] = {}
+        self._listed: list[Subvolume] = []
         self.snapshots: tuple[Subvolume, ...] = ()
 
     def chosen(self) -> OpenVolume:
@@ -144,19 +146,21 @@ class _Choice:
             )
         if not systems:
             return self._volume
-        started = self._started(systems)
+        signs = (self._started(systems).__contains__, self._names_itself, self._opened.default.__eq__)
         found = list(systems)
-        found = _narrow(found, lambda number: number in started)
-        found = _narrow(found, lambda number: self._names_itself(systems[number][1]))
-        found = _narrow(found, lambda number: number == self._opened.default)
+        for sign in signs:
+            found = _narrow(found, sign)
         found = _narrow(found, lambda number: not systems[number][0].parent_uuid)
+        is_decided = any(sign(found[0]) for sign in signs)
+        if not is_decided:
+            self._problems += self._doubts
         if len(found) > 1:
             names = self._show(found)
             self._problems.append(
                 f"several subvolumes ({names}) hold a system and nothing says which one starts: "
                 f"{self._names[found[0]]} was read"
             )
-        notes = self._notes(found[0], systems)
+        notes = [*self._notes(found[0], systems), *(self._doubts if is_decided else ())]
         view = systems[found[0]][1].subvolume(found[0], notes=notes, problems=self._problems)
         return replace(self._volume, filesystem=view)
 
@@ -166,8 +170,9 @@ class _Choice:
         listed.sort(
             key=lambda each: (each.number != self._opened.default, bool(each.parent_uuid), each.number)
         )
+        self._listed = listed
         if len(listed) > MAX_SYSTEMS:
-            self._problems.append(
+            self._doubts.append(
                 f"{len(listed)} subvolumes, of which {MAX_SYSTEMS} were looked at for a system"
             )
         systems: dict[int, tuple[Subvolume, WithSubvolumes]] = {}
@@ -179,7 +184,7 @@ class _Choice:
                 if _is_system(view):
                     systems[each.number] = (each, view)
             except (InputError, NotFoundError) as error:
-                self._problems.append(f"the subvolume {name} is too damaged to tell what it holds: {error}")
+                self._doubts.append(f"the subvolume {name} is too damaged to tell what it holds: {error}")
         return systems
 
     def _started(self, systems: dict[int, tuple[Subvolume, WithSubvolumes]]) -> set[int]:
@@ -199,10 +204,16 @@ class _Choice:
                 continue
             if isinstance(shown, WithSubvolumes):
                 started.add(shown.number)
+                if shown.number not in systems:
+                    told = (
+                        f"{root.menu}: starts the subvolume with the id {shown.number}, which holds no system"
+                    )
+                    self._problems.append(told)
         return started
 
-    def _names_itself(self, view: WithSubvolumes) -> bool:
+    def _names_itself(self, number: int) -> bool:
         try:
+            view = self._opened.subvolume(number)
             fstab = parse_fstab(GuestTree(view).read(b"/etc/fstab", MAX_FSTAB_BYTES))
             root = next((entry for entry in fstab.entries if entry.point == b"/"), None)
             if root is None or self._volume not in find_volumes(parse_device(root.device), self._volumes):
@@ -210,11 +221,16 @@ class _Choice:
             shown = mounted(view, root.options)
         except (InputError, NotFoundError):
             return False
-        return isinstance(shown, WithSubvolumes) and shown.number == view.number
+        return isinstance(shown, WithSubvolumes) and shown.number == number
 
     def _notes(self, chosen: int, systems: dict[int, tuple[Subvolume, WithSubvolumes]]) -> list[str]:
         notes = [f"subvolume: {self._names[chosen]}"]
-        snapshots = [number for number, (each, _) in systems.items() if each.parent_uuid and number != chosen]
+        family = self._family(chosen)
+        snapshots = [
+            number
+            for number, (each, _) in systems.items()
+            if each.parent_uuid and number != chosen and number in family
+        ]
         self.snapshots = tuple(systems[number][0] for number in sorted(snapshots))
         others = [number for number in systems if number != chosen and number not in snapshots]
         if snapshots:
@@ -222,6 +238,26 @@ class _Choice:
         if others:
             notes.append(f"other subvolumes with a system, not in this inventory: {self._show(others)}")
         return notes
+
+    def _family(self, chosen: int) -> set[int]:
+        """Return the ids of what a subvolume was taken from, or was taken from it, directly or not.
+
+        The layers of containers are snapshots with systems, too, but none of this one.
+        """
+        kin: dict[str, set[int]] = {}
+        for each in self._listed:
+            for uuid in filter(None, (each.uuid, each.parent_uuid)):
+                kin.setdefault(uuid, set()).add(each.number)
+        uuids = {each.number: (each.uuid, each.parent_uuid) for each in self._listed}
+        family: set[int] = set()
+        pending = [chosen]
+        while pending:
+            number = pending.pop()
+            if number not in family:
+                family.add(number)
+                for uuid in uuids[number]:
+                    pending += kin.pop(uuid, ())
+        return family
 
     def _show(self, numbers: Sequence[int]) -> str:
         more = f" and {len(numbers) - MAX_SHOWN} more" if len(numbers) > MAX_SHOWN else ""
