@@ -147,3 +147,55 @@ class LogFile:
             for number in range(0, len(data), 512):
                 file.seek(self.start + (position + number // 512) % self.blocks * 512)
                 file.write(data[number : number + 512])
+
+
+_WIDTHS = (2, 2, 1, 1, 2, 4, 4, 4, 2, 2)
+_WIDTHS_V3 = (4, 8, 8, 8, 4)
+
+
+def swapped(core: bytes, *, has_big_times: bool, has_many_extents: bool = False) -> bytes:
+    """Return an inode's core, 96 or 176 bytes as on disk, with its numbers in the log's byte order."""
+    times = (8, 8, 8) if has_big_times else (4,) * 6
+    extents = (4, 2)
+    widths = [
+        *_WIDTHS,
+        *((8,) if has_many_extents else (1,) * 6 + (2,)),
+        *times,
+        8,
+        8,
+        4,
+        *extents,
+        1,
+        1,
+        4,
+        2,
+        2,
+        4,
+    ]
+    if len(core) > 96:
+        widths += [4, *_WIDTHS_V3, *(1,) * 12, *((8,) if has_big_times else (4, 4)), 8, *(1,) * 16]
+    out, at = b"", 0
+    for width in widths:
+        out += core[at : at + width][::-1]
+        at += width
+    assert at == len(core)
+    return out
+
+
+def inode(node: int, place: int, core: bytes, fields: int, *forks: bytes) -> list[bytes]:
+    """Return the item of an inode that lies at byte `place`, in the first 16 sectors of its buffer."""
+    start = place - place % 8192
+    form = struct.pack(
+        "<HHIHHIQ16xqii",
+        INODE,
+        2 + len(forks),
+        fields,
+        0,
+        len(b"".join(forks)),
+        0,
+        node,
+        start // 512,
+        16,
+        place - start,
+    )
+    return [form, core, *forks]

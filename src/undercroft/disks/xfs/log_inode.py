@@ -40,6 +40,7 @@ _FROM_LOG = {
 _TO_DISK = {key: _core(">", has_big_times=key[0], has_many_extents=key[1], is_v3=key[2]) for key in _VARIANTS}
 _FLAGS3 = slice(120, 128)
 _FLUSHES = slice(30, 32)
+_UNLINKED = 96
 _MAX_FLUSHES = 0xFFFF
 
 
@@ -63,6 +64,8 @@ def replayed_inode(
         return None
     core = regions[0]
     size = layout.INODE_V3_BYTES if superblock.is_v5 else layout.INODE_V2_BYTES
+    if not superblock.is_v5:  # the chain of unlinked inodes, the last field, is not logged
+        core = core[:_UNLINKED] + raw[_UNLINKED:size][::-1] if len(core) >= _UNLINKED else b""
     if len(core) < size or core[:2] != layout.INODE_MAGIC.to_bytes(2, "little"):
         raise InputError(f"an inode of {len(core)} bytes that begins with {bytes(core[:2])!r}")
     if not superblock.is_v5 and _was_flushed_later(raw, core):

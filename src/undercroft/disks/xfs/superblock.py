@@ -80,7 +80,7 @@ def find(source: BlockSource) -> tuple[Superblock, str]:
     except InputError as error:
         for offset in _copies(untrusted, source.size_bytes):
             try:
-                found = parse(_read(source, offset))
+                found = parse(_read(source, offset), is_copy=True)
             except InputError:
                 continue
             if found.group_blocks * found.block_bytes == offset:
@@ -102,12 +102,13 @@ def _copies(untrusted: bytes, size_bytes: int) -> Iterator[int]:
         yield -(-(size_bytes >> bits) // _USUAL_GROUPS) << bits
 
 
-def parse(untrusted: bytes, *, is_trusted: bool = False) -> Superblock:
+def parse(untrusted: bytes, *, is_trusted: bool = False, is_copy: bool = False) -> Superblock:
     """Return the superblock in `untrusted`, a sector or more.
 
     Args:
         untrusted: 512 bytes or more.
         is_trusted: its checksum needs no look, since it was put together from a log.
+        is_copy: of another group than the first; there mkfs leaves the mark that it is at work.
 
     Raises:
         UnsupportedError: an incompatible feature that this version does not know.
@@ -133,7 +134,7 @@ def parse(untrusted: bytes, *, is_trusted: bool = False) -> Superblock:
         place = layout.SUPERBLOCK_CHECKSUM_OFFSET
         checksum.check(untrusted[:sector_bytes], place, "xfs superblock")
     _check_features(incompatible)
-    if in_progress:
+    if in_progress and not is_copy:
         raise InputError("xfs superblock: its mkfs or its growth has not ended")
     if block_inodes != 1 << block_inodes_log or block_inodes_log != block_log - inode_log:
         raise InputError(f"xfs superblock: {block_inodes} inodes of {inode_bytes} bytes in {block_bytes}")

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import xfsimages
+import xfslogs
 from xfsimages import open_image
 from xfslogs import COMMIT, CONTINUED, CONTINUES, START, LogFile, buffer, cancelled, operation, transaction
 
 from undercroft.disks.xfs import Xfs, layout
+from undercroft.errors import InputError
 
 pytestmark = pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="needs xfsprogs")
 
@@ -31,7 +33,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def image(base: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(base, tmp_path / "image"))
+    xfsimages.run("cp", "--sparse=always", base, tmp_path / "image")
+    return tmp_path / "image"
 
 
 @pytest.fixture
@@ -335,3 +338,103 @@ def test_replay_on_top_of_a_damaged_block_is_a_problem(log: LogFile, image: Path
     # Control: with the right one there is none.
     _set_folder_block(image, offset)
     assert open_image(image).problems == ()
+
+
+def _inode(image: Path) -> tuple[int, int, bytearray]:
+    """Return number, place and bytes of the file's inode."""
+    filesystem = open_image(image)
+    node = filesystem.lookup(filesystem.root, b"target")
+    assert node is not None
+    superblock = filesystem._inodes._blocks.superblock
+    group, inner = divmod(node, 1 << superblock.group_log + superblock.block_inodes_log)
+    place = (group * superblock.group_blocks << superblock.block_log) + (inner << superblock.inode_log)
+    with image.open("rb") as file:
+        file.seek(place)
+        return node, place, bytearray(file.read(superblock.inode_bytes))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-m", "crc=0"),
+        ("-m", "bigtime=0"),
+        ("-m", "bigtime=1"),
+        ("-i", "nrext64=1"),
+        ("-m", "bigtime=0", "-i", "nrext64=1"),
+    ],
+)
+def test_core_and_fork_of_an_inode_are_replayed(options: tuple[str, ...], base: Path, tmp_path: Path) -> None:
+    image = xfsimages.make_from(
+        base.parent / "source", tmp_path / "image", "-l", "size=10m", "-b", "size=1024", *options, size="30M"
+    )
+    node, place, raw = _inode(image)
+    is_v4 = "crc=0" in options
+    size, has_many = (96 if is_v4 else 176), "nrext64=1" in options
+    raw[2:4] = (0o100751).to_bytes(2, "big")
+    raw[8:16] = struct.pack(">II", 70_000, 80_000)
+    raw[56:64] = (5000).to_bytes(8, "big")
+    raw[40:48] = struct.pack(">iI", -77, 5)
+    has_big_times = not is_v4 and "bigtime=0" not in options
+    if has_big_times:
+        raw[40:48] = ((5_000_000_000 + (1 << 31)) * 10**9 + 5).to_bytes(8, "big")
+    first = int.from_bytes(raw[100 if is_v4 else 176 :][:16], "big") >> 21 & (1 << 52) - 1
+    fork = (first << 21 | 2).to_bytes(16, "big") + (1 << 127 | 2 << 73 | (first + 2) << 21 | 3).to_bytes(
+        16, "big"
+    )
+    raw[24:32] = (2).to_bytes(8, "big") if has_many else raw[24:32]
+    raw[76:80] = bytes(4) if has_many else (2).to_bytes(4, "big")
+    core = xfslogs.swapped(bytes(raw[:size]), has_big_times=has_big_times, has_many_extents=has_many)
+    log = LogFile(image)
+    log.add(*transaction(1, xfslogs.inode(node, place, core, 1 | 4, fork)))
+    filesystem = open_image(image)
+    assert filesystem.problems == ()
+    found = filesystem.stat(node)
+    assert (found.mode, found.uid, found.gid, found.size_bytes) == (0o100751, 70_000, 80_000, 5000)
+    assert found.modified_at_s == (5_000_000_000 if has_big_times else -77)
+    assert filesystem.read(node, SIZE) == expected({})[:2048].ljust(5000, b"\0")
+
+
+def test_inode_of_version_4_that_was_flushed_later_stays(base: Path, tmp_path: Path) -> None:
+    image = xfsimages.make_from(
+        base.parent / "source", tmp_path / "image", "-m", "crc=0", "-l", "size=6m", size="20M"
+    )
+    for on_disk, logged, is_newer in (
+        (5, 4, True),
+        (5, 5, False),
+        (0xFFFF, 3, False),
+        (0xFFFF, 0x8000, True),
+    ):
+        node, place, raw = _inode(image)
+        raw[56:64] = (SIZE).to_bytes(8, "big")
+        raw[30:32] = on_disk.to_bytes(2, "big")
+        with image.open("r+b") as file:
+            file.seek(place)
+            file.write(raw)
+        raw[56:64] = (5000).to_bytes(8, "big")
+        raw[30:32] = logged.to_bytes(2, "big")
+        log = LogFile(image)
+        log.add(
+            *transaction(
+                1, xfslogs.inode(node, place, xfslogs.swapped(bytes(raw[:96]), has_big_times=False), 1)
+            )
+        )
+        assert open_image(image).stat(node).size_bytes == (SIZE if is_newer else 5000)
+
+
+@pytest.mark.parametrize(("is_given_back", "message"), [(False, "not in use"), (True, "")])
+def test_inodes_that_were_made_are_empty_unless_they_were_given_back(
+    is_given_back: bool, message: str, log: LogFile, image: Path
+) -> None:
+    node, place, _ = _inode(image)
+    first = node & ~63
+    size = 64 * 512
+    start = place - (node - first) * 512
+    made = struct.pack("<HH", 0x123F, 1) + struct.pack(">6I", 0, start // 1024, 64, 512, size // 1024, 9)
+    log.add(*transaction(1, [made]))
+    if is_given_back:
+        log.add(*transaction(2, cancelled(start // 512, 16)))
+        assert open_image(image).stat(node).size_bytes == SIZE
+        return
+    # All of the first inodes are empty now, the root directory too.
+    with pytest.raises(InputError, match=message):
+        open_image(image)
