@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -306,3 +307,25 @@ def test_blobs_that_overlap_are_refused(made: Made) -> None:
         content[slot * 16 + 8 : slot * 16 + 16] = content[2 * 16 + 8 : 2 * 16 + 16]
     problems = read_database(tree_of({f"{VAR}/Packages.db": bytes(content)})).problems
     assert "the blobs of its slots are longer than the file: they overlap" in problems[-1]
+
+
+@pytest.mark.parametrize("delay_s", [0.01, 0.03, 0.05, 0.08])
+def test_what_an_rpm_that_was_killed_left_behind_is_read_as_rpm_reads_it(
+    made: Made, tmp_path: Path, delay_s: float
+) -> None:
+    """Whenever it dies: what was committed is there, and what was not is not."""
+    path = install(tmp_path / "live", made.packages[:3])
+    command = ["rpm", "--dbpath", path.parent, "--define", "_db_backend sqlite", "--justdb", "--nodeps", "-i"]
+    with subprocess.Popen([*command, *made.packages[3:]], stderr=subprocess.DEVNULL) as process:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(delay_s)
+        process.kill()
+    target = tmp_path / VAR
+    target.mkdir(parents=True)
+    for name in ("rpmdb.sqlite", "rpmdb.sqlite-wal", "rpmdb.sqlite-journal"):
+        if (path.parent / name).exists():
+            shutil.copy(path.parent / name, target / name)
+    database = read_folder(tmp_path)
+    assert database.problems == ()
+    assert [package.name for package in database.packages] == [row[0] for row in asked_of_rpm(path.parent)]
+    assert len(database.packages) >= 3
