@@ -412,3 +412,13 @@ def test_any_damage_is_an_answer_or_an_input_error_within_limits(
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("kind", "field", "form"), [("vdi", 340, "<I"), ("vhd", 512 + 16, ">Q")])
+def test_two_blocks_of_a_disk_in_one_place_are_refused(
+    kind: str, field: int, form: str, images: dict[str, bytes]
+) -> None:
+    data = images[kind]
+    (table,) = struct.unpack_from(form, data, field)
+    with pytest.raises(InputError, match="names one block of the file for several of the disk"):
+        read_all(kind, changed(data, table + 4, data[table : table + 4]))

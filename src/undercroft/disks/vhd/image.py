@@ -88,6 +88,7 @@ class _Mapping:
         what = f"{name}: the block table"
         offset = header.table_offset
         self._table = TablePages(source, offset, header.blocks, entry_bytes=4, order="big", what=what)
+        self._table.check_distinct(lambda entry: entry if entry != FREE else -1)
         self._bits = SectorBits(SECTOR_BYTES)
         self._metadata_end = offset + 4 * header.blocks
 

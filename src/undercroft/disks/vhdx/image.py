@@ -73,6 +73,11 @@ def _read(source: BlockSource, name: str) -> tuple[Header, BlockSource, Region, 
     return header, logged, table, read_metadata(logged, metadata, name)
 
 
+def _place(entry: int) -> int:
+    """Return the place that an entry of the block table names, -1 where it names none."""
+    return entry & layout.BAT_OFFSET_MASK if entry & layout.BAT_STATE_MASK >= layout.BLOCK_PRESENT else -1
+
+
 class _Mapping:
     """The block table: entries of blocks, and after each `chunk_ratio` of them one of a bitmap block."""
 
@@ -91,6 +96,7 @@ class _Mapping:
             raise InputError(f"{name}: {entries} entries do not fit into its block table; {CURE}")
         what = f"{name}: the block table"
         self._table = TablePages(source, region.offset, entries, entry_bytes=8, order="little", what=what)
+        self._table.check_distinct(_place)
         self._bits = SectorBits(metadata.sector_bytes)
 
     def piece(self, offset: int, limit: int) -> Piece:
