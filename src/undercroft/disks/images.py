@@ -108,7 +108,6 @@ IMAGES = (
         "not read",
         ((0, b"WithoutFreeSpace"), (0, b"WithouFreSpacExt")),
     ),
-    ImageFormat("luks", "QEMU's LUKS image", Level.NAMED, "not read", ((0, b"LUKS\xba\xbe"),)),
     ImageFormat("dmg", "Apple dmg", Level.NAMED, "not read"),
 )
 

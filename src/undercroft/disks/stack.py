@@ -146,7 +146,7 @@ SETS: tuple[VolumeSet, ...] = (
     VolumeSet(
         ("luks1", "luks2"),
         "LUKS1, LUKS2",
-        Level.WHOLE,
+        Level.PARTLY,
         "with a passphrase or key file: AES in XTS or CBC, keyslots with PBKDF2 or Argon2; not read are other"
         " ciphers, detached headers, authenticated encryption and a reencryption in progress",
         "undercroft.disks.luks.assembler",

@@ -76,9 +76,9 @@ def test_other_containers_made_by_qemu_img_are_named_with_the_cure(
     assert "`qemu-img convert -O qcow2`" in message
 
 
-def test_a_luks_container_is_not_taken_for_a_raw_disk() -> None:
-    with pytest.raises(UnsupportedError, match="luks"):
-        probe_format(BytesSource(b"LUKS\xba\xbe\0\2".ljust(MIB, b"\0")))
+def test_a_luks_volume_is_a_raw_disk_that_is_encrypted_as_a_whole() -> None:
+    """QEMU's LUKS images and disks that a guest encrypted are the same, and are read in the same way."""
+    assert probe_format(BytesSource(b"LUKS\xba\xbe\0\2".ljust(MIB, b"\0"))) is DiskFormat.RAW
 
 
 @pytest.mark.parametrize(
