@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import btrfsimages
 import pytest
 from containerimages import make, suffix
 from diskimages import MIB, make_qcow2, make_raw, run, take_snapshot, to_raw
@@ -487,3 +488,35 @@ def test_nobody_hides_an_image_by_saying_that_it_is_a_part_of_theirs(
     assert len(found.inventory("victim.img").packages) == TREE_PACKAGES
     assert not found.by_name["broken.img"].report.complete
     assert found.left_out == {}
+
+
+@pytest.mark.skipif(bool(btrfsimages.problem()), reason=btrfsimages.problem())
+def test_a_snapshot_that_only_the_clone_s_guest_took_is_a_state_of_the_clone(
+    reader: Watched, tmp_path: Path
+) -> None:
+    fill = "import shutil, sys; shutil.copytree(sys.argv[1], '.', symlinks=True, dirs_exist_ok=True)"
+    tree = debian_tree(tmp_path / "tree", packages(5))
+    (raw,) = btrfsimages.make(tmp_path)
+    btrfsimages.write([raw], fill, argument=str(tree))
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    base = make_qcow2(raw, pool / "base.qcow2")
+    newer = debian_tree(tmp_path / "newer", packages(6, "2.0-1"))
+    (newer / "etc/os-release").unlink()
+    btrfsimages.in_mount([raw], "btrfs -q subvolume snapshot . before")
+    btrfsimages.write([raw], fill, argument=str(newer))
+    make_qcow2(raw, pool / "clone.qcow2", backing=base)
+    make_clone(base, pool / "still.qcow2")
+    settle()
+    found = scan(reader, pool)
+    states = {name: [state.name for state in image.report.states] for name, image in found.by_name.items()}
+    assert states == {
+        "base.qcow2": ["current"],
+        "clone.qcow2": ["current", "subvolume before"],
+        "still.qcow2": ["current"],
+    }
+    assert found.shared() == ["still.qcow2"]
+    current, before = (state.inventory for state in found.by_name["clone.qcow2"].report.states)
+    assert current is not None
+    assert before is not None
+    assert ({package.version for package in current.packages}, len(before.packages)) == ({"2.0-1"}, 5)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from undercroft.errors import InputError
-from undercroft.model.disk import DiskFormat, ImageInfo
+from undercroft.model.disk import DiskFormat
 from undercroft.model.fleet import FileIdentity, ReadSet
 from undercroft.model.images import KeptAnswer
 from undercroft.model.inventory import Inventory
@@ -25,8 +25,8 @@ from undercroft.ports.imagecache import ImageCache
 from undercroft.ports.reader import Reader
 from undercroft.usecases.fleet.reading.credentials import CredentialsMemory
 from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayeredMachine, kept_reads, travelling
-from undercroft.usecases.identity import Inspections, identity_key
 from undercroft.usecases.images.chains import Link, NamedFiles, part_names
+from undercroft.usecases.images.inspecting import Hinted, KeptInspections
 from undercroft.usecases.images.survey import Seen
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.report import MAX_STATES
@@ -133,7 +133,7 @@ class ImageReader:
         if known is None or image.info is None or image.hint is None:
             return None
         started = time.perf_counter()
-        hinted = _Hinted(self._inspections, image.hint, image.info)
+        hinted = Hinted(self._inspections, image.hint, image.info)
         with OpenMachine(self._target(image), self._reader, hinted) as machine:
             state = machine.states[0]
             if not hinted.used:
@@ -150,7 +150,7 @@ class ImageReader:
                 read = _state_read(state, How.PROVEN, known.inventory, problems, started)
                 self._keep_answer(image.path, machine, state, known.digest)
                 self._known[image.path] = known
-                return ImageRead(machine.disk_reports(), (read,), shared=below)
+                return replace(self._with_snapshots(image.path, machine, read), shared=below)
             if compared.found is None:
                 return None
             found = compared.found.inventory
@@ -158,17 +158,33 @@ class ImageReader:
             reads = kept_reads(compared.found.reads) if compared.found.reads else None
             self._keep(image.path, machine, state, inventory, reads, problems)
             read = _state_read(state, How.READ, inventory, problems, started)
-            return ImageRead(machine.disk_reports(), (read,))
+            return self._with_snapshots(image.path, machine, read)
 
     def _states(self, image: Seen, machine: OpenMachine) -> ImageRead:
-        states = machine.states
-        wanted = (*states[:1], *states[1:][-(MAX_STATES - 1) :])
         layered = LayeredMachine(machine, self._memory)
-        read = [self._state(image.path, machine, layered, state) for state in wanted]
-        return ImageRead(machine.disk_reports(), tuple(read), len(states) - len(wanted))
+        return self._with_snapshots(
+            image.path, machine, self._state(image.path, machine, layered, machine.states[0])
+        )
+
+    def _with_snapshots(self, path: str, machine: OpenMachine, current: StateRead) -> ImageRead:
+        """Return an image whose current state was read, with its snapshots and those that its guest took."""
+        snapshots = list(machine.states[1:])
+        if _may_have_own_snapshots(current.inventory):
+            try:
+                own = machine.guest_states(current.state)
+                snapshots = sorted((*snapshots, *own), key=lambda state: state.created_at_s)
+            except InputError as error:
+                told = f"the guest's own snapshots could not be listed: {error}"
+                current = replace(current, problems=(*current.problems, told))
+        layered = LayeredMachine(machine, self._memory)
+        wanted = snapshots[-(MAX_STATES - 1) :]
+        read = [self._state(path, machine, layered, state) for state in wanted]
+        return ImageRead(machine.disk_reports(), (current, *read), len(snapshots) - len(wanted))
 
     def _state(self, path: str, machine: OpenMachine, layered: LayeredMachine, state: State) -> StateRead:
         started = time.perf_counter()
+        if state.subvolume is not None:
+            return _own_snapshot(machine, state)
         kept = self._cache.answer(path, _key(state))
         try:
             reading = layered.read_state(state, _cached(kept), self._candidates)
@@ -257,53 +273,6 @@ class ImageReader:
         )
 
 
-class KeptInspections(Inspections):
-    """What images said of themselves, in the cache: for as long as their files are proven to be the same."""
-
-    def __init__(self, cache: ImageCache) -> None:
-        super().__init__()
-        self._cache = cache
-
-    def find(self, identity: FileIdentity, image_format: DiskFormat | None) -> ImageInfo | None:
-        """Return what the image said when it was last inspected as that format."""
-        if not identity.proves:
-            return None
-        return super().find(identity, image_format) or self._cache.info(identity, image_format)
-
-    def keep(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
-        """Keep what an image said; nothing where its identity proves nothing."""
-        super().keep(identity, image_format, info)
-        self._cache.keep_info(identity, image_format, info)
-
-
-class _Hinted(Inspections):
-    """What is known for certain, and one hint; `used` tells whether somebody took it."""
-
-    def __init__(self, known: KeptInspections, identity: FileIdentity, info: ImageInfo) -> None:
-        super().__init__()
-        self._certain = known
-        self._key = identity_key(identity)
-        self._info = info
-        self.used = False
-
-    def find(self, identity: FileIdentity, image_format: DiskFormat | None) -> ImageInfo | None:
-        """Return what is known of a file, or hinted."""
-        if identity.proves and image_format is None and identity_key(identity) == self._key:
-            self.used = True
-            return self._info
-        return self._certain.find(identity, image_format)
-
-    def keep(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
-        """Keep what an image's own child said."""
-        self._certain.keep(identity, image_format, info)
-
-
-def _names_beside(info: ImageInfo) -> tuple[str, ...]:
-    """Return how an image calls the files, beside those below it, that its disks lie in."""
-    inner = (disk.name for disk in info.disks if disk.offset_bytes < 0)
-    return tuple(name for name in (info.data_file_name, *info.extents, *inner) if name)
-
-
 def _state_read(
     state: State, how: How, inventory: Inventory, problems: tuple[str, ...], started: float
 ) -> StateRead:
@@ -312,6 +281,21 @@ def _state_read(
 
 def _key(state: State) -> str:
     return "" if state.is_current else f"{state.ident} {state.name}"
+
+
+def _own_snapshot(machine: OpenMachine, state: State) -> StateRead:
+    """Read a snapshot that the guest took; which one it is no set of reads proves, so nothing is kept."""
+    started = time.perf_counter()
+    try:
+        inventory = machine.inventory(state)
+    except InputError as error:
+        return StateRead(state, None, (str(error),), None, _since(started))
+    return StateRead(state, inventory, inventory.coverage.problems, How.READ, _since(started))
+
+
+def _may_have_own_snapshots(inventory: Inventory | None) -> bool:
+    volumes = inventory.coverage.volumes if inventory else ()
+    return any(volume.content == "btrfs" and "/" in volume.mounts for volume in volumes)
 
 
 def _cached(kept: KeptAnswer | None) -> CachedAnswer | None:
