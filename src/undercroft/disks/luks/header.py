@@ -136,9 +136,8 @@ def check_pbkdf2(derivation: Pbkdf2, what: str) -> Pbkdf2:
 def check_argon2(derivation: Argon2, what: str) -> Argon2:
     """Return the derivation if its cost is within limits."""
     lanes = check_range(derivation.lanes, 1, layout.MAX_ARGON2_LANES, f"{what}: a number of threads")
-    memory = check_range(derivation.memory_kib, 8 * lanes, layout.MAX_ARGON2_KIB, f"{what}: memory in KiB")
-    passes = check_range(derivation.passes, 1, layout.MAX_ARGON2_PASSES, f"{what}: a number of passes")
-    check_range(memory * passes, 1, layout.MAX_ARGON2_WORK_KIB, f"{what}: memory in KiB times passes")
+    check_range(derivation.memory_kib, 8 * lanes, layout.MAX_ARGON2_KIB, f"{what}: memory in KiB")
+    check_range(derivation.passes, 1, layout.MAX_ARGON2_PASSES, f"{what}: a number of passes")
     check_range(len(derivation.salt), 8, layout.MAX_SALT_BYTES, f"{what}: a salt's length")
     return derivation
 

@@ -63,6 +63,6 @@ MAX_PBKDF2_ITERATIONS: Final = 64_000_000
 
 MAX_ARGON2_KIB: Final = 1 << 20
 MAX_ARGON2_PASSES: Final = 64
+"""With the most memory some 80 s of one processor; cryptsetup's default of 2 s is 4 to 8."""
+
 MAX_ARGON2_LANES: Final = 16
-MAX_ARGON2_WORK_KIB: Final = 16 * MAX_ARGON2_KIB
-"""Memory times passes: some 20 s of one processor."""

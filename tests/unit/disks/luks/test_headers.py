@@ -147,7 +147,6 @@ def test_tokens_are_ignored() -> None:
         ({"type": "argon2id", "time": 1, "memory": (1 << 20) + 1, "cpus": 1}, "memory in KiB of 1048577"),
         ({"type": "argon2id", "time": 65, "memory": 64, "cpus": 1}, "a number of passes of 65"),
         ({"type": "argon2i", "time": 1, "memory": 1024, "cpus": 17}, "a number of threads of 17"),
-        ({"type": "argon2id", "time": 64, "memory": 1 << 20, "cpus": 4}, "times passes"),
         ({"type": "argon2id", "time": 0, "memory": 64, "cpus": 1}, "a number of passes of 0"),
         ({"type": "pbkdf2", "hash": "sha256", "iterations": 64_000_001}, "a number of iterations"),
         ({"type": "pbkdf2", "hash": "sha256", "iterations": 1 << 62}, "a number of iterations"),
