@@ -90,7 +90,6 @@ _MACHINE_OPTIONS = (
     ),
     click.option(
         "--key",
-        "keys",
         multiple=True,
         metavar="VOLUME=FILE",
         callback=key_ring,
@@ -140,7 +139,7 @@ def request(image: str | None, options: dict[str, Any]) -> tuple[Request, str | 
         image_format=DiskFormat(image_format) if image_format else None,
         backing_files=options.pop("backing"),
         data_files=options.pop("data_file"),
-        keys=options.pop("keys"),
+        keys=options.pop("key"),
     )
     return asked, state
 
