@@ -83,17 +83,13 @@ def _recognized() -> Line:
 
 def _families() -> Iterator[Line]:
     """Yield the distributions, those whose publishers mean the same by what they say on one line."""
-    by_meaning: dict[tuple[str, bool], list[str]] = {}
+    by_meaning: dict[tuple[str, str], list[str]] = {}
     for family in FAMILIES:
-        key = (family.meaning, "undercroft feeds" in family.cure)
+        unread = "its packages are read, its advisories are not: findings are unknown"
+        key = (family.level, unread if family.level == Level.NAMED else family.meaning)
         by_meaning.setdefault(key, []).append(family.title)
-    for (meaning, has_feeds), titles in by_meaning.items():
-        if has_feeds:
-            yield Line(", ".join(titles), "", meaning)
-        else:
-            yield Line(
-                ", ".join(titles), Level.NAMED, "packages are read, advisories are not: findings unknown"
-            )
+    for (level, meaning), titles in by_meaning.items():
+        yield Line(", ".join(titles), level, meaning)
 
 
 def _cell(text: str) -> str:
