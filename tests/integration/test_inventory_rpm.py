@@ -309,7 +309,7 @@ def test_blobs_that_overlap_are_refused(made: Made) -> None:
     assert "the blobs of its slots are longer than the file: they overlap" in problems[-1]
 
 
-@pytest.mark.parametrize("delay_s", [0.01, 0.03, 0.05, 0.08])
+@pytest.mark.parametrize("delay_s", [0.03, 0.06, 0.1, 0.15])
 def test_what_an_rpm_that_was_killed_left_behind_is_read_as_rpm_reads_it(
     made: Made, tmp_path: Path, delay_s: float
 ) -> None:

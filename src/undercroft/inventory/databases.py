@@ -44,7 +44,20 @@ class PackageDatabase:
 
 
 _RPM_FAMILIES = frozenset(
-    {"rhel", "fedora", "centos", "almalinux", "rocky", "ol", "amzn", "mageia", "openeuler", "azurelinux"}
+    {
+        "rhel",
+        "fedora",
+        "centos",
+        "almalinux",
+        "rocky",
+        "ol",
+        "amzn",
+        "mageia",
+        "openeuler",
+        "azurelinux",
+        "mariner",
+        "photon",
+    }
     | {"suse", "opensuse", "sles", "sled"}
 )
 

@@ -7,6 +7,7 @@ the source package (pkgbase), which has the package's version.
 """
 
 from collections.abc import Set
+from io import BytesIO
 from itertools import pairwise
 
 from undercroft.disks.filesystem import FileKind
@@ -22,9 +23,9 @@ FORMAT_VERSIONS = (b"", b"9")
 
 MAX_PACKAGES = 50_000
 MAX_DESC_BYTES = 1 << 20
-MAX_ALL_DESC_BYTES = 128 << 20
+MAX_ALL_DESC_BYTES = 32 << 20
 MAX_FILES_BYTES = 64 << 20
-MAX_ALL_FILES_BYTES = 512 << 20
+MAX_ALL_FILES_BYTES = 256 << 20
 MAX_VALUE_BYTES = 1024
 
 
@@ -92,8 +93,7 @@ def _package(folder: bytes, untrusted: bytes) -> Package:
 def _owners(tree: GuestTree, wanted: Set[bytes]) -> Owners:
     """Return who owns the paths `wanted`, by the file `files` of each package."""
     owners = Owners()
-    lines = {path.lstrip(b"/"): path for path in wanted}
-    lines |= {line + b"/": path for line, path in lines.items()}
+    lines = {path.lstrip(b"/") + end: path for path in wanted for end in (b"\n", b"/\n")}
     total = 0
     for folder in _folders(tree):
         path = LOCAL + b"/" + folder + b"/files"
@@ -108,6 +108,6 @@ def _owners(tree: GuestTree, wanted: Set[bytes]) -> Owners:
         if total > MAX_ALL_FILES_BYTES:
             owners.problems.append(f"{text(LOCAL)}: more than {MAX_ALL_FILES_BYTES} bytes of lists of files")
             break
-        for line in lines.keys() & untrusted.split(b"\n"):
+        for line in lines.keys() & BytesIO(untrusted):  # by lines, and never all of them at once
             owners.packages.setdefault(lines[line], text(folder.rsplit(b"-", 2)[0]))
     return owners

@@ -19,7 +19,7 @@ from undercroft.inventory.languages.finding import (
 from undercroft.model.inventory import Package
 
 MAX_GO_PROGRAMS = 200
-MAX_TOTAL_BYTES = 256 << 20
+MAX_TOTAL_BYTES = 64 << 20
 MAX_NOTES = 5
 
 

@@ -18,6 +18,8 @@ from undercroft.errors import InputError
 MAX_ENTRIES = 0xFFFF
 MAX_STORE_BYTES = 64 << 20
 MAX_TEXT_BYTES = 4096
+MAX_ITEMS = 1_000_000
+"""Of one tag. The largest packages have 200,000 files."""
 
 NAME, VERSION, RELEASE, EPOCH = 1000, 1001, 1002, 1003
 VENDOR, ARCH, SOURCE_RPM = 1011, 1022, 1044
@@ -74,7 +76,7 @@ class Header:
         if found is None:
             return ()
         kind, offset, count = found
-        if kind != _INT32 or offset + 4 * count > len(self.store):
+        if kind != _INT32 or count > MAX_ITEMS or offset + 4 * count > len(self.store):
             raise InputError(f"rpm header: tag {tag} is of type {kind} with {count} items at {offset}")
         return struct.unpack_from(f">{count}I", self.store, offset)
 
@@ -84,7 +86,7 @@ class Header:
         if found is None:
             return []
         kind, offset, count = found
-        if kind != _STRING_ARRAY or count > len(self.store) - offset:
+        if kind != _STRING_ARRAY or count > min(MAX_ITEMS, len(self.store) - offset):
             raise InputError(f"rpm header: tag {tag} is of type {kind} with {count} texts")
         parts = self.store[offset:].split(b"\0", count)
         if len(parts) <= count:

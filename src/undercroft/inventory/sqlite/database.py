@@ -18,6 +18,7 @@ MAX_ROWS = 2_000_000
 MAX_ROW_BYTES = 64 << 20
 MAX_TABLES = 10_000
 MAX_PAGES = 4_000_000
+MAX_DEFINITION_CHARS = 1 << 20
 
 _LEAF, _INTERIOR = 0x0D, 0x05
 _UTF8 = 1
@@ -79,6 +80,8 @@ class Database:
         if found is None:
             raise NotFoundError(f"sqlite: the table {table} is missing")
         root, definition = found
+        if len(definition) > MAX_DEFINITION_CHARS:
+            raise InputError(f"sqlite: the table {table} has a definition of {len(definition)} characters")
         names = _column_names(definition)
         for column in columns:
             if column.lower() not in names:
