@@ -389,3 +389,48 @@ def test_damaged_log_is_a_problem_and_the_last_commit_is_read(tmp_path: Path) ->
     found = filetrees.read_with(filesystem)
     btrfsimages.hide_log(dirty[0])
     assert found == filetrees.read_with(btrfsimages.open_images(dirty))
+
+
+def test_superblock_that_was_not_written_since_is_older_than_its_copy_which_is_read(tmp_path: Path) -> None:
+    images = btrfsimages.make(tmp_path)
+    btrfsimages.write(images, "open('f', 'w').write('x')")
+    old = images[0].read_bytes()[65536 : 65536 + 4096]
+    btrfsimages.write(images, "open('g', 'w').write('y')")
+    expected = read(images)
+    with images[0].open("r+b") as file:
+        file.seek(65536)
+        file.write(old)
+    filesystem = btrfsimages.open_images(images)
+    assert "btrfs superblock: it is of generation" in filesystem.problems[0]
+    assert filetrees.read_with(filesystem) == expected
+
+
+def test_superblock_of_an_older_filesystem_counts_for_nothing(tmp_path: Path) -> None:
+    old, new = (btrfsimages.make(tmp_path, name=name) for name in ("old", "new"))
+    for number in range(20):
+        btrfsimages.write(old, f"open('f{number}', 'w').write('x')")
+    btrfsimages.write(new, "open('g', 'w').write('y')")
+    expected = read(new)
+    left = old[0].read_bytes()[64 << 20 : (64 << 20) + 4096]
+    with new[0].open("r+b") as file:
+        file.seek(64 << 20)
+        file.write(left)
+    assert read(new) == expected
+
+
+@pytest.mark.parametrize("mount_options", ["rw", "rw,nodatasum,nodatacow"])
+def test_device_of_another_filesystem_and_a_stale_mirror_do_not_mix(
+    mount_options: str, tmp_path: Path
+) -> None:
+    images = btrfsimages.make(tmp_path, "-d", "raid1", "-m", "raid1", devices=2, size_mib=256)
+    btrfsimages.write(images, f"open('f', 'wb').write({MARK!r} * 40)", mount_options)
+    stranger = btrfsimages.make(tmp_path, name="stranger")
+    stale = tmp_path / "stale"
+    run("cp", "--sparse=always", images[1], stale)
+    program = f"open('f', 'r+b').write({MARK[::-1]!r} * 40); open('g', 'w').write('later')"
+    btrfsimages.write(images, program, mount_options)
+    expected = btrfsimages.read_with_kernel(images)
+    for given in ([images[0], *stranger, stale], [stale, images[0]]):
+        found = btrfsimages.open_images(given)
+        assert found.notes == ("device 2 lacks the last commits: its copies are used last",)
+        assert filetrees.read_with(found) == expected, given

@@ -6,7 +6,7 @@ the device. RAID5 and RAID6 are read from their data strips; nothing is computed
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from undercroft.disks.btrfs import layout
@@ -91,10 +91,14 @@ class ChunkMap:
 
     Args:
         devices: id -> (source, the device's UUID), of those that are there.
+        behind: ids of those that lack the last commits: their copies come last.
     """
 
-    def __init__(self, devices: Mapping[int, tuple[BlockSource, bytes]]) -> None:
+    def __init__(
+        self, devices: Mapping[int, tuple[BlockSource, bytes]], behind: Collection[int] = ()
+    ) -> None:
         self._devices = devices
+        self._behind = behind
         self._starts: list[int] = []
         self._chunks: list[Chunk] = []
 
@@ -214,6 +218,8 @@ class ChunkMap:
                 stripes, offset = _striped(chunk, offset)
             else:
                 stripes = chunk.stripes
+            if self._behind:
+                stripes = tuple(sorted(stripes, key=lambda stripe: stripe.device in self._behind))
             yield room, tuple((stripe.device, stripe.offset + offset) for stripe in stripes)
             address += room
             length -= room

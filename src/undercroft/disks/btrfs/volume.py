@@ -1,6 +1,6 @@
 """One filesystem as it lies on its devices: chunks, trees, checksums, and its log replayed in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from undercroft.disks.btrfs import chunks, layout, logtree
@@ -13,6 +13,8 @@ from undercroft.disks.btrfs.superblock import Superblock
 from undercroft.disks.btrfs.tree import NodeReader, Tree
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError
+
+MAX_SHOWN = 8
 
 
 @dataclass(slots=True)
@@ -46,6 +48,37 @@ class Volume:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """One device of the filesystem, and its superblock."""
+
+    source: BlockSource
+    found: superblocks.Found
+
+    @property
+    def number(self) -> int:
+        return self.found.superblock.device[0]
+
+    @property
+    def uuid(self) -> bytes:
+        return self.found.superblock.device[1]
+
+
+def _devices(source: BlockSource, others: Sequence[BlockSource]) -> list[_Device]:
+    """Return the device `source` and those of `others` that are of the same filesystem, each once."""
+    devices = [_Device(source, superblocks.find(source))]
+    fsid, taken = devices[0].found.superblock.fsid, {devices[0].number}
+    for other in others:
+        try:
+            device = _Device(other, superblocks.find(other))
+        except InputError:
+            continue  # not one of this filesystem's, or as good as missing
+        if device.found.superblock.fsid == fsid and device.number not in taken:
+            taken.add(device.number)
+            devices.append(device)
+    return devices
+
+
 def open_volume(source: BlockSource, others: Sequence[BlockSource] = ()) -> Volume:
     """Open the filesystem of which `source` is a device, with those of `others` that are its too.
 
@@ -53,23 +86,12 @@ def open_volume(source: BlockSource, others: Sequence[BlockSource] = ()) -> Volu
         UnsupportedError: a feature or profile that this version cannot read.
         InputError: it is malformed, or what it needs lies on a device that is missing.
     """
-    found = superblocks.find(source)
-    devices = {found.superblock.device[0]: (source, found.superblock.device[1])}
-    problems = _too_small(found.superblock, source)
-    for other in others:
-        try:
-            also = superblocks.find(other)
-        except InputError:
-            continue  # not one of this filesystem's, or as good as missing
-        number, uuid, _ = also.superblock.device
-        if also.superblock.fsid != found.superblock.fsid or number in devices:
-            continue
-        devices[number] = (other, uuid)
-        problems += _too_small(also.superblock, other)
-        if also.superblock.generation > found.superblock.generation:
-            found = also
-    superblock = found.superblock
-    chunk_map = chunks.ChunkMap(devices)
+    devices = _devices(source, others)
+    # Of equal generations one whose primary superblock is sound: only that one knows of a log.
+    best = max(devices, key=lambda each: (each.found.superblock.generation, not each.found.problems)).found
+    superblock = best.superblock
+    behind = {each.number for each in devices if each.found.superblock.generation < superblock.generation}
+    chunk_map = chunks.ChunkMap({each.number: (each.source, each.uuid) for each in devices}, behind)
     reader = NodeReader(chunk_map, superblock)
     _read_chunks(chunk_map, reader, superblock)
     roots = Roots(reader, superblock)
@@ -78,13 +100,13 @@ def open_volume(source: BlockSource, others: Sequence[BlockSource] = ()) -> Volu
         raise InputError("btrfs checksum tree: its root is missing")
     checksums = DataChecksums(roots.tree(checksum_root), superblock)
     volume = Volume(superblock, roots, Content(chunk_map, checksums, superblock))
-    volume.notes += found.notes
-    volume.problems += [*found.problems, *problems]
+    volume.notes += best.notes
+    volume.problems += [*best.problems, *(problem for each in devices for problem in _too_small(each))]
+    if behind:
+        volume.notes.append(f"device {_shown(behind)} lacks the last commits: its copies are used last")
     if missing := chunk_map.missing_devices():
-        shown = ", ".join(map(str, missing[:8]))
-        volume.problems.append(
-            f"btrfs device {shown} of {superblock.devices} is missing: what lies there alone cannot be read"
-        )
+        which = f"{_shown(missing)} of {superblock.devices}"
+        volume.problems.append(f"btrfs device {which} is missing: what lies there alone cannot be read")
     if superblock.log_root[0]:
         replayed = logtree.replay(roots, superblock, reader, checksums)
         volume.trees.update(replayed.trees)
@@ -104,11 +126,15 @@ def _read_chunks(chunk_map: chunks.ChunkMap, reader: NodeReader, superblock: Sup
         chunk_map.add(chunks.parse_chunk(key[2], item, superblock.sector_bytes)[0])
 
 
-def _too_small(superblock: Superblock, source: BlockSource) -> list[str]:
-    number, _, size_bytes = superblock.device
-    if size_bytes <= source.size_bytes:
+def _too_small(device: _Device) -> list[str]:
+    claimed = device.found.superblock.device[2]
+    if claimed <= device.source.size_bytes:
         return []
     return [
-        f"btrfs device {number} has {size_bytes} bytes, its volume only {source.size_bytes}: "
+        f"btrfs device {device.number} has {claimed} bytes, its volume only {device.source.size_bytes}: "
         "what lies beyond cannot be read"
     ]
+
+
+def _shown(numbers: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)[:MAX_SHOWN]))
