@@ -58,6 +58,7 @@ def assemble(members: Sequence[Member], request: Request) -> Assembly:
             done.refused.update((found.member, reason) for found in present.values())
         elif len(present) == len(group.physical) or request.last:
             _make(group, present, done)
+            _refuse_strays(group, gathered, done)
     if request.last:
         _settle_rest(gathered, done)
     return done
@@ -141,6 +142,16 @@ def _make(group: VolumeGroup, present: dict[str, _Found], done: Assembly) -> Non
         )
 
 
+def _refuse_strays(group: VolumeGroup, gathered: _Gathered, done: Assembly) -> None:
+    """Refuse volumes whose own text is of this group and whose group's newest text does not list them."""
+    listed = {physical.uuid for physical in group.physical.values()}
+    for found in gathered.volumes.values():
+        if found.uuid not in listed and any(own.uuid == group.uuid for own in found.groups):
+            done.refused[found.member] = (
+                f"lvm: the volume group {group.name} no longer lists this physical volume"
+            )
+
+
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
     return ", ".join(names[:MAX_SHOWN]) + more
@@ -216,10 +227,7 @@ def _settle_rest(gathered: _Gathered, done: Assembly) -> None:
     for found in gathered.volumes.values():
         if found.member in done.parts or found.member in done.refused:
             continue
-        if found.groups:
-            name = found.groups[0].name
-            done.refused[found.member] = f"lvm: the volume group {name} no longer lists this physical volume"
-        elif found.flaws:
+        if found.flaws:
             done.refused[found.member] = found.flaws[0]
         else:
             done.parts[found.member] = "no volume group"

@@ -49,12 +49,12 @@ def usable_legs(legs: Sequence[Leg], name: str) -> list[BlockSource | None]:
     if not known:
         return [leg.image for leg in legs]
     freshest = max(known, key=lambda state: state.events)
+    failed = 0
+    for state in known:
+        failed |= state.failed if state.events == freshest.events else 0
     images = [
         leg.image
-        if state
-        and state.events == freshest.events
-        and not freshest.failed >> position & 1
-        and _is_whole(state)
+        if state and state.events == freshest.events and not failed >> position & 1 and _is_whole(state)
         else None
         for position, (leg, state) in enumerate(zip(legs, states, strict=True))
     ]

@@ -1,0 +1,52 @@
+"""Mutants of LVM and md metadata: none crashes, hangs or takes much memory, few are read as another."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import volumemutants
+
+MAX_WRONG_SHARE = {"lvm": 0.1, "md": 0.0}
+"""The tables of a classic snapshot and of RAID legs have no checksum; md's superblocks have one."""
+
+
+def outcomes(name: str, first: int, count: int, *, sealed: bool) -> Counter[tuple[str, str]]:
+    """Return how many mutants of each kind came out how."""
+    path = os.pathsep.join([str(Path(volumemutants.__file__).parent), *filter(None, sys.path)])
+    command = [sys.executable, volumemutants.__file__, name, str(first), str(count), str(int(sealed))]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3000,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    crashed = {seed: outcome for seed, outcome in found.items() if "\n" in outcome}
+    assert not crashed
+    return Counter((seed.split()[1], outcome) for seed, outcome in found.items())
+
+
+def check(name: str, count: int) -> None:
+    found = outcomes(name, 0, count, sealed=False)
+    wrong = sum(number for (_, outcome), number in found.items() if outcome == "wrong")
+    assert wrong <= MAX_WRONG_SHARE[name] * count, found
+    assert {kind for (kind, outcome) in found if outcome == "wrong"} <= {"table"}
+    outcomes(name, 10_000, count // 2, sealed=True)
+
+
+@pytest.mark.parametrize("name", ["lvm", "md"])
+def test_a_few_mutants_are_read_right_or_refused(name: str) -> None:
+    check(name, 24)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["lvm", "md"])
+def test_a_thousand_mutants_are_read_right_or_refused(name: str) -> None:
+    check(name, 1000)
