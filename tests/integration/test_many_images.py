@@ -349,6 +349,26 @@ def test_a_backing_name_that_leads_outside_is_not_opened(
     assert len(both.inventory("curious.qcow2").packages) == 7
 
 
+def test_a_link_that_takes_an_image_s_place_after_it_was_listed_is_not_followed(
+    reader: Watched, pool: Path, tmp_path: Path, other: Path
+) -> None:
+    shutil.copyfile(other, tmp_path / "secret.qcow2")
+
+    def swap(job: str, arguments: Mapping[str, Json], answer: Json) -> Json:
+        if job == "survey" and arguments["images"]:
+            for name in ("clone1.qcow2", "base.qcow2"):
+                (pool / name).unlink(missing_ok=True)
+                (pool / name).symlink_to(tmp_path / "secret.qcow2")
+        return answer
+
+    settle()
+    reader.forge = swap
+    for image in scan(reader, pool).by_name.values():
+        (state,) = image.report.states
+        assert state.inventory is None
+        assert "another file since the folder was listed" in state.problems[0]
+
+
 def test_a_copied_chain_is_read_with_a_warning(reader: Watched, pool: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     pool.rename(moved)

@@ -10,7 +10,8 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from undercroft.errors import InputError
@@ -25,6 +26,7 @@ from undercroft.ports.imagecache import ImageCache
 from undercroft.ports.reader import Reader
 from undercroft.usecases.fleet.reading.credentials import CredentialsMemory
 from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayeredMachine, kept_reads, travelling
+from undercroft.usecases.identity import Inspections
 from undercroft.usecases.images.chains import Link, NamedFiles, part_names
 from undercroft.usecases.images.inspecting import Hinted, KeptInspections
 from undercroft.usecases.images.survey import Seen
@@ -87,6 +89,7 @@ class ImageReader:
         cache: what is kept of earlier calls.
         files: what headers pick from.
         seen, links: by path, what each image said at a first look, and where it stands.
+        listed: by path, device and inode of each file as the walk found it.
     """
 
     def __init__(
@@ -96,12 +99,14 @@ class ImageReader:
         files: NamedFiles,
         seen: Mapping[str, Seen],
         links: Mapping[str, Link],
+        listed: Mapping[str, tuple[int, int]],
     ) -> None:
         self._reader = reader
         self._cache = cache
         self._files = files
         self._seen = seen
         self._links = links
+        self._listed = listed
         self._inspections = KeptInspections(cache)
         self._memory = CredentialsMemory()
         self._known: dict[str, _Known] = {}
@@ -117,7 +122,7 @@ class ImageReader:
         if compared:
             return compared
         known = self._known.get(below)
-        with OpenMachine(self._target(image), self._reader, self._inspections) as machine:
+        with self._opened(image, self._inspections) as machine:
             read = self._states(image, machine)
         first = read.states[0]
         same = known is not None and first.how is How.PROVEN and first.inventory is known.inventory
@@ -134,7 +139,7 @@ class ImageReader:
             return None
         started = time.perf_counter()
         hinted = Hinted(self._inspections, image.hint, image.info)
-        with OpenMachine(self._target(image), self._reader, hinted) as machine:
+        with self._opened(image, hinted) as machine:
             state = machine.states[0]
             if not hinted.used:
                 return None
@@ -159,6 +164,15 @@ class ImageReader:
             self._keep(image.path, machine, state, inventory, reads, problems)
             read = _state_read(state, How.READ, inventory, problems, started)
             return self._with_snapshots(image.path, machine, read)
+
+    @contextmanager
+    def _opened(self, image: Seen, inspections: Inspections) -> Iterator[OpenMachine]:
+        """Open an image with its chain. Raises InputError where a file is not the one that was listed."""
+        with OpenMachine(self._target(image), self._reader, inspections) as machine:
+            for file in machine.identities(machine.states[0]):
+                if self._listed.get(file.path, (file.device, file.inode)) != (file.device, file.inode):
+                    raise InputError(f"{file.path}: another file since the folder was listed; scan it again")
+            yield machine
 
     def _states(self, image: Seen, machine: OpenMachine) -> ImageRead:
         layered = LayeredMachine(machine, self._memory)
