@@ -76,6 +76,7 @@ class Content:
         self._checksums = checksums
         self._checksum = superblock.checksum
         self._sector = superblock.sector_bytes
+        self._last: tuple[tuple[int, ...], bytes] = ((), b"")
 
     def chunks(self, tree: FsTree, number: int, inode: Inode, start: int = 0) -> Iterator[bytes]:
         """Yield the content of inode `number` from byte `start` on, in pieces of at most 1 MiB.
@@ -116,15 +117,22 @@ class Content:
         elif not extent.address or extent.kind == layout.EXTENT_PREALLOCATED:
             yield from _zeros(end - first)
         elif extent.compression:
-            packed = self._read(extent.address, extent.stored, flags)
-            what = f"btrfs data at {extent.address}"
-            data = decompress(packed, extent.unpacked, extent.compression, self._sector, what)
-            yield data[extent.skip + first : extent.skip + end]
+            yield self._unpacked(extent, flags)[extent.skip + first : extent.skip + end]
         elif not first and end <= layout.MAX_CHUNK_BYTES:
             data = self._read(extent.address + extent.skip, (end + self._sector - 1) & -self._sector, flags)
             yield data if len(data) == end else data[:end]
         else:
             yield from self._plain(extent.address + extent.skip, first, end, flags)
+
+    def _unpacked(self, extent: Extent, flags: int) -> bytes:
+        """Return all that a compressed extent holds; of a file that is written here and there many parts do."""
+        key = (extent.address, extent.stored, extent.unpacked, extent.compression, flags)
+        if self._last[0] != key:
+            packed = self._read(extent.address, extent.stored, flags)
+            what = f"btrfs data at {extent.address}"
+            data = decompress(packed, extent.unpacked, extent.compression, self._sector, what)
+            self._last = (key, data)
+        return self._last[1]
 
     def _plain(self, address: int, first: int, end: int, flags: int) -> Iterator[bytes]:
         sector = self._sector
