@@ -2,10 +2,10 @@
 
     .venv/bin/python bench/containers.py
 
-Prints the table that docs/BENCHMARKS.md holds. A disk of random, compressible, zero and sparse stretches is
-put into each container by qemu-img. Each reader reads all of it in pieces of 1 MiB, and 20,000 pieces of 4 KiB
-at random places; qemu-img converts it to a disk that throws away what it gets. The readers take turns; a ratio
-is the median over the rounds. What a reader gives is compared with the disk byte for byte.
+Prints the table that docs/BENCHMARKS.md holds. A disk of random, compressible, zero and sparse stretches
+is put into each container by qemu-img. Each reader reads all of it in pieces of 1 MiB, and 20,000 pieces of
+4 KiB at random places; qemu-img converts it to a disk that throws away what it gets. The readers take turns;
+a ratio is the median over the rounds. What a reader gives is compared with the disk byte for byte.
 """
 
 import contextlib

@@ -123,12 +123,9 @@ def make_log_needed(path: Path) -> int:
         if image.startswith(b"loge", place):
             entries.append((struct.unpack_from("<Q", image, place + 16)[0], place))
     _, place = max(entries)
-    headers = {struct.unpack_from("<Q", image, start + 8)[0]: start for start in (1 << 16, 1 << 17)}
-    current, other = headers[max(headers)], headers[min(headers)]
-    image[other : other + 4096] = image[current : current + 4096]
-    struct.pack_into("<Q", image, other + 8, max(headers) + 1)
-    image[other + 48 : other + 64] = image[place + 32 : place + 48]
-    seal_vhdx(image, other, 4096)
+    for start in (1 << 16, 1 << 17):  # both are written when the log comes into use
+        image[start + 48 : start + 64] = image[place + 32 : place + 48]
+        seal_vhdx(image, start, 4096)
     count = struct.unpack_from("<I", image, place + 24)[0]
     for index in range(count):
         kind, _, _, offset, _ = struct.unpack_from("<4sIQQQ", image, place + 64 + 32 * index)

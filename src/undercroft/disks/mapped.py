@@ -8,6 +8,7 @@ that belongs to a parent which nobody gave is never taken for zeros.
 import sys
 from array import array
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final, Literal
 
 from undercroft.disks.source import MAX_READ_BYTES, BlockSource, check_range
@@ -73,11 +74,12 @@ class TablePages:
             raise InputError(f"{self.what} has {self.count} entries, and entry {index} is asked for")
         return page[within]
 
-    def check_distinct(self, places: Callable[[int], int]) -> None:
-        """Raise InputError where two entries name one place: a table without a checksum has no other sign.
+    def check_apart(self, places: Callable[[int], int], spacing: int) -> None:
+        """Raise InputError where two blocks overlap: a table without a checksum has no other sign of damage.
 
         Args:
             places: takes an entry and returns the place that it names, -1 for none.
+            spacing: of two places, at least.
         """
         if self.count > MAX_COMPARED_ENTRIES:
             return
@@ -85,8 +87,9 @@ class TablePages:
         used = [
             place for entry in numbers(data, self._entry_bytes, self._order) if (place := places(entry)) >= 0
         ]
-        if len(set(used)) < len(used):
-            raise InputError(f"{self.what} names one block of the file for several of the disk")
+        used.sort()
+        if any(following - place < spacing for place, following in pairwise(used)):
+            raise InputError(f"{self.what} has blocks of the disk that overlap in the file")
 
     def _load(self, number: int) -> "array[int]":
         start = number * PAGE_BYTES

@@ -420,5 +420,5 @@ def test_two_blocks_of_a_disk_in_one_place_are_refused(
 ) -> None:
     data = images[kind]
     (table,) = struct.unpack_from(form, data, field)
-    with pytest.raises(InputError, match="names one block of the file for several of the disk"):
+    with pytest.raises(InputError, match="has blocks of the disk that overlap in the file"):
         read_all(kind, changed(data, table + 4, data[table : table + 4]))

@@ -119,7 +119,7 @@ class _Mapping:
         self._table = TablePages(
             source, header.map_offset, header.blocks, entry_bytes=4, order="little", what=what
         )
-        self._table.check_distinct(lambda entry: entry if entry < DISCARDED else -1)
+        self._table.check_apart(lambda entry: entry if entry < DISCARDED else -1, 1)
         self._header = header
         self._name = name
         self._blocks_in_file = (source.size_bytes - header.data_offset) // (

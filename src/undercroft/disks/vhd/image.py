@@ -88,7 +88,10 @@ class _Mapping:
         what = f"{name}: the block table"
         offset = header.table_offset
         self._table = TablePages(source, offset, header.blocks, entry_bytes=4, order="big", what=what)
-        self._table.check_distinct(lambda entry: entry if entry != FREE else -1)
+        self._table.check_apart(
+            lambda entry: entry if entry != FREE else -1,
+            (self._bitmap_bytes + header.block_bytes) // SECTOR_BYTES,
+        )
         self._bits = SectorBits(SECTOR_BYTES)
         self._metadata_end = offset + 4 * header.blocks
 

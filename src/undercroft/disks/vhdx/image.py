@@ -96,7 +96,8 @@ class _Mapping:
             raise InputError(f"{name}: {entries} entries do not fit into its block table; {CURE}")
         what = f"{name}: the block table"
         self._table = TablePages(source, region.offset, entries, entry_bytes=8, order="little", what=what)
-        self._table.check_distinct(_place)
+        # Bitmap blocks, which only a difference has, are of 1 MiB.
+        self._table.check_apart(_place, layout.MIB if self._has_parent else metadata.block_bytes)
         self._bits = SectorBits(metadata.sector_bytes)
 
     def piece(self, offset: int, limit: int) -> Piece:

@@ -112,7 +112,13 @@ def _describe(source: BlockSource, name: str) -> tuple[Descriptor, Header | None
         raise InputError(
             f"{name}: has no descriptor, as the parts of a split image have none; name the file that has it"
         )
-    return text.parse(embedded, name), header
+    described = text.parse(embedded, name)
+    sectors = sum(extent.sectors for extent in described.extents)
+    if sectors * layout.SECTOR_BYTES != header.size_bytes:
+        raise InputError(
+            f"{name}: its header says {header.size_bytes} bytes, and its descriptor {sectors} sectors"
+        )
+    return described, header
 
 
 def _sparse(
