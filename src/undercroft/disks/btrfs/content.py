@@ -125,7 +125,7 @@ class Content:
             yield from self._plain(extent.address + extent.skip, first, end, flags)
 
     def _unpacked(self, extent: Extent, flags: int) -> bytes:
-        """Return all that a compressed extent holds; of a file that is written here and there many parts do."""
+        """Return all that a compressed extent holds; a file that is written to may have many parts of one."""
         key = (extent.address, extent.stored, extent.unpacked, extent.compression, flags)
         if self._last[0] != key:
             packed = self._read(extent.address, extent.stored, flags)
