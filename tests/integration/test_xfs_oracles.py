@@ -82,9 +82,11 @@ with open("sparse", "wb") as file:
 os.setxattr("late", b"user.large", rng.randbytes(3000))
 """
 
-QUICK_OPTIONS = ["-b size=1024", "-m rmapbt=1 -i nrext64=1"]
+QUICK_OPTIONS = ["-b size=1024 -i nrext64=1"]
 OPTIONS = [
     "",
+    "-b size=1024",
+    "-m rmapbt=1 -i nrext64=1",
     "-b size=2048 -n size=8192",
     "-n size=65536",
     "-b size=1024 -n size=4096",
@@ -178,8 +180,7 @@ def sees_something_else(filesystem: Xfs, view: View) -> bool:
 
 
 DIRTY = [
-    ("", "", 2, 200),
-    ("-b size=1024 -n size=8192", ",logbsize=262144", 1, 200),
+    ("-b size=1024 -n size=8192", ",logbsize=262144", 1, 150),
     *(
         pytest.param(options, mount_options, seed, steps, marks=pytest.mark.soak)
         for seed, steps in ((3, 100), (4, 600), (5, 1500))
@@ -211,7 +212,7 @@ def test_log_of_a_filesystem_that_was_shut_down_reads_as_the_kernel_replays_it(
     how: str, tmp_path: Path
 ) -> None:
     image = make(tmp_path / "image", size="100M")
-    script = f'"{sys.executable}" -c "$PROGRAM" 7 150; xfs_io -x -c "{how}" .; cd /'
+    script = f'"{sys.executable}" -c "$PROGRAM" 7 100; xfs_io -x -c "{how}" .; cd /'
     in_mount(image, script, xfsimages.MOUNT, PROGRAM=WORKLOAD)
     _compare_with_the_kernel(image)
 
@@ -229,7 +230,12 @@ def _compare_with_the_kernel(image: Path) -> None:
     assert sees_something_else(unreplayed, view)
 
 
-V4 = ["-n ftype=1", "-n ftype=0 -b size=1024", "-b size=512 -i size=256", "-n version=ci -n size=16384"]
+V4 = [
+    "-n ftype=0 -b size=1024",
+    "-n version=ci -n size=16384",
+    pytest.param("-n ftype=1", marks=pytest.mark.soak),
+    pytest.param("-b size=512 -i size=256", marks=pytest.mark.soak),
+]
 
 
 @pytest.mark.parametrize("options", V4)

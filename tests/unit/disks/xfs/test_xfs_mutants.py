@@ -13,7 +13,7 @@ import pytest
 import xfsimages
 import xfsmutants
 
-MUTANTS = int(os.environ.get("UNDERCROFT_XFS_MUTANTS", "30"))
+MUTANTS = int(os.environ.get("UNDERCROFT_XFS_MUTANTS", "20"))
 """Of each family; the soak asks for more."""
 SOAK_MUTANTS = 1000
 
