@@ -216,6 +216,22 @@ def test_snapshots_that_the_guest_took_are_states_of_the_machine(tmp_path: Path)
     assert all(state["inventory"]["coverage"]["problems"] == [] for state in states)
 
 
+def test_snapshot_that_the_guest_took_is_looked_at_by_its_id(tmp_path: Path) -> None:
+    image = btrfsimages.make(tmp_path)[0]
+    btrfsimages.in_mount([image], BEGIN + PACKAGES)
+    before = btrfsimages.open_images([image]).subvolume(b"@before").number
+    database = tmp_path / "advisories.db"
+    listed = run_program(database, "packages", f"{image}@{before}", "-f", "json")
+    assert [package["name"] for package in json.loads(listed.stdout)["packages"]] == ["bash"]
+    told = run_program(database, "files", "cat", f"{image}@{before}", "/var/lib/dpkg/status")
+    assert told.stdout.count("Package:") == 1
+    shown = run_program(database, "files", "ls", f"{image}@{before}", "/var/lib/dpkg")
+    assert "status" in shown.stdout
+    missing = run_program(database, "packages", f"{image}@nothing")
+    assert missing.returncode == 3
+    assert f"'subvolume @before' (ID {before})" in missing.stderr
+
+
 def test_subvolume_that_is_not_there_cannot_be_asked_for(tmp_path: Path) -> None:
     image = btrfsimages.make(tmp_path)[0]
     btrfsimages.in_mount([image], BEGIN + PACKAGES)

@@ -103,9 +103,7 @@ def compare(context: JobContext) -> Json:
 def inventory(context: JobContext) -> Json:
     """Return the Inventory of one state of a machine."""
     keys = keys_of(context)
-    untrusted = context.arguments.get("subvolume")
-    subvolume = decode(SubvolumeInput, untrusted, "subvolume") if untrusted is not None else None
-    return encode(collect(open_machine(_disks(context, keys), keys=keys, subvolume=subvolume)))
+    return encode(collect(open_machine(_disks(context, keys), keys=keys, subvolume=_subvolume(context))))
 
 
 def guest_snapshots(context: JobContext) -> Json:
@@ -238,10 +236,15 @@ def _descriptor(file: LayerInput | ExtentInput, descriptors: Sequence[int]) -> i
 
 def _tree(context: JobContext) -> GuestTree:
     keys = keys_of(context)
-    machine = open_machine(_disks(context, keys), keys=keys)
+    machine = open_machine(_disks(context, keys), keys=keys, subvolume=_subvolume(context))
     if machine.tree is None:
         raise UnsupportedError("; ".join(machine.coverage.problems) or "no root filesystem was found")
     return machine.tree
+
+
+def _subvolume(context: JobContext) -> SubvolumeInput | None:
+    asked = context.arguments.get("subvolume")
+    return None if asked is None else decode(SubvolumeInput, asked, "subvolume")
 
 
 def _path(context: JobContext) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from undercroft.errors import InputError
+from undercroft.errors import InputError, NotFoundError, UnsupportedError
 from undercroft.model.disk import Snapshot
 from undercroft.model.fleet import FileIdentity
 from undercroft.model.inventory import Inventory
@@ -42,6 +42,9 @@ from undercroft.usecases.unlocking import Unlocking
 from undercroft.version import VERSION
 
 Answer = TypeVar("Answer")
+
+_JOBS_OF_SUBVOLUMES = frozenset({"inventory", "entries"})
+"""What looks at a snapshot that the guest took of its root; no proof of it is kept."""
 
 
 class OpenMachine:
@@ -98,8 +101,17 @@ class OpenMachine:
             self._unlocking.close()
 
     def state(self, wanted: str) -> State:
-        """Return a state by "current", name or ID. Raises as `states.select_state` does."""
-        return select_state(self.states, wanted, self.name)
+        """Return a state by "current", name or ID; the guest's own snapshots come after those of its disks.
+
+        Raises as `states.select_state` does.
+        """
+        try:
+            return select_state(self.states, wanted, self.name)
+        except NotFoundError:
+            own = self._guest_states_if_any()
+            if not own:
+                raise
+        return select_state((*self.states, *own), wanted, self.name)
 
     def inventory(self, state: State) -> Inventory:
         """Return what is installed in `state`, its files' own problems among those of its coverage.
@@ -121,6 +133,12 @@ class OpenMachine:
         answer = self._settled(state, lambda: self._call("guest_snapshots", state))
         snapshots = decode_list(GuestSnapshot, answer, "the guest's snapshots")
         return tuple(guest_state(snapshot) for snapshot in snapshots)
+
+    def _guest_states_if_any(self) -> tuple[State, ...]:
+        try:
+            return self.guest_states(self.states[0])
+        except InputError:
+            return ()  # whoever asked is told that there is no such state
 
     def proven_inventory(self, state: State) -> ProvenInventory:
         """Return what the reader itself says of `state`, without the files' own problems (`problems`).
@@ -213,6 +231,8 @@ class OpenMachine:
         with ExitStack() as sockets:
             disks, descriptors = disk_inputs(self._disks, state, sockets)
             arguments = {"disks": disks, "path": path, **self._keys(state, descriptors)}
+            if state.subvolume:
+                arguments["subvolume"] = encode(state.subvolume)
             yield from self._reader.stream("content", arguments, descriptors)
         self._check_live(state)
         for file in self._changed_files(state):
@@ -260,6 +280,10 @@ class OpenMachine:
             disks, descriptors = disk_inputs(self._disks, state, sockets)
             keys = self._keys(state, descriptors)
             if state.subvolume:
+                if job not in _JOBS_OF_SUBVOLUMES:
+                    raise UnsupportedError(
+                        f"{self.name}: {job} is not done for a snapshot of the guest's own"
+                    )
                 arguments["subvolume"] = encode(state.subvolume)
             return self._reader.call(job, {"disks": disks, **keys, **arguments}, descriptors)
 

@@ -88,7 +88,11 @@ def select_state(states: Sequence[State], wanted: str, machine: str) -> State:
     if len(named) > 1:
         idents = ", ".join(state.ident for state in named)
         raise InputError(f"{machine}: {len(named)} snapshots are called {wanted!r}; use an ID: {idents}")
-    of_that_ident = [state for state in snapshots if wanted in state.snapshots.values()]
+    of_that_ident = [
+        state
+        for state in snapshots
+        if wanted in state.snapshots.values() or (state.subvolume and wanted == state.ident)
+    ]
     others = [state for state in of_that_ident if state.name != wanted]
     if named and others:
         raise InputError(
