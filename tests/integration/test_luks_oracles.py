@@ -4,6 +4,8 @@ cryptsetup encrypts LUKS2 itself, qemu-img LUKS1 and qcow2's LUKS; what is made 
 shown to be what cryptsetup takes for LUKS.
 """
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from random import Random
@@ -24,11 +26,13 @@ from luksimages import (
 )
 from luksmaker import PASSPHRASE as MADE_PASSPHRASE
 from luksmaker import Luks1, Luks2
+from machineimages import debian_tree, packages
 
 from undercroft.disks import luks, qcow2
 from undercroft.disks.detect import detect
 from undercroft.disks.keys import Key, Keys
 from undercroft.disks.source import BlockSource
+from undercroft.disks.volumes import open_volumes
 from undercroft.errors import InputError, UnsupportedError
 
 
@@ -232,3 +236,54 @@ def test_an_encrypted_qcow2_and_its_snapshots_are_read_as_qemu_wrote_them(
         assert qcow2.open_image(image, snapshot="1", keys=given).read(0, MIB) == content[:MIB]
         now = qcow2.open_image(image, keys=given)
         assert now.read(0, MIB) == content[:65536] + b"\7" * 65536 + content[131072:MIB]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_what_a_guests_kernel_wrote_through_dm_crypt_and_lvm_is_read(tmp_path: Path) -> None:
+    """LVM inside LUKS and LUKS inside LVM, each with a filesystem, made by the kernel of a guest."""
+    if shutil.which("guestfish") is None:
+        pytest.skip("needs guestfish")
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"")
+    os.truncate(disk, 320 * MIB)
+    tree = debian_tree(tmp_path / "tree", packages(3), {"etc/fstab": b"/dev/in/root / ext4\n"})
+    content = Random(8).randbytes(3 * MIB)
+    (tree / "content").write_bytes(content)
+    run("tar", "-C", tree, "-cf", tmp_path / "tree.tar", ".")
+    passphrase = PASSPHRASE.decode()
+    script = [
+        *(
+            "run",
+            "part-init /dev/sda gpt",
+            "part-add /dev/sda p 2048 327679",
+            "part-add /dev/sda p 327680 -2048",
+        ),
+        *("luks-format /dev/sda1 0", passphrase, "cryptsetup-open /dev/sda1 one", passphrase),
+        *("pvcreate /dev/mapper/one", "vgcreate in /dev/mapper/one", "lvcreate root in 96"),
+        *("mkfs ext4 /dev/in/root", "mount /dev/in/root /", f"tar-in {tmp_path / 'tree.tar'} /", "umount /"),
+        *("pvcreate /dev/sda2", "vgcreate out /dev/sda2", "lvcreate crypt out 96"),
+        *("luks-format-cipher /dev/out/crypt 0 aes-cbc-essiv:sha256", passphrase),
+        *("cryptsetup-open /dev/out/crypt two", passphrase, "mkfs ext4 /dev/mapper/two"),
+        *("mount /dev/mapper/two /", f"tar-in {tmp_path / 'tree.tar'} /", "umount /"),
+        *("cryptsetup-close /dev/mapper/two", "vg-activate-all false", "cryptsetup-close /dev/mapper/one"),
+    ]
+    done = subprocess.run(
+        ["guestfish", "--keys-from-stdin", "--format=raw", "-a", disk],
+        input="\n".join(script) + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=550,
+        env={**os.environ, "LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"},
+    )
+    assert done.returncode == 0, done.stderr
+    with opened(disk) as source:
+        found = open_volumes([("vda", source)], keys=Keys(keys()))
+        readable = {volume.name: volume.filesystem for volume in found.volumes if volume.filesystem}
+        assert len(readable) == 2
+        assert "in/root" in readable
+        for filesystem in readable.values():
+            node = filesystem.lookup(filesystem.root, b"content")
+            assert node is not None
+            assert filesystem.read(node, 4 * MIB) == content
