@@ -7,7 +7,7 @@ from undercroft.disks.formats import Level
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
-from undercroft.inventory.database import FindOwners, nobody
+from undercroft.inventory.database import FindOwners, Owners, nobody
 from undercroft.inventory.languages import bundles, golang, node, python, ruby
 from undercroft.inventory.languages.finding import (
     MAX_CANDIDATES,
@@ -33,6 +33,7 @@ class Ecosystem:
         level: how much is read.
         reads: what is read and what is not, in one sentence.
         find: the finder of what names its packages; None where unowned executables are looked into.
+        may_be_owned: whether packages of the system's own manager bring such files too.
     """
 
     manager: str
@@ -40,6 +41,7 @@ class Ecosystem:
     level: Level
     reads: str
     find: Callable[[Finder], Iterator[Candidate]] | None
+    may_be_owned: bool = False
 
 
 ECOSYSTEMS = (
@@ -49,6 +51,7 @@ ECOSYSTEMS = (
         Level.PARTLY,
         "what pip installed for all users, and virtual environments directly below /opt",
         python.find,
+        may_be_owned=True,
     ),
     Ecosystem(
         "npm",
@@ -56,8 +59,16 @@ ECOSYSTEMS = (
         Level.PARTLY,
         "what npm installed globally, and what that brings along",
         node.find,
+        may_be_owned=True,
     ),
-    Ecosystem("gem", "Ruby gems", Level.PARTLY, "the specifications in the folders of all users", ruby.find),
+    Ecosystem(
+        "gem",
+        "Ruby gems",
+        Level.PARTLY,
+        "the specifications in the folders of all users",
+        ruby.find,
+        may_be_owned=True,
+    ),
     Ecosystem(
         "go",
         "Go programs",
@@ -94,12 +105,13 @@ def read_languages(
         find_owners: who owns a path.
         unowned: executables that nobody owns, which may be Go programs.
     """
+    looked = [(ecosystem, *_candidates(ecosystem, tree, unowned)) for ecosystem in ECOSYSTEMS]
+    asked = {one.path for ecosystem, candidates, _ in looked if ecosystem.may_be_owned for one in candidates}
+    owners = find_owners(asked) if asked else Owners()  # once: it may read every list of files
     found: dict[Package, None] = {}
-    notes: list[str] = []
-    for ecosystem in ECOSYSTEMS:
-        candidates, told = _candidates(ecosystem, tree, unowned)
-        owned = find_owners({one.path for one in candidates}).packages if candidates else {}
-        read, unread = _read(tree, [one for one in candidates if one.path not in owned])
+    notes = [f"packages of languages may be listed twice: {problem}" for problem in owners.problems]
+    for ecosystem, candidates, told in looked:
+        read, unread = _read(tree, [one for one in candidates if one.path not in owners.packages])
         found |= dict.fromkeys(sorted(read, key=lambda one: (one.name, one.version)))
         notes += [f"{ecosystem.title}: {note}" for note in (*told, *unread)]
     return Languages(tuple(found), tuple(notes))

@@ -253,3 +253,27 @@ def test_a_damaged_go_program_is_read_or_told(at: int, damage: bytes) -> None:
     tree = tree_of({"opt/x": program[:at] + damage + program[at + len(damage) :]})
     with contextlib.suppress(InputError):
         golang._read(tree, b"/opt/x")
+
+
+def test_who_owns_what_is_asked_once_and_of_nothing_that_no_package_brings() -> None:
+    files: Files = {
+        f"{SITE}/a-1.dist-info/METADATA": METADATA % (b"a", b"1"),
+        "usr/lib/node_modules/b/package.json": b'{"name": "b", "version": "1"}',
+        "var/lib/gems/3.1.0/specifications/c-1.gemspec": b"",
+        "var/lib/snapd/snaps/d_1.snap": b"",
+        "opt/x": go_program(b"go1.21.5", MODULES),
+    }
+    asked: list[Set[bytes]] = []
+
+    def find_owners(wanted: Set[bytes]) -> Owners:
+        asked.append(wanted)
+        return Owners()
+
+    found = read_languages(tree_of(files), find_owners, [b"/opt/x"])
+    assert {package.manager for package in found.packages} == {"pypi", "npm", "gem", "go", "snap"}
+    assert [len(wanted) for wanted in asked] == [3]
+    asked.clear()
+    assert listed(read_languages(tree_of({"var/lib/snapd/snaps/d_1.snap": b""}), find_owners)) == [
+        ("snap", "d", "1")
+    ]
+    assert asked == []
