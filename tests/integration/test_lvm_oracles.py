@@ -1,9 +1,15 @@
 """LVM as a real kernel maps it: every device of a kept set, and of one made anew, byte for byte."""
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import volumeimages
+from diskimages import MIB, make_raw, partition, run
+from machineimages import debian_tree, packages
+from program import run_program
 from volumeimages import VolumeImages, digest, keep, kept
 
 from undercroft.disks.volumes import DiskSet
@@ -90,3 +96,78 @@ def test_the_newest_metadata_counts_wherever_it_lies(images: VolumeImages) -> No
     found = images.open(sdb=bytes(disk))
     assert digests(found)["vgone/multi"] == images.digests["vgone/multi"]
     assert "another copy was read" in found.notes[0]
+
+
+def lvm(loop: str, *command: str) -> str:
+    """Run lvm's own tools on one loop device, without a device-mapper."""
+    config = (
+        f'devices {{ use_devicesfile=0 filter=["a|{loop}|","r|.*|"] scan=["/dev"] }}'
+        " activation { udev_sync=0 udev_rules=0 }"
+    )
+    return run("lvm", command[0], "--driverloaded", "n", "--config", config, *command[1:])
+
+
+def lvm_machine(folder: Path) -> Path:
+    """Make a disk whose root and /var are logical volumes; lvm's tools say where their extents lie."""
+    if os.geteuid() or not Path("/dev/loop-control").exists():
+        pytest.skip("needs root and loop devices")
+    mapper = "/dev/mapper/deb--vg-"
+    fstab = f"{mapper}root / ext4 defaults 0 1\n/dev/deb-vg/var /var ext4 defaults 0 2\n"
+    menu = f"menuentry 'Debian' {{\n linux /boot/vmlinuz-6.1.0-28-amd64 root={mapper}root ro\n}}\n"
+    tree = debian_tree(
+        folder / "root", packages(7), {"etc/fstab": fstab.encode(), "boot/grub/grub.cfg": menu.encode()}
+    )
+    shutil.move(tree / "var", folder / "var")
+    (tree / "var").mkdir()
+    disk = make_raw(folder / "disk.img", 120 * MIB)
+    partition(disk, "label: gpt\nstart=2048, size=8192\nstart=10240\n")
+    loop = run(
+        "losetup", "-f", "--show", "-o", str(10_240 * 512), "--sizelimit", str(112 * MIB), disk
+    ).strip()
+    try:
+        lvm(loop, "pvcreate", "-y", "-qq", loop)
+        lvm(loop, "vgcreate", "-qq", "deb-vg", loop)
+        for name, size in (("root", "40M"), ("pad", "4M"), ("var", "20M")):
+            lvm(loop, "lvcreate", "-y", "-qq", "-an", "-Zn", "-Wn", "-L", size, "-n", name, "deb-vg")
+        lvm(loop, "lvextend", "-y", "-qq", "-L", "44M", "deb-vg/root")  # a second segment, behind /var
+        options = (
+            "--noheadings",
+            "--units",
+            "b",
+            "--nosuffix",
+            "-o",
+            "lv_name,seg_start,seg_size,seg_pe_ranges",
+        )
+        segments = lvm(loop, "lvs", *options, "deb-vg")
+        start = int(lvm(loop, "pvs", "--noheadings", "--units", "b", "--nosuffix", "-o", "pe_start", loop))
+    finally:
+        run("losetup", "-d", loop)
+    sizes = {"root": 44 * MIB, "var": 20 * MIB}
+    contents = {name: make_fs(folder / name, folder / f"{name}.fs", sizes[name]) for name in sizes}
+    with disk.open("r+b") as file:
+        for line in segments.splitlines():
+            name, seg_start, seg_size, ranges = line.split()
+            if name in contents:
+                extent = int(ranges.rpartition(":")[2].partition("-")[0])
+                file.seek(10_240 * 512 + start + extent * 4 * MIB)
+                file.write(contents[name][int(seg_start) : int(seg_start) + int(seg_size)])
+    return disk
+
+
+def make_fs(tree: Path, path: Path, size_bytes: int) -> bytes:
+    with path.open("wb") as image:
+        image.truncate(size_bytes)
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, path)
+    return path.read_bytes()
+
+
+def test_a_machine_on_logical_volumes_is_read_in_the_sandbox(tmp_path: Path) -> None:
+    disk = lvm_machine(tmp_path)
+    done = run_program(tmp_path / "db", "packages", disk, "--image-format", "raw", "-f", "json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    inventory = json.loads(done.stdout)
+    assert {package["name"] for package in inventory["packages"]} == {each.name for each in packages(7)}
+    volumes = inventory["coverage"]["volumes"]
+    mounts = {volume["disk"]: volume["mounts"] for volume in volumes if not volume["number"]}
+    assert mounts == {"deb-vg/root": ["/"], "deb-vg/pad": [], "deb-vg/var": ["/var"]}
+    assert inventory["coverage"]["problems"] == []
