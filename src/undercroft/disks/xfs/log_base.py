@@ -6,6 +6,7 @@ block whose own checksum is wrong may stand on damage: that is a problem, since 
 
 from typing import NamedTuple
 
+from undercroft.disks.ext4.cache import BoundedCache
 from undercroft.disks.xfs import checksum, layout
 from undercroft.disks.xfs.overlay import SECTOR_BYTES, Overlay
 from undercroft.disks.xfs.superblock import Superblock
@@ -35,6 +36,7 @@ _FORMS = {
 _INDEX_FORM = _Form(24, 32)
 _INDEX_MAGICS = (b"\x3d\xf1", b"\x3d\xff", b"\x3b\xee", b"\x3e\xbe")
 _INDEX_MAGIC = slice(8, 10)
+_CACHED_PLACES = 1 << 16
 _NOWHERE = (0, (1 << 64) - 1)
 _INODE_PLACE = slice(112, 120)
 
@@ -45,7 +47,7 @@ class BaseBlocks:
     def __init__(self, overlay: Overlay, superblock: Superblock) -> None:
         self._overlay = overlay
         self._superblock = superblock
-        self._places: dict[tuple[int, int], int] = {}
+        self._places: BoundedCache[tuple[int, int], int] = BoundedCache(_CACHED_PLACES)
         self._problems: list[str] = []
         self._damaged = 0
 
@@ -55,7 +57,7 @@ class BaseBlocks:
             return False
         found = self._places.get((sector, length))
         if found is None:
-            found = self._places[sector, length] = self._look(sector, length)
+            found = self._places.put((sector, length), self._look(sector, length))
         return found >= place
 
     def _look(self, sector: int, length: int) -> int:

@@ -144,7 +144,7 @@ class Replayer:
         changed = replayed_inode(raw, item.regions[1:], fields, place, superblock)
         if changed is not None:
             self._overlay.write(offset, changed)
-            if fields & logs.FIELDS_OWNER:
+            if fields & logs.FIELDS_OWNER and len(self.reowned) < logs.MAX_REOWNED:
                 self.reowned.add(node)
 
     def _place(self, node: int) -> int:

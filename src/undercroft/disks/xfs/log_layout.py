@@ -78,7 +78,10 @@ MAX_CREATE_BYTES = 256 << 10
 
 MAX_REGIONS = 257
 MAX_REGION_BYTES = 256 << 10
-MAX_PENDING_BYTES = 96 << 20
+MAX_PENDING_BYTES = 160 << 20
+OPERATION_COST_BYTES = 128
+"""Counted for each operation, as what it takes in memory: a kernel's largest transactions have 64 MiB."""
 MAX_TRANSACTIONS = 4096
-MAX_CANCELLED = 1 << 20
+MAX_CANCELLED = 1 << 18
 MAX_INTENTS = 1 << 18
+MAX_REOWNED = 1 << 16

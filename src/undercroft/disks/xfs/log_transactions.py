@@ -41,7 +41,7 @@ class Transaction:
     Attributes:
         place: cycle and position of the record in which it began, as one number.
         items: in the order in which they were logged.
-        size_bytes: of all regions.
+        size_bytes: what it takes in memory.
     """
 
     place: int
@@ -95,8 +95,9 @@ class Transactions:
             flags &= ~layout.CONTINUED
         if flags in (layout.COMMIT, layout.UNMOUNT):
             return True
-        self._pending_bytes += len(data)
-        transaction.size_bytes += len(data)
+        cost = len(data) + layout.OPERATION_COST_BYTES
+        self._pending_bytes += cost
+        transaction.size_bytes += cost
         if self._pending_bytes > layout.MAX_PENDING_BYTES:
             raise InputError(f"xfs log: more than {layout.MAX_PENDING_BYTES} bytes are in open transactions")
         if flags in (0, layout.CONTINUED):
