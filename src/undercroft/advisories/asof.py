@@ -44,6 +44,7 @@ def limited(knowledge: Knowledge, as_of: date | None) -> Knowledge:
             if record.scored_on <= as_of
         },
         vex=tuple(record for record in knowledge.vex if record.timestamp.date() <= as_of),
+        beside=tuple(limited(other, as_of) for other in knowledge.beside),
     )
 
 

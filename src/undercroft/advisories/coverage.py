@@ -80,6 +80,11 @@ def problems(
             f"{knowledge.release} reached its end of life on {ended_on}: later vulnerabilities are unknown; "
             "move to a supported release"
         )
+    yield from stale(knowledge, at)
+
+
+def stale(knowledge: Knowledge, at: datetime) -> Iterator[str]:
+    """Yield which editions are too old at the moment `at` to answer; those about vulnerabilities too."""
     for edition in knowledge.editions:
         if at > edition.known_until:
             yield _stale(edition, at)

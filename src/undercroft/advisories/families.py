@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from undercroft.advisories.orders.order import Order
-from undercroft.advisories.orders.table import APK, BUILD, DEB, PACMAN, RPM
+from undercroft.advisories.orders.table import APK, BUILD, DEB, GEM, PACMAN, PEP440, RPM, SEMVER
 
 SYSTEM = "system"
 """Stands for a manager where advisories are about the system itself, by its build."""
@@ -192,7 +192,25 @@ FAMILIES = (
     ),
 )
 
-_BY_NAME = {family.name: family for family in FAMILIES}
+
+def _language(name: str, title: str, order: Order) -> Family:
+    meaning = "a record says from which version on a package is affected, and which one fixes it"
+    cure = f"undercroft feeds update osv:{title}"
+    return Family(name, title, (), None, name, order, False, name, (), meaning, WHOLE, cure)
+
+
+LANGUAGES = (
+    _language("pypi", "PyPI", PEP440),
+    _language("npm", "npm", SEMVER),
+    _language("go", "Go", SEMVER),
+    _language("gem", "RubyGems", GEM),
+    _language("cargo", "crates.io", SEMVER),
+)
+"""Ecosystems of languages, whose packages lie beside a system's own; the name is the release key."""
+
+_BY_NAME = {family.name: family for family in (*FAMILIES, *LANGUAGES)}
+_LANGUAGE_NAMES = frozenset(family.name for family in LANGUAGES)
+_SEPARATORS = re.compile(r"[-_.]+")
 
 
 def family_of(release: str) -> Family | None:
@@ -203,6 +221,17 @@ def family_of(release: str) -> Family | None:
 def families_with(ident: str) -> tuple[Family, ...]:
     """Return the families whose systems have the os-release ID `ident`."""
     return tuple(family for family in FAMILIES if ident in family.idents)
+
+
+def is_language(release: str) -> bool:
+    """Tell whether a release key is an ecosystem's of a language."""
+    return release in _LANGUAGE_NAMES
+
+
+def language_subject(release: str, name: str) -> str:
+    """Return how the database and findings call a package of a language: "pypi:requests"."""
+    plain = _SEPARATORS.sub("-", name).lower() if release == "pypi" else name  # PEP 503
+    return f"{release}:{plain}"
 
 
 def order_of(release: str) -> Order:

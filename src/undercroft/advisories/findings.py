@@ -121,7 +121,12 @@ def find(
             verdicts = [judge.affected(case, about, case.newer.get(vulnerability, ())) for case in cases]
             if affected := [verdict for verdict in verdicts if verdict]:
                 findings.append(judge.finding(vulnerability, about, affected))
-    return tuple(sorted(merged(findings, judge.order), key=_order))
+    return ordered(merged(findings, judge.order))
+
+
+def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings known-exploited first, then by severity, source package and vulnerability."""
+    return tuple(sorted(findings, key=_order))
 
 
 def _about(knowledge: Knowledge, installed: Sequence[Installed]) -> Sequence[Advisory]:

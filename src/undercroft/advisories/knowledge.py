@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from undercroft.advisories.families import is_language
 from undercroft.advisories.records import (
     Advisory,
     ChangelogEntry,
@@ -75,6 +76,8 @@ class Knowledge:
         known_exploited: entries of KEV by CVE number.
         exploit_probabilities: EPSS by CVE number.
         vex: the user's own statements.
+        beside: the same for the ecosystems of languages whose packages the machine has, where a feed speaks
+            for them.
     """
 
     release: str
@@ -88,13 +91,16 @@ class Knowledge:
     known_exploited: Mapping[str, KnownExploited] = field(default_factory=dict)
     exploit_probabilities: Mapping[str, ExploitProbability] = field(default_factory=dict)
     vex: tuple[VexStatement, ...] = ()
+    beside: "tuple[Knowledge, ...]" = ()
 
 
 def gather(release: str, editions: Iterable[tuple[Edition, Iterable[Record]]]) -> Knowledge:
     """Return all that `editions` say of `release` and of vulnerabilities as such."""
     kept: list[Edition] = []
     records: list[Record] = []
-    for edition, its_records in editions:
+    every = [(edition, list(its_records)) for edition, its_records in editions]
+    spoken_for = {name for edition, _ in every for name in edition.header.releases}
+    for edition, its_records in every:
         if not edition.header.releases or release in edition.header.releases:
             kept.append(edition)
             records.extend(its_records)
@@ -112,6 +118,9 @@ def gather(release: str, editions: Iterable[tuple[Edition, Iterable[Record]]]) -
         known_exploited={record.vulnerability: record for record in _of(KnownExploited, records)},
         exploit_probabilities={record.vulnerability: record for record in _of(ExploitProbability, records)},
         vex=tuple(_of(VexStatement, records)),
+        beside=()
+        if is_language(release)
+        else tuple(gather(name, every) for name in sorted(spoken_for) if is_language(name)),
     )
 
 

@@ -10,6 +10,8 @@ says by which packages. In steps, whose numbers the code repeats:
 5. Every statement about an installed source package is judged by version, feed by feed (`verdict`), and
    the feeds' claims about one vulnerability become one finding (`findings`).
 6. The user's own OpenVEX statements take findings away, visibly (`vex`).
+7. Packages of languages are matched by their ecosystems, where a feed speaks for one: its silence is no
+   problem of the answer, since few machines have feeds for them, but a note.
 
 Nothing here can turn "not known" into "clean": what has no answer becomes a problem.
 """
@@ -20,7 +22,7 @@ from datetime import date, datetime
 from undercroft.advisories import asof, boot, coverage, vex
 from undercroft.advisories.eol import end_of_life
 from undercroft.advisories.families import family_of, order_of
-from undercroft.advisories.findings import Installed, find
+from undercroft.advisories.findings import Installed, find, ordered
 from undercroft.advisories.knowledge import Knowledge, grouped
 from undercroft.advisories.mirror import compare
 from undercroft.advisories.releases import release_key
@@ -56,7 +58,11 @@ def assess(
     present = installed(known.release, inventory)
     comparison = compare(known, present, as_of)  # 4
     findings = find(known, present, comparison.changelogs, at)  # 5
-    by_name = grouped(((item.source, package.name), package) for item in present for package in item.packages)
+    beside = [(other, installed(other.release, inventory)) for other in known.beside]
+    for other, others in beside:  # 7
+        findings = ordered((*findings, *find(other, others, {}, at)))
+    every = [*present, *(item for _, others in beside for item in others)]
+    by_name = grouped(((item.source, package.name), package) for item in every for package in item.packages)
     applied = vex.apply(  # 6
         findings,
         known.vex,
@@ -70,7 +76,14 @@ def assess(
         *boot.problems(inventory),
     ]
     notes = [*coverage.notes(known, at), *boot.notes(inventory, order_of(known.release))]
-    notes += _foreign(known.release, inventory)
+    notes += _foreign(known, inventory)
+    problems += [problem for other in known.beside for problem in coverage.stale(other, at)]
+    feeds += tuple(
+        edition.status(at)
+        for other in known.beside
+        for edition in other.editions
+        if edition not in known.editions
+    )
     is_whole = coverage.is_complete(known, at)
     if comparison.unexplained and (as_of or not is_whole):
         problems.append(_unexplained([subject.source for subject in comparison.unexplained], as_of))
@@ -78,6 +91,8 @@ def assess(
         notes.append(_uncertain([subject.source for subject in comparison.uncertain]))
     if as_of:
         problems += _undated(knowledge, present, findings, as_of)
+        for other, others in zip(knowledge.beside, (others for _, others in beside), strict=True):
+            problems += _undated(other, others, findings, as_of)
     return Assessment(
         findings=applied.findings,
         outdated=comparison.outdated,
@@ -166,12 +181,11 @@ def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
         )
 
 
-def _foreign(release: str, inventory: Inventory) -> Iterator[str]:
-    """Yield how many packages the advisories of the release do not speak of at all."""
-    family = family_of(release)
-    names = [
-        package.manager for package in inventory.packages if family and package.manager != family.manager
-    ]
+def _foreign(known: Knowledge, inventory: Inventory) -> Iterator[str]:
+    """Yield how many packages no advisory that is here speaks of at all."""
+    family = family_of(known.release)
+    matched = {other.release for other in known.beside} | ({family.manager} if family else set())
+    names = [package.manager for package in inventory.packages if package.manager not in matched]
     if names:
         managers = ", ".join(sorted(set(names)))
         yield f"{len(names)} packages of {managers} are listed, no advisories are matched with them"

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from undercroft.advisories.families import SYSTEM, Family
+from undercroft.advisories.families import SYSTEM, Family, is_language, language_subject
 from undercroft.advisories.records import ANY_STREAM, subject_name
 from undercroft.model.inventory import Inventory, Package
 
@@ -103,6 +103,8 @@ def subjects(family: Family, release: str, package: Package, known_epochs: Epoch
     """
     if family.manager == "dpkg":
         return (tracked(release, package.source, package.source_version, package.version),)
+    if is_language(release):
+        return (Subject(language_subject(release, package.name), package.version),)
     if not family.by_binary:
         return (Subject(package.source, package.source_version),)
     source_version = package.source_version

@@ -7,10 +7,12 @@ all that any feed says of it.
 
 import json
 import sqlite3
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
-from undercroft.advisories.families import family_of, order_of
+from undercroft.advisories.families import family_of, is_language, order_of
 from undercroft.advisories.knowledge import Edition, Knowledge, grouped
 from undercroft.advisories.records import (
     Advisory,
@@ -134,9 +136,23 @@ def edition_named(connection: sqlite3.Connection, name: str) -> Edition | None:
 
 def knowledge(connection: sqlite3.Connection, release: str, inventory: Inventory) -> Knowledge:
     """Return every record that can change the answer for `inventory`. Errors of SQLite pass through."""
+    every = editions(connection)
+    managers = {package.manager for package in inventory.packages}
+    spoken_for = {name for found in every.values() for name in found.header.releases}
+    languages = sorted(name for name in managers & spoken_for if is_language(name))
+    found = _knowledge(connection, every, release, inventory)
+    if not languages:
+        return found
+    return replace(found, beside=tuple(_knowledge(connection, every, name, inventory) for name in languages))
+
+
+def _knowledge(
+    connection: sqlite3.Connection, every: Mapping[int, Edition], release: str, inventory: Inventory
+) -> Knowledge:
+    """Return what the editions `every` know of one release, or of one language's ecosystem."""
     asked = {
         ident: found
-        for ident, found in editions(connection).items()
+        for ident, found in every.items()
         if not found.header.releases or release in found.header.releases
     }
     parameters = {

@@ -50,6 +50,10 @@ PUBLISHERS = (
     Publisher("osv:SUSE", f"{_OSV}/SUSE/all.zip", 1024 * _MIB, optional=True),
     Publisher("osv:openSUSE", f"{_OSV}/openSUSE/all.zip", 1024 * _MIB, optional=True),
     Publisher("osv:Alpine", f"{_OSV}/Alpine/all.zip", 256 * _MIB, optional=True),
+    *(
+        Publisher(f"osv:{name}", f"{_OSV}/{name}/all.zip", 1024 * _MIB, optional=True)
+        for name in ("PyPI", "npm", "Go", "RubyGems", "crates.io")
+    ),
     Publisher("arch", "https://security.archlinux.org/all.json", 64 * _MIB, optional=True),
     Publisher(
         "kev",
@@ -101,4 +105,4 @@ def select(
 
 
 def _variable(name: str) -> str:
-    return ENVIRONMENT_PREFIX + name.upper().replace("-", "_").replace(":", "_")
+    return ENVIRONMENT_PREFIX + name.upper().translate(str.maketrans("-:.", "___"))

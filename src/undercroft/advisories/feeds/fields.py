@@ -19,7 +19,8 @@ MAX_TITLE_CHARS = 300
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,19}")
 _IDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}")
-_VERSION = re.compile(r"[A-Za-z0-9.+:~^_-]{1,255}")
+_LANGUAGE_PACKAGE = re.compile(r"[A-Za-z0-9@_.-][A-Za-z0-9@/~+._!'()*-]{0,254}")
+_VERSION = re.compile(r"[A-Za-z0-9.+:~^!_-]{1,255}")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -67,6 +68,11 @@ def ident(value: object, what: str) -> str:
 def package(value: object, what: str) -> str:
     """Return a package name. Raises InputError unless it has the syntax of one."""
     return _matching(_PACKAGE, value, "a package name", what)
+
+
+def language_package(value: object, what: str) -> str:
+    """Return a package name of a language ("@scope/name", "example.org/module"). Raises InputError."""
+    return _matching(_LANGUAGE_PACKAGE, value, "a package name", what)
 
 
 def version(value: object, what: str) -> str:

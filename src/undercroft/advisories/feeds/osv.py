@@ -1,4 +1,4 @@
-"""OSV records of distributions: a publisher's zip archive, or one JSON record.
+"""OSV records of distributions and of languages: a publisher's zip archive, or one JSON record.
 
 Follows https://ossf.github.io/osv-schema, major version 1. Guarantees: a withdrawn record states nothing;
 a record speaks for each CVE number among its id, aliases and upstream ids, else for its own id;
@@ -44,9 +44,14 @@ _ECOSYSTEMS = {
     "opensuse-leap": "openSUSE",
     "opensuse-tumbleweed": "openSUSE",
     "alpine": "Alpine",
+    "pypi": "PyPI",
+    "npm": "npm",
+    "go": "Go",
+    "gem": "RubyGems",
+    "cargo": "crates.io",
 }
 _OF_DEBS = frozenset(("Debian", "Ubuntu"))
-_UNREAD = "speaks for a distribution whose OSV records are read"
+_UNREAD = "speaks for a distribution or language whose OSV records are read"
 _LIVEPATCH = "LSN-"
 
 

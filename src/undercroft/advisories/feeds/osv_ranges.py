@@ -16,14 +16,15 @@ from undercroft.model.schema import Json
 Statement = tuple[Status, str, str]
 """(status, introduced version or "", fixed version or "")."""
 
-_DISTRIBUTION_ORDER = "ECOSYSTEM"
+_OF_VERSIONS = frozenset(("ECOSYSTEM", "SEMVER"))
+"""Ranges of versions; those of commits (GIT) mean nothing for a package."""
 
 
 def statements(affected: Mapping[str, Json], place: str) -> list[Statement]:
     """Return what `affected` says of its package, at least one statement. Raises InputError."""
     found: list[Statement] = []
     for entry in fields.as_objects(affected.get("ranges"), f"{place}: ranges"):
-        if fields.as_text(entry.get("type"), f"{place}: type") == _DISTRIBUTION_ORDER:
+        if fields.as_text(entry.get("type"), f"{place}: type") in _OF_VERSIONS:
             found += _intervals(fields.as_objects(entry.get("events"), f"{place}: events"), place)
     return list(dict.fromkeys(found)) or [(Status.UNDETERMINED, "", "")]
 

@@ -5,6 +5,7 @@
 | Debian, Ubuntu, Alpine | a source package |
 | AlmaLinux, Red Hat | a binary package |
 | Rocky Linux | a source package, which may also be a binary one of that name |
+| PyPI, npm, Go, RubyGems, crates.io | a package of that language |
 | SUSE, openSUSE | a source package; its binaries stand in `ecosystem_specific`, with their versions |
 
 A package of a module (rpm) has ".module" in its release. The record names the module and its stream in its
@@ -14,6 +15,7 @@ summary only ("Moderate: nodejs:18 security update"); where it does not, any mod
 import re
 from collections.abc import Iterator, Mapping
 
+from undercroft.advisories.families import is_language, language_subject
 from undercroft.advisories.feeds import fields
 from undercroft.advisories.records import ANY_STREAM, subject_name
 from undercroft.model.schema import Json
@@ -45,6 +47,10 @@ def subjects(
         place: for messages.
     """
     package = fields.as_object(affected.get("package"), place)
+    if is_language(release):
+        named = fields.language_package(package.get("name"), f"{place}: package")
+        yield language_subject(release, named), fixed_version
+        return
     name = fields.package(package.get("name"), f"{place}: package")
     if release.startswith(_SUSE):
         yield from _suse_subjects(affected, name, fixed_version, place)

@@ -48,6 +48,7 @@ _SUSE_ECOSYSTEM = re.compile(
     r"(?P<ltss>-LTSS)?"
 )
 _ALPINE_ECOSYSTEM = re.compile(r"Alpine:(?:v(?P<version>[0-9]\.[0-9]{1,2})|edge)")
+_LANGUAGES = {"PyPI": "pypi", "npm": "npm", "Go": "go", "RubyGems": "gem", "crates.io": "cargo"}
 _UBUNTU_VERSION = re.compile(r"[0-9]{2}\.[0-9]{2}")
 _DEBIAN_VERSION = re.compile(r"(?P<major>[0-9]{1,3})(?:\.[0-9]+)*(?:-[a-z-]+)?")
 
@@ -81,6 +82,8 @@ def osv_release(ecosystem: str) -> tuple[str, str] | None:
         return f"rhel:{match['version']}", ""
     if match := _ALPINE_ECOSYSTEM.fullmatch(ecosystem):
         return f"alpine:{match['version'] or 'edge'}", ""
+    if ecosystem in _LANGUAGES:
+        return _LANGUAGES[ecosystem], ""
     return _suse_release(ecosystem)
 
 

@@ -1,7 +1,7 @@
 """All orders by name."""
 
 from undercroft.advisories import debversion
-from undercroft.advisories.orders import apk, build, pacman, rpm
+from undercroft.advisories.orders import apk, build, gem, pacman, pep440, rpm, semver
 from undercroft.advisories.orders.order import Order
 
 DEB = Order("deb", debversion.key, debversion.check)
@@ -9,8 +9,17 @@ RPM = Order("rpm", rpm.key, rpm.check)
 APK = Order("apk", apk.key, apk.check)
 PACMAN = Order("pacman", pacman.key, pacman.check)
 BUILD = Order("build", build.key, build.check)
+SEMVER = Order("semver", semver.key, semver.check)
+PEP440 = Order("pep440", pep440.key, pep440.check)
+GEM = Order("gem", gem.key, gem.check)
 
-BY_MANAGER = {"dpkg": DEB, "rpm": RPM, "apk": APK, "pacman": PACMAN}
+BY_MANAGER = {"dpkg": DEB, "rpm": RPM, "apk": APK, "pacman": PACMAN} | {
+    "pypi": PEP440,
+    "npm": SEMVER,
+    "go": SEMVER,
+    "cargo": SEMVER,
+    "gem": GEM,
+}
 """The order of each package manager's versions, by `Package.manager`."""
 
-ORDERS = {order.name: order for order in (DEB, RPM, APK, PACMAN, BUILD)}
+ORDERS = {order.name: order for order in (DEB, RPM, APK, PACMAN, BUILD, SEMVER, PEP440, GEM)}

@@ -185,7 +185,7 @@ def _vulnerability(
     finding: Finding, packages: Sequence[Package], refs: Mapping[Package, str], *, suppressed: bool
 ) -> Vulnerability:
     names = set(finding.packages)
-    affected = [package for package in packages if package.name in names and package.source == finding.source]
+    affected = [package for package in packages if package.name in names and _is_of(package, finding.source)]
     status = ImpactAnalysisAffectedStatus.UNAFFECTED if suppressed else ImpactAnalysisAffectedStatus.AFFECTED
     source = VulnerabilitySource(name=escape(finding.feeds[0])) if finding.feeds else None
     return Vulnerability(
@@ -211,6 +211,11 @@ def _vulnerability(
         analysis=VulnerabilityAnalysis(state=ImpactAnalysisState.NOT_AFFECTED) if suppressed else None,
         properties=_finding_properties(finding),
     )
+
+
+def _is_of(package: Package, source: str) -> bool:
+    """Tell whether a finding's source is a package's; one of a language names its ecosystem too."""
+    return source in {package.source, f"{package.manager}:{package.source}"}
 
 
 def _rating(finding: Finding) -> VulnerabilityRating:
