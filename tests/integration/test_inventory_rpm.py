@@ -161,7 +161,9 @@ def test_a_log_whose_checksum_breaks_counts_no_further_as_for_sqlite(made: Made,
     data = bytearray(log.read_bytes())
     data[32 + 24 + 100] ^= 1
     log.write_bytes(data)
-    assert len(read_folder(tmp_path).packages) == len(made.told) == len(asked_of_rpm(path.parent))
+    database = read_folder(tmp_path)
+    assert len(database.packages) == len(made.told) == len(asked_of_rpm(path.parent))
+    assert "is damaged, and a commit at" in database.problems[0]  # rpm says nothing of it
 
 
 def test_a_rollback_journal_gives_back_the_pages_of_a_killed_writer(made: Made, tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ CHECKERS = {
     "ext": "e2fsck -n",
     "xfs": "xfs_repair -n",
     "btrfs": "btrfs check --readonly",
+    "squashfs": "unsquashfs -lls",
+    "lvm": "pvck",
+    "md": "mdadm --examine",
     "ntfs": "ntfsfix -n",
     "fat": "fsck.fat -n",
 }

@@ -24,7 +24,10 @@ def read_database(tree: GuestTree) -> Database:
     problems = Problems("pkg")
     packages: list[Package] = []
     try:
-        for number, *values in sqlite.Database(tree, PATH).rows("packages", _COLUMNS):
+        database = sqlite.Database(tree, PATH)
+        if database.problem:
+            problems.add(f"{text(PATH)}: {database.problem}")
+        for number, *values in database.rows("packages", _COLUMNS):
             name, version, architecture, origin = (_text(value) for value in values)
             if not name or not version:
                 problems.add(f"{text(PATH)} row {number!r}: the name {name!r} with the version {version!r}")

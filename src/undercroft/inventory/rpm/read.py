@@ -28,7 +28,10 @@ _SOURCE = re.compile(r"(.+)-([^-]+-[^-]+)\.(?:no)?src\.rpm", re.DOTALL)
 
 
 def _sqlite_blobs(tree: GuestTree, path: bytes) -> _Blobs:
-    for number, blob in sqlite.Database(tree, path).rows("Packages", ("hnum", "blob")):
+    database = sqlite.Database(tree, path)
+    if database.problem:
+        yield 0, InputError(database.problem)
+    for number, blob in database.rows("Packages", ("hnum", "blob")):
         if not isinstance(number, int) or not isinstance(blob, bytes):
             yield 0, InputError(f"sqlite: row {number!r} holds no header")
         else:
@@ -103,7 +106,8 @@ def _read(blobs: _Blobs, place: str, reading: _Reading) -> None:
                 reading.problems.add(f"{place} package number {number}: {flaw}")
             _note_owned(parsed, package.name, reading)
         except InputError as error:
-            reading.problems.add(f"{place} package number {number}: {error}")
+            which = f" package number {number}" if number else ""
+            reading.problems.add(f"{place}{which}: {error}")
 
 
 def package_of(parsed: header.Header) -> Package:

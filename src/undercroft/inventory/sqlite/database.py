@@ -32,6 +32,7 @@ class Database:
 
     Attributes:
         log: what of a log stands in place of the file's own pages, "" for nothing.
+        problem: why what was committed may not be all there, "" for nothing.
     """
 
     def __init__(self, tree: GuestTree, path: bytes) -> None:
@@ -43,13 +44,14 @@ class Database:
         """
         self._file = GuestFile(tree, path)
         self._overlay = Overlay()
-        self.log = ""
+        self.log = self.problem = ""
         page_bytes = self._page_size(self._file)
         for suffix, read in ((b"-wal", read_wal), (b"-journal", read_journal)):
             try:
                 overlay = read(GuestFile(tree, path + suffix), page_bytes)
             except NotFoundError:
                 continue
+            self.problem = self.problem or overlay.problem
             if overlay.page_count:
                 self._overlay = overlay
                 self.log = f"{len(overlay.places)} pages of {suffix.decode()[1:]}"

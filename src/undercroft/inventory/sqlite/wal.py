@@ -34,11 +34,13 @@ class Overlay:
         file: where they lie.
         places: offset of each in the file, by page number.
         page_count: pages of the database with the log, 0 for as many as its file has.
+        problem: why what was committed may not be all there, "" for nothing.
     """
 
     file: GuestFile | None = None
     places: dict[int, int] = field(default_factory=dict)
     page_count: int = 0
+    problem: str = ""
 
 
 def read_wal(file: GuestFile, page_bytes: int) -> Overlay:
@@ -57,12 +59,14 @@ def read_wal(file: GuestFile, page_bytes: int) -> Overlay:
     magic, version, size, _, salt1, salt2, sum1, sum2 = _WAL_HEADER.unpack(header)
     order = ">" if magic & 1 else "<"
     if magic & ~1 != _WAL_MAGIC or _checksum(header[:24], order, (0, 0)) != (sum1, sum2):
-        return Overlay()
+        return Overlay(
+            problem="sqlite log: its header is damaged, and nothing of it counts" if any(header) else ""
+        )
     if version != _WAL_VERSION or size != page_bytes:
         raise InputError(f"sqlite log: version {version} with pages of {size} bytes, not {page_bytes}")
     places: dict[int, int] = {}
     pending: dict[int, int] = {}
-    sums, page_count = (sum1, sum2), 0
+    sums, page_count, problem = (sum1, sum2), 0, ""
     step = _FRAME_HEADER.size + size
     for number, offset in enumerate(range(_WAL_HEADER.size, file.size_bytes - step + 1, step)):
         if number >= MAX_LOG_PAGES:
@@ -73,12 +77,27 @@ def read_wal(file: GuestFile, page_bytes: int) -> Overlay:
             break
         sums = _checksum(frame[_FRAME_HEADER.size :], order, _checksum(frame[:8], order, sums))
         if sums != tuple(found):
+            problem = _lost_commit(file, offset, step, (salt1, salt2))
             break
         pending[page] = offset + _FRAME_HEADER.size
         if commit:
             places |= pending
             pending, page_count = {}, commit
-    return Overlay(file, places, page_count) if places else Overlay()
+    return Overlay(file, places, page_count, problem)
+
+
+def _lost_commit(file: GuestFile, broken: int, step: int, salts: tuple[int, int]) -> str:
+    """Return what a frame with a wrong checksum hides: SQLite takes nothing behind it, committed or not.
+
+    A writer that was killed leaves such a frame too, but no commit behind it.
+    """
+    for offset in range(broken + step, file.size_bytes - step + 1, step):
+        page, commit, one, two, *_ = _FRAME_HEADER.unpack(file.read(offset, _FRAME_HEADER.size))
+        if (one, two) != salts:
+            break
+        if page and commit:
+            return f"sqlite log: the frame at {broken} is damaged, and a commit at {offset} is lost with it"
+    return ""
 
 
 def read_journal(file: GuestFile, page_bytes: int) -> Overlay:
