@@ -138,6 +138,15 @@ class Log:
         del body[record.length :]
         return body
 
+    def is_written(self, record: Record) -> bool:
+        """Return whether each block of a record bears its cycle: it was written to its end, if wrongly."""
+        start = record.header_blocks * layout.BLOCK_BYTES
+        try:
+            self._check_cycles(record, bytearray(self.read(record.position, record.blocks)[start:]), "")
+        except InputError:
+            return False
+        return True
+
     def _check_cycles(self, record: Record, body: bytearray, where: str) -> None:
         first = record.position + record.header_blocks
         for number in range(record.body_blocks):

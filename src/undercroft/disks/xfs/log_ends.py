@@ -8,8 +8,9 @@ Follows xlog_find_head and xlog_find_tail of the kernel's fs/xfs/xfs_log_recover
 4. The last record says where the tail is. Is it the record of an unmount, nothing is to be replayed.
 5. Of the records that may have been under way together, the first whose checksum is wrong ends the log.
 
-The kernel takes what it finds then. Here one more look goes behind the head: a whole record of the same round
-there was cut off with those before it, or the log is damaged, and nobody can tell which.
+The kernel takes what it finds then. Here one more look goes behind the head: a record of the same round that
+was written to its end there is not one that was cut off. Either writes came out of their order, or it is
+damaged, and nobody can tell which.
 """
 
 from typing import NamedTuple
@@ -29,7 +30,7 @@ class Ends(NamedTuple):
         head: position after the last record.
         tail: position of the first one; equal to `head` where nothing is to be replayed.
         torn: how many blocks of records that were cut off lie behind the head.
-        lost: position of a whole record behind the head, -1 for none.
+        lost: position of a record behind the head that was written to its end, -1 for none.
     """
 
     head: int
@@ -49,10 +50,10 @@ def find_ends(log: Log) -> Ends:
         raise InputError(f"xfs log: no record ends at its head, block {head}")
     last = log.record_at(records[0])
     if _is_unmount(log, last, head):
-        return Ends(head, head, (written - head) % log.blocks, _whole_record_behind(log, head, last))
+        return Ends(head, head, (written - head) % log.blocks, _record_behind(log, head, last))
     verified, last = _without_torn_records(log, head, last)
     tail = verified if _is_unmount(log, last, verified) else last.tail
-    return Ends(verified, tail, (written - verified) % log.blocks, _whole_record_behind(log, verified, last))
+    return Ends(verified, tail, (written - verified) % log.blocks, _record_behind(log, verified, last))
 
 
 def _find_head(log: Log, written: int) -> int:
@@ -153,25 +154,22 @@ def _without_torn_records(log: Log, head: int, last: Record) -> tuple[int, Recor
     return head, whole or last
 
 
-def _whole_record_behind(log: Log, head: int, last: Record) -> int:
-    """Return the position of a whole record of the round of `last` behind the head, -1 for none."""
+def _record_behind(log: Log, head: int, last: Record) -> int:
+    """Return the position of a record of the round of `last` behind the head, -1 for none."""
     data = log.read(head, min(log.blocks, _IN_FLIGHT_BLOCKS))
     at = data.find(_MAGIC)
     while at >= 0:
         position = (head + at // layout.BLOCK_BYTES) % log.blocks
         cycle = last.cycle if position > last.position else next_cycle(last.cycle)
-        if at % layout.BLOCK_BYTES == 0 and _is_whole(log, position, cycle):
+        if at % layout.BLOCK_BYTES == 0 and _is_written(log, position, cycle):
             return position
         at = data.find(_MAGIC, at + 1)
     return -1
 
 
-def _is_whole(log: Log, position: int, cycle: int) -> bool:
+def _is_written(log: Log, position: int, cycle: int) -> bool:
     try:
         record = log.record_at(position)
-        if record.place != cycle << 32 | position or record.cycle != cycle:
-            return False
-        log.body(record)
     except InputError:
         return False
-    return True
+    return record.place == cycle << 32 | position and record.cycle == cycle and log.is_written(record)

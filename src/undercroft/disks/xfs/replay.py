@@ -44,8 +44,8 @@ def replay(source: BlockSource, superblock: Superblock) -> Replay:
         ends = find_ends(log)
         if ends.lost >= 0:
             result.problems.append(
-                f"log: a whole record at block {ends.lost} lies behind its end at block {ends.head}: "
-                "writes were cut off out of their order, or the log is damaged"
+                f"log: a record at block {ends.lost}, written to its end, lies behind the log's end at block "
+                f"{ends.head}: writes were cut off out of their order, or it is damaged; it is left out"
             )
         if ends.head != ends.tail:
             _replay(log, ends, result)

@@ -163,7 +163,18 @@ def test_whole_record_behind_one_that_was_cut_off_is_a_problem(log: LogFile, sec
     log.put(place + 3, b"damaged!" * 10)
     problems = open_image(log.image).problems
     assert len(problems) == 1
-    assert "a whole record at block" in problems[0]
+    assert "written to its end, lies behind" in problems[0]
+
+
+def test_last_record_that_was_written_to_its_end_and_is_wrong_is_a_problem(log: LogFile, sector: int) -> None:
+    log.add(*transaction(1, buffer(sector, 2, {0: ONE})))
+    place = log.add(*transaction(2, buffer(sector, 8, {0: bytes(4096)})))
+    with log.image.open("r+b") as file:
+        file.seek(log.start + (place + 3) * 512 + 100)
+        file.write(b"damaged")
+    filesystem = open_image(log.image)
+    assert content(filesystem) == expected({0: ONE})
+    assert f"a record at block {place}, written to its end" in filesystem.problems[0]
 
 
 def test_damage_in_the_middle_of_the_log_is_a_problem_and_what_precedes_it_is_replayed(

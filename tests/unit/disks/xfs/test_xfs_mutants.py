@@ -17,11 +17,13 @@ MUTANTS = int(os.environ.get("UNDERCROFT_XFS_MUTANTS", "20"))
 """Of each family; the soak asks for more."""
 SOAK_MUTANTS = 1000
 
-FAMILIES = ("v5", "v5-dirty-log", "v4")
-MOST_WRONG = {"v5": 0.0, "v5-dirty-log": 0.08, "v4": 0.4}
-"""Damage to the last record of the log looks like a write that was cut off, to the kernel too; it is a note.
+FAMILIES = ("v5", "v5-dirty-log", "v4", "v5-dirty-log-sealed")
+MOST_WRONG = {"v5": 0.0, "v5-dirty-log": 0.05, "v4": 0.4, "v5-dirty-log-sealed": 1.0}
+"""Damage to the last record of the log may look like a write that was cut off, to the kernel too: a note.
 
-Version 4 has no checksums, so that it cannot tell damage from content."""
+Version 4 has no checksums, so that it cannot tell damage from content. What is sealed is the work of an
+attacker, who writes what he likes: there only crashes, time and memory count.
+"""
 
 CHANGES = r"""
 import os, random
@@ -44,7 +46,7 @@ os.fsync(os.open("folder", os.O_RDONLY))
 
 def _image(folder: Path, name: str) -> Path:
     options = ("-b", "size=1024", "-l", "size=6m")
-    if name == "v5-dirty-log":
+    if name.startswith("v5-dirty-log"):
         problem = xfsimages.mounting_problem()
         if problem:
             pytest.skip(problem)
@@ -64,7 +66,8 @@ def _image(folder: Path, name: str) -> Path:
 
 def campaign(folder: Path, name: str, count: int) -> Counter[str]:
     """Return what became of `count` mutants. AssertionError where one crashed."""
-    command = [sys.executable, xfsmutants.__file__, str(_image(folder, name)), "0", str(count)]
+    is_sealed = str(int(name.endswith("sealed")))
+    command = [sys.executable, xfsmutants.__file__, str(_image(folder, name)), "0", str(count), is_sealed]
     path = os.pathsep.join([str(Path(xfsmutants.__file__).parent), *filter(None, sys.path)])
     done = subprocess.run(
         command,
@@ -85,7 +88,7 @@ def campaign(folder: Path, name: str, count: int) -> Counter[str]:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_mutants_are_read_or_refused_and_hardly_ever_answered_wrongly(name: str, tmp_path: Path) -> None:
     counts = campaign(tmp_path, name, MUTANTS)
-    assert counts["refused"] > MUTANTS / 20, counts
+    assert counts["refused"] >= MUTANTS / 20, counts
     assert counts["wrong"] <= MUTANTS * MOST_WRONG[name], counts
 
 
