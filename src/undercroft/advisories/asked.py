@@ -11,7 +11,7 @@ from undercroft.model.finding import FeedStatus
 
 CATALOG = "kev"
 """The feed of vulnerabilities that are known to be exploited."""
-_TRACKERS = ("debian-tracker", "osv:Debian", "osv:Ubuntu", "redhat-vex", "arch")
+_TRACKERS = ("debian-tracker", "osv:Debian", "osv:Ubuntu", "redhat-vex", "ubuntu-vex", "arch")
 """Feeds that also know what is not fixed yet; a single OSV record (osv:DSA-1-1) does not."""
 _RATING = ("debian-tracker", "osv:", "cve", "redhat-vex", "suse-csaf", "arch", "microsoft")
 """Feeds that carry severities."""

@@ -3,13 +3,13 @@
 Follows https://github.com/openvex/spec, versions 0.x. Guarantees: `not_affected` without a justification
 or an impact statement is refused, as the specification demands; a statement about a subcomponent of a
 product names the product only, so it never silences the component everywhere. Each document is a feed of
-its own, named by its @id.
+its own, named by its @id. Canonical's documents are its word on Ubuntu and go to `ubuntu_vex`.
 """
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from undercroft.advisories.feeds import ages, fields
+from undercroft.advisories.feeds import ages, fields, ubuntu_vex
 from undercroft.advisories.feeds.bounded import load_json, read_all
 from undercroft.advisories.feeds.feed import Feed, FeedInput, check_not_ahead, serial_of
 from undercroft.advisories.records import FeedHeader, VexStatement, VexStatus
@@ -27,6 +27,8 @@ def parse(source: FeedInput) -> Feed:
     data = read_all(source.file, MAX_BYTES, source.name)
     document = fields.as_object(load_json(data, source.name), source.name)
     _check_version(document, source.name)
+    if ubuntu_vex.is_canonicals(document):
+        return ubuntu_vex.parse_document(document, source)
     ident = _name(document.get("@id"), f"{source.name}: @id")
     written_at = fields.moment(
         document.get("last_updated") or document.get("timestamp"), f"{source.name}: timestamp"

@@ -17,6 +17,7 @@ from undercroft.advisories.feeds import (
     microsoft,
     openvex,
     osv,
+    ubuntu_vex,
 )
 from undercroft.advisories.feeds.archives import ZIP_MAGIC, documents_in, is_tar
 from undercroft.advisories.feeds.bounded import json_members, read_all
@@ -65,7 +66,9 @@ JSON_FORMATS = (
     JsonFormat("Alpine secdb (JSON, YAML)", _is_secdb, alpine_secdb.parse),
     JsonFormat("Debian tracker (JSON)", _is_tracker, debian_tracker.parse),
     JsonFormat("CISA KEV (JSON)", lambda seen: "catalogVersion" in seen, kev.parse),
-    JsonFormat("OpenVEX (JSON)", _is_openvex, openvex.parse),
+    JsonFormat(
+        "OpenVEX (JSON), Ubuntu's also as zip or tar", _is_openvex, openvex.parse, ubuntu_vex.parse_archive
+    ),
     JsonFormat(
         "Microsoft security updates (CSAF or CVRF as JSON, zip, tar)",
         microsoft.is_microsoft,
