@@ -3,7 +3,9 @@
 import base64
 import json
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from undercroft.model.schema import Json, decode, encode
 from undercroft.sandbox import launcher
 from undercroft.usecases.keys import KeyRing
 from undercroft.usecases.machine import OpenMachine
-from undercroft.usecases.target import from_images
+from undercroft.usecases.target import DiskTarget, LiveExport, MachineTarget, from_images
 
 pytestmark = pytest.mark.xdist_group("encrypted")
 
@@ -144,17 +146,25 @@ def test_a_wrong_key_names_the_volume_and_the_keyslots_tried(tmp_path: Path, mac
 
 
 COMMANDS = {
-    "scan -v": b"1 kernel on the disk",
     "scan -f json": b'"2.0-1"',
+    "diff -v": b"2.0-1",
+    "scan -v": b"1 kernel on the disk",
     "scan -f yaml": b"version: 2.0-1",
     "scan -f sarif": b'"runs"',
     "packages -f json": b'"2.0-1"',
-    "diff -v": b"2.0-1",
 }
 """With something of what each one says of a machine that was read."""
 
+FIRST = 2
 
-@pytest.mark.parametrize("command", COMMANDS)
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *list(COMMANDS)[:FIRST],
+        *(pytest.param(each, marks=pytest.mark.soak) for each in list(COMMANDS)[FIRST:]),
+    ],
+)
 def test_no_output_and_no_file_shows_a_key(tmp_path: Path, machine: Path, key: Path, command: str) -> None:
     name, *options = command.split()
     images = [f"{machine}@before", machine] if name == "diff" else [machine]
@@ -247,20 +257,70 @@ def test_only_the_child_that_unlocks_gets_a_passphrase_and_no_message_holds_a_ke
         assert (own in held) == (job in ("inventory", "content")) or job == "unlock"
 
 
+@pytest.mark.parametrize(("kind", "lanes"), [("argon2id", 4), ("argon2i", 2)])
+def test_an_argon2_with_several_lanes_is_derived_without_threads(
+    tmp_path: Path, kind: str, lanes: int
+) -> None:
+    """As cryptsetup makes them by default; the child is killed where it starts a thread."""
+    made = Luks2(kdf={"type": kind, "time": 4, "memory": 64, "cpus": lanes})
+    answer, _ = unlocked_and_read(made, tmp_path)
+    assert [each.digits for each in answer.opened] == [made.key.hex()]
+
+
+@pytest.mark.soak
 def test_an_argon2_of_one_gibibyte_fits_the_child_that_unlocks_and_no_other(tmp_path: Path) -> None:
     """The limit is wider where the header's own is checked, and only there."""
-    kdf = {"type": "argon2id", "time": 1, "memory": 1 << 20, "cpus": 4}
-    path = tmp_path / "volume"
-    path.write_bytes(Luks2(kdf=kdf).build())
+    made = Luks2(kdf={"type": "argon2id", "time": 1, "memory": 1 << 20, "cpus": 4})
+    answer, said = unlocked_and_read(made, tmp_path)
+    assert "does not open it" in answer.refused[0].reason  # derived; the image was made with less
+    assert "memory" in said
+
+
+def unlocked_and_read(made: Luks2, folder: Path) -> tuple[Unlocked, str]:
+    """Return what the child that unlocks says, and one that reads and was given the passphrase itself."""
+    path = folder / "volume"
+    path.write_bytes(made.build())
     disk = DiskInput("vda", (LayerInput("volume", 0, path.stat().st_size, None),))
     with KeyRing() as ring, launcher.start() as reader, path.open("rb") as file:
         ring.add("*", MADE_PASSPHRASE)
         arguments: dict[str, Json] = {"disks": [encode(disk)], "keys": encode(KeysInput(ring.inputs(1)))}
         descriptors = [file.fileno(), ring.descriptor]
         answer = decode(Unlocked, reader.call("unlock", arguments, descriptors))
-        assert "does not open it" in answer.refused[0].reason  # derived; the image was made with less
         try:
-            said = json.dumps(reader.call("inventory", arguments, descriptors))
+            return answer, json.dumps(reader.call("inventory", arguments, descriptors))
         except InputError as error:
-            said = str(error)
-        assert "memory" in said
+            return answer, str(error)
+
+
+def test_a_running_machines_export_is_unlocked_over_a_socket_of_its_own(tmp_path: Path) -> None:
+    """The child that unlocks speaks to the export first: the one that reads must find a fresh one."""
+    tree = debian_tree(tmp_path / "tree", packages(4))
+    plain = make_filesystem(tree, tmp_path / "fs", size_bytes=8 << 20)
+    disk = tmp_path / "disk"
+    disk.write_bytes(Luks2(plain=plain.read_bytes()).build())
+    path = tmp_path / "socket"
+    command = ["qemu-nbd", "-r", "-f", "raw", "-x", "vda", "-e", "8", "-t", "-k", path, disk]
+    with subprocess.Popen(command) as server:
+        live = LiveExport("vda", lambda: connected(path, server), lambda: None)
+        target = MachineTarget("web01", (DiskTarget("vda", None, live=live),))
+        try:
+            with KeyRing() as ring, launcher.start() as reader:
+                ring.add("vda", MADE_PASSPHRASE)
+                with OpenMachine(target, reader, keys=ring) as opened:
+                    assert len(opened.inventory(opened.state("current")).packages) == 4
+        finally:
+            server.terminate()
+
+
+def connected(path: Path, server: subprocess.Popen[bytes]) -> socket.socket:
+    """Return a connection to a server that may still be starting."""
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            client.connect(str(path))
+        except OSError:
+            client.close()
+            assert server.poll() is None, "the server ended"
+            time.sleep(0.02)
+        else:
+            return client

@@ -19,6 +19,7 @@ from luksimages import (
     encrypt,
     encrypted1,
     encrypted2,
+    encrypted_qcow2,
     format_volume,
     key_file,
     keys,
@@ -198,6 +199,30 @@ def _luks_qcow2(path: Path, plain: Path, *options: str) -> None:
     pytest.fail(done.stderr)
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        Luks1(stripes=4000, passphrase=PASSPHRASE),
+        Luks1(stripes=4000, passphrase=PASSPHRASE, cipher="aes-cbc-essiv:sha256", key=bytes(range(32))),
+    ],
+)
+def test_a_qcow2_that_was_encrypted_by_hand_reads_as_qemu_reads_it(
+    plain: Path, tmp_path: Path, made: Luks1
+) -> None:
+    path = encrypted_qcow2(plain, tmp_path / "image.qcow2", made)
+    secret = ("--object", f"secret,id=key,file={key_file(tmp_path)}")
+    options = f"driver=qcow2,encrypt.key-secret=key,file.filename={path}"
+    run("qemu-img", "convert", *secret, "--image-opts", options, "-O", "raw", tmp_path / "raw")
+    assert (tmp_path / "raw").read_bytes() == plain.read_bytes()
+    with opened(path) as image:
+        disk = qcow2.open_image(image, name="web01", keys=Keys([Key("vda", PASSPHRASE)]), disk="vda")
+        assert_data(disk, plain)
+        with pytest.raises(InputError, match="web01: luks1: the key given does not open it"):
+            qcow2.open_image(image, name="web01", keys=Keys([Key("vda", b"wrong")]), disk="vda")
+        with pytest.raises(UnsupportedError, match=r"web01: luks1: .*--key vda=FILE"):
+            qcow2.open_image(image, name="web01", disk="vda")
+
+
 @pytest.mark.soak
 def test_an_encrypted_qcow2_with_subclusters_and_cbc_is_read_as_qemu_wrote_it(
     plain: Path, tmp_path: Path
@@ -214,6 +239,7 @@ def test_an_encrypted_qcow2_with_subclusters_and_cbc_is_read_as_qemu_wrote_it(
         assert_data(disk, plain)
 
 
+@pytest.mark.soak
 def test_an_encrypted_qcow2_and_its_snapshots_are_read_as_qemu_wrote_them(
     plain: Path, tmp_path: Path
 ) -> None:

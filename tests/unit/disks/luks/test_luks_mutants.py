@@ -10,7 +10,7 @@ from pathlib import Path
 import luksmutants
 import pytest
 
-FEW, MANY = 12, 200
+FEW, MANY = 6, 200
 
 
 def outcomes(family: str, count: int) -> dict[str, str]:
