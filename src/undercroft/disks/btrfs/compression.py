@@ -37,6 +37,8 @@ def _load_zstd() -> Any:
 
 
 _zstd = _load_zstd()
+zstd_library = _zstd
+"""Loaded once, for other formats too."""
 _frames = _zstd.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
 
 
