@@ -71,6 +71,13 @@ FILESYSTEMS = (
         "undercroft.disks.btrfs",
     ),
     Format(
+        "squashfs",
+        "squashfs",
+        Level.PARTLY,
+        "version 4.0 with gzip, xz or zstd; lzma, lzo and lz4 are reported as unread",
+        "undercroft.disks.squashfs",
+    ),
+    Format(
         "ntfs",
         "NTFS",
         Level.PARTLY,

@@ -15,6 +15,7 @@ from undercroft.disks.crypttab import named_by_crypttabs
 from undercroft.disks.detect import open_filesystem
 from undercroft.disks.keys import Keys
 from undercroft.disks.mounts import MountedTree, assemble
+from undercroft.disks.overlays import layers_over
 from undercroft.disks.rootchoice import RootChoice, choose_root
 from undercroft.disks.softwarepaths import may_hold_software
 from undercroft.disks.source import BlockSource
@@ -113,8 +114,9 @@ def _why_no_root(volume: OpenVolume, choice: RootChoice) -> str:
 
 
 def _coverage(opened: DiskSet, choice: RootChoice, mounted: MountedTree) -> Coverage:
-    problems = [*opened.problems, *choice.problems, *mounted.problems]
-    notes = [*opened.notes, *mounted.notes]
+    layers, no_layers = layers_over(choice.root, opened.volumes) if choice.root else ([], [])
+    problems = [*opened.problems, *choice.problems, *mounted.problems, *layers]
+    notes = [*opened.notes, *mounted.notes, *no_layers]
     volumes = []
     for volume in opened.volumes:
         points = mounted.points.get(volume, [])

@@ -194,3 +194,13 @@ def test_a_set_that_any_member_names_is_meant_by_each(monkeypatch: pytest.Monkey
     inside = root()
     volumes = look(toy("x:2", disk_of(inside)), toy("x:2", disk_of(inside)), filesystems=(inside,)).volumes
     assert [each.name for each in find_volumes(parse_device(b"/dev/vdb"), volumes)] == ["toy/x"]
+
+
+def test_a_set_that_lacks_a_member_makes_the_machines_answer_incomplete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Toy(monkeypatch)
+    inside = root(f"UUID={uuid_of(1)} / ext4\n")
+    machine = open_machine([("vda", toy("x:2", disk_of(inside)))], opener(inside))
+    assert machine.tree is not None
+    assert machine.coverage.problems == ("x lacks a member",)
