@@ -1,6 +1,7 @@
 """The XFS reader against mkfs.xfs, the kernel, blkid and xfs_db: every file of every tree equal."""
 
 import random
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -253,7 +254,7 @@ def test_every_file_of_version_4_equals_the_tree_that_mkfs_was_given(options: st
     assert other_case == (filesystem.lookup(filesystem.root, b"large") if "ci" in options else None)
 
 
-def _plain_tree(root: Path) -> Path:
+def _plain_tree(root: Path, links: tuple[int, ...] = (1, 150, 300, 600, 1000)) -> Path:
     """Return a tree whose names the prototype files of mkfs can hold."""
     rng = random.Random(4)
     root.mkdir()
@@ -264,7 +265,7 @@ def _plain_tree(root: Path) -> Path:
         (root / f"many-{count}").mkdir()
         for number in range(count):
             (root / f"many-{count}" / f"{number}{'n' * (number % 90)}").write_bytes(b"%d" % number)
-    for length in (1, 150, 300, 600, 1000):
+    for length in links:
         (root / f"link-{length}").symlink_to("t" * length)
     (root / "size-1").chmod(0o640)
     return root
@@ -367,3 +368,50 @@ def test_directory_blocks_that_lie_in_pieces_are_read_with_the_log_and_without(t
     assert filesystem.problems == ()
     assert filesystem.lookup(pieces, b"another name") == one
     assert len(list(filesystem.entries(pieces))) == 3000
+
+
+SPARSE_INODES = r"""
+import os, subprocess
+subprocess.run(["xfs_io", "-x", "-c", "resblks 0", "."], check=True)
+with open("filling", "wb") as file:
+    size, end = 1 << 16, 0
+    while size >= 4096:
+        try:
+            os.posix_fallocate(file.fileno(), end, size)
+            end += size
+        except OSError:
+            size //= 2
+punches = " ".join(f"-c 'fpunch {place} 20480'" for place in range(0, end, 40960))
+subprocess.run(f"xfs_io {punches} filling", shell=True, check=True)
+os.mkdir("many")
+for number in range(4000):
+    try:
+        open(f"many/{number}", "w").write(str(number))
+    except OSError:
+        break
+"""
+
+
+@pytest.mark.usefixtures("can_mount")
+def test_inodes_in_sparse_chunks_are_read(tmp_path: Path) -> None:
+    image = xfsimages.write(make(tmp_path / "image", "-l", "size=6m", size="40M"), SPARSE_INODES)
+    trees = run("xfs_db", "-r", "-c", "agi 0", "-c", "addr root", "-c", "print", image)
+    masks = set(re.findall(r":\[\d+,(0x[0-9a-f]+|0),", trees))
+    assert masks - {"0"}, trees  # the chunks' maps of what is no inode
+    filesystem = open_image(image)
+    view = see_image(filesystem)
+    assert differences(view, see_mounted(image)) == []
+    assert filesystem.problems == ()
+
+
+def test_changed_uuid_is_the_filesystems_and_the_metadatas_stays(tmp_path: Path) -> None:
+    tree = _plain_tree(tmp_path / "source", (1, 150))  # mkfs makes no good longer ones in version 5
+    image = xfsimages.make_from(tree, tmp_path / "image", size="64M")
+    before = open_image(image)
+    view = see_image(before)
+    new = "99999999-8888-7777-6666-555555555555"
+    run("xfs_db", "-x", "-p", "xfs_admin", "-c", f"uuid {new}", image)
+    filesystem = open_image(image)
+    assert (before.uuid, filesystem.uuid) == (xfsimages.UUID, new)
+    assert filesystem.problems == ()
+    assert differences(see_image(filesystem), view) == []

@@ -128,13 +128,15 @@ def _records_before(log: Log, head: int, count: int) -> list[int]:
 
 def _is_unmount(log: Log, record: Record, head: int) -> bool:
     """Step 4. Raises InputError where the record of an unmount is damaged."""
-    if (record.position + record.blocks) % log.blocks != head % log.blocks or record.operations != 1:
-        return False
-    _, _, _, flags = layout.OPERATION.unpack_from(log.read(record.position + record.header_blocks, 1))
-    if not flags & layout.UNMOUNT:
+    if (record.position + record.blocks) % log.blocks != head % log.blocks or not _says_unmount(log, record):
         return False
     log.body(record, may_lack_checksum=True)  # mkfs writes such a record without one
     return True
+
+
+def _says_unmount(log: Log, record: Record) -> bool:
+    _, _, _, flags = layout.OPERATION.unpack_from(log.read(record.position + record.header_blocks, 1))
+    return record.operations == 1 and bool(flags & layout.UNMOUNT)
 
 
 def _without_torn_records(log: Log, head: int, last: Record) -> tuple[int, Record]:
@@ -155,7 +157,10 @@ def _without_torn_records(log: Log, head: int, last: Record) -> tuple[int, Recor
 
 
 def _record_behind(log: Log, head: int, last: Record) -> int:
-    """Return the position of a record of the round of `last` behind the head, -1 for none."""
+    """Return the position of a record of the round of `last` behind the head, -1 for none.
+
+    One of an unmount changes nothing, and xfs_db leaves one there where it empties a log.
+    """
     data = log.read(head, min(log.blocks, _IN_FLIGHT_BLOCKS))
     at = data.find(_MAGIC)
     while at >= 0:
@@ -172,4 +177,5 @@ def _is_written(log: Log, position: int, cycle: int) -> bool:
         record = log.record_at(position)
     except InputError:
         return False
-    return record.place == cycle << 32 | position and record.cycle == cycle and log.is_written(record)
+    is_of_round = record.place == cycle << 32 | position and record.cycle == cycle
+    return is_of_round and log.is_written(record) and not _says_unmount(log, record)
