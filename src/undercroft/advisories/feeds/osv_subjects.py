@@ -4,7 +4,7 @@
 |---|---|
 | Debian, Ubuntu, Alpine | a source package |
 | AlmaLinux, Red Hat | a binary package |
-| Rocky Linux | a source package, which may also be a binary one of that name |
+| Rocky Linux | a source package, which may also be a binary one; those of its SIGs are builds of their own |
 | PyPI, npm, Go, RubyGems, crates.io | a package of that language |
 | SUSE, openSUSE | a source package; its binaries stand in `ecosystem_specific`, with their versions |
 
@@ -23,6 +23,7 @@ from undercroft.model.schema import Json
 MAX_BINARIES = 100_000
 
 _MODULE_MARK = ".module"
+_SIG = re.compile(r"[?&]distro=rocky-linux-[0-9]{1,2}-sig-")
 _MODULE = re.compile(r"(?<![\w.+:-])[A-Za-z0-9][\w.+-]{0,60}:[A-Za-z0-9][\w.+-]{0,60}(?![\w:])")
 _BINARY_NAMES = ("alma:", "rhel:")
 _BOTH_NAMES = ("rocky:",)
@@ -55,6 +56,8 @@ def subjects(
     if release.startswith(_SUSE):
         yield from _suse_subjects(affected, name, fixed_version, place)
         return
+    if _SIG.search(fields.as_text(package.get("purl"), f"{place}: purl")):
+        return  # the cloud kernel's "4.18.0-425.10.1.el8_7.cloud" says nothing of everybody's kernel
     modules: tuple[str, ...] = ("",)
     if _MODULE_MARK in fixed_version:
         modules = modules_in(summary) or (ANY_STREAM,)

@@ -68,6 +68,14 @@ def test_almalinux_names_binary_packages_and_rocky_both_kinds() -> None:
     }
 
 
+def test_a_sigs_build_says_nothing_of_everybodys_package() -> None:
+    cloud = affected("kernel", "0:4.18.0-425.10.1.el8_7.cloud", "Rocky Linux:8")
+    purl = "pkg:rpm/rocky-linux/kernel?distro=rocky-linux-8-sig-cloud&epoch=0"
+    cloud["package"] = {"ecosystem": "Rocky Linux:8", "name": "kernel", "purl": purl}
+    plain = affected("kernel", "0:4.18.0-425.10.1.el8_7", "Rocky Linux:8")
+    assert {fixed for _, _, fixed in said(record(cloud, plain))} == {"0:4.18.0-425.10.1.el8_7"}
+
+
 def test_a_module_is_named_by_the_summary_and_else_any() -> None:
     modular = affected("npm", "1:8.19.2-1.18.12.1.1.module_el9.1.0+16+91bc168f")
     named = record(modular, affected("plain", "1.0-1.el9"), summary="Moderate: nodejs:18 security update")
