@@ -142,9 +142,12 @@ def _says_unmount(log: Log, record: Record) -> bool:
 def _without_torn_records(log: Log, head: int, last: Record) -> tuple[int, Record]:
     """Step 5: return the head and the last record that is whole."""
     distance = (head - last.tail) % log.blocks or log.blocks
-    positions = _records_before(log, head, layout.MAX_RECORDS_IN_FLIGHT)
+    positions = _records_before(log, head, layout.MAX_RECORDS_IN_FLIGHT + 1)
+    positions = [each for each in reversed(positions) if (head - each) % log.blocks <= distance]
     whole: Record | None = None
-    for position in reversed([each for each in positions if (head - each) % log.blocks <= distance]):
+    if len(positions) > layout.MAX_RECORDS_IN_FLIGHT:
+        whole = log.record_at(positions.pop(0))  # what the log would end with; the replay looks at it
+    for position in positions:
         try:
             record = log.record_at(position)
             log.body(record)

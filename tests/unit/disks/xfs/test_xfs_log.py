@@ -177,6 +177,23 @@ def test_last_record_that_was_written_to_its_end_and_is_wrong_is_a_problem(log: 
     assert f"a record at block {place}, written to its end" in filesystem.problems[0]
 
 
+@pytest.mark.parametrize("later", [6, 7, 8])
+def test_oldest_of_the_records_that_may_be_under_way_ends_the_log_too(
+    later: int, log: LogFile, sector: int
+) -> None:
+    log.add(*transaction(1, buffer(sector, 2, {0: ONE})))
+    place = log.add(*transaction(2, buffer(sector, 2, {512: ONE})))
+    for number in range(later):
+        log.add(*transaction(3 + number, buffer(sector, 2, {0: TWO})))
+    with log.image.open("r+b") as file:
+        file.seek(log.start + (place + 1) * 512 + 100)
+        file.write(b"!")
+    filesystem = open_image(log.image)
+    assert content(filesystem) == expected({0: ONE})
+    assert len(filesystem.problems) == 1
+    assert f"block {place}" in filesystem.problems[0]
+
+
 def test_damage_in_the_middle_of_the_log_is_a_problem_and_what_precedes_it_is_replayed(
     log: LogFile, sector: int
 ) -> None:
