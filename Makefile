@@ -50,6 +50,8 @@ coverage: $(VENV)/dev.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/containers.py
+	$(BIN)/python bench/manyimages.py
+	$(BIN)/python bench/formats_compare.py --guestfs
 	$(BIN)/python bench/fleet.py
 	$(BIN)/python bench/firewall.py
 	$(BIN)/python bench/channel.py
