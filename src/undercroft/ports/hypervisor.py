@@ -10,20 +10,24 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from undercroft.model.domain import DomainDisk
+from undercroft.model.domain import ChainEntry, DomainDisk, DomainSnapshot
 
 
 @dataclass(frozen=True, slots=True)
 class MachineDisks:
     """One machine and its disks in the order of its definition.
 
-    `running` is True from start to stop, pauses included: a process may write the disks.
+    `running` is True from start to stop, pauses included: a process may write the disks. `images` are
+    those that it wrote to when its snapshots were taken, and `problem` says which snapshot could not be read.
     """
 
     name: str
     uuid: str
     running: bool
     disks: tuple[DomainDisk, ...]
+    snapshots: tuple[DomainSnapshot, ...] = ()
+    images: tuple[ChainEntry, ...] = ()
+    problem: str = ""
 
 
 class PointInTime(Protocol):

@@ -50,6 +50,15 @@ class OpenDisk:
         files = tuple(file for layer in self.layers for file in layer.files)
         return (*files, self.data_file) if self.data_file else files
 
+    def files_from(self, above: int) -> tuple[OpenFile, ...]:
+        """Return the files without those of the first `above` layers; all of them for 0."""
+        return tuple(file for layer in self.layers[above:] for file in layer.files) if above else self.files
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The images' paths as they were named, top first."""
+        return tuple(layer.file.path for layer in self.layers)
+
     @property
     def in_use(self) -> bool:
         """Whether a QEMU process has the top image open for writing, or one of the files that it lies in."""

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from undercroft.model.disk import DiskFormat
-from undercroft.model.domain import DomainDisk
+from undercroft.model.domain import ChainEntry, DomainDisk, DomainSnapshot
 from undercroft.ports.hypervisor import PointInTime
-from undercroft.usecases.target import DiskTarget, LiveExport, MachineTarget, NamedFile
+from undercroft.usecases.target import DiskTarget, ExternalSnapshot, LiveExport, MachineTarget, NamedFile
 
 
 def domain_target(
@@ -16,6 +16,8 @@ def domain_target(
     backing_files: Sequence[NamedFile] = (),
     data_files: Sequence[NamedFile] = (),
     find_backing: Callable[[str, str], NamedFile] | None = None,
+    snapshots: Sequence[DomainSnapshot] = (),
+    problem: str = "",
 ) -> MachineTarget:
     """Return a domain as a machine that can be opened; drives for removable media are left out.
 
@@ -26,9 +28,31 @@ def domain_target(
         backing_files: as in `MachineTarget`, for chains that libvirt does not name.
         data_files: the same for external data files.
         find_backing: as in `MachineTarget`.
+        snapshots: what libvirt has of it; external ones become states of the files below.
+        problem: which snapshot libvirt could not tell, "" for none.
     """
     targets = tuple(_disk_target(disk, still) for disk in disks if not disk.removable)
-    return MachineTarget(name, targets, tuple(backing_files), tuple(data_files), find_backing)
+    return MachineTarget(
+        name,
+        targets,
+        tuple(backing_files),
+        tuple(data_files),
+        find_backing,
+        tuple(filter(None, map(_external, snapshots))),
+        problem,
+    )
+
+
+def known_images(images: Sequence[ChainEntry]) -> tuple[NamedFile, ...]:
+    """Return images that libvirt names beside the present chain as files that may lie below."""
+    known = {kind.value for kind in DiskFormat}
+    return tuple(NamedFile(image.path, DiskFormat(image.format)) for image in images if image.format in known)
+
+
+def _external(snapshot: DomainSnapshot) -> ExternalSnapshot | None:
+    """Return a snapshot as the images that it put on top, None for one that put none there."""
+    overlays = {disk.target: disk.path for disk in snapshot.disks if disk.kind == "external" and disk.path}
+    return ExternalSnapshot(snapshot.name, snapshot.created_at_s, overlays) if overlays else None
 
 
 def _disk_target(disk: DomainDisk, still: PointInTime | None) -> DiskTarget:

@@ -33,6 +33,11 @@ def file_input(disk: OpenDisk, state: State, descriptors: list[int]) -> DiskInpu
     name = disk.target.name
     if not disk.layers:
         return DiskInput(name, (), unread=disk.unread)
+    if state.external:
+        above = state.above.get(name)
+        if above is None:
+            return DiskInput(name, (), unread=_not_in(state))
+        return DiskInput(name, tuple(_layer_input(layer, descriptors) for layer in disk.layers[above:]))
     if not state.is_current and name not in state.snapshots:
         return DiskInput(name, (), unread=f"it has no snapshot {state.name!r}")
     layers = tuple(_layer_input(layer, descriptors) for layer in disk.layers)
@@ -42,6 +47,13 @@ def file_input(disk: OpenDisk, state: State, descriptors: list[int]) -> DiskInpu
         descriptors.append(file.descriptor)
         data_file = LayerInput(file.path, len(descriptors) - 1, file.size_bytes, DiskFormat.RAW)
     return DiskInput(name, layers, data_file, state.snapshots.get(name))
+
+
+def _not_in(state: State) -> str:
+    return (
+        f"the external snapshot {state.name!r} left it out, or it does not lie on that snapshot's image any"
+        " more, as far as libvirt says"
+    )
 
 
 def _layer_input(layer: Layer, descriptors: list[int]) -> LayerInput:

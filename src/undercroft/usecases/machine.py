@@ -36,7 +36,7 @@ from undercroft.usecases.jobinputs import disk_inputs, file_input
 from undercroft.usecases.keys import KeyRing
 from undercroft.usecases.opendisk import DiskOpener
 from undercroft.usecases.opening import OpenFile
-from undercroft.usecases.states import State, guest_state, select_state, states_of
+from undercroft.usecases.states import State, external_states, guest_state, in_order, select_state, states_of
 from undercroft.usecases.target import MachineTarget
 from undercroft.usecases.unlocking import Unlocking
 from undercroft.version import VERSION
@@ -82,8 +82,11 @@ class OpenMachine:
         except BaseException:
             self.close()
             raise
-        self.states = states_of(
-            [(disk.target.name, disk.layers[0].info.snapshots) for disk in self._disks if disk.layers]
+        self._problem = target.problem
+        read = [disk for disk in self._disks if disk.layers]
+        self.states = in_order(
+            states_of([(disk.target.name, disk.layers[0].info.snapshots) for disk in read]),
+            external_states(target.external, [(disk.target.name, disk.paths) for disk in read]),
         )
 
     def __enter__(self) -> Self:
@@ -257,6 +260,8 @@ class OpenMachine:
     def _problems(self, state: State) -> Iterator[str]:
         """Yield why an answer about `state` may not be the machine's, whatever was read."""
         yield from self._unstable_files(state)
+        if state.is_current and self._problem:
+            yield f"{self.name}: {self._problem}"
         for disk in self._disks if state.is_current else ():
             if disk.target.live and not disk.layers:
                 yield f"{disk.target.name}: its snapshots could not be listed: {disk.unread}"
@@ -359,7 +364,10 @@ class OpenMachine:
     def _files(self, state: State) -> list[OpenFile]:
         """Return the files that an answer about `state` rests on."""
         return [
-            file for disk in self._disks if not (state.is_current and disk.target.live) for file in disk.files
+            file
+            for disk in self._disks
+            if not (state.is_current and disk.target.live)
+            for file in disk.files_from(state.above.get(disk.target.name, 0))
         ]
 
     def _changed_files(self, state: State) -> list[OpenFile]:
@@ -370,6 +378,10 @@ class OpenMachine:
         """
         changed: list[OpenFile] = []
         for disk in self._disks:
+            if state.external:  # its images are written by nobody, whoever writes what lies on top
+                if above := state.above.get(disk.target.name):
+                    changed.extend(file for file in disk.files_from(above) if file.changed())
+                continue
             runs = disk.target.live is not None or disk.in_use
             if not runs or (state.is_current and disk.target.live is None):
                 changed.extend(file for file in disk.files if file.changed())

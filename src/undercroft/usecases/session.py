@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from undercroft.model.disk import DiskFormat
 from undercroft.ports.reader import Reader
-from undercroft.usecases.domaintarget import domain_target
+from undercroft.usecases.domaintarget import domain_target, known_images
 from undercroft.usecases.keys import KeyRing
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.target import MachineTarget, NamedFile, from_images
@@ -81,6 +81,8 @@ def _domain_target(request: Request, stack: ExitStack) -> MachineTarget:
         machine.name,
         machine.disks,
         still,
-        backing_files=tuple(NamedFile(path) for path in request.backing_files),
+        backing_files=(*(NamedFile(path) for path in request.backing_files), *known_images(machine.images)),
         data_files=tuple(NamedFile(path, DiskFormat.RAW) for path in request.data_files),
+        snapshots=machine.snapshots,
+        problem=machine.problem,
     )

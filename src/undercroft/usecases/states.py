@@ -1,13 +1,18 @@
-"""The states of a machine: the current one, and one for each internal snapshot that its disks name."""
+"""The states of a machine: the current one, and one for each snapshot.
+
+Internal snapshots are what its disks' images name; external ones are what libvirt names, and lie in the
+images below those that they put on top.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from undercroft.errors import InputError, NotFoundError
 from undercroft.model.disk import Snapshot
 from undercroft.model.job import GuestSnapshot, SubvolumeInput
 from undercroft.model.report import CURRENT
+from undercroft.usecases.target import ExternalSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,9 @@ class State:
         created_at_s: when it was taken, 0 for the current state.
         snapshots: disk name -> snapshot ID; a disk that is missing lacks the snapshot.
         subvolume: of a snapshot that the guest itself took of its root; it lies on the current disks.
+        external: it lies in the images below those that it put on top.
+        above: disk name -> how many images lie on top of those that hold an external snapshot; a disk that is
+            missing was left out of it, or does not lie on its image any more.
     """
 
     name: str
@@ -27,11 +35,13 @@ class State:
     created_at_s: int
     snapshots: Mapping[str, str]
     subvolume: SubvolumeInput | None = None
+    external: bool = False
+    above: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_current(self) -> bool:
         """True where the machine's disks are read as they are now."""
-        return not self.snapshots
+        return not self.snapshots and not self.external
 
 
 def states_of(disks: Sequence[tuple[str, Sequence[Snapshot]]]) -> tuple[State, ...]:
@@ -60,6 +70,38 @@ def guest_state(snapshot: GuestSnapshot) -> State:
     """Return the state that a guest's own snapshot is, named after its subvolume ("subvolume @before")."""
     subvolume = SubvolumeInput(snapshot.volume, snapshot.number)
     return State(f"subvolume {snapshot.path}", str(snapshot.number), snapshot.created_at_s, {}, subvolume)
+
+
+def external_states(
+    snapshots: Sequence[ExternalSnapshot], chains: Sequence[tuple[str, Sequence[str]]]
+) -> tuple[State, ...]:
+    """Return libvirt's external snapshots as states.
+
+    Args:
+        snapshots: each with the images that it put on top.
+        chains: disk name and the paths of its images, top first, as libvirt names them.
+    """
+    return tuple(
+        State(
+            snapshot.name,
+            "",
+            snapshot.created_at_s,
+            {},
+            external=True,
+            above={
+                disk: paths.index(snapshot.overlays[disk]) + 1
+                for disk, paths in chains
+                if snapshot.overlays.get(disk) in paths[:-1]
+            },
+        )
+        for snapshot in snapshots
+    )
+
+
+def in_order(current: Sequence[State], others: Sequence[State]) -> tuple[State, ...]:
+    """Return all states: the current one first, then the snapshots in order of time."""
+    taken = sorted((*current[1:], *others), key=lambda state: (state.created_at_s, state.ident))
+    return (*current[:1], *taken)
 
 
 def _names_held_twice(disks: Sequence[tuple[str, Sequence[Snapshot]]]) -> set[str]:

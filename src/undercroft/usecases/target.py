@@ -6,7 +6,7 @@ them.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from socket import socket
 
@@ -62,8 +62,25 @@ class DiskTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class ExternalSnapshot:
+    """An external snapshot: the state of the images below those that it put on top.
+
+    Attributes:
+        name: unique among a machine's snapshots.
+        created_at_s: seconds since the epoch.
+        overlays: disk -> path of the image that the machine has written to from then on.
+    """
+
+    name: str
+    created_at_s: int
+    overlays: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class MachineTarget:
     """One machine: its disks in the guest's order, and the files that its chains may draw on.
+
+    `external` are the external snapshots that libvirt knows, and `problem` says which it could not tell.
 
     `find_backing` stands in place of `backing_files` where they are too many to be listed: it gets the name
     in a header, which it compares and never opens, and the image's path, and raises `chain.UnreadError`.
@@ -74,6 +91,8 @@ class MachineTarget:
     backing_files: tuple[NamedFile, ...] = ()
     data_files: tuple[NamedFile, ...] = ()
     find_backing: Callable[[str, str], NamedFile] | None = None
+    external: tuple[ExternalSnapshot, ...] = ()
+    problem: str = ""
 
 
 def from_images(

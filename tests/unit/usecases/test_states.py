@@ -4,7 +4,8 @@ import pytest
 
 from undercroft.errors import InputError, NotFoundError
 from undercroft.model.disk import Snapshot
-from undercroft.usecases.states import select_state, states_of
+from undercroft.usecases.states import external_states, in_order, select_state, states_of
+from undercroft.usecases.target import ExternalSnapshot
 
 
 def snapshot(ident: str, name: str, created_at_s: int = 0) -> Snapshot:
@@ -62,3 +63,20 @@ def test_an_unknown_state_is_answered_with_those_that_exist() -> None:
     states = states_of([("vda", [snapshot("1", "before-upgrade")])])
     with pytest.raises(NotFoundError, match=r"'before-upgrade' \(ID 1\)"):
         select_state(states, "before", "web01")
+
+
+def test_an_external_snapshot_is_the_state_below_the_image_that_it_put_on_top() -> None:
+    first = ExternalSnapshot("first", 10, {"vda": "/a/first", "vdb": "/b/first"})
+    gone = ExternalSnapshot("gone", 20, {"vda": "/a/branch"})
+    chains = [("vda", ["/a/second", "/a/first", "/a/base"]), ("vdb", ["/b/first"]), ("vdc", ["/c"])]
+    states = external_states([first, gone], chains)
+    assert [(state.name, state.above, state.is_current) for state in states] == [
+        ("first", {"vda": 2}, False),  # nothing lies below vdb's image: it is no chain any more
+        ("gone", {}, False),
+    ]
+
+
+def test_snapshots_of_both_kinds_are_in_the_order_of_time() -> None:
+    internal = states_of([("vda", [snapshot("1", "internal", 15)])])
+    external = external_states([ExternalSnapshot("old", 10, {}), ExternalSnapshot("new", 20, {})], [])
+    assert [state.name for state in in_order(internal, external)] == ["current", "old", "internal", "new"]

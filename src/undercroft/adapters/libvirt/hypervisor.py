@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from undercroft.adapters.libvirt import domain_xml, volumes
+from undercroft.adapters.libvirt import domain_xml, taken, volumes
 from undercroft.adapters.libvirt.backup import Backup
 from undercroft.adapters.libvirt.bindings import Connection, Domain, Libvirt, code, load, message
 from undercroft.adapters.libvirt.scratch import ScratchLimits
@@ -82,7 +82,19 @@ class LibvirtHypervisor:
         definition = domain_xml.parse_domain(untrusted_xml)
         del untrusted_xml
         disks = tuple(self._resolved(disk, definition.volumes.get(disk.target)) for disk in definition.disks)
-        return MachineDisks(definition.name, definition.uuid, running, disks)
+        told = self._snapshots(domain)
+        return MachineDisks(
+            definition.name, definition.uuid, running, disks, told.snapshots, told.images, told.problem
+        )
+
+    def _snapshots(self, domain: Domain) -> taken.Taken:
+        """Return a machine's snapshots, and what is wrong with them; its disks are read all the same."""
+        try:
+            return taken.snapshots_of(self._libvirt, self._reading, domain, with_images=True)
+        except self._libvirt.libvirtError as error:
+            if code(error) == self._libvirt.VIR_ERR_NO_SUPPORT:
+                return taken.Taken(())
+            return taken.Taken((), problem=f"libvirt does not list its snapshots: {message(error)}")
 
     def point_in_time(self, machine: MachineDisks) -> AbstractContextManager[Backup]:
         """Hold a running machine's disks at one moment. See `Hypervisor.point_in_time`."""

@@ -16,6 +16,7 @@ from undercroft.adapters.libvirt.domain_xml import DomainDefinition, end_tag, pa
 from undercroft.adapters.libvirt.ownership_xml import parse_ownership
 from undercroft.errors import InputError
 from undercroft.model.domain import (
+    ChainEntry,
     DomainCheckpoint,
     DomainSnapshot,
     Interface,
@@ -94,6 +95,18 @@ def parse_snapshot(untrusted_xml: str, *, current: bool) -> DomainSnapshot:
         disks=tuple(_snapshot_disk(disk) for disk in disks),
         current=current,
     )
+
+
+def parse_snapshot_images(untrusted_xml: str) -> tuple[ChainEntry, ...]:
+    """Return the images that the machine wrote to when a snapshot was taken, as its definition was then.
+
+    Raises InputError as `parse_snapshot` does.
+    """
+    kept = parse_root(untrusted_xml, "domainsnapshot").find("domain")
+    if kept is None:
+        return ()
+    disks = domain_xml.definition(kept).disks
+    return tuple(ChainEntry(disk.path, disk.format, disk.data_file) for disk in disks if disk.path)
 
 
 def parse_checkpoint(untrusted_xml: str) -> DomainCheckpoint:
