@@ -97,8 +97,13 @@ def _suse_release(ecosystem: str) -> tuple[str, str] | None:
 
 
 def suse_version(match: re.Match[str]) -> str:
-    """Return "15.5" for the groups major, pack and minor of "15 SP5", "15" for the first of a line."""
+    """Return "15.5" for the groups major, pack and minor of "15 SP5", "15" for the first of a line.
+
+    Modules of 12 have no service packs; they count for the last one, the only one that has support.
+    """
     part = match["pack"] or match["minor"]
+    if match["major"] == "12" and not part and "module" in match[0].lower():
+        part = "5"
     return f"{match['major']}.{part}" if part else match["major"]
 
 

@@ -37,6 +37,7 @@ def said(document: Document) -> set[tuple[str, str, str, str]]:
         ("cpe:/o:suse:sles:15:sp5", ("sles:15.5", "")),
         ("cpe:/o:suse:sle-module-basesystem:15:sp6", ("sles:15.6", "")),
         ("cpe:/o:suse:sles-ltss:12:sp5", ("sles:12.5", "ltss")),
+        ("cpe:/o:suse:sle-module-containers:12", ("sles:12.5", "")),
         ("cpe:/o:opensuse:leap:15.6", ("opensuse-leap:15.6", "")),
         ("cpe:/a:redhat:openshift:4", None),
         ("cpe:/o:redhat:enterprise_linux:9::base os", None),

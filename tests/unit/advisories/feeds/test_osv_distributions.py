@@ -44,6 +44,8 @@ def said(data: bytes) -> set[tuple[str, str, str]]:
         ("SUSE:Linux Enterprise Server 15 SP5", ("sles:15.5", "")),
         ("SUSE:Linux Enterprise Module for Basesystem 15 SP5", ("sles:15.5", "")),
         ("SUSE:Linux Enterprise Server 15 SP4-LTSS", ("sles:15.4", "ltss")),
+        ("SUSE:Linux Enterprise Module for Web and Scripting 12", ("sles:12.5", "")),
+        ("SUSE:Linux Enterprise Server 12", ("sles:12", "")),
         ("SUSE:Linux Enterprise Server for SAP Applications 12 SP5", ("sles:12.5", "")),
         ("Alpine:v3.19", ("alpine:3.19", "")),
         ("Alpine:edge", ("alpine:edge", "")),
