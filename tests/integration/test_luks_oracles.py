@@ -217,9 +217,9 @@ def test_a_qcow2_that_was_encrypted_by_hand_reads_as_qemu_reads_it(
     with opened(path) as image:
         disk = qcow2.open_image(image, name="web01", keys=Keys([Key("vda", PASSPHRASE)]), disk="vda")
         assert_data(disk, plain)
-        with pytest.raises(InputError, match="web01: luks1: the key given does not open it"):
+        with pytest.raises(InputError, match="web01: vda: luks1: the key given does not open it"):
             qcow2.open_image(image, name="web01", keys=Keys([Key("vda", b"wrong")]), disk="vda")
-        with pytest.raises(UnsupportedError, match=r"web01: luks1: .*--key vda=FILE"):
+        with pytest.raises(UnsupportedError, match=r"web01: vda: luks1: .*--key vda=FILE"):
             qcow2.open_image(image, name="web01", disk="vda")
 
 
@@ -248,9 +248,9 @@ def test_an_encrypted_qcow2_and_its_snapshots_are_read_as_qemu_wrote_them(
     with opened(path) as image:
         disk = qcow2.open_image(image, name="web01", keys=Keys([Key("vda", PASSPHRASE)]), disk="vda")
         assert_data(disk, plain)
-        with pytest.raises(InputError, match="web01: luks1: the key given does not open it"):
+        with pytest.raises(InputError, match="web01: vda: luks1: the key given does not open it"):
             qcow2.open_image(image, name="web01", keys=Keys([Key("vda", b"wrong")]), disk="vda")
-        with pytest.raises(UnsupportedError, match=r"web01: luks1: .*--key vda=FILE"):
+        with pytest.raises(UnsupportedError, match=r"web01: vda: luks1: .*--key vda=FILE"):
             qcow2.open_image(image, name="web01", disk="vda")
     secret = ("--object", f"secret,id=key,file={tmp_path / 'key'}")
     options = f"driver=qcow2,encrypt.key-secret=key,file.filename={path}"

@@ -78,6 +78,6 @@ def open_data(
         key = luks.unlocked(area, inner, names, keys)
         return ClusterDecryption(data, luks.open_cipher(inner.segment.cipher, key))
     except UnsupportedError as error:
-        raise UnsupportedError(f"{name}: {error}") from error
+        raise UnsupportedError(f"{name}: {names[0]}: {error}") from error
     except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+        raise InputError(f"{name}: {names[0]}: {error}") from error
