@@ -25,6 +25,7 @@ from undercroft.advisories.feeds import (
     debian_tracker,
     epss,
     kev,
+    microsoft,
     openvex,
     osv,
 )
@@ -117,6 +118,56 @@ def csaf_document() -> bytes:
     ).encoded()
 
 
+CVRF = json.dumps(
+    {
+        "DocumentTitle": {"Value": "a month"},
+        "DocumentTracking": {
+            "Identification": {"ID": {"Value": "2024-Aug"}},
+            "CurrentReleaseDate": "2024-09-01T07:00:00",
+        },
+        "ProductTree": {"FullProductName": [{"ProductID": "1", "Value": "Windows Server 2022"}]},
+        "Vulnerability": [
+            {
+                "CVE": "CVE-2024-0001",
+                "Title": {"Value": "a fault"},
+                "Threats": [{"Type": 3, "Description": {"Value": "Critical"}, "ProductID": ["1"]}],
+                "Remediations": [{"FixedBuild": "10.0.20348.2655", "ProductID": ["1"]}],
+            }
+        ],
+    }
+).encode()
+UBUNTU_VEX = json.dumps(
+    {
+        "@context": "https://openvex.dev/ns/v0.2.0",
+        "@id": "https://example.org/a",
+        "author": "Canonical Ltd.",
+        "timestamp": "2025-01-10T00:00:00Z",
+        "statements": [
+            {
+                "vulnerability": {"name": "CVE-2024-0001", "description": "a fault"},
+                "status": "fixed",
+                "products": [{"@id": "pkg:deb/ubuntu/a@1%2Besm1?arch=source&distro=esm-infra/jammy"}],
+            }
+        ],
+    }
+).encode()
+
+
+def microsoft_csaf() -> bytes:
+    build = "10.0.20348.2655"
+    product = {"category": "product_version", "name": build, "product": {"product_id": "1"}}
+    windows = {"category": "product_name", "name": "Windows Server 2022", "branches": [product]}
+    content = {
+        "document": {
+            "publisher": {"namespace": "https://msrc.microsoft.com"},
+            "tracking": {"id": "msrc_1", "current_release_date": "2024-09-01T07:00:00Z"},
+        },
+        "product_tree": {"branches": [{"name": "Microsoft", "branches": [windows]}]},
+        "vulnerabilities": [{"cve": "CVE-2024-0001", "product_status": {"fixed": ["1"]}}],
+    }
+    return json.dumps(content).encode()
+
+
 def tarred(data: bytes) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
@@ -134,6 +185,9 @@ READERS: dict[str, tuple[Reader, bytes]] = {
     "csaf.tar": (feed(csaf.parse_archive), tarred(csaf_document())),
     "csaf.tar.zst": (feed(parse_any), zstandard.compress(tarred(csaf_document()))),
     "osv.alma": (feed(osv.parse_record), ALMA),
+    "microsoft": (feed(microsoft.parse), microsoft_csaf()),
+    "cvrf": (feed(microsoft.parse), CVRF),
+    "ubuntu-vex": (feed(openvex.parse), UBUNTU_VEX),
     "tracker": (feed(debian_tracker.parse), document("debian-tracker.json")),
     "dsa": (feed(debian_dsa.parse), document("dsa.list")),
     "kev": (feed(kev.parse), document("kev.json")),
@@ -225,6 +279,7 @@ def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, .
 
 
 JSON_READERS = ["tracker", "kev", "cve", "osv", "openvex", "any", "secdb", "arch", "csaf", "osv.alma"]
+JSON_READERS += ["microsoft", "cvrf", "ubuntu-vex"]
 
 
 @pytest.mark.parametrize("name", JSON_READERS)
