@@ -135,7 +135,10 @@ def test_an_image_that_qemu_left_dirty_reads_and_says_so(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("encryption", "refused"),
-    [("luks", "web01: luks1: it is encrypted, and no key was given"), ("aes", "is encrypted by qcow2.s old method")],
+    [
+        ("luks", "web01: luks1: it is encrypted, and no key was given"),
+        ("aes", "is encrypted by qcow2.s old method"),
+    ],
 )
 def test_an_encrypted_image_is_told_and_refused(encryption: str, refused: str, tmp_path: Path) -> None:
     image = tmp_path / "image.qcow2"
