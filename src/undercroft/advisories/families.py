@@ -193,16 +193,16 @@ FAMILIES = (
 )
 
 
-def _language(name: str, title: str, order: Order) -> Family:
+def _language(name: str, title: str, order: Order, purl_type: str = "") -> Family:
     meaning = "a record says from which version on a package is affected, and which one fixes it"
     cure = f"undercroft feeds update osv:{title}"
-    return Family(name, title, (), None, name, order, False, name, (), meaning, WHOLE, cure)
+    return Family(name, title, (), None, name, order, False, purl_type or name, (), meaning, WHOLE, cure)
 
 
 LANGUAGES = (
     _language("pypi", "PyPI", PEP440),
     _language("npm", "npm", SEMVER),
-    _language("go", "Go", SEMVER),
+    _language("go", "Go", SEMVER, "golang"),
     _language("gem", "RubyGems", GEM),
     _language("cargo", "crates.io", SEMVER),
 )

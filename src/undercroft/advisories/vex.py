@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from undercroft.advisories.families import Family, family_of
+from undercroft.advisories.families import Family, family_of, is_language, language_subject
 from undercroft.advisories.knowledge import grouped
 from undercroft.advisories.records import VexStatement, VexStatus
 from undercroft.model.finding import Finding
@@ -110,14 +110,17 @@ def _names(product: str, package: Package, source: str, release: str, distros: s
         purl = PackageURL.from_string(product)
     except ValueError:
         return False
+    if is_language(package.manager):
+        return _names_language(purl, package)
     family = family_of(release)
     if (
         family is None
         or purl.type != family.purl_type
-        or purl.namespace not in {None, *family.purl_namespaces}
+        or purl.namespace not in {None, *family.purl_namespaces, *family.idents}
     ):
         return False
-    if "distro" in purl.qualifiers and purl.qualifiers["distro"] not in distros:
+    distro = purl.qualifiers.get("distro")
+    if distro is not None and distro not in distros and not _is_release(distro, family, release):
         return False
     architecture = purl.qualifiers.get("arch")
     if purl.name == package.name and architecture in {None, package.architecture}:
@@ -127,6 +130,25 @@ def _names(product: str, package: Package, source: str, release: str, distros: s
         and architecture in {None, "source"}
         and _same_version(purl, package.source_version, family)
     )
+
+
+def _names_language(purl: "PackageURL", package: Package) -> bool:
+    """Return whether a URL is about a package of a language; namespace and name are its name together."""
+    family = family_of(package.manager)
+    if family is None or purl.type != family.purl_type:
+        return False
+    name = "/".join(filter(None, (purl.namespace, purl.name)))
+    named, installed = (language_subject(package.manager, text) for text in (name, package.name))
+    return named == installed and _same_version(purl, package.version, family)
+
+
+def _is_release(distro: str, family: Family, release: str) -> bool:
+    """Return whether "almalinux-9.4" or "alpine-3.19.1" names a machine of the release."""
+    for ident in family.idents:
+        version = distro.removeprefix(f"{ident}-")
+        if version != distro and family.form and (match := family.form.fullmatch(version)):
+            return release == f"{family.name}:{match[1]}"
+    return distro in family.idents and family.form is None
 
 
 def _same_version(purl: "PackageURL", installed: str, family: Family) -> bool:

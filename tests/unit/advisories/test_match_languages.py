@@ -62,10 +62,21 @@ def test_a_stale_feed_of_a_language_is_a_problem() -> None:
     assert any(problem.startswith("osv:PyPI is") for problem in answer.problems)
 
 
-def test_the_users_own_word_takes_a_languages_finding_away() -> None:
-    own = VexStatement("ours", "CVE-2026-0001", ("a",), VexStatus.NOT_AFFECTED, "unreachable", NOW)
+@pytest.mark.parametrize(
+    ("product", "is_meant"),
+    [
+        ("a", True),
+        ("pkg:pypi/A@1.0", True),
+        ("pkg:pypi/a", True),
+        ("pkg:pypi/a@2", False),
+        ("pkg:npm/a", False),
+        ("pkg:deb/debian/a", False),
+    ],
+)
+def test_the_users_own_word_takes_a_languages_finding_away(product: str, *, is_meant: bool) -> None:
+    own = VexStatement("ours", "CVE-2026-0001", (product,), VexStatus.NOT_AFFECTED, "unreachable", NOW)
     answer = answered(inventory(DEB, of("pypi", "a", "1")), (PYPI, [pip_says("a", "2")]), (VEX, [own]))
-    assert (len(answer.findings), len(answer.suppressed)) == (0, 1)
+    assert (len(answer.findings), len(answer.suppressed)) == ((0, 1) if is_meant else (1, 0))
 
 
 def test_the_database_gives_what_the_languages_need(tmp_path: Path) -> None:

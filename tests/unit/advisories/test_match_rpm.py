@@ -188,6 +188,10 @@ def test_the_users_own_word_names_rpm_packages_with_their_epoch() -> None:
     assert applied("pkg:rpm/redhat/openssl-libs@3.0.7-24.el9?epoch=2") == (1, 0)
     assert applied("pkg:rpm/almalinux/openssl-libs@3.0.7-24.el9?epoch=1") == (1, 0)
     assert applied("pkg:deb/redhat/openssl-libs") == (1, 0)
+    assert applied("pkg:rpm/redhat/openssl-libs?distro=rhel-9.4") == (0, 1)
+    assert applied("pkg:rpm/rhel/openssl-libs?distro=rhel-9") == (0, 1)
+    assert applied("pkg:rpm/redhat/openssl-libs?distro=rhel-8.10") == (1, 0)
+    assert applied("pkg:rpm/redhat/openssl-libs?distro=fedora-9") == (1, 0)
 
 
 @pytest.mark.parametrize(
