@@ -56,7 +56,7 @@ def _within(name: str, folders: Sequence[NamedFile]) -> list[NamedFile]:
         return []
     found = [(os.path.join(folder.path, name), folder) for folder in folders]
     return [
-        NamedFile(path, folder.format)
+        NamedFile(path, folder.format, no_link=True)
         for path, folder in found
         if os.path.isfile(path)
         and os.path.realpath(path) == os.path.join(os.path.realpath(folder.path), name)

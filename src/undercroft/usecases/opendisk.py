@@ -91,7 +91,7 @@ class DiskOpener:
             if inner.offset_bytes >= 0:
                 return self._with_chain(disk, self._open_part(archive.file, inner, name))
             named = self._pick(archive, inner.name, self._target.data_files, "--data-file")
-            return self._with_chain(disk, self._open_layer(disk, NamedFile(named.path, inner.format)))
+            return self._with_chain(disk, self._open_layer(disk, replace(named, format=inner.format)))
         except UnreadError as error:
             return OpenDisk(disk, unread=str(error))
 
@@ -143,7 +143,7 @@ class DiskOpener:
                 f"`qemu-img rebase -u -F FORMAT -b {shlex.quote(below.path)}`"
             )
         try:
-            return NamedFile(below.path, DiskFormat(top.info.backing_format))
+            return replace(below, format=DiskFormat(top.info.backing_format))
         except ValueError:
             raise UnreadError(
                 f"{below.path}: a backing file of format {top.info.backing_format!r} is unsupported"
@@ -164,7 +164,7 @@ class DiskOpener:
                 f"{layer.file.path}: its disk lies in {len(names)} files, the limit is {MAX_EXTENT_FILES}"
             )
         picked = [self._pick(layer, name, self._target.data_files, "--data-file") for name in names]
-        extents = tuple(self._open(disk, NamedFile(file.path, DiskFormat.RAW)) for file in picked)
+        extents = tuple(self._open(disk, replace(file, format=DiskFormat.RAW)) for file in picked)
         if len({file.identity for file in (layer.file, *extents)}) <= len(names):
             raise UnreadError(f"{layer.file.path}: its descriptor names one file under several names")
         return replace(layer, extents=extents)

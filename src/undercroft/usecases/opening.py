@@ -62,7 +62,8 @@ def open_file(file: NamedFile) -> OpenFile:
     """
     try:
         # Non-blocking so that a FIFO in the image's place does not hold the scan for ever.
-        descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        descriptor = os.open(file.path, flags | (os.O_NOFOLLOW if file.no_link else 0))
     except OSError as error:
         raise _refusal(file.path, error) from error
     try:
@@ -92,7 +93,7 @@ def _refusal(path: str, error: OSError) -> Exception:
     if error.errno == errno.ENXIO:
         return InputError(f"{path}: a socket or an absent device; name a disk image")
     if error.errno == errno.ELOOP:
-        return InputError(f"{path}: its symbolic links form a loop")
+        return InputError(f"{path}: a symbolic link where none may be, or links that form a loop")
     return OperationError(f"{path}: cannot be opened: {error.strerror}")
 
 

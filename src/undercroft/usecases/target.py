@@ -17,10 +17,14 @@ from undercroft.model.report import CURRENT
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """A file that may be opened, and its format where somebody other than the file says so."""
+    """A file that may be opened, and its format where somebody other than the file says so.
+
+    `no_link` is set for one that an image picked from a folder: whoever may write there could lead out of it.
+    """
 
     path: str
     format: DiskFormat | None = None
+    no_link: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,3 +102,13 @@ def test_a_disk_is_given_once() -> None:
         from_images(["a.raw", "a.raw"])
     with pytest.raises(InputError, match="no disk was named"):
         from_images([])
+
+
+def test_a_file_that_an_image_picked_from_a_folder_is_opened_only_where_it_is_no_link(tmp_path: Path) -> None:
+    """Whoever may write to the folder can put a link in the file's place once it was looked at."""
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "extent").symlink_to(tmp_path / "secret")
+    path = str(tmp_path / "extent")
+    os.close(open_file(NamedFile(path)).descriptor)
+    with pytest.raises(InputError, match="a symbolic link where none may be"):
+        open_file(NamedFile(path, no_link=True))
