@@ -11,8 +11,9 @@ from undercroft.model.finding import FeedStatus
 
 CATALOG = "kev"
 """The feed of vulnerabilities that are known to be exploited."""
-_TRACKERS = ("debian-tracker", "osv:Debian", "osv:Ubuntu", "redhat-vex", "ubuntu-vex", "arch")
-"""Feeds that also know what is not fixed yet; a single OSV record (osv:DSA-1-1) does not."""
+_TRACKERS = frozenset(("debian-tracker", "redhat-vex", "ubuntu-vex", "arch"))
+_TRACKING_ARCHIVES = ("osv:Debian", "osv:Ubuntu")
+"""Feeds that also know what is not fixed yet; a single record or document (osv:DSA-1-1) does not."""
 _RATING = ("debian-tracker", "osv:", "cve", "redhat-vex", "suse-csaf", "arch", "microsoft")
 """Feeds that carry severities."""
 
@@ -29,4 +30,7 @@ def knows_severities(feeds: Iterable[FeedStatus]) -> bool:
 
 def knows_unfixed(feeds: Iterable[FeedStatus]) -> bool:
     """Tell whether a tracker, which also lists what has no fix yet, could be asked, and is not too old."""
-    return any(feed.name.startswith(_TRACKERS) and not feed.stale for feed in feeds)
+    return any(
+        (feed.name in _TRACKERS or feed.name.startswith(_TRACKING_ARCHIVES)) and not feed.stale
+        for feed in feeds
+    )
