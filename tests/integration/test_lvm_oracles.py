@@ -50,6 +50,7 @@ def test_every_device_reads_as_the_kernel_reads_it(images: VolumeImages) -> None
     check_whole(images)
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.soak
 def test_a_set_that_the_kernel_makes_anew_reads_as_it_reads_it(tmp_path: Path) -> None:
     try:

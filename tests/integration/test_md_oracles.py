@@ -27,6 +27,7 @@ def test_every_array_reads_as_the_kernel_reads_it() -> None:
     check_whole(images)
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.soak
 def test_arrays_that_the_kernel_makes_anew_read_as_it_reads_them(tmp_path: Path) -> None:
     try:

@@ -46,6 +46,7 @@ def test_a_few_mutants_are_read_right_or_refused(name: str) -> None:
     check(name, 24)
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ["lvm", "md"])
 def test_a_thousand_mutants_are_read_right_or_refused(name: str) -> None:

@@ -278,6 +278,13 @@ class Builder:
             )
         if found.needs_check:
             self._doubt(volume.name, "its pool is marked as damaged (needs check)")
+        expected = pool.segments[0].number("transaction_id", 1 << 62, 0)
+        if found.transaction != expected:
+            self._doubt(
+                volume.name,
+                f"its pool's tables are of transaction {found.transaction}, lvm's are of {expected}: the"
+                " guest does not start it so",
+            )
         external = segment.text("external_origin")
         origin = self.volume(external) if external else None
         size_bytes = segment.count * self.group.extent_bytes

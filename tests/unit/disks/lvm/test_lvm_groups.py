@@ -252,6 +252,11 @@ class TestThin:
         found = open_disks({**images.disks, disk: bytes(data)})
         assert "vgone/thin: its pool is marked as damaged (needs check)" in found.problems
 
+    def test_tables_of_another_transaction_than_lvms_are_a_problem(self, images: VolumeImages) -> None:
+        found = open_edited(images, (r"(type = \"thin-pool\".*?transaction_id = )\d+", r"\g<1>77"))
+        assert any("lvm's are of 77" in problem for problem in found.problems)
+        assert images.open().problems == ()
+
     def test_a_snapshot_of_a_thin_volume_stands_behind_it(self, images: VolumeImages) -> None:
         found = images.open()
         assert [device(found, name).rank for name in ("thin", "thinsnap", "snap", "origin")] == [0, 1, 1, 0]

@@ -119,6 +119,7 @@ def test_a_few_mutants_end_with_an_answer(images: dict[str, bytes], tmp_path: Pa
     assert campaign(images, tmp_path, 40).keys() == images.keys()
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.soak
 def test_a_thousand_mutants_end_with_an_answer(images: dict[str, bytes], tmp_path: Path) -> None:
     found = campaign(images, tmp_path, 1000)
