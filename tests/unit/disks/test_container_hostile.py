@@ -422,3 +422,8 @@ def test_two_blocks_of_a_disk_in_one_place_are_refused(
     (table,) = struct.unpack_from(form, data, field)
     with pytest.raises(InputError, match="has blocks of the disk that overlap in the file"):
         read_all(kind, changed(data, table + 4, data[table : table + 4]))
+
+
+def test_a_dynamic_vhd_that_lost_its_footer_in_a_crash_is_read_by_its_copy(images: dict[str, bytes]) -> None:
+    data = images["vhd"]
+    assert read_all("vhd", data[:-512]) == read_all("vhd", data)
