@@ -7,8 +7,17 @@ from undercroft.model.finding import Finding
 
 @dataclass(frozen=True, slots=True)
 class PackageChange:
-    """One package whose version differs. `from_version` is "" when added, `to_version` when removed."""
+    """One package whose version differs. `from_version` is "" when added, `to_version` when removed.
 
+    Attributes:
+        manager: as `Package.manager`; packages of one name and two managers are two packages.
+        name: binary package name.
+        architecture: as the manager has it, "" for one of none.
+        from_version: in the first state.
+        to_version: in the second state.
+    """
+
+    manager: str
     name: str
     architecture: str
     from_version: str
@@ -22,13 +31,15 @@ class StateDiff:
     Attributes:
         from_name: what the user calls the first state ("web01.qcow2@before-upgrade").
         to_name: what the user calls the second.
-        added: packages that only the second has; all package lists are sorted by name and architecture.
+        added: packages that only the second has; all package lists are sorted by name, architecture and
+            manager. Where a state holds several versions of a package, each was added or removed.
         removed: packages that only the first has.
         upgraded: packages that the second has in a newer version.
         downgraded: packages that the second has in an older version.
         findings_gained: findings that only the second has, in the order of its assessment.
         findings_lost: findings that only the first has; going back to it brings them back.
         problems: why the answer is not whole; a finding may be missing on a side that was not read.
+        managers: of the packages that the states have, sorted.
     """
 
     from_name: str
@@ -40,6 +51,7 @@ class StateDiff:
     findings_gained: tuple[Finding, ...]
     findings_lost: tuple[Finding, ...]
     problems: tuple[str, ...] = ()
+    managers: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:

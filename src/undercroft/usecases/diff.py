@@ -1,17 +1,42 @@
 """What changed between two states, and what going back to the first would bring back.
 
-Pure: two states in, a `StateDiff` out. A package is the same package when name and architecture are;
-newer and older are the package manager's order. A finding is the same finding when vulnerability and
-source package are: what an upgrade left vulnerable is neither gained nor lost.
+Pure: two states in, a `StateDiff` out. A package is the same package when manager, name and architecture
+are; newer and older are the package manager's order. Where a state holds several versions of a package, as
+rpm does of kernels, none is another's successor: each that came or went is told by itself. A finding is the
+same finding when vulnerability and source package are: what an upgrade left vulnerable is neither gained nor
+lost.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
+from typing import NamedTuple
 
 from undercroft.advisories.orders.order import Order
 from undercroft.advisories.orders.table import BY_MANAGER, DEB
 from undercroft.model.diff import PackageChange, StateDiff
 from undercroft.model.finding import Finding
 from undercroft.model.report import StateReport
+
+
+class _Key(NamedTuple):
+    """What makes packages of two states the same package, in the order in which they are listed."""
+
+    name: str
+    architecture: str
+    manager: str
+
+    @property
+    def order(self) -> Order:
+        return BY_MANAGER.get(self.manager, DEB)
+
+    def sorted(self, versions: Set[str]) -> list[str]:
+        return sorted(versions, key=lambda version: (self.order.key(version), version))
+
+    def change(self, from_version: str, to_version: str) -> PackageChange:
+        return PackageChange(self.manager, self.name, self.architecture, from_version, to_version)
+
+
+_Held = dict[_Key, set[str]]
+"""The versions of each package that a state has."""
 
 
 def diff_states(
@@ -26,22 +51,23 @@ def diff_states(
         to_name: what the user calls `after`, its own name by default.
     """
     from_name, to_name = from_name or before.name, to_name or after.name
-    old, new = _versions(before), _versions(after)
-    both = [(key, old[key], new[key]) for key in sorted(old.keys() & new.keys()) if old[key] != new[key]]
-    orders = _orders(after)
-    ordered = [
-        (PackageChange(*key, one, two), orders.get(key, DEB).compare(one, two)) for key, one, two in both
+    old, new = _held(before), _held(after)
+    replaced = [
+        (key.change(one, two), key.order.compare(one, two))
+        for key in sorted(old.keys() & new.keys())
+        for one, two in _replaced(old[key], new[key])
     ]
     return StateDiff(
         from_name=from_name,
         to_name=to_name,
-        added=tuple(PackageChange(*key, "", new[key]) for key in sorted(new.keys() - old.keys())),
-        removed=tuple(PackageChange(*key, old[key], "") for key in sorted(old.keys() - new.keys())),
-        upgraded=tuple(change for change, order in ordered if order < 0),
-        downgraded=tuple(change for change, order in ordered if order > 0),
+        added=tuple(key.change("", version) for key, version in _more(new, old)),
+        removed=tuple(key.change(version, "") for key, version in _more(old, new)),
+        upgraded=tuple(change for change, order in replaced if order < 0),
+        downgraded=tuple(change for change, order in replaced if order > 0),
         findings_gained=only_in(after, before),
         findings_lost=only_in(before, after),
         problems=(*_problems(before, from_name), *_problems(after, to_name)),
+        managers=tuple(sorted({key.manager for key in old.keys() | new.keys()})),
     )
 
 
@@ -63,16 +89,25 @@ def _findings(state: StateReport) -> Iterable[Finding]:
     return state.assessment.findings if state.assessment else ()
 
 
-def _orders(state: StateReport) -> dict[tuple[str, str], Order]:
-    packages = state.inventory.packages if state.inventory else ()
-    return {
-        (package.name, package.architecture): BY_MANAGER.get(package.manager, DEB) for package in packages
-    }
+def _held(state: StateReport) -> _Held:
+    held: _Held = {}
+    for package in state.inventory.packages if state.inventory else ():
+        held.setdefault(_Key(package.name, package.architecture, package.manager), set()).add(package.version)
+    return held
 
 
-def _versions(state: StateReport) -> dict[tuple[str, str], str]:
-    packages = state.inventory.packages if state.inventory else ()
-    return {(package.name, package.architecture): package.version for package in packages}
+def _replaced(old: Set[str], new: Set[str]) -> Iterable[tuple[str, str]]:
+    """Yield the version and the one in its place, where both states have a single one."""
+    if len(old) == len(new) == 1 and old != new:
+        yield from zip(old, new, strict=True)
+
+
+def _more(held: Mapping[_Key, Set[str]], other: Mapping[_Key, Set[str]]) -> Iterable[tuple[_Key, str]]:
+    """Yield what `held` has and `other` has not, unless it stands in the place of another version."""
+    for key in sorted(held):
+        before = other.get(key, frozenset[str]())
+        if not (len(held[key]) == len(before) == 1):
+            yield from ((key, version) for version in key.sorted(held[key] - before))
 
 
 def _problems(state: StateReport, name: str) -> Iterable[str]:

@@ -14,6 +14,7 @@ _LISTED = 8
 _COLUMNS = (
     Column("PACKAGE", flexible=True, whole=True),
     Column("ARCH"),
+    Column("MANAGER"),
     Column("FROM", flexible=True, whole=True),
     Column(""),
     Column("TO", flexible=True, whole=True),
@@ -77,10 +78,12 @@ def _packages(page: Page, diff: StateDiff) -> None:
     if not any(changes for _, changes, _ in kinds):
         page.blank()
         page.paragraph(span("The same packages in the same versions."))
+    without = "" if len(diff.managers) > 1 else "MANAGER"
     for heading, changes, style in kinds:
         if changes:
             page.heading(span(heading, Style.HEADING), span(f": {len(changes):,}"))
-            page.grid(_COLUMNS, [_change(change, style, page.terminal) for change in changes], indent=2)
+            rows = [_change(change, style, page.terminal) for change in changes]
+            page.grid(_COLUMNS, rows, indent=2, without=without)
 
 
 def _change(change: PackageChange, style: Style, terminal: Terminal) -> Spans:
@@ -88,6 +91,7 @@ def _change(change: PackageChange, style: Style, terminal: Terminal) -> Spans:
     return [
         span(escape(change.name)),
         span(escape(change.architecture), Style.DIM),
+        span(escape(change.manager), Style.DIM),
         span(escape(change.from_version)),
         Span(terminal.arrow if both else ""),
         span(escape(change.to_version), style),

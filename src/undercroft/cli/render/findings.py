@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from undercroft.advisories.orders.order import Order
-from undercroft.advisories.orders.table import DEB
+from undercroft.advisories.orders.table import BY_MANAGER, DEB
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape
 from undercroft.cli.render.overview import SEVERITY_STYLES
@@ -89,7 +89,8 @@ def by_source(
     """Put one line for each source package; past `limit` only how many more there are.
 
     The worst come first: known to be exploited, then by severity, then by how many findings there are.
-    `whole` never cuts a name or a version; `order` is that of the release's versions.
+    `whole` never cuts a name or a version; `order` is that of the release's versions. Packages of a
+    language are called by their manager ("pypi:requests") and have its order.
     """
     sources: dict[str, list[Finding]] = {}
     for finding in found:
@@ -111,6 +112,7 @@ def _urgency(group: Sequence[Finding]) -> tuple[bool, int, int]:
 def _source(group: Sequence[Finding], order: Order) -> Spans:
     worst = min(group, key=lambda finding: _RANK[finding.severity])
     names = [escape(finding.vulnerability) for finding in group]
+    order = BY_MANAGER.get(worst.source.partition(":")[0], order)
     fixed = max((finding.fixed_version for finding in group), key=order.key)
     states = {finding.fix for finding in group}
     unfixed = states.pop() if len(states) == 1 else FixState.UNFIXED

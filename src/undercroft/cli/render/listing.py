@@ -19,6 +19,7 @@ _PACKAGE_COLUMNS = (
     Column("PACKAGE", flexible=True, whole=True),
     Column("VERSION", flexible=True, whole=True),
     Column("ARCH"),
+    Column("MANAGER"),
     Column("SOURCE", flexible=True, whole=True),
     Column("STATUS", idle="installed"),
 )
@@ -53,6 +54,7 @@ _KIND_MODES = {
 def render_packages(inventory: Inventory, terminal: Terminal, title: str = "") -> str:
     """Return the packages of one state below its system and kernels, then what was not read.
 
+    Of which manager each is, is told where there are several.
     `title` is what the user calls the state ("web01.qcow2@before-upgrade").
     """
     page = Page(terminal)
@@ -63,7 +65,9 @@ def render_packages(inventory: Inventory, terminal: Terminal, title: str = "") -
         page.paragraph(span(sections.kernels(inventory)), hang=2)
     page.blank()
     if inventory.packages:
-        page.grid(_PACKAGE_COLUMNS, [_package(package) for package in inventory.packages])
+        mixed = len({package.manager for package in inventory.packages}) > 1
+        rows = [_package(package) for package in inventory.packages]
+        page.grid(_PACKAGE_COLUMNS, rows, without="" if mixed else "MANAGER")
     else:
         page.paragraph(span("No package was found.", Style.WARNING))
     if inventory.coverage.problems:
@@ -101,6 +105,7 @@ def _package(package: Package) -> Spans:
         span(escape(package.name), Style.HEADING),
         span(escape(package.version)),
         span(escape(package.architecture), Style.DIM),
+        span(escape(package.manager), Style.DIM),
         span(escape(source), Style.DIM),
         span(escape(package.status), Style.DIM if package.status == "installed" else Style.WARNING),
     ]

@@ -111,10 +111,16 @@ class Page:
         else:
             self.paragraph(*spans, indent=indent, hang=hang)
 
-    def grid(self, columns: Sequence[Column], rows: Sequence[Spans], indent: int = 0) -> None:
-        """Put `rows` below their headings; the flexible columns give way where the width is too small."""
+    def grid(
+        self, columns: Sequence[Column], rows: Sequence[Spans], indent: int = 0, *, without: str = ""
+    ) -> None:
+        """Put `rows` below their headings; the flexible columns give way where the width is too small.
+
+        `without` is the heading of a column that is left out, "" for none.
+        """
         widths = self._widths(columns, rows)
         kept = self._kept(columns, rows, widths, indent)
+        kept = [number for number in kept if not without or columns[number].heading != without]
         columns = [columns[number] for number in kept]
         rows = [[row[number] for number in kept] for row in rows]
         widths = [widths[number] for number in kept]

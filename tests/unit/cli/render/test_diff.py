@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import reports
-from reports import state, vulnerable
+from reports import inventory, package, state, vulnerable
 
 from undercroft.cli.render.diff import render_diff
 from undercroft.cli.render.escape import cell_width
@@ -26,6 +26,16 @@ def test_changed_packages_are_listed_with_both_versions() -> None:
     assert "UPGRADED: 2" in text
     assert "libc6    amd64  2.36-9+deb12u1  →  2.36-9+deb12u3" in text
     assert "DOWNGRADED" not in text
+
+
+def test_the_manager_is_named_where_there_are_several() -> None:
+    before, after = (
+        inventory(package("six", "1"), replace(package("six", version), manager="pypi", architecture=""))
+        for version in ("1", "2")
+    )
+    text = render_diff(diff_states(state(inventory=before), state(inventory=after)), Terminal())
+    assert "  PACKAGE  ARCH  MANAGER  FROM     TO\n  six            pypi     1     →  2\n" in text
+    assert "MANAGER" not in render_diff(DIFF, Terminal())
 
 
 def test_a_downgrade_says_what_it_brings_in() -> None:

@@ -47,3 +47,11 @@ def test_cyclonedx_carries_the_state(fix: FixState) -> None:
     properties = {entry["name"]: entry["value"] for entry in vulnerability["properties"]}
     assert properties["undercroft:fix"] == fix.value
     assert ("recommendation" in vulnerability) is (fix is not FixState.UNFIXED)
+
+
+@pytest.mark.parametrize(("source", "newest"), [("pypi:requests", "2.0"), ("requests", "2.0rc1")])
+def test_the_newest_of_several_fixes_is_that_of_the_packages_own_manager(source: str, newest: str) -> None:
+    found = [finding(f"CVE-{fixed}", source, fixed_version=fixed) for fixed in ("2.0rc1", "2.0")]
+    text = render_table(report(state(assessment=assessment(*found))), Terminal())
+    (row,) = [line.split() for line in text.splitlines() if line.split()[1:2] == [source]]
+    assert row[3] == newest

@@ -24,6 +24,17 @@ def test_packages_name_their_source_where_it_differs() -> None:
     ]
 
 
+def test_the_manager_is_named_where_a_list_mixes_several() -> None:
+    own, other = package("six", "1.16-4"), replace(package("six", "1.16"), manager="pypi", architecture="")
+    rows = [line.split() for line in render_packages(inventory(own, other), PIPE).splitlines()[3:]]
+    assert rows == [
+        ["PACKAGE", "VERSION", "ARCH", "MANAGER", "SOURCE", "STATUS"],
+        ["six", "1.16-4", "amd64", "dpkg", "installed"],
+        ["six", "1.16", "pypi", "installed"],
+    ]
+    assert "MANAGER" not in render_packages(inventory(own), PIPE)
+
+
 def test_packages_stand_below_the_state_its_system_and_its_kernels() -> None:
     text = render_packages(inventory(package("bash", "5.2-1")), PIPE, "web01.qcow2@before\n")
     assert text.splitlines()[:3] == [
