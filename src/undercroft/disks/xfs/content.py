@@ -62,38 +62,41 @@ class Content:
         A block may lie in several pieces; there may be holes between blocks, not in them. The directory's
         index, which lies far above its entries, is left out. Raises InputError.
         """
-        bits, size = self._block_log, self._directory_bytes
+        size = self._directory_bytes
         pieces: list[bytes] = []
-        gathered = begin = expected = offset = 0
+        begin = offset = 0
         is_changed = False
+        for position, start, length in self._directory_pieces(inode):
+            if not pieces:
+                begin, offset, is_changed = position, start, False
+            pieces.append(self._blocks.read(start, length))
+            is_changed |= self._blocks.is_changed(start, length)
+            if (position + length) % size == 0:
+                yield DirectoryBlock(begin, b"".join(pieces), offset, is_changed)
+                pieces = []
+
+    def _directory_pieces(self, inode: Inode) -> Iterator[tuple[int, int, int]]:
+        """Yield (offset in the directory, offset in the volume, length) of the pieces of whole blocks."""
+        bits, size, limit = self._block_log, self._directory_bytes, inode.stat.size_bytes
+        name = f"xfs inode {inode.stat.node}: a directory of {limit} bytes"
+        end = 0
         for logical, count, place in self._extents.runs(inode):
-            if logical << bits >= layout.DIRECTORY_DATA_BYTES:
+            position = logical << bits
+            if position >= layout.DIRECTORY_DATA_BYTES:
                 break
-            if not place or (logical != expected and gathered):
-                raise InputError(f"xfs inode {inode.stat.node}: directory block {begin // size} has a hole")
-            if inode.stat.size_bytes > layout.MAX_DIRECTORY_READ_BYTES:
-                raise InputError(
-                    f"xfs inode {inode.stat.node}: a directory of {inode.stat.size_bytes} bytes, "
-                    f"the limit is {layout.MAX_DIRECTORY_READ_BYTES}"
-                )
-            expected = logical + count
-            position, end = logical << bits, expected << bits
-            if not gathered and position % size:
-                raise InputError(f"xfs inode {inode.stat.node}: a directory block begins at byte {position}")
+            if limit > layout.MAX_DIRECTORY_READ_BYTES:
+                raise InputError(f"{name}, the limit is {layout.MAX_DIRECTORY_READ_BYTES}")
+            if not place or (position != end and (position % size or end % size)):
+                raise InputError(f"{name} with a hole at byte {end}")
+            start, end = (place << bits) - position, position + (count << bits)
+            if end > limit:
+                raise InputError(f"{name} with a block at byte {position}")
             while position < end:
-                start = (place << bits) + position - (logical << bits)
-                if not gathered:
-                    begin, offset, is_changed = position, start, False
-                length = min(size - gathered, end - position)
-                pieces.append(self._blocks.read(start, length))
-                is_changed |= self._blocks.is_changed(start, length)
-                gathered += length
+                length = min(size - position % size, end - position)
+                yield position, start + position, length
                 position += length
-                if gathered == size:
-                    yield DirectoryBlock(begin, b"".join(pieces), offset, is_changed)
-                    pieces, gathered = [], 0
-        if gathered:
-            raise InputError(f"xfs inode {inode.stat.node}: directory block {begin // size} is cut off")
+        if end % size:
+            raise InputError(f"{name} with a block that is cut off at byte {end}")
 
     def target(self, inode: Inode) -> bytes:
         """Return a symlink's target, 1 to 1,024 bytes. Raises InputError."""

@@ -511,6 +511,20 @@ def test_folder_in_itself_is_walked_once(image: Path) -> None:
     assert len(paths) == len(set(paths)) < 200
 
 
+def test_directory_that_names_one_block_again_and_again_is_refused(image: Path) -> None:
+    block = first_block(open_image(image), b"folder")
+    change_inode(
+        image, b"folder", (176, extent(0, block, 4) + extent(4, block, 4)), (76, (2).to_bytes(4, "big"))
+    )
+    filesystem = open_image(image)
+    with pytest.raises(InputError, match="a directory of 4096 bytes with a block at byte 4096"):
+        list(filesystem.entries(node_of(filesystem, b"folder")))
+    change_inode(image, b"folder", (56, ((1 << 34) - 4096).to_bytes(8, "big")))
+    filesystem = open_image(image)
+    with pytest.raises(InputError, match="a directory of 17179865088 bytes, the limit is"):
+        filesystem.lookup(node_of(filesystem, b"folder"), b"absent")
+
+
 def _lies() -> dict[str, Callable[[bytearray], None]]:
     def at_entry(offset: int, new: bytes) -> Callable[[bytearray], None]:
         def edit(data: bytearray) -> None:
