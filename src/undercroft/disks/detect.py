@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from undercroft.disks.formats import UNKNOWN, open_filesystem
 from undercroft.disks.magics import HEAD_BYTES, MD_MAGIC, PROBES, ZFS_MAGICS, Content, Head, probe_md
 from undercroft.disks.source import BlockSource
+from undercroft.errors import InputError
 
 TAIL_BYTES = 128 << 10
 """Holds the superblocks of md 0.90 and 1.0, which lie at most 128 KiB before the end."""
@@ -57,7 +58,14 @@ def detect(source: BlockSource, type_id: str = "") -> Content:
     """
     head = Head(source.read(0, min(HEAD_BYTES, source.size_bytes)))
     found = [content for probe in PROBES if (content := probe(head))]
-    if tail := raid_at_end(source):
+    note = ""
+    try:
+        tail = raid_at_end(source)
+    except InputError as error:
+        if not found:
+            raise
+        tail, note = None, f"its end, where a RAID member may say so, could not be read: {error}"
+    if tail:
         found.insert(0, tail.content)  # a mirror's member begins as what it mirrors does
     elif not found and any(source.read(place, 4) == MD_MAGIC for place in _raid_places(source)):
         found = [Content("md-raid")]  # its reader says what is wrong with it
@@ -68,7 +76,7 @@ def detect(source: BlockSource, type_id: str = "") -> Content:
     first = found[0]
     kind = "esp" if first.kind == "vfat" and type_id in ESP_TYPES else first.kind
     others = tuple(dict.fromkeys(content.kind for content in found[1:] if content.kind != first.kind))
-    return Content(kind, first.label, first.uuid, others, first.note)
+    return Content(kind, first.label, first.uuid, others, "; ".join(filter(None, (first.note, note))))
 
 
 def _without_magic(source: BlockSource, type_id: str) -> Content:

@@ -348,7 +348,10 @@ def _is_raid_beyond(source: BlockSource, parts: Sequence[Partition]) -> bool:
     """
     if not parts:
         return False
-    found = raid_at_end(source)
+    try:
+        found = raid_at_end(source)
+    except InputError:
+        return False  # its partitions are there to be read, and each says what of it is not
     return found is not None and not any(
         part.start_bytes <= found.offset < part.start_bytes + part.size_bytes for part in parts
     )

@@ -1,12 +1,13 @@
 """Sets of volumes become devices, are looked at again, and end: whatever their metadata says."""
 
+import struct
 from dataclasses import replace
 
 import pytest
 from memorymachines import MemoryFileSystem, disk_of, uuid_of
 
 from undercroft.disks import stack
-from undercroft.disks.detect import Content, open_filesystem
+from undercroft.disks.detect import Content, open_filesystem, raid_at_end
 from undercroft.disks.devices import find_volumes, parse_device
 from undercroft.disks.filesystem import FileSystem
 from undercroft.disks.formats import Level
@@ -204,3 +205,32 @@ def test_a_set_that_lacks_a_member_makes_the_machines_answer_incomplete(
     machine = open_machine([("vda", toy("x:2", disk_of(inside)))], opener(inside))
     assert machine.tree is not None
     assert machine.coverage.problems == ("x lacks a member",)
+
+
+class TornSource:
+    """A disk whose last bytes cannot be read, as in an image with a damaged cluster."""
+
+    def __init__(self, data: bytes, torn_bytes: int) -> None:
+        self.size_bytes = len(data)
+        self._data, self._end = data, len(data) - torn_bytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        if offset + length > self._end:
+            raise InputError(f"torn at {self._end}")
+        return self._data[offset : offset + length]
+
+
+@pytest.mark.parametrize("start", [0, 64])
+def test_a_disk_whose_end_cannot_be_read_is_read_but_for_that(start: int) -> None:
+    inside = root(f"UUID={uuid_of(1)} / ext4\n")
+    data = bytearray(bytes(start * 512) + disk_of(inside, 1 << 20).read(0, 1 << 20))
+    if start:  # with a partition that ends before the damage
+        data[446:462] = struct.pack("<8BII", 0, 0, 0, 0, 0x83, 0, 0, 0, start, 1024)
+        data[510:512] = b"\x55\xaa"
+    torn = TornSource(bytes(data), 70 << 10)
+    with pytest.raises(InputError):
+        raid_at_end(torn)
+    machine = open_machine([("vda", torn)], opener(inside))
+    assert machine.tree is not None
+    assert machine.coverage.problems == ()
+    assert any("torn at" in note for note in machine.coverage.notes) is not bool(start)
