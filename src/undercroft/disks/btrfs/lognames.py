@@ -55,7 +55,7 @@ class Names:
         ranges = [(0, layout.LAST)] if is_all else self._ranges.get(directory, [])
         for start, end in ranges:
             first, last = (directory, layout.DIR_INDEX, start), (directory, layout.DIR_INDEX, end)
-            for key, item in list(self._tree.items(first, last)):
+            for key, item in self._tree.items(first, last):  # what is taken away meanwhile lies behind
                 logged = [] if is_all else self._logged_names(key)
                 for entry in parse_names(item, directory):
                     if entry.name not in logged:
@@ -181,7 +181,7 @@ class Names:
                 self._tree.put(at_index, None)
                 return
         first, last = (directory, layout.DIR_INDEX, 0), (directory, layout.DIR_INDEX, layout.LAST)
-        for found_key, item in list(self._tree.items(first, last)) if index is None else ():
+        for found_key, item in self._tree.items(first, last) if index is None else ():
             if any(found.name == name for found in parse_names(item, directory)):
                 self._tree.put(found_key, None)
                 return

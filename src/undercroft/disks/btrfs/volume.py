@@ -11,10 +11,13 @@ from undercroft.disks.btrfs.fstree import FsTree
 from undercroft.disks.btrfs.roots import Roots
 from undercroft.disks.btrfs.superblock import Superblock
 from undercroft.disks.btrfs.tree import NodeReader, Tree
+from undercroft.disks.ext4.cache import BoundedCache
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError
 
 MAX_SHOWN = 8
+CACHED_TREES = 256
+"""Each holds on to a leaf."""
 
 
 @dataclass(slots=True)
@@ -25,26 +28,26 @@ class Volume:
         superblock: the one that counts.
         roots: its root tree.
         content: reads what files hold.
-        trees: opened subvolumes by id, those with a log replayed.
+        replayed: subvolumes with a log, by id, the log replayed.
         notes, problems: what was done and found on the way.
     """
 
     superblock: Superblock
     roots: Roots
     content: Content
-    trees: dict[int, FsTree] = field(default_factory=dict)
+    replayed: dict[int, FsTree] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    _trees: BoundedCache[int, FsTree] = field(default_factory=lambda: BoundedCache(CACHED_TREES))
 
     def tree(self, number: int) -> FsTree:
         """Return the items of subvolume `number`. Raises InputError where there is none."""
-        found = self.trees.get(number)
+        found = self.replayed.get(number) or self._trees.get(number)
         if found is None:
             root = self.roots.root(number)
             if root is None or root.is_deleted or root.directory != layout.FIRST_FREE:
                 raise InputError(f"btrfs subvolume {number} is not there")
-            found = FsTree(self.roots.tree(root))
-            self.trees[number] = found
+            found = self._trees.put(number, FsTree(self.roots.tree(root)))
         return found
 
 
@@ -109,7 +112,7 @@ def open_volume(source: BlockSource, others: Sequence[BlockSource] = ()) -> Volu
         volume.problems.append(f"btrfs device {which} is missing: what lies there alone cannot be read")
     if superblock.log_root[0]:
         replayed = logtree.replay(roots, superblock, reader, checksums)
-        volume.trees.update(replayed.trees)
+        volume.replayed.update(replayed.trees)
         volume.notes += replayed.notes
         volume.problems += replayed.problems
     return volume
