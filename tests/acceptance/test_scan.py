@@ -211,13 +211,14 @@ def test_bad_input_is_one_line_with_its_own_exit_code(run: Run, tmp_path: Path) 
     (tmp_path / "empty.qcow2").touch()
     os.mkfifo(tmp_path / "fifo.qcow2")
     (tmp_path / "text.qcow2").write_text("no image\n" * 100)
-    for name, code, text in [
-        ("missing.qcow2", 3, "no such file"),
-        ("", 1, "a directory"),
-        ("empty.qcow2", 1, "0 bytes"),
-        ("fifo.qcow2", 1, "neither a file nor a block device"),
+    for what, name, code, text in [
+        ("scan", "missing.qcow2", 3, "no such file"),
+        ("packages", "", 1, "a directory"),  # of a folder's many machines only a scan tells
+        ("scan", "@current", 1, "a directory"),
+        ("scan", "empty.qcow2", 1, "0 bytes"),
+        ("scan", "fifo.qcow2", 1, "neither a file nor a block device"),
     ]:
-        done = run("scan", tmp_path / name)
+        done = run(what, f"{tmp_path}/{name}")
         assert (done.returncode, done.stdout) == (code, "")
         assert text in done.stderr
         assert done.stderr.count("\n") == 1
