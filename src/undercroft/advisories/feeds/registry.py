@@ -37,12 +37,14 @@ class JsonFormat:
 
     Attributes:
         name: as shown to users.
+        reads: what of it is read and what is not, in one sentence.
         fits: tells it from the first members of the document's object.
         parse: of a single document.
-        parse_archive: of a zip archive of documents, None where there are none.
+        parse_archive: of an archive of documents, None where there are none.
     """
 
     name: str
+    reads: str
     fits: Callable[[Seen], bool]
     parse: Parser
     parse_archive: Parser | None = None
@@ -63,29 +65,52 @@ def _is_secdb(seen: Seen) -> bool:
 
 
 JSON_FORMATS = (
-    JsonFormat("Alpine secdb (JSON, YAML)", _is_secdb, alpine_secdb.parse),
-    JsonFormat("Debian tracker (JSON)", _is_tracker, debian_tracker.parse),
-    JsonFormat("CISA KEV (JSON)", lambda seen: "catalogVersion" in seen, kev.parse),
     JsonFormat(
-        "OpenVEX (JSON), Ubuntu's also as zip or tar", _is_openvex, openvex.parse, ubuntu_vex.parse_archive
+        "Alpine secdb (JSON, YAML)",
+        "which version of a source package fixed what; no severities, no dates",
+        _is_secdb,
+        alpine_secdb.parse,
+    ),
+    JsonFormat(
+        "Debian tracker (JSON)",
+        "every statement of every release that has a codename we know; no dates",
+        _is_tracker,
+        debian_tracker.parse,
+    ),
+    JsonFormat("CISA KEV (JSON)", "whole", lambda seen: "catalogVersion" in seen, kev.parse),
+    JsonFormat(
+        "OpenVEX (JSON), Ubuntu's also as zip or tar",
+        "the user's own statements; Canonical's as Ubuntu's word, without its FIPS and real-time archives",
+        _is_openvex,
+        openvex.parse,
+        ubuntu_vex.parse_archive,
     ),
     JsonFormat(
         "Microsoft security updates (CSAF or CVRF as JSON, zip, tar)",
+        "builds of Windows that fix a vulnerability; other products are passed over",
         microsoft.is_microsoft,
         microsoft.parse,
         microsoft.parse_archive,
     ),
     JsonFormat(
-        "CSAF and VEX of Red Hat and SUSE (JSON, zip, tar)", csaf.is_csaf, csaf.parse, csaf.parse_archive
+        "CSAF and VEX of Red Hat and SUSE (JSON, zip, tar)",
+        "packages of RHEL, SLES and openSUSE with modules, and fixes of their extended streams; images and "
+        "layered products are passed over",
+        csaf.is_csaf,
+        csaf.parse,
+        csaf.parse_archive,
     ),
     JsonFormat(
         "CVE records (JSON, zip, folder)",
+        "severities, titles and rejections",
         lambda seen: seen.get("dataType") == "CVE_RECORD",
         cve.parse_record,
         cve.parse_archive,
     ),
     JsonFormat(
         "OSV (JSON, zip)",
+        "Debian, Ubuntu, AlmaLinux, Rocky Linux, Red Hat, SUSE, openSUSE, Alpine, PyPI, npm, Go, RubyGems, "
+        "crates.io; a range that ends with the last affected version is undetermined above it",
         lambda seen: "id" in seen and "modified" in seen,
         osv.parse_record,
         osv.parse_archive,
@@ -94,8 +119,15 @@ JSON_FORMATS = (
 DSA_FORMAT = "Debian DSA or DLA list"
 EPSS_FORMAT = "EPSS (csv, csv.gz)"
 ARCH_FORMAT = "Arch security tracker (JSON)"
+OTHER_FORMATS = (
+    (DSA_FORMAT, "fixed versions by release; notes are passed over"),
+    (EPSS_FORMAT, "whole"),
+    (ARCH_FORMAT, "every group of vulnerabilities; no dates"),
+)
 
-ACCEPTED = (*(form.name for form in JSON_FORMATS), DSA_FORMAT, EPSS_FORMAT, ARCH_FORMAT)
+FORMATS = (*((form.name, form.reads) for form in JSON_FORMATS), *OTHER_FORMATS)
+"""Every format with one sentence on what of it is read, for the table in the documentation."""
+ACCEPTED = tuple(name for name, _ in FORMATS)
 
 
 def parse_any(source: FeedInput) -> Feed:
