@@ -32,8 +32,8 @@ from machineimages import debian_tree, packages
 from undercroft.disks import luks, qcow2
 from undercroft.disks.detect import detect
 from undercroft.disks.keys import Key, Keys
+from undercroft.disks.opening import open_volumes
 from undercroft.disks.source import BlockSource
-from undercroft.disks.volumes import open_volumes
 from undercroft.errors import InputError, UnsupportedError
 
 

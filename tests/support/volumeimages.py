@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from undercroft.disks.opening import open_volumes
 from undercroft.disks.source import BlockSource, BytesSource
-from undercroft.disks.volumes import DiskSet, open_volumes
+from undercroft.disks.volumes import DiskSet
 
 DATA = Path(__file__).parents[1] / "data/volumes"
 BLOCK = 4096

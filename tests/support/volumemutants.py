@@ -22,8 +22,8 @@ from mutants import Family, mutate
 from volumechanges import areas_of, md_places, seal_lvm, seal_md, seal_thin, text_of, text_place
 from volumeimages import VolumeImages, kept
 
+from undercroft.disks.opening import open_volumes
 from undercroft.disks.source import BlockSource, BytesSource, check_range
-from undercroft.disks.volumes import open_volumes
 from undercroft.errors import InputError
 
 MEMORY_LIMIT_BYTES = 768 << 20

@@ -15,6 +15,7 @@ from undercroft.disks.crypttab import named_by_crypttabs
 from undercroft.disks.detect import open_filesystem
 from undercroft.disks.keys import Keys
 from undercroft.disks.mounts import MountedTree, assemble
+from undercroft.disks.opening import open_volumes
 from undercroft.disks.overlays import layers_over
 from undercroft.disks.rootchoice import RootChoice, choose_root
 from undercroft.disks.softwarepaths import may_hold_software
@@ -22,7 +23,7 @@ from undercroft.disks.source import BlockSource
 from undercroft.disks.subvolumes import Booted, as_booted
 from undercroft.disks.text import raw, text
 from undercroft.disks.tree import GuestTree
-from undercroft.disks.volumes import DiskSet, Opener, OpenVolume, UnreadDisk, open_volumes
+from undercroft.disks.volumes import DiskSet, Opener, OpenVolume, UnreadDisk
 from undercroft.model.disk import Coverage
 from undercroft.model.job import GuestSnapshot, SubvolumeInput
 

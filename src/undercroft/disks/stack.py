@@ -5,7 +5,7 @@ kinds that no set has yet, and says what became of each: part of a set, refused,
 ordinary filesystem. A member that it does not mention waits: more members may come out of another set.
 It is asked again with `request.last` when nothing else can be assembled any more, and then makes what it
 can of sets that lack a member. The devices that it gives are looked at like any other
-(`volumes.open_volumes`), up to `MAX_DEPTH` deep.
+(`opening.open_volumes`), up to `MAX_DEPTH` deep.
 
 What a set's metadata says is untrusted: an assembler bounds sizes, counts and nesting, gives sources that
 never read beyond their members, and raises for no content: an `InputError` of one set is the reason of its

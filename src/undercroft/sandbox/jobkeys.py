@@ -13,8 +13,9 @@ from typing import NoReturn
 from undercroft.disks import luks
 from undercroft.disks.keys import MAX_SECRET_BYTES, NO_KEYS, Key, Keys, Secret
 from undercroft.disks.magics import Content
+from undercroft.disks.opening import open_volumes
 from undercroft.disks.source import BlockSource
-from undercroft.disks.volumes import UnreadDisk, open_volumes
+from undercroft.disks.volumes import UnreadDisk
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.job import KeyInput, KeysInput, Refusal, Unlocked, VolumeKey
 from undercroft.model.schema import decode

@@ -12,9 +12,10 @@ from undercroft.disks.devices import find_volumes, parse_device
 from undercroft.disks.filesystem import FileSystem
 from undercroft.disks.formats import Level
 from undercroft.disks.machine import open_machine
+from undercroft.disks.opening import open_volumes
 from undercroft.disks.source import BlockSource, BytesSource, SliceSource
 from undercroft.disks.stack import Assembly, Device, Member, Request, VolumeSet
-from undercroft.disks.volumes import DiskSet, open_volumes
+from undercroft.disks.volumes import DiskSet
 from undercroft.errors import InputError
 from undercroft.model.disk import VolumeStatus
 

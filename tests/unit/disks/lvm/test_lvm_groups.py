@@ -9,8 +9,9 @@ from volumechanges import areas_of, edited, seal_area, seal_thin, text_of, with_
 from volumeimages import VolumeImages, digest, kept
 
 from undercroft.disks.devices import find_volumes, parse_device
+from undercroft.disks.opening import open_volumes
 from undercroft.disks.source import BytesSource
-from undercroft.disks.volumes import DiskSet, OpenVolume, open_volumes
+from undercroft.disks.volumes import DiskSet, OpenVolume
 
 EXTENT = 64 << 10
 STARTS = {"pv0": ("sda", 2 << 20), "pv1": ("sdb", 1 << 20), "pv2": ("sdc", 1 << 20), "pv3": ("sdd", 1 << 20)}

@@ -8,8 +8,9 @@ from volumeimages import VolumeImages, digest, kept
 
 from undercroft.disks.detect import detect, raid_at_end
 from undercroft.disks.devices import find_volumes, parse_device
+from undercroft.disks.opening import open_volumes
 from undercroft.disks.source import BytesSource
-from undercroft.disks.volumes import DiskSet, OpenVolume, open_volumes
+from undercroft.disks.volumes import DiskSet, OpenVolume
 
 MIB = 1 << 20
 EVENTS, FEATURES, LEVEL, LAYOUT, CHUNK, MEMBERS = 200, 8, 72, 76, 88, 92
