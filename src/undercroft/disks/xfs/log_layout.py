@@ -82,6 +82,8 @@ MAX_PENDING_BYTES = 160 << 20
 OPERATION_COST_BYTES = 128
 """Counted for each operation, as what it takes in memory: a kernel's largest transactions have 64 MiB."""
 MAX_TRANSACTIONS = 4096
+MAX_OPERATIONS = 1 << 23
+"""Of one pass over the log: a full one of 512 MiB has some four million."""
 MAX_CANCELLED = 1 << 18
 MAX_INTENTS = 1 << 18
 MAX_REOWNED = 1 << 16

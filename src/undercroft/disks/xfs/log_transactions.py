@@ -56,6 +56,7 @@ class Transactions:
     def __init__(self) -> None:
         self._open: dict[int, Transaction] = {}
         self._pending_bytes = 0
+        self._operations = 0
 
     def add(self, record: Record, body: bytearray) -> Iterator[Transaction]:
         """Yield the transactions that are committed in `record`.
@@ -63,6 +64,9 @@ class Transactions:
         Raises InputError where its operations are malformed or a limit is passed; also midway.
         """
         where = f"xfs log: the record at block {record.position}"
+        self._operations += record.operations
+        if self._operations > layout.MAX_OPERATIONS:
+            raise InputError(f"xfs log: more than {layout.MAX_OPERATIONS} operations")
         offset, end = 0, len(body)
         unpack = layout.OPERATION.unpack_from
         for _ in range(record.operations):
