@@ -92,7 +92,6 @@ FILESYSTEMS = (
         "through pytsk3 (extra `windows`)",
         "undercroft.disks.tsk",
     ),
-    Format("exfat", "exFAT", Level.WHOLE, "through pytsk3 (extra `windows`)", "undercroft.disks.tsk"),
 )
 _BY_KIND = {each.kind: each for each in FILESYSTEMS}
 

@@ -27,6 +27,8 @@ _NTFS_VOLUME_INFORMATION = 0x70
 _NTFS_REPARSE = 0xC0
 _NTFS_INDEX_ROOT, _NTFS_INDEX_ALLOCATION = 0x90, 0xA0
 _NEVER_IN_NAMES = frozenset(b"/:\0")
+_LABEL_SUFFIX = b" (Volume Label Entry)"
+"""What the library adds to a FAT's label, which it lists as an empty file."""
 _DIRTY = 0x0001
 _LOG_BYTES = 4 * 4096
 _HIBERNATED = b"hiberfil.sys"
@@ -36,17 +38,17 @@ _Names = dict[bytes, tuple[bytes, int, FileKind]]
 
 
 def open_volume(source: BlockSource) -> "TskFileSystem":
-    """Return a reader of what the first sector of `source` says. Raises InputError where it says nothing."""
+    """Return a reader of what the first sector of `source` says. Raises as `tsk.open_filesystem`."""
     head = source.read(0, min(512, source.size_bytes))
     if head[3:11] == b"NTFS    ":
         return TskFileSystem(Library(source, "ntfs"))
     if head[3:11] == b"EXFAT   ":
-        return TskFileSystem(Library(source, "exfat"))
+        raise UnsupportedError("exfat is not supported yet")  # the library would take it for a FAT
     return TskFileSystem(Library(source, "vfat"))
 
 
 class TskFileSystem:
-    """NTFS, FAT or exFAT; see `disks.filesystem.FileSystem`.
+    """NTFS or FAT; see `disks.filesystem.FileSystem`.
 
     Attributes:
         problems: why what is read may be older than what the guest had written.
@@ -153,7 +155,7 @@ class TskFileSystem:
         return names
 
     def _listing(self, file: Any) -> Iterator[tuple[bytes, int, FileKind]]:
-        """Yield what is in a directory of FAT or exFAT."""
+        """Yield what is in a directory of FAT."""
         for entry in self._library.ask(lambda: list(file.as_directory())):
             listed = self._library.ask(lambda one=entry: self._entry(one))  # type: ignore[misc] # bound at once
             if listed is not None:
@@ -192,6 +194,8 @@ class TskFileSystem:
             return None
         if name.type in (constants.TSK_FS_NAME_TYPE_VIRT, constants.TSK_FS_NAME_TYPE_VIRT_DIR):
             return None
+        if shown.endswith(_LABEL_SUFFIX) and entry.info.meta is not None and int(entry.info.meta.size) == 0:
+            return None  # a file of that name that holds anything is shown
         is_folder = name.type == constants.TSK_FS_NAME_TYPE_DIR
         return shown, int(name.meta_addr), FileKind.DIRECTORY if is_folder else FileKind.UNKNOWN
 

@@ -16,7 +16,7 @@ try:  # loaded with this module, since a reader's child can import nothing
 except ImportError:
     pytsk3 = None
 
-CURE = "NTFS, FAT and exFAT need pytsk3: pip install 'undercroft[windows]'"
+CURE = "NTFS and FAT need pytsk3: pip install 'undercroft[windows]'"
 MAX_ERROR_CHARS = 300
 
 constants: Any = pytsk3
@@ -29,7 +29,7 @@ class Library:
     """One open filesystem of the library.
 
     Attributes:
-        format: "ntfs", "vfat" or "exfat".
+        format: "ntfs" or "vfat".
         handle: pytsk3's FS_Info.
     """
 
@@ -40,7 +40,6 @@ class Library:
         types = {
             "ntfs": pytsk3.TSK_FS_TYPE_NTFS_DETECT,
             "vfat": pytsk3.TSK_FS_TYPE_FAT_DETECT,
-            "exfat": pytsk3.TSK_FS_TYPE_EXFAT,
         }
         self.format = kind
         self._failure: list[InputError] = []
