@@ -64,10 +64,8 @@ def main():
 def _row(name, measured, alone, count):
     seconds, processor_s, mib = measured
     each = (seconds - alone[0]) * 1000 / count
-    print(
-        f"| {name} | {seconds:.2f} | {each:.2f} | {(processor_s - alone[1]) * 1000 / count:.2f} | {mib:.0f} |",
-        flush=True,
-    )
+    worked = (processor_s - alone[1]) * 1000 / count
+    print(f"| {name} | {seconds:.2f} | {each:.2f} | {worked:.2f} | {mib:.0f} |", flush=True)
 
 
 def _scan(pool, folder, *options, keep=False):

@@ -11,8 +11,12 @@ PROGRAM = Path(sys.executable).with_name("undercroft")
 
 
 def run_program(database: Path, *arguments: str | Path, **options: str) -> subprocess.CompletedProcess[str]:
-    """Run `undercroft` with an advisory database of its own; options are environment variables."""
-    environment = {**os.environ, "UNDERCROFT_DATABASE": str(database), "NO_COLOR": "1", **options}
+    """Run `undercroft` with an advisory database of its own; options are environment variables.
+
+    What scans of folders keep lies beside that database.
+    """
+    own = {"UNDERCROFT_DATABASE": str(database), "UNDERCROFT_CACHE": f"{database}.images"}
+    environment = {**os.environ, **own, "NO_COLOR": "1", **options}
     return subprocess.run(
         [str(part) for part in (PROGRAM, *arguments)],
         capture_output=True,
