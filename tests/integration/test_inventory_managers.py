@@ -16,7 +16,7 @@ from diskimages import run
 from memorymachines import Broken, tree_of
 
 from undercroft.inventory import apk, freebsdpkg, pacman
-from undercroft.inventory.database import Database
+from undercroft.inventory.database import MAX_PROBLEMS, Database
 from undercroft.model.inventory import Package
 
 MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "30"))
@@ -94,6 +94,16 @@ def test_what_pacmans_database_hides_is_told(path: str, content: bytes | Broken,
     assert problem in database.problems[0]
 
 
+def test_lists_of_files_that_cannot_be_read_are_told_a_few_times_and_counted() -> None:
+    files: dict[str | bytes, bytes | Broken] = {}
+    for number in range(50):
+        files[f"{LOCAL}/p{number}-1-1/desc"] = b"%%NAME%%\np%d\n\n%%VERSION%%\n1-1\n\n" % number
+        files[f"{LOCAL}/p{number}-1-1/files"] = Broken()
+    owners = pacman.read_database(tree_of(files)).find_owners({b"/opt/x"})
+    assert len(owners.problems) == MAX_PROBLEMS + 1
+    assert owners.problems[-1] == f"pacman: {50 - MAX_PROBLEMS} more problems of this kind"
+
+
 INSTALLED = b"""C:Q1abc=
 P:alpine-baselayout-data
 V:3.4.3-r2
@@ -169,6 +179,10 @@ def test_a_real_machines_packages_come_out_of_apks_format(shared_data: Path) -> 
         (INSTALLED.replace(b"P:ssl_client\n", b""), "line 17: a package without a name was left out: ''"),
         (INSTALLED.replace(b"o:busybox", b"\0:busybox"), "line 17: ssl_client: the line '\\x00:busybox'"),
         (INSTALLED.replace(b"-r15\n", b"-r15\nP:x\n"), "line 17: ssl_client: 2 names in one package"),
+        (
+            INSTALLED.replace(b"V:1.36.1-r15", b"V:" + b"1" * 2000),
+            "line 17: 'ssl_client': name, version or architecture are longer than any",
+        ),
         (b"ADB.xxxx", "a database in the binary format is not supported"),
         (Broken(), "could not be read"),
     ],
@@ -219,6 +233,16 @@ def test_freebsds_packages_are_those_of_its_table(tmp_path: Path) -> None:
     assert len(rows) == 59
     owners = database.find_owners({b"/usr/local/bin/p3", b"/usr/local/bin/p7", b"/usr/local/bin/own"})
     assert owners.packages == {b"/usr/local/bin/p3": "p3"}
+
+
+def test_more_rows_than_ports_exist_are_left_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freebsdpkg, "MAX_PACKAGES", 10)
+    freebsd(tmp_path / PKG)
+    database = freebsdpkg.read_database(tree_of(files_in(tmp_path)))
+    assert len(database.packages) == 10
+    assert "more than 10 packages, the rest was not read" in database.problems[0]
 
 
 def made(manager: str, folder: Path) -> str:

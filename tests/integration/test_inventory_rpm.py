@@ -296,6 +296,14 @@ def test_a_thousand_mutants_of_each_format(made: Made, name: str) -> None:
     assert counts["wrong"] <= 1000 * MOST_WRONG, counts
 
 
+def test_a_bucket_without_a_page_is_told(made: Made, tmp_path: Path) -> None:
+    write_bdb(tmp_path / "Packages", made.blobs)
+    content = bytearray((tmp_path / "Packages").read_bytes())
+    content[96:100] = bytes(4)  # where the table's first page lies
+    problems = read_database(tree_of({f"{VAR}/Packages": bytes(content)})).problems
+    assert any("the page of bucket 0 is the file's first one" in problem for problem in problems)
+
+
 def test_blobs_that_overlap_are_refused(made: Made) -> None:
     """A slot costs 16 bytes: thousands of them could name one long blob."""
     content = bytearray(ndb_of(made.blobs[:20]))

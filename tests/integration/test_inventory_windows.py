@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from undercroft.errors import InputError
 from undercroft.inventory import windows
 from undercroft.inventory.collect import collect
 from undercroft.inventory.windows import hive as hive_module
-from undercroft.inventory.windows import hivelog
+from undercroft.inventory.windows import hivelog, system
 from undercroft.inventory.windows.hive import Hive, Key
 from undercroft.model.inventory import OsRelease, Package
 
@@ -295,6 +296,25 @@ def test_mutants_of_a_hive_are_read_or_refused(software: bytes, tmp_path: Path) 
 @pytest.mark.soak
 def test_a_thousand_mutants_of_a_hive(software: bytes, tmp_path: Path) -> None:
     assert mutants_of(with_hive(tmp_path, software), 1000)["wrong"] <= 200
+
+
+def test_a_key_that_is_listed_twice_is_told(software: bytes) -> None:
+    """A list costs 8 bytes for each key: thousands of them could name one program."""
+    found = re.search(rb"l[fh][\x02-\x09]\0", software)
+    assert found is not None
+    content = bytearray(software)
+    content[found.end() + 8 : found.end() + 16] = content[found.end() : found.end() + 8]
+    hive = Hive(tree_with(bytes(content)), system.SOFTWARE)
+    with pytest.raises(InputError, match="a list names it twice"):
+        dump(hive, hive.key("") or pytest.fail("no root"))
+
+
+def test_programs_end_at_their_limit_and_say_so(software: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = len(windows.read_database(tree_with(software)).packages)
+    monkeypatch.setattr(system, "MAX_PACKAGES", 1)
+    database = windows.read_database(tree_with(software))
+    assert len(database.packages) < whole
+    assert "hive: more than 1 updates or programs" in database.problems[0]
 
 
 def test_keys_that_are_listed_again_and_again_end_at_the_limit(

@@ -13,7 +13,7 @@ from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory.asked import ASKED_SUFFIXES, is_asked, is_asked_folder
-from undercroft.inventory.database import Database, Problems, by_name, flaw_of, owners_from
+from undercroft.inventory.database import MAX_PATH_BYTES, Database, Owned, Problems, by_name, flaw_of
 from undercroft.model.inventory import Package
 
 PATHS = (b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed")
@@ -23,7 +23,6 @@ MAX_BYTES = 32 << 20
 
 MAX_PACKAGES = 100_000
 MAX_FIELD_BYTES = 1024
-MAX_OWNED = 500_000
 
 _BINARY = b"ADB"
 _LETTERS = frozenset(b"CPVATDILSUmctorqaiZpkFRMgfs")
@@ -34,7 +33,7 @@ def read_database(tree: GuestTree) -> Database:
     """Return the packages of apk's databases in `tree`. Unreadable ones become problems."""
     problems = Problems("apk")
     packages: list[Package] = []
-    owned: dict[bytes, str] = {}
+    owned = Owned("apk")
     seen = set[bytes]()
     for path in PATHS:
         try:
@@ -47,12 +46,10 @@ def read_database(tree: GuestTree) -> Database:
         except InputError as error:
             seen.add(path)
             problems.add(f"{text(path)} could not be read: {error}")
-    return Database(bool(seen), by_name(packages), problems.shown(), owners_from(owned))
+    return Database(bool(seen), by_name(packages), problems.shown(), owned.find)
 
 
-def _read(
-    untrusted: bytes, place: str, packages: list[Package], owned: dict[bytes, str], problems: Problems
-) -> None:
+def _read(untrusted: bytes, place: str, packages: list[Package], owned: Owned, problems: Problems) -> None:
     if untrusted.startswith(_BINARY):
         raise InputError("apk: a database in the binary format is not supported")
     if untrusted and not untrusted.endswith(b"\n\n"):
@@ -110,14 +107,18 @@ def _package(fields: dict[bytes, bytes]) -> Package:
     return Package("apk", name, version, text(fields.get(b"A", b"")), source, version, status)
 
 
-def _note_owned(lines: list[bytes], name: str, owned: dict[bytes, str]) -> None:
+def _note_owned(lines: list[bytes], name: str, owned: Owned) -> None:
     folder, is_asked_in = b"", False
     for line in lines:
         letter, value = line[:2], line[2:]
         if letter == b"F:":
             above, _, base = value.rpartition(b"/")
             folder, is_asked_in = b"/" + value + b"/", is_asked_folder(b"/" + value + b"/")
-            if is_asked(b"/" + above + b"/", base) and len(owned) < MAX_OWNED:
-                owned.setdefault(b"/" + value, name)
-        elif letter == b"R:" and (is_asked_in or value.endswith(ASKED_SUFFIXES)) and len(owned) < MAX_OWNED:
-            owned.setdefault(folder + value, name)
+            if is_asked(b"/" + above + b"/", base):
+                owned.note(b"/" + value, name)
+        elif (
+            letter == b"R:"
+            and len(folder) <= MAX_PATH_BYTES  # of a longer one each file would be as long
+            and (is_asked_in or value.endswith(ASKED_SUFFIXES))
+        ):
+            owned.note(folder + value, name)

@@ -1,12 +1,17 @@
 """What every reader of a package database gives back."""
 
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from undercroft.model.inventory import Package
 
 MAX_PROBLEMS = 20
+MAX_OWNED = 500_000
+MAX_OWNED_BYTES = 64 << 20
+MAX_PATH_BYTES = 4096
+MAX_CHARS = 1024
+"""At which readers cut off a name or a version."""
 
 _ODD = re.compile(r"[^!-~]")
 
@@ -67,19 +72,41 @@ class Problems:
         )
 
 
-def owners_from(owned: Mapping[bytes, str]) -> FindOwners:
-    """Return an answer from a table of paths that was made while the packages were read."""
+@dataclass(slots=True)
+class Owned:
+    """Who owns which path, noted while the packages are read, within limits of number and memory.
 
-    def find(wanted: Set[bytes]) -> Owners:
-        return Owners({path: owned[path] for path in wanted if path in owned})
+    A file in a long folder costs its author a few bytes: the paths are counted as they are kept.
+    """
 
-    return find
+    manager: str
+    packages: dict[bytes, str] = field(default_factory=dict)
+    total_bytes: int = 0
+    is_full: bool = False
+
+    def note(self, path: bytes, package: str) -> None:
+        """Note a path's first owner; one that is longer than any kernel takes is nobody's."""
+        if len(path) > MAX_PATH_BYTES or path in self.packages:
+            return
+        self.total_bytes += len(path)
+        self.is_full = self.is_full or len(self.packages) >= MAX_OWNED or self.total_bytes > MAX_OWNED_BYTES
+        if not self.is_full:
+            self.packages[path] = package
+
+    def find(self, wanted: Set[bytes]) -> Owners:
+        """Tell who owns some paths."""
+        owners = Owners({path: self.packages[path] for path in wanted if path in self.packages})
+        if self.is_full:
+            owners.problems.append(f"{self.manager}: more files have owners than the limit allows")
+        return owners
 
 
 def flaw_of(package: Package) -> str:
-    """Return what no package can have (a name or version with a space, or beyond ASCII), "" for nothing."""
+    """Return what no package can have (a space, letters beyond ASCII, endless names), "" for nothing."""
     if _ODD.search(f"{package.name}{package.version}{package.architecture}{package.source}"):
         return f"{package.name[:64]!r}: name, version or architecture hold characters that none may have"
+    if max(map(len, (package.name, package.version, package.architecture, package.source))) >= MAX_CHARS:
+        return f"{package.name[:64]!r}: name, version or architecture are longer than any, and may be cut off"
     return ""
 
 

@@ -5,6 +5,7 @@ package was built from; the base system is no package here (freebsd-update(8) ke
 """
 
 from collections.abc import Set
+from itertools import islice
 
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
@@ -15,6 +16,8 @@ from undercroft.model.inventory import Package
 
 PATH = b"/var/db/pkg/local.sqlite"
 MAX_FIELD_CHARS = 1024
+MAX_PACKAGES = 100_000
+"""All of FreeBSD's ports are 36,000."""
 
 _COLUMNS = ("id", "name", "version", "arch", "origin")
 
@@ -27,7 +30,9 @@ def read_database(tree: GuestTree) -> Database:
         database = sqlite.Database(tree, PATH)
         if database.problem:
             problems.add(f"{text(PATH)}: {database.problem}")
-        for number, *values in database.rows("packages", _COLUMNS):
+        for count, (number, *values) in enumerate(database.rows("packages", _COLUMNS)):
+            if count >= MAX_PACKAGES:
+                raise InputError(f"more than {MAX_PACKAGES} packages, the rest was not read")
             name, version, architecture, origin = (_text(value) for value in values)
             if not name or not version:
                 problems.add(f"{text(PATH)} row {number!r}: the name {name!r} with the version {version!r}")
@@ -54,7 +59,8 @@ def _owners(tree: GuestTree, wanted: Set[bytes]) -> Owners:
     owners = Owners()
     try:
         database = sqlite.Database(tree, PATH)
-        names = {number: _text(name) for number, name in database.rows("packages", ("id", "name"))}
+        rows = islice(database.rows("packages", ("id", "name")), MAX_PACKAGES)
+        names = {number: _text(name) for number, name in rows}
         paths = {text(path): path for path in wanted}
         for path, number in database.rows("files", ("path", "package_id")):
             if isinstance(path, str) and path in paths and number in names:

@@ -92,7 +92,7 @@ def _package(folder: bytes, untrusted: bytes) -> Package:
 
 def _owners(tree: GuestTree, wanted: Set[bytes]) -> Owners:
     """Return who owns the paths `wanted`, by the file `files` of each package."""
-    owners = Owners()
+    owners, problems = Owners(), Problems("pacman")
     lines = {path.lstrip(b"/") + end: path for path in wanted for end in (b"\n", b"/\n")}
     total = 0
     for folder in _folders(tree):
@@ -102,12 +102,13 @@ def _owners(tree: GuestTree, wanted: Set[bytes]) -> Owners:
         except NotFoundError:
             continue
         except InputError as error:
-            owners.problems.append(f"{text(path)} could not be read: {error}")
+            problems.add(f"{text(path)} could not be read: {error}")
             continue
         total += len(untrusted)
         if total > MAX_ALL_FILES_BYTES:
-            owners.problems.append(f"{text(LOCAL)}: more than {MAX_ALL_FILES_BYTES} bytes of lists of files")
+            problems.add(f"{text(LOCAL)}: more than {MAX_ALL_FILES_BYTES} bytes of lists of files")
             break
         for line in lines.keys() & BytesIO(untrusted):  # by lines, and never all of them at once
             owners.packages.setdefault(lines[line], text(folder.rsplit(b"-", 2)[0]))
+    owners.problems += problems.shown()
     return owners

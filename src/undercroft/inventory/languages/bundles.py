@@ -4,7 +4,6 @@ A snap is NAME_REVISION.snap in snapd's folder; which revision is in use stands 
 flatpak is app/ID/ARCHITECTURE/BRANCH with a link `active` to the deployed commit.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -12,13 +11,14 @@ from functools import partial
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
-from undercroft.inventory.languages.finding import Candidate, Finder
+from undercroft.inventory.languages.finding import Candidate, Finder, loads
 from undercroft.model.inventory import Package
 
 SNAPS = b"/var/lib/snapd/snaps"
 SNAP_STATE = b"/var/lib/snapd/state.json"
 FLATPAKS = (b"/var/lib/flatpak/app", b"/var/lib/flatpak/runtime")
-MAX_STATE_BYTES = 32 << 20
+MAX_STATE_BYTES = 4 << 20
+"""snapd keeps some 100 KiB; parsed, a hostile one takes 25 times its size."""
 
 _SNAP = re.compile(r"(?P<name>[a-z0-9-]+(?:_[a-z0-9]+)?)_(?P<revision>x?[0-9]+)\.snap")
 _PRINTABLE = re.compile(r"[!-~]{1,255}")
@@ -58,7 +58,7 @@ def _snap(name: str, used: dict[str, str], _tree: GuestTree) -> list[Package]:
 def _snaps_in_use(finder: Finder) -> dict[str, str]:
     """Return the current revision of each snap; {} where snapd's state cannot be read, and a note."""
     try:
-        state = json.loads(finder.tree.read(SNAP_STATE, MAX_STATE_BYTES))
+        state = loads(finder.tree.read(SNAP_STATE, MAX_STATE_BYTES))
         snaps = state["data"]["snaps"]
         return {name: str(snap["current"]) for name, snap in snaps.items() if "current" in snap}
     except NotFoundError:

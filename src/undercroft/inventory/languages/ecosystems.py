@@ -136,7 +136,14 @@ def _candidates(
         finder.notes.append("more folders or files than the limits allow; the rest is not listed")
     except (InputError, NotFoundError) as error:
         finder.notes.append(f"not all were searched: {error}")
-    return candidates, finder.notes
+    return candidates, _some(finder.notes, "more folders could not be searched")
+
+
+def _some(notes: Sequence[str], more: str) -> list[str]:
+    """Return the first of `notes`, the last, which may say why it ended there, and how many are between."""
+    if len(notes) <= MAX_NOTES + 1:
+        return list(notes)
+    return [*notes[:MAX_NOTES], f"{len(notes) - MAX_NOTES - 1} {more}", notes[-1]]
 
 
 def _read(tree: GuestTree, candidates: Iterable[Candidate]) -> tuple[list[Package], list[str]]:
@@ -145,7 +152,8 @@ def _read(tree: GuestTree, candidates: Iterable[Candidate]) -> tuple[list[Packag
     unread = total = 0
     for candidate in candidates:
         try:
-            total += min(tree.stat(candidate.path, follow=False).size_bytes, MAX_METADATA_BYTES)
+            if candidate.is_parsed:  # a link counts as what it leads to: that is what is read
+                total += min(tree.stat(candidate.path).size_bytes, MAX_METADATA_BYTES)
             if total > MAX_TOTAL_BYTES:
                 notes.append(f"more than {MAX_TOTAL_BYTES} bytes; the rest is not listed")
                 break

@@ -1,7 +1,9 @@
 """Files that name packages, found in well-known folders within limits."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from undercroft.disks.filesystem import FileKind
 from undercroft.disks.text import text
@@ -10,6 +12,9 @@ from undercroft.errors import InputError, NotFoundError
 from undercroft.model.inventory import Package
 
 MAX_FOLDERS = 2000
+MAX_LOOKED_AT = 20_000
+"""Paths of which it is asked whether they are folders."""
+
 MAX_ENTRIES = 200_000
 MAX_CANDIDATES = 10_000
 MAX_METADATA_BYTES = 1 << 20
@@ -26,10 +31,12 @@ class Candidate:
     Attributes:
         path: absolute, in the guest.
         read: gives the packages that it names. Raises InputError or NotFoundError.
+        is_parsed: whether its whole content is; of others the name tells, or a few bytes.
     """
 
     path: bytes
     read: Callable[[GuestTree], list[Package]]
+    is_parsed: bool = False
 
 
 @dataclass(slots=True)
@@ -43,6 +50,7 @@ class Finder:
     tree: GuestTree
     folders: int = 0
     entries: int = 0
+    looked_at: int = 0
     notes: list[str] = field(default_factory=list)
 
     def names(self, folder: bytes) -> list[bytes]:
@@ -82,6 +90,9 @@ class Finder:
                 yield folder
 
     def _is_folder(self, path: bytes) -> bool:
+        self.looked_at += 1
+        if self.looked_at > MAX_LOOKED_AT:
+            raise LimitReached
         try:
             return self.tree.stat(path).kind is FileKind.DIRECTORY
         except NotFoundError:
@@ -100,6 +111,19 @@ def unique_folders(finder: Finder, patterns: tuple[bytes, ...]) -> Iterator[byte
             if real not in seen:
                 seen.add(real)
                 yield real
+
+
+def loads(untrusted: bytes) -> Any:
+    """Return what JSON in UTF-8 says, with or without a byte order mark.
+
+    The bytes are decoded here: json itself would look for the codec of UTF-16 where they begin like it, and
+    a reader's child can load none.
+
+    Raises:
+        ValueError: it is no JSON, or in another encoding.
+        RecursionError: it is nested too deep.
+    """
+    return json.loads(text(untrusted).removeprefix("\ufeff"))
 
 
 def package(manager: str, name: str, version: str, origin: str = "") -> Package:

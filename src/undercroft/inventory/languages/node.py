@@ -4,7 +4,6 @@ Read are the packages themselves and those that they bring in their own node_mod
 what it can.
 """
 
-import json
 from collections.abc import Iterator
 
 from undercroft.disks.tree import GuestTree
@@ -13,6 +12,7 @@ from undercroft.inventory.languages.finding import (
     MAX_METADATA_BYTES,
     Candidate,
     Finder,
+    loads,
     package,
     unique_folders,
 )
@@ -45,12 +45,12 @@ def _packages(finder: Finder, folder: bytes) -> Iterator[bytes]:
 
 def _candidate(folder: bytes) -> Candidate:
     path = folder + b"/package.json"
-    return Candidate(path, lambda tree: [_read(tree, path)])
+    return Candidate(path, lambda tree: [_read(tree, path)], is_parsed=True)
 
 
 def _read(tree: GuestTree, path: bytes) -> Package:
     try:
-        found = json.loads(tree.read(path, MAX_METADATA_BYTES))
+        found = loads(tree.read(path, MAX_METADATA_BYTES))
     except (ValueError, RecursionError) as error:
         raise InputError("npm: package.json is no JSON") from error
     name, version = (found.get("name"), found.get("version")) if isinstance(found, dict) else ("", "")

@@ -46,7 +46,7 @@ def find(finder: Finder) -> Iterator[Candidate]:
 
 
 def _candidate(path: bytes) -> Candidate:
-    return Candidate(path, lambda tree: [_read(tree, path)])
+    return Candidate(path, lambda tree: [_read(tree, path)], is_parsed=True)
 
 
 def _read(tree: GuestTree, path: bytes) -> Package:

@@ -13,7 +13,8 @@ from undercroft.errors import InputError
 from undercroft.inventory.guestfile import GuestFile
 
 MAGIC = 0x00061561
-MAX_BUCKETS = 1 << 22
+MAX_BUCKETS = 1 << 20
+MAX_PAGES = 1 << 20
 MAX_ITEM_BYTES = 64 << 20
 
 _META_TYPE, _OVERFLOW = 8, 7
@@ -55,6 +56,8 @@ def read_blobs(file: GuestFile) -> Iterator[tuple[int, bytes | InputError]]:
         # hash.h, BUCKET_TO_PAGE: the n-th doubling of the table lies behind what had been there before.
         number = bucket + meta.spares[bucket.bit_length()]
         previous = 0
+        if number == 0:
+            raise InputError(f"rpm bdb: the page of bucket {bucket} is the file's first one")
         while number:
             if number in seen:
                 raise InputError(f"rpm bdb page {number}: it stands in two places")
@@ -81,7 +84,11 @@ def _meta(file: GuestFile) -> _Meta:
         raise InputError(f"rpm bdb: type {kind}, encryption {encryption}, flags {flags} are not read")
     if not 512 <= page_bytes <= 65536 or page_bytes & (page_bytes - 1) or not 7 <= version <= 10:
         raise InputError(f"rpm bdb: version {version} with pages of {page_bytes} bytes")
-    if max_bucket > min(MAX_BUCKETS, last_page) or (last_page + 1) * page_bytes > file.size_bytes:
+    if (
+        max_bucket > min(MAX_BUCKETS, last_page)
+        or last_page > MAX_PAGES
+        or (last_page + 1) * page_bytes > file.size_bytes
+    ):
         raise InputError(f"rpm bdb: {max_bucket} buckets and {last_page} pages in {file.size_bytes} bytes")
     return _Meta(order, page_bytes, last_page, max_bucket, struct.unpack_from(f"{order}32I", data, 96))
 

@@ -9,7 +9,7 @@ from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory import sqlite
 from undercroft.inventory.asked import ASKED_SUFFIXES, is_asked, is_asked_folder
-from undercroft.inventory.database import Database, Problems, by_name, flaw_of, owners_from
+from undercroft.inventory.database import MAX_PATH_BYTES, Database, Owned, Problems, by_name, flaw_of
 from undercroft.inventory.guestfile import GuestFile
 from undercroft.inventory.rpm import bdb, header, ndb
 from undercroft.model.inventory import Package
@@ -18,8 +18,8 @@ FOLDERS = (b"/var/lib/rpm", b"/usr/lib/sysimage/rpm", b"/usr/share/rpm")
 """The last is where systems that are made from an image (ostree) keep it."""
 
 MAX_PACKAGES = 200_000
-MAX_OWNED = 500_000
-MAX_OWNED_PATH_BYTES = 4096
+MAX_ALL_TEXT_CHARS = 64 << 20
+"""Of all names, versions, vendors, ...: 300 for each of as many packages as there may be."""
 
 PUBLIC_KEY = b"gpg-pubkey"
 
@@ -50,7 +50,8 @@ STORES: tuple[tuple[bytes, Callable[[GuestTree, bytes], _Blobs]], ...] = (
 class _Reading:
     packages: list[Package] = field(default_factory=list)
     problems: Problems = field(default_factory=lambda: Problems("rpm"))
-    owned: dict[bytes, str] = field(default_factory=dict)
+    owned: Owned = field(default_factory=lambda: Owned("rpm"))
+    text_chars: int = 0
 
 
 def read_database(tree: GuestTree) -> Database:
@@ -63,7 +64,7 @@ def read_database(tree: GuestTree) -> Database:
             _read(read(tree, path), text(path), reading)
         except (InputError, NotFoundError) as error:
             reading.problems.add(f"{text(path)} could not be read: {error}")
-    return Database(found, by_name(reading.packages), reading.problems.shown(), owners_from(reading.owned))
+    return Database(found, by_name(reading.packages), reading.problems.shown(), reading.owned.find)
 
 
 def _databases(
@@ -92,8 +93,10 @@ def _databases(
 
 def _read(blobs: _Blobs, place: str, reading: _Reading) -> None:
     for count, (number, blob) in enumerate(blobs):
-        if count >= MAX_PACKAGES:
-            raise InputError(f"more than {MAX_PACKAGES} packages")
+        if count >= MAX_PACKAGES or reading.text_chars > MAX_ALL_TEXT_CHARS:
+            raise InputError(
+                f"more than {MAX_PACKAGES} packages, or {MAX_ALL_TEXT_CHARS} characters of names"
+            )
         try:
             if isinstance(blob, InputError):
                 raise blob
@@ -102,6 +105,9 @@ def _read(blobs: _Blobs, place: str, reading: _Reading) -> None:
                 continue
             package = package_of(parsed)
             reading.packages.append(package)
+            reading.text_chars += sum(
+                map(len, (package.name, package.version, package.source, package.origin))
+            )
             if flaw := flaw_of(package):
                 reading.problems.add(f"{place} package number {number}: {flaw}")
             _note_owned(parsed, package.name, reading)
@@ -147,7 +153,5 @@ def _note_owned(parsed: header.Header, name: str, reading: _Reading) -> None:
     if not asked and not any(suffix in parsed.store for suffix in ASKED_SUFFIXES):
         return  # of hundreds of files none is asked for, in nearly every package
     for base, place in zip(names, places, strict=True):
-        if place in asked or is_asked(b"", base):
-            if len(reading.owned) >= MAX_OWNED:
-                raise InputError(f"more than {MAX_OWNED} files in the folders that are asked about")
-            reading.owned.setdefault((folders[place] + base)[:MAX_OWNED_PATH_BYTES], name)
+        if (place in asked or is_asked(b"", base)) and len(folders[place]) <= MAX_PATH_BYTES:
+            reading.owned.note(folders[place] + base, name)

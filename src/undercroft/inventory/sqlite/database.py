@@ -17,7 +17,9 @@ MAX_DEPTH = 20
 MAX_ROWS = 2_000_000
 MAX_ROW_BYTES = 64 << 20
 MAX_TABLES = 10_000
-MAX_PAGES = 4_000_000
+MAX_PAGES = 1_000_000
+"""4 GiB in pages of 4 KiB. Those that a walk has seen are kept as numbers."""
+
 MAX_DEFINITION_CHARS = 1 << 20
 
 _LEAF, _INTERIOR = 0x0D, 0x05

@@ -95,7 +95,11 @@ class Hive:
         if key.subkeys > MAX_SUBKEYS:
             raise InputError(f"hive key {key.name[:64]!r}: {key.subkeys} keys below it")
         found = 0
+        seen = set[int]()
         for offset, hint in self._listed(key.subkey_list, key.subkeys, nested=True):
+            if offset in seen:
+                raise InputError(f"hive cell {offset}: a list names it twice")
+            seen.add(offset)
             child = self._key(offset)
             if hint is not None and not _fits(child.name, *hint):
                 raise InputError(f"hive key {child.name[:64]!r}: its parent's list has another name's hash")

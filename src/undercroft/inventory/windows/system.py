@@ -26,7 +26,9 @@ UNINSTALL = (
 )
 INSTALLED = 0x70
 FIRST_WINDOWS_11 = 22000
-MAX_TEXT_CHARS = 1024
+MAX_TEXT_CHARS = 256
+MAX_PACKAGES = 50_000
+"""Of each place. A server that was updated for ten years has 40,000 in its component store."""
 
 _UPDATE = re.compile(
     r"Package(?:_\d+)?_for_(?P<name>[A-Za-z]+[A-Za-z0-9_]*)~[0-9a-f]+~(?P<arch>[a-z0-9]*)~[^~]*~(?P<version>[0-9.]+)"
@@ -115,6 +117,7 @@ def _updates(hive: Hive, key: Key, problems: Problems) -> list[Package]:
         if not isinstance(state, int):
             problems.add(f"{text(SOFTWARE)} {below.name[:200]}: no state is recorded")
         elif state == INSTALLED:
+            _check_count(found)
             name, version = match["name"], match["version"]
             found.append(Package("kb", name, version, match["arch"], name, version))
     return found
@@ -126,9 +129,16 @@ def _programs(hive: Hive, key: Key, problems: Problems, architecture: str) -> li
         values = _read(hive, below, problems)
         name, version = _text(values, "displayname"), _text(values, "displayversion")
         if name and not _text(values, "parentkeyname"):  # with a parent it is an update of that program
+            _check_count(found)
             vendor = _text(values, "publisher")
             found.append(Package("msi", name, version, architecture, name, version, origin=vendor))
     return found
+
+
+def _check_count(found: list[Package]) -> None:
+    """Raise InputError where there are as many as a place may hold: keys may share their values' cells."""
+    if len(found) >= MAX_PACKAGES:
+        raise InputError(f"hive: more than {MAX_PACKAGES} updates or programs")
 
 
 def _read(hive: Hive, key: Key, problems: Problems) -> _Values:

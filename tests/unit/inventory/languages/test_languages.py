@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import re
 import sys
+import tracemalloc
 from collections.abc import Set
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from memorymachines import Broken, File, Files, Link, machine_of, tree_of, uuid_
 from undercroft.errors import InputError
 from undercroft.inventory.collect import collect
 from undercroft.inventory.database import Owners
-from undercroft.inventory.languages import Languages, ecosystems, finding, golang, read_languages
+from undercroft.inventory.languages import Languages, bundles, ecosystems, finding, golang, read_languages
+from undercroft.sandbox.server import CODECS
 
 METADATA = b"Metadata-Version: 2.1\nName: %s\nVersion: %s\nSummary: x\n\nName: not-this\n"
 SITE = "usr/local/lib/python3.11/dist-packages"
@@ -277,3 +279,63 @@ def test_who_owns_what_is_asked_once_and_of_nothing_that_no_package_brings() -> 
         ("snap", "d", "1")
     ]
     assert asked == []
+
+
+def test_a_files_first_bytes_ask_for_no_codec() -> None:
+    base = "usr/local/lib/node_modules"
+    said = '{"name": "a", "version": "1"}'
+    files: Files = {
+        f"{base}/a/package.json": b"\xef\xbb\xbf" + said.encode(),
+        f"{base}/b/package.json": said.encode("utf-16"),
+        f"{base}/c/package.json": said.encode("utf-32-le"),
+    }
+    found = read_languages(tree_of(files))
+    assert listed(found) == [("npm", "a", "1")]
+    assert len(found.notes) == 2
+    for content in files.values():
+        assert isinstance(content, bytes)
+        assert json.detect_encoding(content) not in CODECS, "the control: json itself would load it"
+
+
+def test_links_to_one_large_file_count_each_time_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ecosystems, "MAX_TOTAL_BYTES", 10_000)
+    base = "usr/local/lib/node_modules"
+    large = json.dumps({"name": "a", "version": "1", "description": "x" * 4000}).encode()
+    files: Files = {"srv/large": large}
+    for number in range(9):
+        files[f"{base}/p{number}/package.json"] = Link(b"/srv/large")
+    found = read_languages(tree_of(files))
+    assert listed(found) == [("npm", "a", "1")]
+    assert found.notes == ("Node packages: more than 10000 bytes; the rest is not listed",)
+
+
+def test_what_is_known_by_its_name_alone_counts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ecosystems, "MAX_TOTAL_BYTES", 10)
+    snaps: Files = {f"var/lib/snapd/snaps/s{number}_1.snap": b"x" * 100 for number in range(9)}
+    found = read_languages(tree_of(snaps))
+    assert len(found.packages) == 9
+    assert found.notes == ()
+
+
+def test_folders_that_may_lead_to_packages_are_looked_at_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finding, "MAX_LOOKED_AT", 20)
+    found = read_languages(tree_of({f"opt/{number}": b"" for number in range(50)}))
+    assert any(note.startswith("Node packages: more folders or files than") for note in found.notes)
+
+
+def test_a_state_of_snapd_that_is_all_brackets_stays_within_memory() -> None:
+    part = 8
+    hostile = b"[" + b"[]," * (bundles.MAX_STATE_BYTES // part // 3 - 2) + b"[]]"
+    tracemalloc.start()
+    try:
+        found = read_languages(
+            tree_of({"var/lib/snapd/snaps/a_1.snap": b"", "var/lib/snapd/state.json": hostile})
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert listed(found) == [("snap", "a", "1")]
+    assert "is not as snapd writes it" in found.notes[0]
+    assert peak * part < 200 << 20
