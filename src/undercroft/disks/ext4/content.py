@@ -45,6 +45,8 @@ class Content:
             if data:
                 yield data
             return
+        if start >= size:
+            return
         block_bytes = self._block_bytes
         position = start
         for logical, length, physical in self.runs(inode, start // block_bytes):

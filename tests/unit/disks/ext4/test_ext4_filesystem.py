@@ -72,6 +72,12 @@ def test_methods_refuse_the_wrong_kind_of_file(image: Path) -> None:
             wrong()
 
 
+@pytest.mark.parametrize("behind", [0, 1, 5_000])
+def test_nothing_lies_behind_the_end_of_a_file(image: Path, behind: int) -> None:
+    filesystem = open_image(image)
+    assert list(filesystem.chunks(_node(filesystem, b"file"), 300_000 + behind)) == []
+
+
 def test_numbers_out_of_range_and_unused_inodes_are_refused(image: Path) -> None:
     filesystem = open_image(image)
     for node in (-1, 0, 1 << 40):
