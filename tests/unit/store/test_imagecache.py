@@ -1,4 +1,4 @@
-"""What is kept of images is found again by exactly the file that it is of, and only where it is ours alone."""
+"""What is kept of images is found again by exactly the file that it is of, where it is ours alone."""
 
 import os
 import sqlite3
