@@ -124,7 +124,7 @@ def test_readers_of_other_managers_and_of_windows_open_and_import_nothing_either
     metadata = b"Metadata-Version: 2.1\nName: a\nVersion: 1\n"
     extra = {
         "opt/venv/lib/python3.11/site-packages/a-1.dist-info/METADATA": metadata,
-        "usr/local/lib/node_modules/b/package.json": b'{"name": "b", "version": "1"}',
+        "usr/local/lib/node_modules/b/package.json": b"\xef\xbb\xbf" + b'{"name": "b", "version": "1"}',
         "usr/local/lib/ruby/gems/3.1.0/specifications/c-1.gemspec": b"",
         "var/lib/snapd/snaps/d_1.snap": b"",
         "lib/apk/db/installed": b"P:e\nV:1-r0\nA:x86_64\n\n",

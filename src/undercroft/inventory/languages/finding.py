@@ -116,8 +116,8 @@ def unique_folders(finder: Finder, patterns: tuple[bytes, ...]) -> Iterator[byte
 def loads(untrusted: bytes) -> Any:
     """Return what JSON in UTF-8 says, with or without a byte order mark.
 
-    The bytes are decoded here: json itself would look for the codec of UTF-16 where they begin like it, and
-    a reader's child can load none.
+    The bytes are decoded here: by a mark, or zeros among the first four, json itself would choose a codec
+    that is not loaded yet (utf-8-sig, utf-32-le), and a reader's child can load none.
 
     Raises:
         ValueError: it is no JSON, or in another encoding.

@@ -286,7 +286,7 @@ def test_a_files_first_bytes_ask_for_no_codec() -> None:
     said = '{"name": "a", "version": "1"}'
     files: Files = {
         f"{base}/a/package.json": b"\xef\xbb\xbf" + said.encode(),
-        f"{base}/b/package.json": said.encode("utf-16"),
+        f"{base}/b/package.json": said.encode("utf-32-be"),
         f"{base}/c/package.json": said.encode("utf-32-le"),
     }
     found = read_languages(tree_of(files))
