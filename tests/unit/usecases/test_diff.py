@@ -109,9 +109,9 @@ def test_an_unread_state_has_nothing_and_says_so() -> None:
 
 
 versions = st.from_regex(r"[0-9]{1,2}(\.[0-9a-z~+]{1,3})?(-[0-9]{1,2})?", fullmatch=True)
-trees = st.lists(st.tuples(st.sampled_from(("dpkg", "rpm")), st.sampled_from("abc"), versions)).map(
-    lambda found: having(*(one for manager, name, version in found for one in of(manager, name, version)))
-)
+trees = st.lists(
+    st.tuples(st.sampled_from(("dpkg", "rpm")), st.sampled_from("abc"), versions), max_size=8
+).map(lambda found: having(*(one for manager, name, version in found for one in of(manager, name, version))))
 
 
 def _present(there):

@@ -255,7 +255,7 @@ def mutants(draw: st.DrawFn, example: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(random=st.data())
 def test_a_mutant_is_read_or_refused_within_the_caps(name, random):
     reader, example = READERS[name]
@@ -283,7 +283,7 @@ JSON_READERS += ["microsoft", "cvrf", "ubuntu-vex"]
 
 
 @pytest.mark.parametrize("name", JSON_READERS)
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(random=st.data())
 def test_a_value_of_another_type_anywhere_is_read_or_refused(name, random):
     reader, example = READERS[name]
