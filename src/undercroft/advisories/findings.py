@@ -12,8 +12,9 @@ Who is believed, with the reasons:
 4. A fix above everything that the release's own package indexes offer cannot be had yet: unfixed.
 5. A rejected CVE record loses its severity and title, but does not take the distribution's statement away.
 6. Where a feed speaks of binary and of source packages, what it says of a binary package goes before what it
-   says of its source. Findings of binary packages of one source are one finding: its version and fix are
-   those of the package that has the best fix.
+   says of its source; a fix for a stream's subscribers does not go before what is said of everybody's.
+   Findings of binary packages of one source are one finding: its version and fix are those of the package
+   that has the best fix.
 """
 
 import re
@@ -67,7 +68,12 @@ class Installed:
         """Return the version to compare with statements about `subject_name`, None where it is not meant."""
         if subject_name == self.subject.source:
             return self.subject.version
-        return next((other.version for other in self.others if other.source == subject_name), None)
+        return self.other_versions.get(subject_name)
+
+    @property
+    def other_versions(self) -> dict[str, str]:
+        """The versions to compare with statements about the less specific subjects."""
+        return {other.source: other.version for other in self.others}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +121,16 @@ def find(
     for versions in grouped((item.subject.source, item) for item in installed).values():
         in_order = sorted(versions, key=lambda item: judge.order.key(item.subject.version))
         cases = [judge.case(item, changelogs.get(item.subject, ())) for item in in_order]
-        by_vulnerability = grouped((record.vulnerability, record) for record in _about(knowledge, in_order))
-        for vulnerability in by_vulnerability.keys() | {name for case in cases for name in case.newer}:
-            about = by_vulnerability.get(vulnerability, ())
-            verdicts = [judge.affected(case, about, case.newer.get(vulnerability, ())) for case in cases]
+        about = [grouped((one.vulnerability, one) for one in _about(knowledge, item)) for item in in_order]
+        known = {name for said in about for name in said} | {name for case in cases for name in case.newer}
+        for vulnerability in known:
+            verdicts = [
+                judge.affected(case, said.get(vulnerability, ()), case.newer.get(vulnerability, ()))
+                for case, said in zip(cases, about, strict=True)
+            ]
             if affected := [verdict for verdict in verdicts if verdict]:
-                findings.append(judge.finding(vulnerability, about, affected))
+                every = dict.fromkeys(one for said in about for one in said.get(vulnerability, ()))
+                findings.append(judge.finding(vulnerability, tuple(every), affected))
     return ordered(merged(findings, judge.order))
 
 
@@ -129,23 +139,21 @@ def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=_order))
 
 
-def _about(knowledge: Knowledge, installed: Sequence[Installed]) -> Sequence[Advisory]:
-    """Return every statement about the subjects of `installed`, of each feed the most specific (rule 6)."""
-    first = knowledge.advisories.get(installed[0].subject.source, ())
-    known = knowledge.advisories
-    names = [other.source for item in installed for other in item.others if other.source in known]
+def _about(knowledge: Knowledge, item: Installed) -> Sequence[Advisory]:
+    """Return every statement about the subjects of `item`, of each feed the most specific (rule 6)."""
+    first = knowledge.advisories.get(item.subject.source, ())
+    names = [other.source for other in item.others if other.source in knowledge.advisories]
     if not names:
         return first
     kept = list(first)
-    said = {(statement.feed, statement.vulnerability) for statement in kept}
-    for name in dict.fromkeys(names):
-        more = [
+    for name in names:
+        said = {(statement.feed, statement.vulnerability) for statement in kept}
+        said_to_all = {(one.feed, one.vulnerability) for one in kept if not one.stream}
+        kept += [
             statement
-            for statement in knowledge.advisories.get(name, ())
-            if (statement.feed, statement.vulnerability) not in said
+            for statement in knowledge.advisories[name]
+            if (statement.feed, statement.vulnerability) not in (said if statement.stream else said_to_all)
         ]
-        kept += more
-        said.update((statement.feed, statement.vulnerability) for statement in more)
     return kept
 
 
@@ -208,9 +216,8 @@ class _Judge:
         return _Affected(case, max(counting, key=self._best), claims if agreed else counting)
 
     def _claim(self, feed: str, statements: Sequence[Advisory], installed: Installed) -> Claim | None:
-        """Return what one feed says against an installed version; its statements are about one subject."""
-        version = installed.version_of(statements[0].source)
-        return None if version is None else claim(feed, statements, version, self.order)
+        """Return what one feed says against an installed version."""
+        return claim(feed, statements, installed.subject.version, self.order, installed.other_versions)
 
     def _best(self, item: Claim) -> tuple[int, bytes, bool]:
         """Return what sorts the claim highest that offers the best fix (rule 2)."""

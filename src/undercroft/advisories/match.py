@@ -34,6 +34,8 @@ from undercroft.model.inventory import Inventory, Package
 
 _ABSENT = frozenset({"config-files", "not-installed"})
 _NAMES_SHOWN = 5
+_SYSTEMS = frozenset({"dpkg", "rpm", "apk", "pacman", "pkg"})
+"""Managers of whole systems, whose packages only their own distributions' advisories mean."""
 _OF_A_MODULE = ".module"  # in rpm's release: "1.module_el9.1.0+16+91bc168f"
 
 
@@ -73,6 +75,7 @@ def assess(
     problems = [
         *coverage.problems(known, at, lifetime, as_of),  # 3
         *_unmatched(known.release, present),
+        *_of_other_systems(known.release, inventory),
         *boot.problems(inventory),
     ]
     notes = [*coverage.notes(known, at), *boot.notes(inventory, order_of(known.release))]
@@ -181,10 +184,25 @@ def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
         )
 
 
+def _of_other_systems(release: str, inventory: Inventory) -> Iterator[str]:
+    """Yield how many packages are another kind of system's: a guest may call itself what it is not."""
+    family = family_of(release)
+    own = family.manager if family else ""
+    names = [
+        package.manager
+        for package in inventory.packages
+        if package.manager in _SYSTEMS and package.manager != own and package.status not in _ABSENT
+    ]
+    if names:
+        yield (
+            f"{len(names)} packages of {', '.join(sorted(set(names)))} are not what {release} is made of: "
+            "no advisories are matched with them"
+        )
+
+
 def _foreign(known: Knowledge, inventory: Inventory) -> Iterator[str]:
-    """Yield how many packages no advisory that is here speaks of at all."""
-    family = family_of(known.release)
-    matched = {other.release for other in known.beside} | ({family.manager} if family else set())
+    """Yield how many packages no list of advisories that is here speaks of."""
+    matched = {other.release for other in known.beside if coverage.covering(other)} | _SYSTEMS
     names = [package.manager for package in inventory.packages if package.manager not in matched]
     if names:
         managers = ", ".join(sorted(set(names)))

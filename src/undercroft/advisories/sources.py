@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from undercroft.advisories.families import SYSTEM, Family, is_language, language_subject
+from undercroft.advisories.orders.table import RPM
 from undercroft.advisories.records import ANY_STREAM, subject_name
 from undercroft.model.inventory import Inventory, Package
 
@@ -82,13 +83,16 @@ Epochs = Mapping[tuple[str, str], str]
 def epochs(packages: Iterable[Package]) -> Epochs:
     """Return the epochs of source packages that rpm's database does not record, from their binaries.
 
-    A binary package of its source's own version has its source's epoch too.
+    A binary package of its source's own version has its source's epoch too. Where they differ, the lowest
+    counts: an epoch that only one of them has would lift the others above their fixes.
     """
     found: dict[tuple[str, str], str] = {}
     for package in packages:
         epoch, separator, bare = package.version.rpartition(":")
-        if separator and bare == package.source_version:
-            found[package.source, bare] = f"{epoch}:"
+        if bare == package.source_version:
+            source = package.source, bare
+            named = f"{epoch}{separator}"
+            found[source] = min(named, found.get(source, named), key=lambda text: RPM.key(f"{text}0"))
     return found
 
 

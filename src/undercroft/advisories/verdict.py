@@ -10,22 +10,27 @@ Rules, with the reasons:
    has needs a subscription.
 4. "Undetermined" counts as affected, without a fix: nobody has said that it is clean. So does what the
    publisher is still looking into, will not fix, or does not look after any more; the finding says which.
-5. A version that an advisory lists as fixed is fixed by this advisory, although it lists a higher one too:
-   it had one build for each architecture.
-6. rpm's streams (Red Hat's extended update support, SUSE's LTSS) go on from one minor release. A build of the
-   same minor release ("el9_2") that has the stream's fix is fixed, although everybody's fix is higher; the
-   stream's fix counts, as one that needs a subscription, where everybody's repositories have none.
+5. A version that an advisory of rpms or of Windows lists as fixed is fixed by this advisory, although it
+   lists a higher one too: it had one build for each architecture. Elsewhere a second range is a second fault.
+6. rpm's streams (Red Hat's extended update support, SUSE's LTSS) go on from one minor release. A build that
+   names its minor release ("el9_2") and has the stream's fix for it is fixed, although everybody's fix is
+   higher; one that does not ("3.10.0-1160.el7") proves nothing by being above another stream's fix. The
+   stream's fix counts, as one that needs a subscription, where everybody's repositories have none, or
+   nothing is said of them.
+7. A version that its manager would not call one is below every fix, and never below the first that is
+   affected: it is not clean because it cannot be compared.
 
 Versions stand in the order of the release's family.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from undercroft.advisories.orders.order import Order
-from undercroft.advisories.orders.table import DEB, RPM
+from undercroft.advisories.orders.table import BUILD, DEB, RPM
 from undercroft.advisories.records import Advisory, Status
+from undercroft.errors import InputError
 from undercroft.model.finding import FixState
 
 _EXTENDED = re.compile(r"[+~.]esm[0-9]")
@@ -66,14 +71,29 @@ def affects(statement: Advisory, version: str, order: Order = DEB) -> bool:
     key = order.key
     if statement.status is Status.NOT_AFFECTED:
         return False
-    if statement.introduced_version and key(version) < key(statement.introduced_version):
+    introduced = statement.introduced_version
+    if introduced and key(version) < key(introduced) and _is_version(version, order):  # 7
         return False
     if statement.status is not Status.FIXED or not statement.fixed_version:  # a fix in no version is no fix
         return True
     return statement.fixed_version != "0" and key(version) < key(statement.fixed_version)
 
 
-def claim(feed: str, statements: Sequence[Advisory], version: str, order: Order = DEB) -> Claim | None:
+def _is_version(text: str, order: Order) -> bool:
+    try:
+        order.check(text)
+    except InputError:
+        return False
+    return True
+
+
+def claim(
+    feed: str,
+    statements: Sequence[Advisory],
+    version: str,
+    order: Order = DEB,
+    others: Mapping[str, str] | None = None,
+) -> Claim | None:
     """Return what `feed` says against `version`, None when it says nothing against it.
 
     Args:
@@ -81,9 +101,15 @@ def claim(feed: str, statements: Sequence[Advisory], version: str, order: Order 
         statements: all of this feed's about one vulnerability in one package.
         version: installed version, untrusted; of the source package where the statements name sources.
         order: of the release's family.
+        others: versions to compare with statements about other subjects that stand for the same package.
     """
-    affecting = [statement for statement in statements if affects(statement, version, order)]
-    if affecting and len(statements) > 1 and order is not DEB:
+    versions = others or {}
+    affecting = [
+        statement
+        for statement in statements
+        if affects(statement, versions.get(statement.source, version), order)
+    ]
+    if affecting and len(statements) > 1 and (order is RPM or order is BUILD):
         affecting = _unlisted(statements, affecting, order.key(version), order)  # 5
     if not affecting:
         return None
@@ -139,18 +165,20 @@ def _claim_of_minor_releases(
         for statement in statements
         if statement.stream and statement.fixed_version and _minor_release(statement.fixed_version) == minor
     ]
-    if fixes and not any(statement in affecting for statement in fixes):
-        return None
-    plain = [statement for statement in statements if not statement.stream]
+    open_fixes = [statement for statement in fixes if statement in affecting]
     plain_affecting = [statement for statement in affecting if not statement.stream]
-    if plain and not plain_affecting:
+    fixed_again = [item for item in plain_affecting if minor and _minor_release(item.fixed_version) == minor]
+    if minor and fixes and not open_fixes and not fixed_again:
         return None
     if fixed_version := _highest(plain_affecting, RPM):
         return _claim(feed, plain_affecting, fixed_version, FixState.FIXABLE)
-    if fixes:
-        open_fixes = [statement for statement in fixes if statement in affecting]
+    if open_fixes:
         return _claim(feed, open_fixes, _highest(open_fixes, RPM), FixState.NEEDS_SUBSCRIPTION)
-    return _claim(feed, plain_affecting, "", FixState.UNFIXED) if plain_affecting else None
+    if plain_affecting:
+        return _claim(feed, plain_affecting, "", FixState.UNFIXED)
+    if any(not statement.stream for statement in statements):
+        return None
+    return _claim(feed, affecting, _highest(affecting, RPM), FixState.NEEDS_SUBSCRIPTION)
 
 
 def _minor_release(version: str) -> str:

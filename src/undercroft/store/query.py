@@ -165,7 +165,7 @@ def _knowledge(
     }
     connection.executescript(_INSTALLED)
     key = order_of(release).key
-    oldest, specific = _oldest(release, inventory)
+    oldest, related = _oldest(release, inventory)
     connection.executemany("INSERT INTO temp.installed VALUES (?, ?)", oldest.items())
     changelogs = [
         (row[0], ChangelogEntry(row[0], row[1], date.fromisoformat(row[2]), tuple(row[3].split()), *row[4:]))
@@ -179,9 +179,9 @@ def _knowledge(
     }
     connection.executemany("INSERT INTO temp.named VALUES (?, ?)", named)
     rows = connection.execute(_ADVISORIES, parameters).fetchall()
-    # What a feed leaves open in a source package it may have closed in a binary one.
-    if closer := {(name, row[2]) for row in rows for name in specific.get(row[0], ())}:
-        connection.executemany("INSERT OR IGNORE INTO temp.named VALUES (?, ?)", closer)
+    # What a feed leaves open in a source package it may have closed in a binary one, and the other way round.
+    if beside := {(name, row[2]) for row in rows for name in related.get(row[0], ())}:
+        connection.executemany("INSERT OR IGNORE INTO temp.named VALUES (?, ?)", beside)
         rows = connection.execute(_ADVISORIES, parameters).fetchall()
     feed_names = {ident: found.header.name for ident, found in asked.items()}
     advisories = [(row[0], _advisory(release, feed_names[row[1]], row)) for row in rows]
@@ -214,15 +214,15 @@ def _knowledge(
 
 
 def _oldest(release: str, inventory: Inventory) -> tuple[dict[str, bytes], dict[str, set[str]]]:
-    """Return the key of the oldest installed version by subject, and the more specific subjects of each.
+    """Return the key of the oldest installed version by subject, and the others of the same packages.
 
     A signing source stands under its own name too, since its changelog does.
     """
     oldest: dict[str, bytes] = {}
-    specific: dict[str, set[str]] = {}
+    related: dict[str, set[str]] = {}
     family = family_of(release)
     if family is None:
-        return oldest, specific
+        return oldest, related
     key = family.order.key
     known_epochs = epochs(inventory.packages) if family.by_binary else {}
     for package in packages_of(family, inventory):
@@ -230,18 +230,16 @@ def _oldest(release: str, inventory: Inventory) -> tuple[dict[str, bytes], dict[
         pairs = [(subject.source, key(subject.version)) for subject in named]
         if not family.by_binary:
             pairs.append((package.source, key(package.source_version)))
-        closer: list[str] = []
+        names = {subject.source for subject in named if _is_text(subject.source)}
         for source, version in pairs:
             if not source.isascii() and not _is_text(source):
                 continue
             known = oldest.get(source)
             if known is None or version < known:
                 oldest[source] = version
-            if closer:
-                specific.setdefault(source, set()).update(closer)
-            if family.by_binary:
-                closer.append(source)
-    return oldest, specific
+            if len(names) > 1:
+                related.setdefault(source, set()).update(names - {source})
+    return oldest, related
 
 
 def _advisory(release: str, feed: str, row: tuple[Any, ...]) -> Advisory:

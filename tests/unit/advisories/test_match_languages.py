@@ -1,6 +1,7 @@
 """Packages of languages beside a system's own: matched by ecosystem, in its order, never as the system's."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from undercroft.model.finding import Assessment
 from undercroft.model.inventory import Inventory, Package
 from undercroft.store.database import AdvisoryDatabase
 
-PYPI = header("osv:PyPI", ("pypi",))
+EXCERPT = header("osv:GHSA-a", ("pypi",))
+PYPI = replace(EXCERPT, name="osv:PyPI", listed_for=("pypi",))
 DEB = package("zlib", "1.0-1")
 
 
@@ -52,6 +54,12 @@ def test_a_pip_package_is_never_taken_for_debians_of_that_name() -> None:
     tracker = [statement(TRACKER, "requests", "CVE-2026-0001", "2.0-1")]
     answer = assess(state, gather(BOOKWORM, [(edition(TRACKER), tracker)]), now=NOW)
     assert answer.findings == ()
+    assert "1 packages of pypi are listed, no advisories are matched with them" in answer.notes
+
+
+def test_a_single_record_is_no_list_of_what_a_language_fixed() -> None:
+    record = statement(EXCERPT, language_subject("pypi", "b"), "CVE-2026-0001", "2")
+    answer = answered(inventory(DEB, of("pypi", "a", "1")), (EXCERPT, [record]))
     assert "1 packages of pypi are listed, no advisories are matched with them" in answer.notes
 
 

@@ -89,5 +89,4 @@ def _advisories(document: Mapping[str, Json], release: str, feed: str, what: str
 
 def _ids(text: str) -> list[str]:
     """Return the ids in an entry such as "CVE-2019-1234 XSA-295 (+ regression)" or "CVE-2019-1.patch"."""
-    start = text[: fields.MAX_TITLE_CHARS]
-    return list(dict.fromkeys(_CVE.findall(start) or _ID.findall(start)))
+    return list(dict.fromkeys(_CVE.findall(text) or _ID.findall(text)))

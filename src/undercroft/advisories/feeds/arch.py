@@ -4,11 +4,14 @@ Follows https://security.archlinux.org/all.json: `[{"name": "AVG-1", "packages",
 "affected", "fixed", "issues", "advisories"}]`. Guarantees: "Fixed" and "Testing" are fixed in the version
 that the group names; "Vulnerable" is unfixed; "Not affected" is that; "Unknown", and a group that names no
 version although it is fixed, stay undetermined. The version that a group calls affected is the one that was
-looked at, not the first: older ones count as affected too. There are no dates: the edition is dated by the
+looked at, not the first: older ones count as affected too. A group mostly names the package after which
+the others of one build are called ("systemd" for "systemd-libs"), so that it speaks for all of them that it
+does not name. There are no dates: the edition is dated by the
 server's Last-Modified, else by the import.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.bounded import load_json, read_all
@@ -63,11 +66,13 @@ def _advisories(groups: list[Mapping[str, Json]], what: str) -> Iterator[Advisor
         issues = fields.as_texts(group.get("issues"), f"{place}: issues")
         advisories = fields.as_texts(group.get("advisories"), f"{place}: advisories")
         for package in packages:
-            for issue in issues or [name]:
+            checked = fields.package(package, place)
+            named = subject_name(checked, binary=True), subject_name(checked)
+            for issue, subject in product(issues or [name], named):
                 yield Advisory(
                     feed=NAME,
                     release=RELEASE,
-                    source=subject_name(fields.package(package, place), binary=True),
+                    source=subject,
                     vulnerability=fields.ident(issue, place),
                     advisory=fields.ident(advisories[0], place) if advisories else name,
                     status=status,

@@ -29,7 +29,7 @@ _REDHAT = re.compile(
     r"cpe:/[oa]:redhat:enterprise_linux:(?P<version>[0-9]{1,2})(?:\.[0-9]{1,2})?(?:::[a-z0-9_-]+)?"
 )
 _REDHAT_STREAM = re.compile(
-    r"cpe:/[oa]:redhat:rhel_(?P<stream>eus|aus|tus|e4s|els)[a-z_]*:(?P<major>[0-9]{1,2})"
+    r"cpe:/[oa]:redhat:(?:rhel|enterprise_linux)_(?P<stream>eus|aus|tus|e4s|els)[a-z_]*:(?P<major>[0-9]{1,2})"
     r"(?:\.(?P<minor>[0-9]{1,2}))?(?::[^:]*)?(?::[a-z0-9_-]+)?"
 )
 _SUSE = re.compile(

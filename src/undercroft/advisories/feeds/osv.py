@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from undercroft.advisories.families import is_language, order_of
 from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.archives import MAX_MEMBER_BYTES, json_documents
 from undercroft.advisories.feeds.bounded import load_json, read_all
@@ -23,8 +24,8 @@ from undercroft.advisories.feeds.osv_ranges import statements
 from undercroft.advisories.feeds.osv_subjects import subjects
 from undercroft.advisories.feeds.releases import osv_release
 from undercroft.advisories.feeds.severity import cvss_severity
-from undercroft.advisories.records import Advisory, FeedHeader
-from undercroft.errors import UnsupportedError
+from undercroft.advisories.records import Advisory, FeedHeader, Status
+from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.finding import Severity
 from undercroft.model.schema import Json
 
@@ -231,6 +232,8 @@ def record_advisories(record: OsvRecord, feed: str) -> Iterator[Advisory]:
         severity, severity_source = _severity(affected, document, release, record.place)
         place = f"{record.place}: {ascii(affected.get('package'))[:80]}"
         for status, introduced_version, fixed_version in statements(affected, place):
+            if not _can_be_compared(release, fixed_version):
+                status, fixed_version = Status.UNDETERMINED, ""  # noqa: PLW2901 - what is no version fixes none
             for name, its_version in subjects(affected, release, fixed_version, title, record.place):
                 for vulnerability in vulnerabilities:
                     yield Advisory(
@@ -248,6 +251,17 @@ def record_advisories(record: OsvRecord, feed: str) -> Iterator[Advisory]:
                         severity_source=severity_source,
                         title=title,
                     )
+
+
+def _can_be_compared(release: str, fixed_version: str) -> bool:
+    """Tell whether a fix is a version in the order of its language, which sorts any other text lowest."""
+    if not fixed_version or not is_language(release):
+        return True
+    try:
+        order_of(release).check(fixed_version)
+    except InputError:
+        return False
+    return True
 
 
 def _title(record: OsvRecord) -> str:

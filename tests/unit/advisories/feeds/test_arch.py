@@ -33,7 +33,12 @@ def document(*groups: dict[str, object]) -> bytes:
 def test_a_group_speaks_for_each_package_and_issue() -> None:
     feed, records = parsed(parse_any, document(group()))
     assert (feed.header.name, feed.header.releases, feed.header.complete_for) == ("arch", ("arch",), ())
-    assert [item.source for item in records] == ["binary:openssl", "binary:lib32-openssl"]
+    assert [item.source for item in records] == [
+        "binary:openssl",
+        "openssl",
+        "binary:lib32-openssl",
+        "lib32-openssl",
+    ]
     assert {(item.status, item.fixed_version, item.advisory) for item in records} == {
         (Status.FIXED, "3.0-2", "ASA-202401-1")
     }
