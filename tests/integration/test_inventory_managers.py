@@ -19,7 +19,7 @@ from undercroft.inventory import apk, freebsdpkg, pacman
 from undercroft.inventory.database import MAX_PROBLEMS, Database
 from undercroft.model.inventory import Package
 
-MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "30"))
+MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "16"))
 """Of each format; `make soak` may ask for more."""
 
 LOCAL = "var/lib/pacman/local"

@@ -26,7 +26,7 @@ from undercroft.inventory.database import Database
 from undercroft.inventory.rpm import read_database
 from undercroft.model.inventory import Boot, Kernel, Package
 
-MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "30"))
+MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "16"))
 """Of each format; `make soak` may ask for more."""
 
 VAR = "var/lib/rpm"

@@ -30,7 +30,7 @@ from undercroft.inventory.windows import hivelog, system
 from undercroft.inventory.windows.hive import Hive, Key
 from undercroft.model.inventory import OsRelease, Package
 
-MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "30"))
+MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "16"))
 """Of the hive; `make soak` may ask for more."""
 
 CONFIG = "Windows/System32/config"
