@@ -10,6 +10,7 @@ from undercroft.disks.btrfs.compression import decompress
 from undercroft.disks.btrfs.fstree import FsTree
 from undercroft.disks.btrfs.inode import Inode
 from undercroft.disks.btrfs.superblock import Superblock
+from undercroft.disks.pieces import zeros
 from undercroft.errors import InputError, UnsupportedError
 
 _INLINE_OFFSET = layout.EXTENT.size
@@ -99,12 +100,12 @@ class Content:
             if end <= position:
                 continue
             if place > position:
-                yield from _zeros(place - position)
+                yield from zeros(place - position, layout.MAX_CHUNK_BYTES)
                 position = place
             yield from self._pieces(extent, position - place, end - place, inode.flags, number)
             position = end
         if position < size:
-            yield from _zeros(size - position)
+            yield from zeros(size - position, layout.MAX_CHUNK_BYTES)
 
     def _pieces(self, extent: Extent, first: int, end: int, flags: int, number: int) -> Iterator[bytes]:
         """Yield the bytes `first` to `end` of an extent."""
@@ -115,7 +116,7 @@ class Content:
                 data = decompress(data, extent.unpacked, extent.compression, self._sector, what)
             yield data[first:end]
         elif not extent.address or extent.kind == layout.EXTENT_PREALLOCATED:
-            yield from _zeros(end - first)
+            yield from zeros(end - first, layout.MAX_CHUNK_BYTES)
         elif extent.compression:
             yield self._unpacked(extent, flags)[extent.skip + first : extent.skip + end]
         elif not first and end <= layout.MAX_CHUNK_BYTES:
@@ -150,10 +151,3 @@ class Content:
             return self._chunks.plain(address, length)
         sums = self._checksums.of(address, length)
         return self._chunks.verified(address, length, sums, self._checksum, self._sector)
-
-
-def _zeros(length: int) -> Iterator[bytes]:
-    while length > layout.MAX_CHUNK_BYTES:
-        yield bytes(layout.MAX_CHUNK_BYTES)
-        length -= layout.MAX_CHUNK_BYTES
-    yield bytes(length)

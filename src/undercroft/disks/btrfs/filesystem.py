@@ -16,7 +16,7 @@ from undercroft.disks.btrfs.fstree import FsTree
 from undercroft.disks.btrfs.inode import Inode, decode
 from undercroft.disks.btrfs.roots import Link, Root
 from undercroft.disks.btrfs.volume import Volume, open_volume
-from undercroft.disks.ext4.cache import BoundedCache
+from undercroft.disks.cache import BoundedCache
 from undercroft.disks.filesystem import FileKind, FileStat, Subvolume
 from undercroft.disks.source import BlockSource
 from undercroft.disks.text import text

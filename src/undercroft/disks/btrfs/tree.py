@@ -13,7 +13,7 @@ from typing import NamedTuple
 from undercroft.disks.btrfs import layout
 from undercroft.disks.btrfs.chunks import ChunkMap
 from undercroft.disks.btrfs.superblock import Superblock
-from undercroft.disks.ext4.cache import BoundedCache
+from undercroft.disks.cache import BoundedCache
 from undercroft.errors import InputError
 
 _CACHED_BYTES = 16 << 20

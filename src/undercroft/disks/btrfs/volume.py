@@ -11,7 +11,7 @@ from undercroft.disks.btrfs.fstree import FsTree
 from undercroft.disks.btrfs.roots import Roots
 from undercroft.disks.btrfs.superblock import Superblock
 from undercroft.disks.btrfs.tree import NodeReader, Tree
-from undercroft.disks.ext4.cache import BoundedCache
+from undercroft.disks.cache import BoundedCache
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError
 

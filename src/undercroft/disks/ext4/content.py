@@ -8,6 +8,7 @@ from undercroft.disks.ext4.changes import Changes, Run
 from undercroft.disks.ext4.extents import ExtentTree
 from undercroft.disks.ext4.inode import Inode
 from undercroft.disks.ext4.superblock import Superblock
+from undercroft.disks.pieces import in_pieces, mapped_content
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError
 
@@ -45,27 +46,10 @@ class Content:
             if data:
                 yield data
             return
-        if start >= size:
-            return
         block_bytes = self._block_bytes
-        position = start
-        for logical, length, physical in self.runs(inode, start // block_bytes):
-            begin = logical * block_bytes
-            if begin >= size:
-                break
-            if begin > position:
-                yield from _zeros(begin - position)
-                position = begin
-            end = min(begin + length * block_bytes, size)
-            if physical and end - position <= layout.MAX_CHUNK_BYTES:
-                yield self._source.read(physical * block_bytes + position - begin, end - position)
-            elif physical:
-                yield from self._read(physical * block_bytes + position - begin, end - position)
-            else:
-                yield from _zeros(end - position)
-            position = end
-        if position < size:
-            yield from _zeros(size - position)
+        runs = self.runs(inode, start // block_bytes)
+        read = self._source.read
+        yield from mapped_content(runs, size, start, block_bytes, read, layout.MAX_CHUNK_BYTES)
 
     def mapped(self, inode: Inode) -> Iterator[bytes]:
         """Yield the content of a directory in whole blocks. Raises InputError at a hole."""
@@ -77,22 +61,8 @@ class Content:
             if logical != expected or not physical:
                 break
             count = min(length, blocks - logical)
-            yield from self._read(physical * self._block_bytes, count * self._block_bytes)
+            place, size = physical * self._block_bytes, count * self._block_bytes
+            yield from in_pieces(self._source.read, place, size, layout.MAX_CHUNK_BYTES)
             expected = logical + count
         if expected < blocks:
             raise InputError(f"ext inode {inode.stat.node}: the directory has a hole at block {expected}")
-
-    def _read(self, offset: int, length: int) -> Iterator[bytes]:
-        read = self._source.read
-        while length > layout.MAX_CHUNK_BYTES:
-            yield read(offset, layout.MAX_CHUNK_BYTES)
-            offset += layout.MAX_CHUNK_BYTES
-            length -= layout.MAX_CHUNK_BYTES
-        yield read(offset, length)
-
-
-def _zeros(length: int) -> Iterator[bytes]:
-    while length > layout.MAX_CHUNK_BYTES:
-        yield bytes(layout.MAX_CHUNK_BYTES)
-        length -= layout.MAX_CHUNK_BYTES
-    yield bytes(length)

@@ -4,8 +4,8 @@ Descriptors are read and verified when a group is first asked for, so that openi
 same whatever its size. Follows ext4's "Block Group Descriptors" and "Meta Block Groups".
 """
 
+from undercroft.disks.cache import BoundedCache
 from undercroft.disks.ext4 import layout
-from undercroft.disks.ext4.cache import BoundedCache
 from undercroft.disks.ext4.checksum import check, crc16, crc32c, stored
 from undercroft.disks.ext4.superblock import Superblock
 from undercroft.disks.source import BlockSource

@@ -7,8 +7,8 @@ kept. An inode that is not in use raises, as the kernel answers ESTALE: a direct
 from math import gcd
 from typing import NamedTuple
 
+from undercroft.disks.cache import BoundedCache
 from undercroft.disks.ext4 import layout
-from undercroft.disks.ext4.cache import BoundedCache
 from undercroft.disks.ext4.changes import Changes
 from undercroft.disks.ext4.checksum import MASK, extend
 from undercroft.disks.ext4.groups import GroupTable

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
-from undercroft.disks.ext4.cache import BoundedCache
+from undercroft.disks.cache import BoundedCache
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.source import BlockSource
 from undercroft.disks.squashfs.metadata import Metadata, Superblock, read_superblock

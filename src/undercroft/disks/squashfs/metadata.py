@@ -6,7 +6,7 @@ Follows Linux's fs/squashfs/squashfs_fs.h; all numbers are little-endian.
 from dataclasses import dataclass
 from struct import Struct, unpack_from
 
-from undercroft.disks.ext4.cache import BoundedCache
+from undercroft.disks.cache import BoundedCache
 from undercroft.disks.source import BlockSource
 from undercroft.disks.squashfs.streams import Unpack, unpacker
 from undercroft.errors import InputError, UnsupportedError

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from undercroft.disks.pieces import mapped_content
 from undercroft.disks.xfs import layout
 from undercroft.disks.xfs.blocks import Blocks
 from undercroft.disks.xfs.extents import Extents
@@ -35,26 +36,10 @@ class Content:
             UnsupportedError: the content lies on a realtime device.
             InputError: the extents are malformed, or the bytes cannot be had.
         """
-        size = inode.stat.size_bytes
         bits = self._block_log
-        position = min(start, size)
-        for logical, count, place in self._extents.runs(inode, start >> bits):
-            begin = logical << bits
-            if begin >= size or position == size:
-                break
-            if begin > position:
-                yield from _zeros(begin - position)
-                position = begin
-            end = min(begin + (count << bits), size)
-            if place and end - position <= layout.MAX_CHUNK_BYTES:
-                yield self._blocks.read((place << bits) + position - begin, end - position)
-            elif place:
-                yield from self._read((place << bits) + position - begin, end - position)
-            else:
-                yield from _zeros(end - position)
-            position = end
-        if position < size:
-            yield from _zeros(size - position)
+        runs = self._extents.runs(inode, start >> bits)
+        size = inode.stat.size_bytes
+        return mapped_content(runs, size, start, 1 << bits, self._blocks.read, layout.MAX_CHUNK_BYTES)
 
     def directory_blocks(self, inode: Inode) -> Iterator[DirectoryBlock]:
         """Yield the blocks that hold entries.
@@ -140,18 +125,3 @@ class Content:
         if (place, length) != (done, expected):
             raise InputError(f"{name}: {length} bytes from {place} on where {expected} from {done} are due")
         return data[layout.SYMLINK_HEADER_BYTES :]
-
-    def _read(self, offset: int, length: int) -> Iterator[bytes]:
-        read = self._blocks.read
-        while length > layout.MAX_CHUNK_BYTES:
-            yield read(offset, layout.MAX_CHUNK_BYTES)
-            offset += layout.MAX_CHUNK_BYTES
-            length -= layout.MAX_CHUNK_BYTES
-        yield read(offset, length)
-
-
-def _zeros(length: int) -> Iterator[bytes]:
-    while length > layout.MAX_CHUNK_BYTES:
-        yield bytes(layout.MAX_CHUNK_BYTES)
-        length -= layout.MAX_CHUNK_BYTES
-    yield bytes(length)

@@ -7,7 +7,7 @@ kept. An inode that is not in use raises, as the kernel answers ESTALE: a direct
 
 from typing import NamedTuple
 
-from undercroft.disks.ext4.cache import BoundedCache
+from undercroft.disks.cache import BoundedCache
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.xfs import checksum, layout
 from undercroft.disks.xfs.blocks import Blocks

@@ -6,7 +6,7 @@ block whose own checksum is wrong may stand on damage: that is a problem, since 
 
 from typing import NamedTuple
 
-from undercroft.disks.ext4.cache import BoundedCache
+from undercroft.disks.cache import BoundedCache
 from undercroft.disks.xfs import checksum, layout
 from undercroft.disks.xfs.overlay import SECTOR_BYTES, Overlay
 from undercroft.disks.xfs.superblock import Superblock
