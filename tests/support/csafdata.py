@@ -65,6 +65,18 @@ class Document:
         self._relations.append((ident, component[0], within))
         return ident
 
+    def relate_package_of_module(self, product: tuple[str, str], module: str, component: Component) -> str:
+        """Return the id of the same, with the package put into the module first."""
+        name, _, stream = module.partition(":")
+        self._products[product[0]] = product[1]
+        self._components[f"{module}:810:a"] = f"pkg:rpmmod/redhat/{name}@{stream}%3A810%3Aa"
+        self._components[component[0]] = component[1]
+        inner = f"{module}:{component[0]}"
+        self._relations.append((inner, component[0], f"{module}:810:a"))
+        ident = f"{product[0]}:{inner}"
+        self._relations.append((ident, inner, product[0]))
+        return ident
+
     def say(self, status: str, *idents: str) -> "Document":
         """Put products under a status."""
         self._statuses.setdefault(status, []).extend(idents)

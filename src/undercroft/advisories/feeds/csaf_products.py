@@ -2,9 +2,10 @@
 
 Follows CSAF 2.0, 3.2.2 (product tree), with the publishers' habits, seen in their documents: a product of a
 distribution has a CPE; a component has a package URL; a relationship puts the component into the product,
-for a module in two steps (package in module, module in repository). Red Hat names a module in three ways: by
-that second step, as "pkg:rpmmod/redhat/NAME:STREAM/PACKAGE", and as the qualifier "rpmmod". SUSE's older
-documents give components no URL but a name ("libz1-1.2.13-150500.2.3.x86_64").
+for a module in two steps (package in module, module in repository), whichever of them comes first. Red Hat
+names a module in three ways: by that second step, as "pkg:rpmmod/redhat/NAME:STREAM/PACKAGE", and as the
+qualifier "rpmmod". SUSE's older documents give components no URL but a name
+("libz1-1.2.13-150500.2.3.x86_64").
 
 CPEs to releases: `cpe:/o:redhat:enterprise_linux:9::baseos` and the other repositories of one release are
 that release; extended update support and the like are streams of it, which need a subscription.
@@ -161,6 +162,12 @@ class ProductTree:
         """Return (component, module, distribution) of a product: the component's and the outermost ids."""
         component, whole = self._parts.get(ident, ("", ""))
         module = ""
+        for _ in range(MAX_STEPS):
+            if component not in self._parts:
+                break
+            component, inner = self._parts[component]
+            helper = self._helpers.get(inner)
+            module = module or _module_of(helper.purl if helper else "")
         for _ in range(MAX_STEPS):
             if whole not in self._parts:
                 break

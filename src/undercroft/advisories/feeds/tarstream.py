@@ -1,19 +1,22 @@
 """Untrusted tar archives, read member by member in one pass: nothing is unpacked, no name is followed.
 
-Follows tar(5): ustar and GNU long names, as dpkg-deb and publishers' archives write them; members of pax
-headers are passed over as any other. Headers' checksums are checked.
+Follows tar(5): ustar, GNU long names and the names in pax headers, as dpkg-deb and publishers' archives write
+them; what else pax headers say is passed over. Headers' checksums are checked.
 """
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from undercroft.errors import InputError
 
 MAX_NAME_BYTES = 4096
+MAX_PAX_BYTES = 1 << 16
 
 _BLOCK_BYTES = 512
 _CHUNK_BYTES = 1 << 16
+_PAX_PATH = re.compile(rb"(?:\A|\n)[0-9]{1,5} path=([^\n]+)\n")
 
 
 @dataclass(slots=True)
@@ -79,6 +82,9 @@ def members(stream: io.BufferedReader, what: str, max_members: int) -> Iterator[
             if size_bytes > MAX_NAME_BYTES:
                 raise InputError(f"{what}: a file name of {size_bytes} bytes")
             long_name = member.content(MAX_NAME_BYTES).rstrip(b"\0")
+        elif kind == b"x":
+            paths = _PAX_PATH.findall(member.content(MAX_PAX_BYTES))
+            long_name = paths[-1] if paths else b""
         else:
             yield member
         member.skip()

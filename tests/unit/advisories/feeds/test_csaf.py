@@ -106,7 +106,11 @@ def in_the_path(document: Document) -> str:
     return document.relate(APPSTREAM8, ("nodejs:18/npm", "pkg:rpmmod/redhat/nodejs:18/npm"))
 
 
-@pytest.mark.parametrize("relate", [in_a_second_step, in_a_qualifier, in_the_path])
+def in_a_first_step(document: Document) -> str:
+    return document.relate_package_of_module(APPSTREAM8, "nodejs:18", rpm("npm", "1:9-1.module+el8.9.0+1+a"))
+
+
+@pytest.mark.parametrize("relate", [in_a_second_step, in_a_first_step, in_a_qualifier, in_the_path])
 def test_a_module_is_read_in_each_way_that_red_hat_writes_it(relate: Callable[[Document], str]) -> None:
     document = Document()
     document.say("known_affected", relate(document))
@@ -158,7 +162,8 @@ def tarred(documents: dict[str, bytes]) -> bytes:
     ids=["zip", "tar", "zst"],
 )
 def test_an_archive_is_one_feed_however_it_is_packed(pack: Callable[[dict[str, bytes]], bytes]) -> None:
-    documents = {f"2024/cve-2024-{number:04}.json": affecting(number) for number in range(4)}
+    names = [*(f"2024/cve-2024-{number:04}.json" for number in range(3)), f"{'long' * 40}.json"]
+    documents = {name: affecting(number) for number, name in enumerate(names)}
     feed, records = parsed(parse_any, pack(documents))
     assert feed.header.name == "redhat-vex"
     assert feed.header.releases == ("rhel:8", "rhel:9")

@@ -110,6 +110,7 @@ def test_suse_lists_binaries_with_versions_of_their_own() -> None:
     assert said(record(leap, bare, ident="SUSE-SU-2024:1-1")) == {
         ("opensuse-leap:15.6", "binary:perl", "5.26.1-1"),
         ("opensuse-leap:15.6", "binary:perl-base", "5.26.1-2"),
+        ("opensuse-leap:15.6", "perl", "5.26.1-1"),
         ("sles:15.6", "zlib", "1.3-1"),
     }
 
