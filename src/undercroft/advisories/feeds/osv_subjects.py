@@ -6,7 +6,7 @@
 | AlmaLinux, Red Hat | a binary package |
 | Rocky Linux | a source package, which may also be a binary one; those of its SIGs are builds of their own |
 | PyPI, npm, Go, RubyGems, crates.io | a package of that language |
-| SUSE, openSUSE | a source package; binaries stand in `ecosystem_specific`, with versions; it speaks for the rest |
+| SUSE, openSUSE | a source package; binaries stand in `ecosystem_specific`, with versions of their own |
 
 A package of a module (rpm) has ".module" in its release. The record names the module and its stream in its
 summary only ("Moderate: nodejs:18 security update"); where it does not, any module's package is meant.
