@@ -26,6 +26,7 @@ _PREFIXED = (
     (re.compile(rf"grub-efi-{_ARCHITECTURES}-signed"), "grub2"),
     (re.compile(rf"shim-helpers-{_ARCHITECTURES}-signed"), "shim"),
 )
+_CLIENT = re.compile(r"\bwindows (?:xp|vista|7|8|8\.1|10|11)\b")
 _SIGNING_VERSION = re.compile(r"^[0-9]+\+")
 
 
@@ -72,8 +73,16 @@ def packages_of(family: Family, inventory: Inventory) -> list[Package]:
         return [package for package in inventory.packages if package.manager == family.manager]
     if inventory.os is None:
         return []
-    name = "windows-server" if "server" in inventory.os.name.lower() else "windows"
-    return [Package(SYSTEM, name, inventory.os.version, "", name, inventory.os.version)]
+    version = inventory.os.version
+    return [Package(SYSTEM, name, version, "", name, version) for name in _windows(inventory.os.name)]
+
+
+def _windows(untrusted_name: str) -> tuple[str, ...]:
+    """Return what advisories call a Windows; one whose name tells no server from a client counts as both."""
+    name = untrusted_name.lower()
+    if "server" in name:
+        return ("windows-server",)
+    return ("windows",) if _CLIENT.search(name) else ("windows", "windows-server")
 
 
 Epochs = Mapping[tuple[str, str], str]

@@ -131,6 +131,15 @@ def test_the_build_is_the_release_and_a_client_of_it_is_no_server() -> None:
     assert assessed(client, (feed, records), release="windows:10.0.20348").findings == ()
 
 
+@pytest.mark.parametrize("name", ["Windows", "", "Fenster"])
+def test_a_server_whose_name_does_not_say_so_is_not_clean(name: str) -> None:
+    records = parsed(parse_any, csaf())[1]
+    nameless = inventory(os=OsRelease("windows", "10.0.20348.1", "", name, ""))
+    feed = header(records[0].feed, ("windows:10.0.20348",))
+    (found,) = assessed(nameless, (feed, records), release="windows:10.0.20348").findings
+    assert found.source == "windows-server"
+
+
 def test_a_year_of_documents_lists_a_releases_fixes() -> None:
     year = {f"{month}.json": csaf(f"CVE-2024-{month:04}") for month in range(12)}
     header_ = parsed(parse_any, zipped(year))[0].header
