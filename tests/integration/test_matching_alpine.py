@@ -45,7 +45,9 @@ def read(paths: list[Path]) -> Fixes:
         elif match := re.match(r" {8}'?\"?([^\s'\"]+)'?\"?:$", line):
             version = match[1]
         elif match := re.match(r" {8,}- (.*)$", line):
-            ids = re.findall(r"CVE-[0-9]{4}-[0-9]+", match[1]) or re.findall(r"XSA-[0-9]+", match[1])
+            ids = re.findall(r"CVE-[0-9]{4}-[0-9]+", match[1].replace("CVE_", "CVE-")) or re.findall(
+                r"XSA-[0-9]+", match[1]
+            )
             fixes.setdefault(source, {}).setdefault(version, []).extend(ids or [f"secdb:{source}:{version}"])
     return fixes
 

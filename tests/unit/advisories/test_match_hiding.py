@@ -12,7 +12,7 @@ from undercroft.advisories.feeds.csaf_products import release_of
 from undercroft.advisories.feeds.osv import parse_record
 from undercroft.advisories.knowledge import gather
 from undercroft.advisories.match import assess
-from undercroft.advisories.orders.table import PEP440
+from undercroft.advisories.orders.table import APK, PEP440
 from undercroft.advisories.records import Advisory, Status, subject_name
 from undercroft.advisories.verdict import claim
 from undercroft.model.finding import Assessment, FixState
@@ -131,6 +131,19 @@ def test_many_vulnerabilities_in_one_text_of_secdb_are_all_read() -> None:
     document = {"distroversion": "v3.19", "reponame": "main", "packages": packages}
     _, records = parsed(alpine_secdb.parse, json.dumps(document).encode())
     assert [record.vulnerability for record in records] == names
+
+
+def test_slips_of_the_pen_in_secdb_hide_nothing() -> None:
+    secfixes = {"4.10-1-r1": ["CVE-2018-8897 XSA-260"], "8-r0": ["CVE-2019-1000 CVE_2019-2426"]}
+    packages = [{"pkg": {"name": "a", "secfixes": secfixes}}]
+    document = {"distroversion": "v3.19", "reponame": "main", "packages": packages}
+    _, records = parsed(alpine_secdb.parse, json.dumps(document).encode())
+    assert [(record.vulnerability, record.status) for record in records] == [
+        ("CVE-2018-8897", Status.UNDETERMINED),
+        ("CVE-2019-1000", Status.FIXED),
+        ("CVE-2019-2426", Status.FIXED),
+    ]
+    assert claim("alpine-secdb", records[:1], "4.10.0-r0", APK) is not None
 
 
 def test_a_group_of_arch_speaks_for_the_packages_of_its_build_that_it_does_not_name() -> None:

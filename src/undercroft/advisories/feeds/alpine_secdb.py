@@ -3,8 +3,9 @@
 Follows https://secdb.alpinelinux.org (JSON, and YAML as it was up to v3.11): `{"distroversion": "v3.19",
 "reponame": "main", "packages": [{"pkg": {"name", "secfixes": {version: [ids]}}}]}`. Guarantees: version "0"
 is not affected; an entry with several ids counts for its CVE numbers, else for all of them; one without any
-id stays in as "secdb:PACKAGE:VERSION", so that nobody takes it for clean; two slips of the pen that real
-documents have ("2.7.16-33", "4.8.0.-r1") are read as what they mean ("2.7.16-r33", "4.8.0-r1").
+id stays in as "secdb:PACKAGE:VERSION", so that nobody takes it for clean; slips of the pen that real
+documents have ("2.7.16-33", "4.8.0.-r1", "CVE_2019-2426") are read as what they mean ("2.7.16-r33",
+"4.8.0-r1"); what is still no version ("4.10-1-r1") is undetermined.
 
 Statements carry no date, and the document has none: the edition is dated by the server's Last-Modified, else
 by the import.
@@ -17,6 +18,7 @@ from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.bounded import load_json, read_all
 from undercroft.advisories.feeds.feed import Feed, FeedInput, check_not_ahead, serial_of
 from undercroft.advisories.feeds.plainyaml import load_yaml
+from undercroft.advisories.orders.table import APK
 from undercroft.advisories.records import Advisory, FeedHeader, Status
 from undercroft.errors import InputError
 from undercroft.model.schema import Json
@@ -28,7 +30,7 @@ MAX_BYTES = 32 << 20
 _VERSION = re.compile(r"v([0-9]\.[0-9]{1,2})")
 _REPOSITORY = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _SLIPS = re.compile(r"^([0-9.]*[0-9])\.?-r?([0-9]+)$")
-_CVE = re.compile(r"(?<![A-Za-z0-9-])CVE-[0-9]{4}-[0-9]{4,19}(?![0-9])")
+_CVE = re.compile(r"(?<![A-Za-z0-9-])CVE[-_][0-9]{4}-[0-9]{4,19}(?![0-9])")
 _ID = re.compile(r"(?<![A-Za-z0-9-])(?:[A-Z][A-Za-z]+-[0-9][A-Za-z0-9-]{0,60}|GHSA(?:-[a-z0-9]{4}){3})")
 
 
@@ -74,6 +76,7 @@ def _advisories(document: Mapping[str, Json], release: str, feed: str, what: str
         place = f"{what}: {name}"
         for untrusted_version, ids in fields.as_object(package.get("secfixes") or {}, place).items():
             version = _SLIPS.sub(r"\1-r\2", fields.version(untrusted_version, place))
+            status = _status(version)
             for text in fields.as_texts(ids, f"{place}: {version}"):
                 for vulnerability in _ids(text) or [f"secdb:{name}:{version}".replace("~", ".")[:128]]:
                     yield Advisory(
@@ -82,11 +85,22 @@ def _advisories(document: Mapping[str, Json], release: str, feed: str, what: str
                         source=name,
                         vulnerability=vulnerability,
                         advisory="",
-                        status=Status.NOT_AFFECTED if version == "0" else Status.FIXED,
-                        fixed_version="" if version == "0" else version,
+                        status=status,
+                        fixed_version=version if status is Status.FIXED else "",
                     )
+
+
+def _status(version: str) -> Status:
+    if version == "0":
+        return Status.NOT_AFFECTED
+    try:
+        APK.check(version)
+    except InputError:
+        return Status.UNDETERMINED  # it would sort below versions that it does not fix
+    return Status.FIXED
 
 
 def _ids(text: str) -> list[str]:
     """Return the ids in an entry such as "CVE-2019-1234 XSA-295 (+ regression)" or "CVE-2019-1.patch"."""
-    return list(dict.fromkeys(_CVE.findall(text) or _ID.findall(text)))
+    found = [name.replace("_", "-") for name in _CVE.findall(text)] or _ID.findall(text)
+    return list(dict.fromkeys(found))
