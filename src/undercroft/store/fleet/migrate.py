@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from undercroft.errors import OperationError, StateError
 from undercroft.store.fleet.engine import WAIT_S, WRITES, errors
 
-HEAD = "0007"
+HEAD = "0008"
 """The revision that this program reads and writes."""
 
 _LOCK = 0x756E646572  # PostgreSQL's advisory lock of the migration

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from recordvalues import NOW, UUID, decision, later, survey
+from recordvalues import NOW, UUID, decision, inventory, later, survey
 from sqlalchemy import text
 
 from undercroft.assurance.auditheads import verify_log
-from undercroft.errors import OperationError
+from undercroft.errors import DamagedError, OperationError
 from undercroft.model.channel import GuestChannel, Heard
+from undercroft.model.disk import Volume, VolumeStatus
 from undercroft.model.domain import (
     ChainEntry,
     DiskKind,
@@ -220,4 +221,24 @@ def test_a_vault_of_the_sixth_revision_is_at_home_where_its_channel_was_handed_o
     records = open_records(earlier("0006", whole, (insert, {"machine": "damaged", "body": "{"})))
     with records.reading() as record:
         assert record.vault_homes() == {UUID: VaultHome(UUID, "host7", 0, 0, NOW)}
+    records.close()
+
+
+def test_an_inventory_of_the_seventh_revision_names_no_modules_and_no_members(earlier: Callable[..., str]):
+    known = inventory()
+    volume = Volume("vda", 1, 1 << 20, 1 << 30, "ext4", "", "", "", VolumeStatus.READ)
+    known = replace(known, coverage=replace(known.coverage, volumes=(volume,)))
+    assert known.packages
+    value = json.loads(to_text(known))
+    for each in value["packages"]:
+        del each["module"]
+    for each in value["coverage"]["volumes"]:
+        del each["members"]
+    insert = "INSERT INTO inventory (digest, software, body) VALUES (:digest, 's', :body)"
+    rows = ((insert, {"digest": "d", "body": json.dumps(value)}), (insert, {"digest": "x", "body": "{"}))
+    records = open_records(earlier("0007", *rows))
+    with records.reading() as record:
+        assert record.inventory("d") == known
+        with pytest.raises(DamagedError):
+            record.inventory("x")
     records.close()
