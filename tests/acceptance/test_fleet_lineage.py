@@ -188,6 +188,7 @@ def test_a_managed_save_that_is_restored_twice_is_a_restore_and_a_fork(host: Fle
     host.forget(name)
 
 
+@pytest.mark.soak
 def test_one_save_file_that_is_restored_twice_is_a_restore_and_a_fork(host: FleetHost, state: Path) -> None:
     name = "filed"
     host.define(name, host.image(name, state))
@@ -243,6 +244,7 @@ def test_an_image_that_was_put_back_from_a_backup_is_told(host: FleetHost, state
     host.forget(name)
 
 
+@pytest.mark.soak
 def test_a_snapshot_that_qemu_img_applied_under_a_stopped_machine_is_a_revert(
     host: FleetHost, state: Path
 ) -> None:

@@ -139,7 +139,9 @@ def receivers(ear: taps.Ear, name: str) -> set[str]:
     return {socket.inet_ntoa(frame[30:34]) for frame in frames if frame[12:14] == b"\x08\x00"}
 
 
-@pytest.mark.parametrize("way", ["save", "managedsave", "suspend", "reboot"])
+@pytest.mark.parametrize(
+    "way", [pytest.param("save", marks=pytest.mark.soak), "managedsave", "suspend", "reboot"]
+)
 def test_a_guest_that_goes_on_is_filtered_from_its_first_packet_and_its_open_flow_goes_on_too(
     filtered: tuple[FleetHost, World], way: str
 ) -> None:

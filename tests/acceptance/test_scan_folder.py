@@ -1,5 +1,6 @@
 """A folder of images as an administrator scans it: table, lines for programs, exit codes, cut-off scans."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -155,7 +156,7 @@ def started(scan_of: Path, folder: Path, database: Path) -> subprocess.Popen[str
         "UNDERCROFT_DATABASE": str(database),
         "UNDERCROFT_CACHE": f"{folder}/cache/images.db",
     }
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [str(PROGRAM), "scan", str(scan_of), "-f", "json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -163,6 +164,9 @@ def started(scan_of: Path, folder: Path, database: Path) -> subprocess.Popen[str
         env=environment,
         start_new_session=True,
     )
+    assert process.stdout is not None
+    fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)  # it waits for its reader, and has not ended yet
+    return process
 
 
 def many(pool: Path, count: int) -> None:

@@ -22,6 +22,7 @@ from undercroft.disks.source import DescriptorSource
 from undercroft.errors import InputError
 
 pytestmark = [
+    pytest.mark.soak,
     pytest.mark.skipif(bool(guests.missing()), reason=guests.missing() or "guests can be run"),
     pytest.mark.skipif(
         bool(xfsimages.mounting_problem()), reason=xfsimages.mounting_problem() or "the kernel can mount"
@@ -58,12 +59,7 @@ CASES = {
 }
 
 
-def _parameter(case: str) -> object:
-    marks = [] if case == "version 5" else [pytest.mark.soak]
-    return pytest.param(case, marks=marks)
-
-
-@pytest.fixture(scope="module", params=[_parameter(case) for case in CASES])
+@pytest.fixture(scope="module", params=list(CASES))
 def crashed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path, bool]:

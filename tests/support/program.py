@@ -13,9 +13,9 @@ PROGRAM = Path(sys.executable).with_name("undercroft")
 def run_program(database: Path, *arguments: str | Path, **options: str) -> subprocess.CompletedProcess[str]:
     """Run `undercroft` with an advisory database of its own; options are environment variables.
 
-    What scans of folders keep lies beside that database.
+    What scans of folders keep lies beside that database. The width of the tests' own terminal is not its.
     """
-    own = {"UNDERCROFT_DATABASE": str(database), "UNDERCROFT_CACHE": f"{database}.images"}
+    own = {"UNDERCROFT_DATABASE": str(database), "UNDERCROFT_CACHE": f"{database}.images", "COLUMNS": ""}
     environment = {**os.environ, **own, "NO_COLOR": "1", **options}
     return subprocess.run(
         [str(part) for part in (PROGRAM, *arguments)],
