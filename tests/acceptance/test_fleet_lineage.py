@@ -268,6 +268,7 @@ def test_a_snapshot_that_qemu_img_applied_under_a_stopped_machine_is_a_revert(
     host.forget(name)
 
 
+@pytest.mark.soak
 def test_an_external_snapshot_goes_on_in_its_overlay_and_its_base_started_by_hand_is_a_revert(
     host: FleetHost, state: Path
 ) -> None:
