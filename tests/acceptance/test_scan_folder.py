@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,8 @@ def started(scan_of: Path, folder: Path, database: Path) -> subprocess.Popen[str
         text=True,
         env=environment,
         start_new_session=True,
+        # Whoever runs the tests in the background may have SIGINT ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     assert process.stdout is not None
     fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)  # it waits for its reader, and has not ended yet

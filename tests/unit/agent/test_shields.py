@@ -150,13 +150,15 @@ def test_a_mac_whose_port_is_another_one_s_or_nobody_s_by_now_is_fixed_there_no_
             assert lab.loosened == [TAP]
             labels._tell(other.machine, (other,))
             labels.follow()
-            assert lab.loosened == [TAP] * 2
+            seen = len(lab.loosened)
+            assert seen >= 2, "the agent's own look may come between"
             await lab.stop()
-            await lab.until(lambda: lab.loosened == [TAP] * 3, "it is gone")
+            await lab.until(lambda: len(lab.loosened) > seen, "it is gone")
             assert await lab.start()
             await lab.until(lab.is_proven, "it runs again")
             lab.apply(None)
             await lab.until(lambda: not lab.has_table(), "it is withdrawn")
-            await lab.until(lambda: len(lab.loosened) == 4, "and its place is the bridge's to find")
+            await lab.until(lambda: len(lab.loosened) > seen + 1, "and its place is the bridge's to find")
+            assert set(lab.loosened) == {TAP}
 
     asyncio.run(scene())
