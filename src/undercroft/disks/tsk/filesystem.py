@@ -11,7 +11,7 @@ from typing import Any
 
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.source import BlockSource
-from undercroft.disks.tsk.library import Library, constants
+from undercroft.disks.tsk.binding import Library, constants
 from undercroft.disks.tsk.ntfsindex import list_index
 from undercroft.disks.tsk.ntfslog import log_is_clean
 from undercroft.errors import InputError, UnsupportedError

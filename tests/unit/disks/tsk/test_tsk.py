@@ -16,7 +16,7 @@ from mutants import Family, mutate
 from undercroft.disks import tsk
 from undercroft.disks.filesystem import FileKind, FileSystem
 from undercroft.disks.source import BlockSource, BytesSource
-from undercroft.disks.tsk import library
+from undercroft.disks.tsk import binding
 from undercroft.disks.tsk.ntfslog import log_is_clean
 from undercroft.errors import InputError, UnsupportedError
 
@@ -99,7 +99,7 @@ def test_an_exfat_is_not_taken_for_a_fat() -> None:
 def test_without_the_library_the_volume_is_unread_with_the_cure(
     monkeypatch: pytest.MonkeyPatch, ntfs: bytes
 ) -> None:
-    monkeypatch.setattr(library, "pytsk3", None)
+    monkeypatch.setattr(binding, "pytsk3", None)
     with pytest.raises(UnsupportedError, match=r"need pytsk3: pip install 'undercroft\[windows\]'"):
         tsk.open_filesystem(BytesSource(ntfs))
 
