@@ -1,6 +1,6 @@
 """Who reads which format right, wrong, or not: small images of each, the same files in all of them.
 
-    python bench/formats_compare.py [--guestfs] [NAME...]
+    python bench/formats_compare.py [--guestfs] [--keep FILE] [--limit SECONDS] [NAME...]
 
 As root (loop mounts, in mount namespaces of its own). Each tool is asked for the content of every file, in a
 process of its own with a time limit, and its digests are compared with those of what was written:
@@ -10,14 +10,14 @@ process of its own with a time limit, and its digests are compared with those of
     part     it read some files right, and said that it could not read the others
     no       it could not open the image, and said so, or found no file at all
 
-guestfish runs one appliance for all images, under TCG without KVM (some minutes): only with --guestfs.
+With --guestfs guestfish is asked for the files, and virt-inspector for the packages, in an appliance for each
+image, under TCG without KVM: a minute each. Keep the answers (--keep), and a run that is cut off goes on.
 """
 
+import argparse
 import hashlib
 import json
-import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +31,9 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import btrfsimages  # noqa: E402 - what the tests have
 import containerimages  # noqa: E402
 import extimages  # noqa: E402
+import guestfsanswers  # noqa: E402
 import luksimages  # noqa: E402
+import lvmmaker  # noqa: E402
 import xfsimages  # noqa: E402
 from diskimages import run, wrap_gpt  # noqa: E402
 from machineimages import debian_tree, make_filesystem, packages  # noqa: E402
@@ -42,13 +44,15 @@ TOOLS = {
     "pytsk3": [sys.executable, str(PEERS / "tsk_read.py")],
     "dissect": [sys.executable, str(PEERS / "dissect_read.py")],
 }
-GUESTFISH = "guestfish"
+GUESTFISH, INSPECTOR = "guestfish", "virt-inspector"
+PACKAGES = 20
 SIZE_BYTES = 320 << 20
 LIMIT_S = 240
 MISSING = "missing"
 """What a peer says of a file that is not there, in its words."""
 
-APPLIANCE_LIMIT_S = 1800
+APPLIANCE_LIMIT_S = 600
+"""Of one question; without KVM one takes half a minute on an idle machine."""
 
 FILL = r"""
 import shutil, sys
@@ -87,6 +91,7 @@ class Images:
             ),
             "btrfs, lzo": lambda: self._disk("btrfs-lzo", lambda: self._btrfs("lzo", "compress-force=lzo")),
             "btrfs, log tree": lambda: self._disk("btrfs-dirty", self._dirty_btrfs),
+            "ext4 in LVM": lambda: self._disk("lvm", self._lvm),
             "ext4 in LUKS2": lambda: self._luks("luks2", luksimages.encrypted2),
             "ext4 in LUKS1": lambda: self._luks("luks1", luksimages.encrypted1),
             **{
@@ -143,6 +148,12 @@ class Images:
         images = [self._btrfs("btrfs-log")]
         return btrfsimages.write_dirty(images, LATE)[0]
 
+    def _lvm(self):
+        plain = make_filesystem(self.tree, self._folder / "lvm.plain", size_bytes=96 << 20)
+        volume = self._folder / "lvm.fs"
+        volume.write_bytes(lvmmaker.physical_volume({"root": plain.read_bytes()}))
+        return volume
+
     def _luks(self, name, encrypted):
         plain = make_filesystem(self.tree, self._folder / f"{name}.plain", size_bytes=96 << 20)
         return self._disk(name, lambda: encrypted(plain, self._folder / f"{name}.fs"))
@@ -171,31 +182,59 @@ class Images:
 
 def main():
     """Print the table."""
-    names = [word for word in sys.argv[1:] if not word.startswith("--")]
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("names", nargs="*", metavar="NAME", help="of a format, as the table has it")
+    arguments.add_argument("--guestfs", action="store_true", help="ask guestfish and virt-inspector too")
+    arguments.add_argument("--keep", type=Path, help="where each answer goes as it comes; those in it stand")
+    arguments.add_argument("--limit", type=int, default=APPLIANCE_LIMIT_S, help="seconds for an appliance")
+    asked = arguments.parse_args()
     tools = dict(TOOLS)
+    if asked.guestfs and (why := guestfsanswers.missing()):
+        print(f"guestfish and virt-inspector are not asked: {why}", file=sys.stderr)
+    elif asked.guestfs:
+        tools |= {GUESTFISH: None, INSPECTOR: None}
+    answers = Answers(asked.keep)
     with tempfile.TemporaryDirectory() as folder:
         images = Images(Path(folder))
-        makers = {name: make for name, make in images.makers().items() if not names or name in names}
-        made = {name: _made(name, make) for name, make in makers.items()}
-        rows = {
-            name: {tool: _asked(images, name, path, tool) for tool in tools} for name, path in made.items()
-        }
-        columns = list(tools)
-        if "--guestfs" in sys.argv and shutil.which(GUESTFISH):
-            # Its keys come from a terminal or by argument: it is not asked for what is encrypted.
-            plain = {name: path for name, path in made.items() if path and "LUKS" not in name}
-            answers = _ask_guestfish(images, plain)
-            columns.append(GUESTFISH)
-            for name, row in rows.items():
-                row[GUESTFISH] = answers.get(name, ("not asked" if "LUKS" in name else "no", "no answer"))
+        for name, make in images.makers().items():
+            if asked.names and name not in asked.names:
+                continue
+            if all((name, tool) in answers.known for tool in tools):
+                continue
+            path = _made(name, make)
+            for tool in tools:
+                if (name, tool) not in answers.known:
+                    answers.add(name, tool, *_asked(images, name, path, tool, asked.limit))
+    _print_table(
+        answers.known, [name for name in images.makers() if (name, "undercroft") in answers.known], tools
+    )
+
+
+class Answers:
+    """What was answered: (format, tool) -> (word, why); kept in a file as it comes, where one is given."""
+
+    def __init__(self, path):
+        self._path = path
+        self.known = {}
+        if path and path.exists():
+            for line in path.read_text().splitlines():
+                name, tool, word, why = json.loads(line)
+                self.known[name, tool] = word, why
+
+    def add(self, name, tool, word, why):
+        """Note an answer."""
+        self.known[name, tool] = word, why
+        if self._path:
+            with self._path.open("a") as file:
+                file.write(json.dumps([name, tool, word, why]) + "\n")
+        print(f"{name}, {tool}: {word} {why}", file=sys.stderr, flush=True)
+
+
+def _print_table(known, names, tools):
     print(f"{datetime.now(UTC):%Y-%m-%d}\n")
-    print(f"| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
-    for name, answers in rows.items():
-        print(f"| {name} | {' | '.join(answers[tool][0] for tool in columns)} |")
-    for name, answers in rows.items():
-        for tool, (word, why) in answers.items():
-            if word != "right":
-                print(f"{name}, {tool}: {word}: {why}", file=sys.stderr)
+    print(f"| | {' | '.join(tools)} |\n|---|{'---|' * len(tools)}")
+    for name in names:
+        print(f"| {name} | {' | '.join(known[name, tool][0] for tool in tools)} |")
 
 
 def _made(name, make):
@@ -206,11 +245,22 @@ def _made(name, make):
         return None
 
 
-def _asked(images, name, path, tool):
+def _asked(images, name, path, tool, limit_s):
     """Return (word, why) for one tool and image."""
     if path is None:
         return "not made", ""
     wanted = images.expected(name)
+    try:
+        if tool == GUESTFISH:
+            return _judged(
+                guestfsanswers.digests(_for_guestfs(name, path), list(wanted), limit_s=limit_s), wanted
+            )
+        if tool == INSPECTOR:
+            return _judged_packages(guestfsanswers.packages(_for_guestfs(name, path), limit_s=limit_s))
+    except TimeoutError as error:
+        return str(error), ""
+    except OSError as error:
+        return "no", str(error)
     try:
         done = subprocess.run(
             [*TOOLS[tool], str(path), luksimages.PASSPHRASE.decode(), *_parts(path)],
@@ -248,50 +298,27 @@ def _parts(path):
     return sorted(str(other) for other in path.parent.glob(f"{path.stem}-*.vmdk") if path.suffix == ".vmdk")
 
 
-def _ask_guestfish(images, made):
-    """Ask one appliance for all images: each is mounted in turn, its files' digests printed."""
-    script = ["run"]
-    for number, name in enumerate(made):
-        device = f"/dev/sd{_letters(number)}1"
-        script += [f'echo "image {number}"']
-        script.append(f'-mount-options "{"ro,nouuid" if "XFS" in name else "ro"}" {device} /')
-        for path in images.expected(name):
-            script += [f'echo "file {path}"', f'-checksum sha256 "/{path}"']
-        script.append("-umount-all")
-    drives = [word for name, path in made.items() for word in ("--format=" + _format(path), "-a", str(path))]
-    environment = {**os.environ, "LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
-    done = subprocess.run(
-        [GUESTFISH, "--ro", *drives],
-        input="\n".join(script) + "\n",
-        capture_output=True,
-        text=True,
-        timeout=APPLIANCE_LIMIT_S,
-        env=environment,
-        check=False,
+def _for_guestfs(name, path):
+    device = "/dev/vg/root" if "LVM" in name else "/dev/sda1"
+    options = "ro,nouuid" if "XFS" in name else "ro"
+    secret = luksimages.PASSPHRASE.decode() if "LUKS" in name else ""
+    return guestfsanswers.Asked(path, _format(path), device, secret, options)
+
+
+def _judged_packages(found):
+    """Return (word, why) for a list of packages."""
+    wanted = {(package.name, package.version) for package in packages(PACKAGES)}
+    if found == wanted:
+        return "right", ""
+    return (
+        ("wrong", f"{len(found & wanted)} of {len(wanted)} packages")
+        if found
+        else ("no", "it has no package")
     )
-    answers, current, path = {}, None, ""
-    names = list(made)
-    for line in done.stdout.splitlines():
-        if line.startswith("image "):
-            current = answers.setdefault(names[int(line.split()[1])], {})
-        elif line.startswith("file "):
-            path = line.removeprefix("file ")
-            current[path] = "!no answer"
-        elif path and current is not None and line:
-            current[path] = line
-    said = (done.stderr.strip().splitlines() or [""])[-1]
-    judged = {
-        name: _judged(answers.get(name, {}), images.expected(name)) for name in made if answers.get(name)
-    }
-    return judged or dict.fromkeys(made, ("no", said))
 
 
 def _format(path):
     return {"raw": "raw", "qcow2": "qcow2", "vhd": "vpc"}.get(path.suffix[1:], path.suffix[1:])
-
-
-def _letters(number):
-    return chr(97 + number) if number < 26 else f"{chr(96 + number // 26)}{chr(97 + number % 26)}"
 
 
 def _tree(folder):
@@ -302,16 +329,18 @@ def _tree(folder):
         "srv/random.bin": numbers.randbytes(700_001),
         "srv/text.log": text * 30_000,
         "srv/empty": b"",
+        "usr/bin/true": b"a program",
         "srv/inline": b"few bytes",
         "srv/deep/er/and/deeper/still/file": b"x" * 5000,
         "srv/" + "n" * 200: b"a long name",
         **{f"srv/many/file{number:04}": b"%d" % number for number in range(300)},
     }
-    debian_tree(folder, packages(20), extra)
+    debian_tree(folder, packages(PACKAGES), extra)
     with (folder / "srv/sparse").open("wb") as file:
         file.seek(3 << 20)
         file.write(b"the end")
     (folder / "srv/link").symlink_to("random.bin")
+    (folder / "bin").symlink_to("usr/bin")  # virt-inspector takes nothing else for a system
     return folder
 
 
