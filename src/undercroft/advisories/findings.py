@@ -26,6 +26,7 @@ from undercroft.advisories import severity
 from undercroft.advisories.archive import candidate
 from undercroft.advisories.families import order_of
 from undercroft.advisories.fixday import changelog_days, fixed_on
+from undercroft.advisories.installed import Installed
 from undercroft.advisories.knowledge import Edition, Knowledge, grouped
 from undercroft.advisories.merging import FIX_RANK, merged, sorted_ids
 from undercroft.advisories.orders.order import Order
@@ -33,47 +34,11 @@ from undercroft.advisories.records import Advisory, Status, is_mirror
 from undercroft.advisories.sources import Subject
 from undercroft.advisories.verdict import Claim, affects, claim
 from undercroft.model.finding import Finding, FixState
-from undercroft.model.inventory import Package
 
 _HAS_FIX = frozenset({FixState.FIXABLE, FixState.NEEDS_SUBSCRIPTION})
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,}")
 UNDETERMINED = "undetermined: "
 """What stands before the title where the publisher has not said whether the version is affected."""
-
-
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """One version of one source package and the binary packages that are installed from it.
-
-    Attributes:
-        subject: as advisories speak of it.
-        recorded_sources: its names in the guest's package database, sorted.
-        packages: at least one.
-        names: their names.
-        others: less specific subjects that stand for the same packages (rule 6), most specific first.
-    """
-
-    subject: Subject
-    recorded_sources: tuple[str, ...]
-    packages: tuple[Package, ...]
-    names: frozenset[str]
-    others: tuple[Subject, ...] = ()
-
-    @property
-    def source(self) -> str:
-        """The source package that a finding names."""
-        return self.recorded_sources[0] if self.others else self.subject.source
-
-    def version_of(self, subject_name: str) -> str | None:
-        """Return the version to compare with statements about `subject_name`, None where it is not meant."""
-        if subject_name == self.subject.source:
-            return self.subject.version
-        return self.other_versions.get(subject_name)
-
-    @property
-    def other_versions(self) -> dict[str, str]:
-        """The versions to compare with statements about the less specific subjects."""
-        return {other.source: other.version for other in self.others}
 
 
 @dataclass(frozen=True, slots=True)

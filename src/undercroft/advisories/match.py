@@ -6,7 +6,8 @@ says by which packages. In steps, whose numbers the code repeats:
 1. Only the releases of `families` are matched; anything else is a problem of the answer.
 2. For a day in the past only records of that day or earlier count (`asof`).
 3. Feeds that are missing, too old or silent about the release are problems (`coverage`).
-4. Every installed package stands somewhere to the release's package indexes (`archive`).
+4. Every installed package stands somewhere to the release's package indexes (`archive`); rpms, for which
+   there are none, say by their builds whether they are of the release at all (`origins`).
 5. Every statement about an installed source package is judged by version, feed by feed (`verdict`), and
    the feeds' claims about one vulnerability become one finding (`findings`).
 6. The user's own OpenVEX statements take findings away, visibly (`vex`).
@@ -19,20 +20,20 @@ Nothing here can turn "not known" into "clean": what has no answer becomes a pro
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 
-from undercroft.advisories import asof, boot, coverage, vex
+from undercroft.advisories import asof, boot, coverage, origins, vex
 from undercroft.advisories.eol import end_of_life
 from undercroft.advisories.families import family_of, order_of
-from undercroft.advisories.findings import Installed, find, ordered
+from undercroft.advisories.findings import find, ordered
+from undercroft.advisories.installed import ABSENT, Installed, installed
 from undercroft.advisories.knowledge import Knowledge, grouped
 from undercroft.advisories.mirror import compare
 from undercroft.advisories.releases import release_key
-from undercroft.advisories.sources import Subject, epochs, packages_of, subjects
+from undercroft.advisories.sources import Subject
 from undercroft.advisories.verdict import claim
 from undercroft.errors import InputError, UnsupportedError
-from undercroft.model.finding import Assessment, Finding
-from undercroft.model.inventory import Inventory, Package
+from undercroft.model.finding import Assessment, Finding, Unassessed
+from undercroft.model.inventory import Inventory
 
-_ABSENT = frozenset({"config-files", "not-installed"})
 _NAMES_SHOWN = 5
 _SYSTEMS = frozenset({"dpkg", "rpm", "apk", "pacman", "pkg"})
 """Managers of whole systems, whose packages only their own distributions' advisories mean."""
@@ -99,7 +100,7 @@ def assess(
     return Assessment(
         findings=applied.findings,
         outdated=comparison.outdated,
-        unassessed=comparison.unassessed,
+        unassessed=_unassessed(known.release, present, comparison.unassessed),
         end_of_life=lifetime,
         feeds=feeds,
         problems=tuple(problems),
@@ -134,31 +135,6 @@ def _unsupported(inventory: Inventory, release: str) -> str:
     return ""
 
 
-def installed(release: str, inventory: Inventory) -> list[Installed]:
-    """Return each package and version that advisories name once, with the packages that are present from it.
-
-    Names and versions are as advisories of `release` speak of them, and untrusted.
-    """
-    family = family_of(release)
-    if family is None:
-        return []
-    known_epochs = epochs(inventory.packages) if family.by_binary else {}
-    by_subjects: dict[tuple[Subject, ...], list[Package]] = {}
-    for package in packages_of(family, inventory):
-        if package.status not in _ABSENT:
-            by_subjects.setdefault(subjects(family, release, package, known_epochs), []).append(package)
-    return [
-        Installed(
-            subject=named[0],
-            recorded_sources=tuple(sorted({package.source for package in packages})),
-            packages=tuple(packages),
-            names=frozenset(package.name for package in packages),
-            others=named[1:],
-        )
-        for named, packages in by_subjects.items()
-    ]
-
-
 def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
     """Yield why packages could not be matched: there are none, or their versions are no versions."""
     if not installed:
@@ -184,6 +160,14 @@ def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
         )
 
 
+def _unassessed(
+    release: str, present: Sequence[Installed], by_index: Sequence[Unassessed]
+) -> tuple[Unassessed, ...]:
+    packages = (package for item in present for package in item.packages)
+    found = [*by_index, *origins.unassessed(release, packages)]
+    return tuple(sorted(found, key=lambda item: (item.package, item.version)))
+
+
 def _of_other_systems(release: str, inventory: Inventory) -> Iterator[str]:
     """Yield how many packages are another kind of system's: a guest may call itself what it is not."""
     family = family_of(release)
@@ -191,7 +175,7 @@ def _of_other_systems(release: str, inventory: Inventory) -> Iterator[str]:
     names = [
         package.manager
         for package in inventory.packages
-        if package.manager in _SYSTEMS and package.manager != own and package.status not in _ABSENT
+        if package.manager in _SYSTEMS and package.manager != own and package.status not in ABSENT
     ]
     if names:
         yield (

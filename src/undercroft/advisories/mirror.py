@@ -11,8 +11,8 @@ from datetime import date
 
 from undercroft.advisories.archive import standing
 from undercroft.advisories.debversion import key
-from undercroft.advisories.findings import Installed
 from undercroft.advisories.history import history
+from undercroft.advisories.installed import Installed
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.records import Advisory
 from undercroft.advisories.sources import Subject

@@ -25,9 +25,8 @@ from datetime import datetime
 from undercroft.advisories import severity
 from undercroft.advisories.debversion import key
 from undercroft.advisories.families import order_of
-from undercroft.advisories.findings import Installed
+from undercroft.advisories.installed import Installed, installed
 from undercroft.advisories.knowledge import Knowledge
-from undercroft.advisories.match import installed
 from undercroft.advisories.orders.table import DEB
 from undercroft.advisories.records import Status
 from undercroft.advisories.releases import known_release

@@ -1,0 +1,81 @@
+"""Whether an rpm says of itself that it was built for the release that has it: its dist tag and its vendor.
+
+Without a package index nobody can say which versions a distribution of rpms has offered, and a version of
+another build stands in the same order as its own: "3.0.7-99.fc39" is above every fix of an el9. What bears
+another release's or vendor's mark, and what bears none where all of a distribution's packages do, is named
+as unassessed: an advisory's silence about it means nothing. It may be legitimate, as packages of EPEL and
+of other publishers are. What is below a fix stays a finding, whatever its mark.
+
+All of it is the guest's word, so that it clears nothing: who writes a well-formed version of the release is
+believed here.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from undercroft.advisories.families import family_of
+from undercroft.model.finding import Unassessed
+from undercroft.model.inventory import Package
+
+_DIST_TAG = re.compile(r"(?<![A-Za-z0-9])(el|fc|amzn|mga|oe|azl)([0-9]{1,4})(?![0-9])")
+_REBUILDER = re.compile(r"(?<![A-Za-z0-9])(alma|centos|rocky)(?![A-Za-z0-9])")
+_ENTERPRISE = frozenset({"alma", "centos", "centos-stream", "oracle", "rhel", "rocky"})
+"""Families whose packages bear ".elN", those of modules ".module_elN" or ".module+elN"."""
+_FEDORA = "fedora"
+_VENDORS = {
+    "alma": ("almalinux",),
+    "centos": ("centos",),
+    "centos-stream": ("centos",),
+    "fedora": ("fedora",),
+    "opensuse-leap": ("opensuse", "suse"),
+    "opensuse-tumbleweed": ("opensuse", "suse"),
+    "oracle": ("oracle",),
+    "rhel": ("red hat",),
+    "rocky": ("rocky",),
+    "sles": ("suse",),
+}
+"""How the vendor in the headers of a family's own packages begins, in small letters."""
+_NO_PACKAGES = frozenset({"gpg-pubkey"})
+"""Entries of rpm's database that are keys, with a key's number for a version."""
+_VENDOR_SHOWN = 40
+
+
+def foreign(release: str, package: Package) -> str:
+    """Return why an installed rpm is not of `release`, "" where nothing says so.
+
+    Args:
+        release: release key of the machine.
+        package: untrusted.
+    """
+    family = family_of(release)
+    if family is None or family.manager != "rpm" or package.manager != "rpm" or package.name in _NO_PACKAGES:
+        return ""
+    build = package.version.rpartition("-")[2]
+    tags = _DIST_TAG.findall(build)
+    for kind, number in tags:
+        if not _is_own_tag(family.name, release, kind, number):
+            return f"built for {kind}{number}, not for {release}"
+    if family.name in _ENTERPRISE and not tags:
+        return "its version names no release"
+    rebuilders = [name for name in _REBUILDER.findall(build) if name != family.name.partition("-")[0]]
+    if rebuilders:
+        return f"built by {rebuilders[0]}, not by {family.title}"
+    if package.origin and not package.origin.lower().startswith(_VENDORS.get(family.name, "")):
+        return f"its vendor is {package.origin[:_VENDOR_SHOWN]}, not {family.title}'s"
+    return ""
+
+
+def unassessed(release: str, packages: Iterable[Package]) -> Iterator[Unassessed]:
+    """Yield the rpms that are not of `release`, as they come."""
+    for package in packages:
+        if reason := foreign(release, package):
+            yield Unassessed(package.name, package.version, reason)
+
+
+def _is_own_tag(name: str, release: str, kind: str, number: str) -> bool:
+    major = release.partition(":")[2]
+    if name in _ENTERPRISE:
+        return kind == "el" and number == major
+    if name == _FEDORA:  # what was not built anew for a release keeps the tag of the one before
+        return kind == "fc" and number.isdigit() and major.isdigit() and int(number) <= int(major)
+    return name not in _VENDORS  # of SUSE's none; of families that this table does not hold, nobody knows
