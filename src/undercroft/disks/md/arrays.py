@@ -1,8 +1,9 @@
 """md arrays from their members: which of them are up to date, and what they hold together.
 
 Guarantees: a member that fell behind, was failed or is still being filled is not read; one that is given
-twice is refused with the reason. An array that lacks a member is read where its redundancy allows it, which
-is a problem that names it: the missing one may be newer. What an array's superblocks say is untrusted.
+twice is refused with the reason; halves of a mirror that went on apart are a problem. An array that lacks a
+member is read where its redundancy allows it, which is a problem that names it: the missing one may be newer.
+What an array's superblocks say is untrusted.
 Layouts follow Linux's drivers/md (raid0.c, raid5.c, raid10.c, md-linear.c).
 """
 
@@ -47,7 +48,8 @@ def assemble(members: Sequence[Member], request: Request) -> Assembly:
 
 
 def _assemble_array(parts: list[_Part], request: Request, done: Assembly) -> None:
-    newest = max(parts, key=lambda part: part.superblock.events).superblock
+    newest_part = max(parts, key=lambda part: part.superblock.events)
+    newest = newest_part.superblock
     refused: dict[Member, str] = {}
     by_role: dict[int, _Part] = {}
     for part in parts:
@@ -70,8 +72,29 @@ def _assemble_array(parts: list[_Part], request: Request, done: Assembly) -> Non
     done.parts.update((part.member, f"the array {_name(newest)}") for part in by_role.values())
     device, problem = _device(newest, by_role)
     done.devices.append(device)
+    apart = [part.member.name for part in parts if _went_on_apart(part.superblock, newest)]
+    if apart:
+        problem = (
+            f"{_name(newest)}: {newest_part.member.name} and {', '.join(apart[:8])} each say that the other"
+            " failed: they went on apart, and nothing tells which of them the guest uses;"
+            f" {newest_part.member.name} was read"
+        )
     if problem:
         done.problems.append(problem)
+
+
+def _went_on_apart(superblock: Superblock, newest: Superblock) -> bool:
+    """Whether a member as new as the newest one has failed that one and been failed by it.
+
+    Both were written to since, each without the other; the guest starts from whichever comes first.
+    """
+    if superblock.events + MAX_EVENTS_BEHIND < newest.events or superblock.geometry != newest.geometry:
+        return False
+    return not _is_active(newest, superblock) and not _is_active(superblock, newest)
+
+
+def _is_active(table: Superblock, member: Superblock) -> bool:
+    return member.number < len(table.roles) and table.roles[member.number] < table.members
 
 
 def _role(superblock: Superblock, newest: Superblock) -> int:

@@ -138,6 +138,21 @@ class TestStale:
         later = with_md(first, place(first), events=(EVENTS, "Q", events + 2))
         assert "stale" in open_members(later, second).volumes[1].reason
 
+    def test_halves_of_a_mirror_that_went_on_apart_are_a_problem(self, members: dict[int, bytes]) -> None:
+        pair = [members[number] for number in MIRROR_10]
+        numbers = [struct.unpack_from("<I", data, place(data) + 160)[0] for data in pair]
+        apart = [
+            with_md(data, place(data), other=(256 + 2 * other, "H", 0xFFFE))
+            for data, other in zip(pair, reversed(numbers), strict=True)
+        ]
+        for halves in (apart, apart[::-1]):
+            found = open_members(*halves)
+            assert "went on apart" in found.problems[0]
+            assert "vda was read" in found.problems[0]
+        newer = with_md(apart[1], place(apart[1]), events=(EVENTS, "Q", 1 << 20))
+        assert open_members(apart[0], newer).problems == ()
+        assert "stale" in open_members(apart[0], newer).volumes[0].reason
+
 
 class TestRefused:
     def test_a_member_that_is_given_twice_is_refused(self, members: dict[int, bytes]) -> None:
