@@ -27,6 +27,7 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.job import ProvenReads
 from undercroft.model.schema import Json
 from undercroft.ports.reader import Reader
+from undercroft.readers import readers_digest
 from undercroft.usecases import identity
 from undercroft.usecases.copies import Copies
 from undercroft.usecases.fleet.reading.hostfiles import HostFiles
@@ -378,7 +379,7 @@ def _set_of(image: Path, reads: tuple[DiskRead, ...]) -> ReadSet:
     descriptor = os.open(image, os.O_RDONLY)
     source = qcow2.open_image(DescriptorSource(descriptor, image.stat().st_size))
     numbers = [number for read in reads for number in (read.disk, read.offset, read.length)]
-    digest = replay([("disk0", source)], numbers)
+    digest = replay([("disk0", source)], numbers, readers_digest())
     os.close(descriptor)
     return ReadSet(reads, (source.size_bytes,), digest)
 

@@ -6,7 +6,8 @@ are unread, and the bytes that its sources give; what it keeps is bounded by cou
 memory. The first range that it asks for depends on names and sizes alone, the next one on these and on the
 bytes of the first, and so on. Where names, sizes and all recorded bytes are the same, the same reader
 therefore asks for the same ranges and gives the same answer, whatever the rest of the disk holds, and
-whatever format or chain it lies in. The digest covers the version too: another reader may ask for more.
+whatever format or chain it lies in. The digest covers which readers they were (`undercroft.readers`): others
+may ask for more, and find more in the same bytes.
 
 Guarantees: no set of reads is given for what cannot be proven. A read that failed, or more reads or bytes
 than the limits, end the recording; the answer itself stands.
@@ -49,14 +50,15 @@ class Recorder:
 
     Args:
         disks: (name, source) in the machine's order.
+        readers: which readers these are, by the host's word.
 
     Attributes:
         disks: the same disks, to be read in their place.
     """
 
-    def __init__(self, disks: Disks) -> None:
+    def __init__(self, disks: Disks, readers: str = "") -> None:
         self._sizes = tuple(_size(disk) for _name, disk in disks)
-        self._digest = hashlib.sha256(_preamble(disks))
+        self._digest = hashlib.sha256(_preamble(disks, readers))
         self._reads: list[tuple[int, int, int]] = []
         self._bytes = 0
         self._kept: dict[tuple[int, int, int], bytes] = {}
@@ -129,7 +131,7 @@ class _RecordedSource:
         return data
 
 
-def replay_sets(disks: Disks, sets: Sequence[ProvenReads]) -> tuple[str, ...]:
+def replay_sets(disks: Disks, sets: Sequence[ProvenReads], readers: str = "") -> tuple[str, ...]:
     """Read one recorded set after the other until one has the digest that is expected of it.
 
     Returns:
@@ -138,7 +140,7 @@ def replay_sets(disks: Disks, sets: Sequence[ProvenReads]) -> tuple[str, ...]:
     digests = []
     for recorded in sets:
         try:
-            digests.append(replay(disks, recorded.numbers))
+            digests.append(replay(disks, recorded.numbers, readers))
         except InputError:
             digests.append("")
         if digests[-1] == recorded.digest:
@@ -146,12 +148,13 @@ def replay_sets(disks: Disks, sets: Sequence[ProvenReads]) -> tuple[str, ...]:
     return tuple(digests)
 
 
-def replay(disks: Disks, numbers: Sequence[int]) -> str:
+def replay(disks: Disks, numbers: Sequence[int], readers: str = "") -> str:
     """Read the same ranges again, in order, and return the digest that `ReadSet.digest` is compared with.
 
     Args:
         disks: the machine as it is now; another number or size of disks gives another digest.
         numbers: `ProvenReads.numbers`, from the host.
+        readers: as in `Recorder`.
 
     Raises:
         InputError: a range cannot be read, or the limits are passed. The answer is then not proven.
@@ -159,7 +162,7 @@ def replay(disks: Disks, numbers: Sequence[int]) -> str:
     reads = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
     if len(reads) > MAX_READS or sum(length for _disk, _offset, length in reads) > MAX_BYTES:
         raise InputError(f"a set of {len(reads)} reads is over the limit of {MAX_READS} or {MAX_BYTES} bytes")
-    digest = hashlib.sha256(_preamble(disks))
+    digest = hashlib.sha256(_preamble(disks, readers))
     for number, offset, length in reads:
         disk = disks[number][1] if 0 <= number < len(disks) else None
         if disk is None or isinstance(disk, UnreadDisk):
@@ -173,7 +176,7 @@ def _size(disk: BlockSource | UnreadDisk) -> int:
     return UNREAD_SIZE if isinstance(disk, UnreadDisk) else disk.size_bytes
 
 
-def _preamble(disks: Disks) -> bytes:
+def _preamble(disks: Disks, readers: str) -> bytes:
     """Return what else the answer depends on; JSON ends by itself, so nothing that follows can be part."""
     named = [
         [
@@ -183,4 +186,4 @@ def _preamble(disks: Disks) -> bytes:
         ]
         for name, disk in disks
     ]
-    return json.dumps([VERSION, named], separators=(",", ":")).encode("ascii")
+    return json.dumps([VERSION, readers, named], separators=(",", ":")).encode("ascii")

@@ -15,7 +15,8 @@ and gives JSON that the host checks against `model` again. Paths in a guest trav
     entries    {disks: [DiskInput], path}                  -> [FileEntry]
     content    {disks: [DiskInput], path}                  -> stream of the file's bytes
 
-Each job with disks takes keys: KeysInput too, where there are any.
+Each job with disks takes keys: KeysInput too, where there are any. Those that record or prove reads take
+readers: str, which readers the host says that these are.
 """
 
 # A child cannot open files, so what the readers import at first use has to be loaded before the fork.
@@ -90,10 +91,10 @@ def compare(context: JobContext) -> Json:
     sets = decode_list(ProvenReads, context.arguments.get("sets"), "sets")
     info = _inspected(replace(disk.layers[0], format=None), context.descriptors)
     disks = _disks(context)
-    digests = replay_sets(disks, sets)
+    digests = replay_sets(disks, sets, _readers(context))
     if any(digest == known.digest for digest, known in zip(digests, sets, strict=False)):
         return encode(Compared(info, digests))
-    recorder = Recorder(disks)
+    recorder = Recorder(disks, _readers(context))
     found = collect(open_machine(recorder.disks))
     same = packages_digest(found.packages) == context.arguments.get("packages")
     found = replace(found, packages=()) if same else found
@@ -122,7 +123,7 @@ def reading(context: JobContext) -> Json:
     """Return the Inventory of one state of a machine with what proves it, and the disks' fingerprint."""
     keys = keys_of(context)
     disks = _disks(context, keys)
-    recorder = Recorder(disks)
+    recorder = Recorder(disks, _readers(context))
     found = collect(open_machine(recorder.disks, keys=keys))
     return encode(ProvenInventory(found, recorder.finish(), fingerprint(disks)))
 
@@ -131,13 +132,13 @@ def replay(context: JobContext) -> Json:
     """Read recorded ranges of a machine again, until one set is found to be what it was."""
     disks = _disks(context)
     sets = decode_list(ProvenReads, context.arguments.get("sets"), "sets")
-    return encode(Replayed(replay_sets(disks, sets), fingerprint(disks)))
+    return encode(Replayed(replay_sets(disks, sets, _readers(context)), fingerprint(disks)))
 
 
 def credentials(context: JobContext) -> Json:
     """Return the Credentials of one state of a machine with what proves them."""
     keys = keys_of(context)
-    recorder = Recorder(_disks(context, keys))
+    recorder = Recorder(_disks(context, keys), _readers(context))
     found = read_credentials(open_machine(recorder.disks, keys=keys))
     return encode(ProvenCredentials(found, recorder.finish()))
 
@@ -245,6 +246,10 @@ def _tree(context: JobContext) -> GuestTree:
 def _subvolume(context: JobContext) -> SubvolumeInput | None:
     asked = context.arguments.get("subvolume")
     return None if asked is None else decode(SubvolumeInput, asked, "subvolume")
+
+
+def _readers(context: JobContext) -> str:
+    return str(context.arguments.get("readers", ""))
 
 
 def _path(context: JobContext) -> bytes:

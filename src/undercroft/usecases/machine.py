@@ -7,13 +7,12 @@ with OpenMachine(target, reader) as machine:
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Self
 
-from undercroft.errors import InputError, NotFoundError, UnsupportedError
+from undercroft.errors import InputError, NotFoundError
 from undercroft.model.disk import Snapshot
 from undercroft.model.fleet import FileIdentity
 from undercroft.model.inventory import Inventory
@@ -27,24 +26,20 @@ from undercroft.model.job import (
 )
 from undercroft.model.looks import Compared
 from undercroft.model.report import DiskReport
-from undercroft.model.schema import Json, decode, decode_list, encode
+from undercroft.model.schema import decode, decode_list, encode
 from undercroft.ports.reader import Reader
+from undercroft.readers import readers_digest
 from undercroft.usecases.copies import Copies, Mark, marks, settled
 from undercroft.usecases.disklayers import OpenDisk
-from undercroft.usecases.identity import Inspections, identify
-from undercroft.usecases.jobinputs import disk_inputs, file_input
+from undercroft.usecases.identity import Inspections
+from undercroft.usecases.jobinputs import file_input
 from undercroft.usecases.keys import KeyRing
+from undercroft.usecases.machinefiles import MachineFiles
+from undercroft.usecases.machinejobs import MachineJobs
 from undercroft.usecases.opendisk import DiskOpener
-from undercroft.usecases.opening import OpenFile
 from undercroft.usecases.states import State, external_states, guest_state, in_order, select_state, states_of
 from undercroft.usecases.target import MachineTarget
 from undercroft.usecases.unlocking import Unlocking
-from undercroft.version import VERSION
-
-Answer = TypeVar("Answer")
-
-_JOBS_OF_SUBVOLUMES = frozenset({"inventory", "entries"})
-"""What looks at a snapshot that the guest took of its root; no proof of it is kept."""
 
 
 class OpenMachine:
@@ -72,18 +67,18 @@ class OpenMachine:
     ) -> None:
         self.name = target.name
         self.begun_at_ns = time.time_ns()
-        self._reader = reader
         self._copies = copies
         self._unlocking = Unlocking(keys) if keys else None
         self._opener = DiskOpener(target, reader, inspections, copies)
-        self._unstable: set[str] = set()
         try:
-            self._disks = self._open(target)
+            disks = self._open(target)
         except BaseException:
             self.close()
             raise
-        self._problem = target.problem
-        read = [disk for disk in self._disks if disk.layers]
+        forget = self._unlocking.forget if self._unlocking else _nothing
+        self._files = MachineFiles(disks, self._opener, self.begun_at_ns, target.problem, forget)
+        self._jobs = MachineJobs(target.name, reader, self._unlocking, lambda: self._files.disks)
+        read = [disk for disk in disks if disk.layers]
         self.states = in_order(
             states_of([(disk.target.name, disk.layers[0].info.snapshots) for disk in read]),
             external_states(target.external, [(disk.target.name, disk.paths) for disk in read]),
@@ -121,11 +116,11 @@ class OpenMachine:
 
         Raises InputError where the reader's child died of it.
         """
-        found = self._settled(
-            state, lambda: decode(Inventory, self._call("inventory", state), "the reader's inventory")
+        found = self._files.settled(
+            state, lambda: decode(Inventory, self._jobs.call("inventory", state), "the reader's inventory")
         )
-        problems = (*found.coverage.problems, *self._problems(state))
-        notes = (*found.coverage.notes, *(note for disk in self._disks for note in disk.notes))
+        problems = (*found.coverage.problems, *self._files.problems(state, self.name))
+        notes = (*found.coverage.notes, *(note for disk in self._files.disks for note in disk.notes))
         return replace(found, coverage=replace(found.coverage, problems=problems, notes=notes))
 
     def guest_states(self, state: State) -> tuple[State, ...]:
@@ -133,7 +128,7 @@ class OpenMachine:
 
         Raises InputError where the reader's child died of it.
         """
-        answer = self._settled(state, lambda: self._call("guest_snapshots", state))
+        answer = self._files.settled(state, lambda: self._jobs.call("guest_snapshots", state))
         snapshots = decode_list(GuestSnapshot, answer, "the guest's snapshots")
         return tuple(guest_state(snapshot) for snapshot in snapshots)
 
@@ -148,8 +143,9 @@ class OpenMachine:
 
         Raises InputError where the reader's child died of it.
         """
-        return self._settled(
-            state, lambda: decode(ProvenInventory, self._call("reading", state), "the reader's inventory")
+        return self._files.settled(
+            state,
+            lambda: decode(ProvenInventory, self._jobs.call("reading", state), "the reader's inventory"),
         )
 
     def replay(self, state: State, sets: Sequence[ProvenReads]) -> Replayed:
@@ -157,7 +153,7 @@ class OpenMachine:
 
         Raises InputError where the reader's child died of it, or the sets are too many for one request.
         """
-        return self._settled(state, lambda: self._copied_or_replayed(state, sets))
+        return self._files.settled(state, lambda: self._copied_or_replayed(state, sets))
 
     def compare(self, state: State, sets: Sequence[ProvenReads], packages: str) -> Compared:
         """Do what `replay` does, in one child with a look at what the machine's one image says of itself.
@@ -165,8 +161,8 @@ class OpenMachine:
         Where no set proves its inventory, that child reads it; packages whose digest is `packages` are left
         away. Raises InputError where the child died of it, or the sets are too many for one request.
         """
-        answer = self._settled(
-            state, lambda: self._call("compare", state, sets=encode(list(sets)), packages=packages)
+        answer = self._files.settled(
+            state, lambda: self._jobs.call("compare", state, sets=encode(list(sets)), packages=packages)
         )
         untrusted = decode(Compared, answer, "compared reads")
         if len(untrusted.digests) > len(sets):
@@ -178,28 +174,23 @@ class OpenMachine:
 
         Raises InputError where the reader's child died of it.
         """
-        return self._settled(
+        return self._files.settled(
             state,
-            lambda: decode(ProvenCredentials, self._call("credentials", state), "the reader's credentials"),
+            lambda: decode(
+                ProvenCredentials, self._jobs.call("credentials", state), "the reader's credentials"
+            ),
         )
 
     def problems(self, state: State) -> tuple[str, ...]:
         """Return why an answer about `state` may not be the machine's, whatever was read."""
-        return tuple(self._problems(state))
+        return tuple(self._files.problems(state, self.name))
 
     def identities(self, state: State) -> tuple[FileIdentity, ...]:
         """Return the files of all chains, top images first; the answers about `state` rest on them.
 
         A running machine's top image proves nothing of its current state, which is not read from there.
         """
-        tops: list[FileIdentity] = []
-        below: list[FileIdentity] = []
-        for disk in self._disks:
-            is_live = state.is_current and disk.target.live is not None
-            for depth, file in enumerate(disk.files):
-                identity = identify(file, self.begun_at_ns, live=is_live and depth == 0)
-                (below if depth else tops).append(identity)
-        return (*tops, *below)
+        return self._files.identities(state)
 
     def inputs(self, state: State) -> str:
         """Return a digest of what the reader is given beside the files' bytes: names, formats, chains.
@@ -207,22 +198,26 @@ class OpenMachine:
         "" for the current state of a running machine, which is read from elsewhere, and where there are
         keys: nobody who does not have them may be told what they open.
         """
-        if self._unlocking or (state.is_current and any(disk.target.live for disk in self._disks)):
+        if self._unlocking or (state.is_current and any(disk.target.live for disk in self._files.disks)):
             return ""
-        given = [encode(file_input(disk, state, [])) for disk in self._disks]
-        return hashlib.sha256(json.dumps([VERSION, given]).encode("ascii")).hexdigest()
+        given = [encode(file_input(disk, state, [])) for disk in self._files.disks]
+        return hashlib.sha256(json.dumps([readers_digest(), given]).encode("ascii")).hexdigest()
 
     def image_snapshots(self) -> tuple[tuple[str, tuple[Snapshot, ...]], ...]:
         """Return what each disk's top image lists as its snapshots: (disk, snapshots)."""
-        return tuple((disk.target.name, disk.layers[0].info.snapshots) for disk in self._disks if disk.layers)
+        return tuple(
+            (disk.target.name, disk.layers[0].info.snapshots) for disk in self._files.disks if disk.layers
+        )
 
     def entries(self, state: State, path: str) -> tuple[FileEntry, ...]:
         """Return the directory `path` of the guest, or the one file. Raises NotFoundError, InputError."""
-        found = self._settled(
+        found = self._files.settled(
             state,
-            lambda: decode_list(FileEntry, self._call("entries", state, path=path), "the reader's listing"),
+            lambda: decode_list(
+                FileEntry, self._jobs.call("entries", state, path=path), "the reader's listing"
+            ),
         )
-        for problem in self._unstable_files(state):
+        for problem in self._files.unstable_files(state):
             raise InputError(problem)
         return found
 
@@ -231,19 +226,14 @@ class OpenMachine:
 
         Raises NotFoundError, InputError; also at the end, where an image changed meanwhile.
         """
-        with ExitStack() as sockets:
-            disks, descriptors = disk_inputs(self._disks, state, sockets)
-            arguments = {"disks": disks, "path": path, **self._keys(state, descriptors)}
-            if state.subvolume:
-                arguments["subvolume"] = encode(state.subvolume)
-            yield from self._reader.stream("content", arguments, descriptors)
-        self._check_live(state)
-        for file in self._changed_files(state):
+        yield from self._jobs.stream("content", state, path=path)
+        self._files.check_live(state)
+        for file in self._files.changed(state):
             raise InputError(f"{file.path}: changed during the read, so the content may mix two moments")
 
     def disk_reports(self) -> tuple[DiskReport, ...]:
         """Return how each disk was read."""
-        return tuple(disk.report(self._unstable) for disk in self._disks)
+        return tuple(disk.report(self._files.unstable) for disk in self._files.disks)
 
     def _open(self, target: MachineTarget) -> list[OpenDisk]:
         """Open all disks; those of an archive take the names that the guest's order gives them."""
@@ -255,60 +245,8 @@ class OpenMachine:
             for index, disk in enumerate(disks)
         ]
 
-    # What the files themselves make uncertain
-
-    def _problems(self, state: State) -> Iterator[str]:
-        """Yield why an answer about `state` may not be the machine's, whatever was read."""
-        yield from self._unstable_files(state)
-        if state.is_current and self._problem:
-            yield f"{self.name}: {self._problem}"
-        for disk in self._disks if state.is_current else ():
-            if disk.target.live and not disk.layers:
-                yield f"{disk.target.name}: its snapshots could not be listed: {disk.unread}"
-            elif not disk.target.live and disk.in_use:
-                yield (
-                    f"{disk.files[0].path}: a running machine has it open for writing and may hold back what"
-                    " the file lacks; scan it with -d NAME"
-                )
-
-    def _unstable_files(self, state: State) -> Iterator[str]:
-        for path in sorted({file.path for file in self._files(state)} & self._unstable):
-            yield (
-                f"{path}: changed during both reads, so the answer may mix two moments;"
-                " use -d for a running machine"
-            )
-
-    # Reading
-
-    def _call(self, job: str, state: State, **arguments: Json) -> Json:
-        with ExitStack() as sockets:
-            disks, descriptors = disk_inputs(self._disks, state, sockets)
-            keys = self._keys(state, descriptors)
-            if state.subvolume:
-                if job not in _JOBS_OF_SUBVOLUMES:
-                    raise UnsupportedError(
-                        f"{self.name}: {job} is not done for a snapshot of the guest's own"
-                    )
-                arguments["subvolume"] = encode(state.subvolume)
-            return self._reader.call(job, {"disks": disks, **keys, **arguments}, descriptors)
-
-    def _keys(self, state: State, descriptors: list[int]) -> dict[str, Json]:
-        """Return the argument that names a job's keys, none without any; adds to its descriptors."""
-        if not self._unlocking:
-            return {}
-
-        def unlock(keys: Json, holding: list[int]) -> Json:
-            with ExitStack() as sockets:  # a live disk's socket serves one job
-                disks, own = disk_inputs(self._disks, state, sockets)
-                return self._reader.call("unlock", {"disks": disks, "keys": keys}, [*own, *holding])
-
-        place = f"{state.name}@{state.ident}"
-        keys, holding = self._unlocking.keys(place, len(descriptors), unlock)
-        descriptors += holding
-        return {"keys": keys}
-
     def _replay(self, state: State, sets: Sequence[ProvenReads]) -> Replayed:
-        answer = self._call("replay", state, sets=encode(list(sets)))
+        answer = self._jobs.call("replay", state, sets=encode(list(sets)))
         untrusted = decode(Replayed, answer, "replayed reads")
         if len(untrusted.digests) > len(sets):
             raise InputError(f"{self.name}: the reader answered for more sets of reads than it was given")
@@ -322,16 +260,16 @@ class OpenMachine:
         known = self._copies.replayed.find(place)
         if known is None:
             known = self._replay(state, sets)
-            if settled(self.identities(state), self._files(state)):
+            if settled(self.identities(state), self._files.of(state)):
                 self._copies.replayed.keep(place, known)
         return known
 
     def _place(self, state: State, sets: Sequence[ProvenReads]) -> Mark | None:
         """Return all that a replay follows from; the files' names stand in error messages only."""
-        if self._copies is None or (state.is_current and any(disk.target.live for disk in self._disks)):
+        if self._copies is None or (state.is_current and any(disk.target.live for disk in self._files.disks)):
             return None
-        found = marks([file for disk in self._disks for file in disk.files], self.begun_at_ns)
-        inputs = [file_input(disk, state, []) for disk in self._disks]
+        found = marks([file for disk in self._files.disks for file in disk.files], self.begun_at_ns)
+        inputs = [file_input(disk, state, []) for disk in self._files.disks]
         nameless = tuple(
             replace(given, layers=tuple(replace(layer, name="") for layer in given.layers), data_file=None)
             for given in inputs
@@ -339,66 +277,6 @@ class OpenMachine:
         has_data_file = any(given.data_file for given in inputs)
         return None if found is None or has_data_file else (found, nameless, tuple(sets))
 
-    # Files that change under the read
 
-    def _settled(self, state: State, read: Callable[[], Answer]) -> Answer:
-        """Return what `read` gives; read once more where a file changed meanwhile, then remember it."""
-        answer: Answer | None = None
-        failure: InputError | None = None
-        for _attempt in range(2):
-            try:
-                answer, failure = read(), None
-            except InputError as error:
-                failure = error
-            self._check_live(state)
-            changed = self._changed_files(state)
-            if not changed:
-                break
-            self._refresh()
-        else:
-            self._unstable.update(file.path for file in changed)
-        if failure:
-            raise failure
-        return cast("Answer", answer)
-
-    def _files(self, state: State) -> list[OpenFile]:
-        """Return the files that an answer about `state` rests on."""
-        return [
-            file
-            for disk in self._disks
-            if not (state.is_current and disk.target.live)
-            for file in disk.files_from(state.above.get(disk.target.name, 0))
-        ]
-
-    def _changed_files(self, state: State) -> list[OpenFile]:
-        """Return the files that were written since they were opened.
-
-        A running machine writes to its file all the time, but never to the clusters of a snapshot: there
-        the snapshot table tells whether what was read still stands, however the machine is known to run.
-        """
-        changed: list[OpenFile] = []
-        for disk in self._disks:
-            if state.external:  # its images are written by nobody, whoever writes what lies on top
-                if above := state.above.get(disk.target.name):
-                    changed.extend(file for file in disk.files_from(above) if file.changed())
-                continue
-            runs = disk.target.live is not None or disk.in_use
-            if not runs or (state.is_current and disk.target.live is None):
-                changed.extend(file for file in disk.files if file.changed())
-            elif not state.is_current and disk.layers:
-                top = disk.layers[0]
-                if self._opener.inspect_anew(top).snapshots != top.info.snapshots:
-                    changed.append(top.file)
-        return changed
-
-    def _check_live(self, state: State) -> None:
-        """Raise OperationError where a point in time did not hold until the end of the read."""
-        for disk in self._disks:
-            if state.is_current and disk.target.live:
-                disk.target.live.check()
-
-    def _refresh(self) -> None:
-        """Take the files' sizes and signatures anew; their tables are read anew by every job."""
-        self._disks = [disk.refreshed() for disk in self._disks]
-        if self._unlocking:
-            self._unlocking.forget()
+def _nothing() -> None:
+    """Forget nothing: there are no keys."""

@@ -73,6 +73,17 @@ def test_another_version_of_the_reader_takes_no_proof_over(monkeypatch: pytest.M
     assert replay([("vda", BytesSource(DATA))], found.numbers) != found.digest
 
 
+def test_other_readers_of_the_same_version_take_no_proof_over() -> None:
+    recorder = Recorder([("vda", BytesSource(DATA))], "these")
+    source = recorder.disks[0][1]
+    assert not isinstance(source, UnreadDisk)
+    source.read(0, 512)
+    found = recorder.finish()
+    assert found is not None
+    assert replay([("vda", BytesSource(DATA))], found.numbers, "these") == found.digest
+    assert replay([("vda", BytesSource(DATA))], found.numbers, "others") != found.digest
+
+
 def test_a_read_that_fails_proves_nothing_from_then_on() -> None:
     recorder = Recorder([("vda", BytesSource(DATA))])
     source = recorder.disks[0][1]
