@@ -30,8 +30,10 @@ from undercroft.model.images import ImageReport, LeftOut, Role
 from undercroft.model.inventory import Inventory
 from undercroft.model.schema import Json, encode
 from undercroft.ports.reader import Reader
+from undercroft.store import imagecache
 from undercroft.store.imagecache import IN_MEMORY, SqliteImageCache
-from undercroft.usecases import identity
+from undercroft.usecases import identity, machinejobs
+from undercroft.usecases import machine as machine_of_usecases
 from undercroft.usecases.assess import unassessed
 from undercroft.usecases.images.scanning import FolderScan
 from undercroft.usecases.images.walking import walk
@@ -298,6 +300,21 @@ def test_a_child_that_dies_of_one_image_takes_no_other_with_it(reader: Watched, 
     assert all(image.report.complete for image in found.by_name.values())
 
 
+def test_a_child_that_calls_its_failure_the_host_s_ends_no_scan(reader: Watched, pool: Path) -> None:
+    def fails(job: str, arguments: Mapping[str, Json], answer: Json) -> Json:
+        if job in {"survey", "inspect"} and "clone1" in json.dumps(arguments):
+            raise OperationError("the host is out of order")
+        return answer
+
+    reader.forge = fails
+    found = scan(reader, pool)
+    assert [name for name, image in found.by_name.items() if image.report.complete] == [
+        "base.qcow2",
+        "clone0.qcow2",
+        "clone2.qcow2",
+    ]
+
+
 def test_a_broken_image_stops_no_other_and_says_what_is_wrong(reader: Watched, pool: Path) -> None:
     (pool / "broken.qcow2").write_bytes((pool / "base.qcow2").read_bytes()[: 1 << 16])
     (pool / "nothing.qcow2").write_bytes(b"")
@@ -414,6 +431,22 @@ def test_a_second_call_reads_nothing_and_a_written_image_is_read_again(
         third = scan(reader, pool, cache=cache)
     assert [name for name, image in third.by_name.items() if not image.kept] == ["clone1.qcow2"]
     assert third.inventory("clone1.qcow2") == first.inventory("clone1.qcow2")
+
+
+def test_other_readers_read_anew_what_nobody_wrote_to(
+    reader: Watched, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade within one version: what is kept of the old readers proves nothing of the new ones."""
+    with closing(SqliteImageCache(f"{tmp_path}/cache/images.db")) as cache:
+        scan(reader, pool, cache=cache)
+    for module in (imagecache, machine_of_usecases, machinejobs):
+        monkeypatch.setattr(module, "readers_digest", lambda: "others")
+    reader.jobs.clear()
+    with closing(SqliteImageCache(f"{tmp_path}/cache/images.db")) as cache:
+        found = scan(reader, pool, cache=cache)
+    assert not any(image.kept for image in found.by_name.values())
+    assert reader.jobs.count("reading") == 1
+    assert found.shared() == ["clone0.qcow2", "clone1.qcow2", "clone2.qcow2"]
 
 
 def test_a_changed_base_is_read_again_and_so_are_its_clones(

@@ -38,7 +38,3 @@ class ImageCache(Protocol):
     def keep_inventory(self, inventory: Inventory, reads: ReadSet | None) -> str:
         """Keep an inventory and what proves it; return its digest."""
         ...
-
-    def commit(self) -> None:
-        """Make what was kept outlive this process, however it ends."""
-        ...

@@ -1,8 +1,10 @@
 """Kept answers of scans of many images: an SQLite file of this user's own.
 
 Guarantees: a file that this user does not own, or that others may write, is not used: what it says would be
-taken for what was read. A damaged or unwritable one is as good as none. What was committed outlives the
-process, however it ends.
+taken for what was read. A damaged or unwritable one is as good as none: an inventory counts only with its
+digest, and no row that holds something else ends a scan. Each value is kept by itself and at once, so that it
+outlives the process however that ends, and no scan waits for another one that stands still. What other
+readers said (`undercroft.readers`) is not given again.
 """
 
 import hashlib
@@ -24,14 +26,21 @@ from undercroft.model.images import KeptAnswer
 from undercroft.model.inventory import Inventory, Package
 from undercroft.model.looks import packages_digest
 from undercroft.model.schema import decode, decode_list, encode
+from undercroft.readers import readers_digest
 from undercroft.store.fleet.digests import to_text
-from undercroft.version import VERSION
 
-SCHEMA = 1
+SCHEMA = 2
 IN_MEMORY = ":memory:"
 MAX_ANSWERS = 200_000
 MAX_INVENTORY_BYTES = 16 << 20
 MAX_INVENTORIES_IN_MEMORY = 32
+WAIT_S = 5.0
+"""For another scan's write, which takes a moment."""
+
+UNUSABLE = (
+    ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, InputError, zlib.error,
+)  # fmt: skip
+"""What a row may cause that holds something else than was written."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS info (
@@ -51,7 +60,7 @@ Value = TypeVar("Value")
 
 
 class SqliteImageCache:
-    """A cache in a file; `close` it, or what was not committed is lost.
+    """A cache in a file.
 
     Args:
         path: of the file, made where there is none; `IN_MEMORY` for one that ends with the process.
@@ -65,6 +74,8 @@ class SqliteImageCache:
         self._inventories: OrderedDict[str, Inventory] = OrderedDict()
         self._last_packages: tuple[tuple[Package, ...], str] = ((), packages_digest(()))
         self._database: sqlite3.Connection | None = None
+        self._writes = True
+        self._readers = readers_digest()
         self.problem = ""
         try:
             self._database = _opened(path)
@@ -73,8 +84,7 @@ class SqliteImageCache:
             self._database = _opened(IN_MEMORY)
 
     def close(self) -> None:
-        """Commit and close."""
-        self.commit()
+        """Close the file."""
         with self._lock:
             if self._database is not None:
                 self._database.close()
@@ -84,14 +94,14 @@ class SqliteImageCache:
         """Return what is kept of a file. See `ports.imagecache`."""
         row = self._row("SELECT identity, body FROM info WHERE path = ? AND format = ?",
                         _text(identity.path), image_format or "")  # fmt: skip
-        if row is None or row[0] != _identity(identity):
+        if row is None or row[0] != self._identity(identity):
             return None
         return _decoded(ImageInfo, row[1])
 
     def keep_info(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
         """Keep what a file said of itself."""
         if identity.proves:
-            values = (_text(identity.path), image_format or "", _identity(identity), to_text(info))
+            values = (_text(identity.path), image_format or "", self._identity(identity), to_text(info))
             self._write("INSERT OR REPLACE INTO info VALUES (?, ?, ?, ?)", *values)
 
     def answer(self, path: str, state: str) -> KeptAnswer | None:
@@ -105,15 +115,17 @@ class SqliteImageCache:
         if row is None:
             return None
         try:
-            files, inputs = json.loads(row[0])
+            readers, files, inputs = json.loads(row[0])
+            if readers != self._readers:
+                return None
             identities = tuple(decode(FileIdentity, file) for file in files)
             return KeptAnswer(row[1], identities, str(inputs), _reads(row[2]))
-        except (ValueError, TypeError, InputError, zlib.error):
+        except UNUSABLE:
             return None
 
     def keep_answer(self, path: str, state: str, answer: KeptAnswer) -> None:
         """Keep an answer."""
-        body = json.dumps([[encode(file) for file in answer.files], answer.inputs])
+        body = json.dumps([self._readers, [encode(file) for file in answer.files], answer.inputs])
         statement = "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)"
         self._write(statement, _text(path), _text(state), answer.inventory, body)
 
@@ -128,7 +140,7 @@ class SqliteImageCache:
             " ON packages.digest = inventory.packages WHERE inventory.digest = ?",
             digest,
         )
-        found = _inventory(*row) if row else None
+        found = _inventory(digest, *row) if row else None
         if found is not None:
             self._remember(digest, found)
         return found
@@ -137,7 +149,7 @@ class SqliteImageCache:
         """Keep an inventory and what proves it; return its digest. Equal lists of packages are kept once."""
         packages = self._packages_digest(inventory.packages)
         rest = to_text(replace(inventory, packages=())).encode("ascii")
-        digest = hashlib.sha256(packages.encode("ascii") + rest).hexdigest()
+        digest = _digest(packages, rest)
         self._remember(digest, inventory)
         if self._row("SELECT 1 FROM packages WHERE digest = ?", packages) is None:
             listed = zlib.compress(to_text(inventory.packages).encode("ascii"), 1)
@@ -154,11 +166,6 @@ class SqliteImageCache:
             digest = packages_digest(packages)
             self._last_packages = (packages, digest)
         return digest
-
-    def commit(self) -> None:
-        """Make what was kept outlive this process."""
-        with self._lock:
-            self._commit()
 
     def _remember(self, digest: str, inventory: Inventory) -> None:
         with self._lock:
@@ -178,29 +185,28 @@ class SqliteImageCache:
 
     def _write(self, statement: str, *values: str | bytes | None) -> None:
         with self._lock:
-            if self._database is None:
+            if self._database is None or not self._writes:
                 return
             try:
-                if not self._database.in_transaction:
-                    self._database.execute("BEGIN IMMEDIATE")
                 self._database.execute(statement, values)
-            except sqlite3.Error as error:
-                self.problem = f"the cache of scans cannot be written: {error}"
-                return
+            except (sqlite3.Error, OverflowError) as error:
+                self._writes = False  # each further try would cost the wait again
+                self.problem = f"the cache of scans cannot be written, and keeps nothing more: {error}"
 
-    def _commit(self) -> None:
-        if self._database is not None and self._database.in_transaction:
-            try:
-                self._database.execute("COMMIT")
-            except sqlite3.Error as error:
-                self.problem = f"the cache of scans cannot be written: {error}"
+    def _identity(self, identity: FileIdentity) -> str:
+        return json.dumps(
+            [self._readers, identity.device, identity.inode, identity.size_bytes, identity.modified_ns,
+             identity.changed_ns]
+        )  # fmt: skip
 
 
 def _opened(path: str) -> sqlite3.Connection:
     """Return the database in a file. Raises OSError, sqlite3.Error, InputError."""
     if path != IN_MEMORY:
         _check_own(path)
-    database = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
+    database = sqlite3.connect(path, timeout=WAIT_S, check_same_thread=False, isolation_level=None)
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.execute("PRAGMA cell_size_check = ON")
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = OFF")  # what a power cut loses is read again
     if database.execute("PRAGMA user_version").fetchone()[0] not in {0, SCHEMA}:
@@ -234,26 +240,26 @@ def _shrink(database: sqlite3.Connection) -> None:
     database.execute("DELETE FROM packages WHERE digest NOT IN (SELECT packages FROM inventory)")
 
 
-def _identity(identity: FileIdentity) -> str:
-    return json.dumps(
-        [VERSION, identity.device, identity.inode, identity.size_bytes, identity.modified_ns,
-         identity.changed_ns]
-    )  # fmt: skip
-
-
 def _decoded(cls: type[Value], body: str) -> Value | None:
     try:
         return decode(cls, json.loads(body))
-    except (ValueError, InputError):
+    except UNUSABLE:
         return None
 
 
-def _inventory(body: bytes, packages: bytes) -> Inventory | None:
+def _digest(packages: str, rest: bytes) -> str:
+    return hashlib.sha256(packages.encode("ascii") + rest).hexdigest()
+
+
+def _inventory(digest: str, body: bytes, packages: bytes) -> Inventory | None:
+    """Return the inventory of that digest, None where the rows hold something else."""
     try:
-        rest, listed = json.loads(_unpacked(body)), json.loads(_unpacked(packages))
-        found = decode(Inventory, rest)
-        return replace(found, packages=decode_list(Package, listed))
-    except (ValueError, InputError, zlib.error):
+        rest = _unpacked(body)
+        listed = decode_list(Package, json.loads(_unpacked(packages)))
+        if _digest(packages_digest(listed), rest) != digest:
+            return None
+        return replace(decode(Inventory, json.loads(rest)), packages=listed)
+    except UNUSABLE:
         return None
 
 
@@ -270,7 +276,7 @@ def _packed(reads: ReadSet) -> str:
 def _reads(body: bytes | None) -> ReadSet | None:
     if body is None:
         return None
-    found: Mapping[str, Any] = json.loads(zlib.decompress(body))
+    found: Mapping[str, Any] = json.loads(_unpacked(body))
     reads = tuple(DiskRead(int(disk), int(offset), int(length)) for disk, offset, length in found["reads"])
     return ReadSet(reads, tuple(map(int, found["sizes"])), str(found["digest"]))
 

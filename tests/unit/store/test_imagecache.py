@@ -1,7 +1,10 @@
 """What is kept of images is found again by exactly the file that it is of, where it is ours alone."""
 
 import os
+import resource
+import signal
 import sqlite3
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -13,6 +16,7 @@ from reports import inventory, package
 from undercroft.model.disk import DiskFormat, ImageInfo, Snapshot
 from undercroft.model.fleet import DiskRead, FileIdentity, ReadSet
 from undercroft.model.images import KeptAnswer
+from undercroft.store import imagecache
 from undercroft.store.imagecache import IN_MEMORY, SqliteImageCache
 
 IDENTITY = FileIdentity("/images/\udcffweb.qcow2", 3, 14, 1 << 30, 10**18, 10**18 + 1)
@@ -120,11 +124,11 @@ def test_inventories_that_no_answer_needs_are_dropped(path: str) -> None:
         assert cache.inventory(kept.inventory) == FOUND
 
 
-def test_what_was_committed_is_there_after_a_kill(path: str) -> None:
+def test_what_was_kept_is_there_after_a_kill(path: str) -> None:
     """The child of a fork ends without a word, as a killed process does."""
     child = os.fork()
     if child == 0:
-        filled(path).commit()
+        filled(path)
         os._exit(9)
     os.waitpid(child, 0)
     with closing(SqliteImageCache(path)) as cache:
@@ -135,3 +139,74 @@ def test_in_memory_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     filled(IN_MEMORY).close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_other_readers_said_is_not_given_again(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade within one version, or of a package that a reader needs: it may read more now."""
+    filled(path).close()
+    monkeypatch.setattr(imagecache, "readers_digest", lambda: "others")
+    with closing(SqliteImageCache(path)) as cache:
+        assert cache.info(IDENTITY, None) is None
+        assert cache.answer(IDENTITY.path, "") is None
+        digest = cache.keep_inventory(FOUND, READS)
+        cache.keep_answer(IDENTITY.path, "", KeptAnswer(digest, (IDENTITY,), "in", None))
+        assert cache.answer(IDENTITY.path, "") is not None
+
+
+def test_a_scan_that_stands_still_holds_up_no_other(path: str) -> None:
+    """As one does whose output is read page by page."""
+    with closing(filled(path)) as paused, closing(SqliteImageCache(path)) as other:
+        other.keep_info(replace(IDENTITY, path="/images/other.qcow2"), None, INFO)
+        paused.keep_info(replace(IDENTITY, path="/images/third.qcow2"), None, INFO)
+        assert (paused.problem, other.problem) == ("", "")
+        assert other.info(replace(IDENTITY, path="/images/third.qcow2"), None) == INFO
+
+
+HOSTILE_ROWS = [
+    "UPDATE info SET body = 5",
+    "UPDATE info SET body = x'ff'",
+    "UPDATE info SET body = '" + "[" * 100_000 + "'",
+    "UPDATE answer SET body = x'00'",
+    "UPDATE answer SET body = 'null'",
+    "UPDATE inventory SET reads = 'text'",
+    f"UPDATE inventory SET reads = x'{zlib.compress(b'{}').hex()}'",
+    f"UPDATE inventory SET reads = x'{zlib.compress(b'[1]').hex()}'",
+    "UPDATE inventory SET body = 7",
+    f"UPDATE inventory SET body = x'{zlib.compress(b'[]').hex()}'",
+    f"UPDATE inventory SET body = x'{zlib.compress(bytes(64 << 20)).hex()}'",
+    f"UPDATE packages SET body = x'{zlib.compress(b'[]').hex()}'",
+    "UPDATE packages SET body = 'text'",
+]
+
+
+@pytest.mark.parametrize("statement", HOSTILE_ROWS, ids=range(len(HOSTILE_ROWS)))
+def test_no_row_ends_a_scan_or_passes_for_what_was_read(path: str, statement: str) -> None:
+    with closing(filled(path)) as cache:
+        kept = cache.answer(IDENTITY.path, "")
+    assert kept is not None
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(statement)
+        database.commit()
+    with closing(SqliteImageCache(path)) as cache:
+        answers = (cache.info(IDENTITY, None), cache.answer(IDENTITY.path, ""))
+        found = cache.inventory(kept.inventory)
+    assert None in (*answers, found)
+    assert found in (None, FOUND)
+
+
+def test_a_full_disk_costs_what_would_be_kept_and_nothing_else(path: str) -> None:
+    SqliteImageCache(path).close()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, 256 << 10))
+        cache = SqliteImageCache(path)
+        for number in range(2000):
+            digest = cache.keep_inventory(inventory(package("bash", str(number))), READS)
+            cache.keep_answer(IDENTITY.path, str(number), KeptAnswer(digest, (IDENTITY,), "in", None))
+        known = cache.inventory(digest)
+        os._exit(0 if "cannot be written" in cache.problem and known else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    with closing(SqliteImageCache(path)) as cache:
+        assert cache.problem == ""
+        assert cache.answer(IDENTITY.path, "0") is not None

@@ -119,7 +119,6 @@ class FolderScan:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-            self._cache.commit()
 
     def _survey(self, found: Found, pool: ThreadPoolExecutor) -> list[Seen]:
         self.left_out = list(found.left_out)
@@ -174,7 +173,6 @@ class FolderScan:
             for image, read in self._parallel(level, images, pool):
                 place = links[image.path]
                 report = self._report(image, place, read, files)
-                self._cache.commit()  # what was told is never read a second time
                 yield report
                 waiting[place.below] -= 1
                 for path in (place.below, image.path):

@@ -146,7 +146,9 @@ def _looks(files: Sequence[tuple[FoundFile, OpenFile]], reader: Reader) -> Seque
         looks = decode_list(Looked, answer, "a look at images")
         if len(looks) != len(files):
             raise InputError("the reader looked at other images than it was given")
-    except InputError as error:
+    except UndercroftError as error:
+        if not isinstance(error, InputError):
+            reader.call("survey", {"images": []}, [])  # raises where it was the sandbox, and not the child
         if len(files) == 1:
             return (Looked(None, problem=str(error)),)
         return [look for file in files for look in _looks([file], reader)]
