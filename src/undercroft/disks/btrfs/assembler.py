@@ -14,7 +14,8 @@ from undercroft.errors import InputError
 def assemble(members: Sequence[Member], request: Request) -> Assembly:
     """Return one device for each filesystem on several devices; the others are left.
 
-    One that lacks a device waits until the last turn, and is then read as far as its copies go.
+    Of two copies of a device the newer one counts, as in the kernel. A filesystem that lacks a device waits
+    until the last turn, and is then read as far as its copies go.
     """
     done = Assembly()
     filesystems: dict[bytes, dict[int, tuple[Member, Superblock]]] = {}
@@ -29,11 +30,13 @@ def assemble(members: Sequence[Member], request: Request) -> Assembly:
             continue
         devices = filesystems.setdefault(found.fsid, {})
         number = found.device[0]
-        if number in devices:
-            first = devices[number][0].name
-            done.refused[member] = f"a copy of device {number} of the btrfs filesystem, which is {first}"
-        else:
+        known = devices.get(number)
+        if known is None or known[1].generation < found.generation:
             devices[number] = (member, found)
+        if known is not None:
+            older = member if devices[number] is known else known[0]
+            counted = devices[number][0].name
+            done.refused[older] = f"a copy of device {number} of the btrfs filesystem, which is {counted}"
     for devices in filesystems.values():
         expected = max(found.devices for _, found in devices.values())
         if len(devices) >= expected or request.last:

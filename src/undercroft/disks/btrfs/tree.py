@@ -79,6 +79,21 @@ class NodeReader:
             raise InputError(f"btrfs tree block at {address}: its first key is not what its parent says")
         return node
 
+    def has_rival_copies(self, address: int, level: int, generation: int) -> bool:
+        """Return whether sound copies of one tree block differ: devices that were written to apart.
+
+        Each commit writes the root of the root tree anew, so that one shows it for all. Raises InputError.
+        """
+        found: set[bytes] = set()
+        for untrusted in self._chunks.copies(address, self._bytes):
+            try:
+                node = self._parse(address, untrusted)
+            except InputError:
+                continue
+            if node.level == level and node.generation == generation:
+                found.add(untrusted)
+        return len(found) > 1
+
     def _read(self, address: int, level: int, generation: int) -> Node:
         if address & (self._sector - 1):
             raise InputError(f"btrfs tree block at {address}: no multiple of {self._sector}")

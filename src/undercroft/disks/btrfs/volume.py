@@ -105,6 +105,11 @@ def open_volume(source: BlockSource, others: Sequence[BlockSource] = ()) -> Volu
     volume = Volume(superblock, roots, Content(chunk_map, checksums, superblock))
     volume.notes += best.notes
     volume.problems += [*best.problems, *(problem for each in devices for problem in _too_small(each))]
+    if len(devices) > 1 and reader.has_rival_copies(*superblock.root, superblock.generation):
+        volume.problems.append(
+            f"btrfs devices hold different states of generation {superblock.generation}: they went on apart,"
+            " and what is read may be of either"
+        )
     if behind:
         volume.notes.append(f"device {_shown(behind)} lacks the last commits: its copies are used last")
     if missing := chunk_map.missing_devices():

@@ -1,0 +1,48 @@
+"""btrfs on several devices of which some are older, were copied, or went on without the others."""
+
+from pathlib import Path
+
+import btrfsimages
+import pytest
+from extimages import run
+
+from undercroft.disks.opening import open_volumes
+from undercroft.disks.volumes import DiskSet
+
+pytestmark = pytest.mark.skipif(
+    bool(btrfsimages.problem()), reason=btrfsimages.problem() or "btrfs can be made and mounted"
+)
+
+
+def opened(*images: Path) -> DiskSet:
+    disks = [(f"vd{'abcd'[number]}", btrfsimages.source(image)) for number, image in enumerate(images)]
+    return open_volumes(disks)
+
+
+def copied(image: Path, name: str) -> Path:
+    copy = image.with_name(name)
+    run("cp", "--sparse=always", image, copy)
+    return copy
+
+
+def test_devices_that_went_on_apart_to_one_generation_are_a_problem(tmp_path: Path) -> None:
+    images = btrfsimages.make(tmp_path, "-d", "raid1", "-m", "raid1", devices=2, size_mib=256)
+    for number, image in enumerate(images):
+        btrfsimages.write([image], f"open('only-{number}', 'w').write('x')", "rw,degraded")
+    found = btrfsimages.open_images(images)
+    assert any("went on apart" in problem for problem in found.problems)
+
+
+def test_of_two_copies_of_a_device_the_newer_one_is_the_filesystems(tmp_path: Path) -> None:
+    images = btrfsimages.make(tmp_path, "-d", "raid0", "-m", "raid1", devices=2)
+    btrfsimages.write(images, "open('file', 'w').write('old' * 100_000)", "rw,nodatasum,nodatacow")
+    stale = copied(images[0], "stale")
+    btrfsimages.write(images, "open('file', 'r+').write('new' * 100_000)", "rw,nodatasum,nodatacow")
+    expected = b"new" * 100_000
+    for given in ((images[0], stale, images[1]), (stale, images[0], images[1])):
+        volumes = opened(*given).volumes
+        filesystem = next(volume.filesystem for volume in volumes if volume.device)
+        assert filesystem
+        assert filesystem.read(filesystem.lookup(filesystem.root, b"file") or 0, 1 << 20) == expected
+        refused = [volume.name for volume in volumes if "a copy of device 1" in volume.reason]
+        assert refused == [f"vd{'abc'[given.index(stale)]}"]
