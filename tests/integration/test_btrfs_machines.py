@@ -9,6 +9,7 @@ import pytest
 from program import run_program
 
 from undercroft.disks.machine import Machine, open_machine
+from undercroft.disks.subvolumes import mounted
 from undercroft.errors import InputError
 from undercroft.model.job import SubvolumeInput
 
@@ -114,6 +115,37 @@ def test_subvolume_by_its_id_is_mounted(boot: Boot) -> None:
     assert machine.tree is not None
     assert machine.tree.read(b"/opt/file", 10) == b"data\n"
     assert machine.coverage.problems == ()
+
+
+MOUNT_OPTIONS = {
+    "subvol=one,subvol=two": b"two",
+    "subvol=/two/,ro,subvol=one": b"one",
+    "subvolid=0x101": b"two",
+    "subvolid=0401": b"two",
+    "subvolid=256,subvolid=257": b"two",
+    "subvolid=257,subvol=two": b"two",
+    "subvolid=0": b"top",
+}
+
+
+def test_options_are_read_as_the_kernel_reads_them(tmp_path: Path) -> None:
+    images = btrfsimages.make(tmp_path)
+    fill = 'echo top > is; for name in one two; do make $name; echo $name > $name/is; done; set -- "$@"'
+    btrfsimages.in_mount(images, BEGIN + fill)
+    for options, expected in MOUNT_OPTIONS.items():
+        seen = btrfsimages.in_mount(images, "cat is", f"ro,{options}")
+        assert seen.encode().strip() == expected, options
+        shown = mounted(btrfsimages.open_images(images), options.split(","))
+        assert shown.read(shown.lookup(shown.root, b"is") or 0, 9).strip() == expected, options
+
+
+def test_subvolume_id_that_is_no_number_is_refused_as_by_the_kernel(tmp_path: Path) -> None:
+    images = btrfsimages.make(tmp_path)
+    for value in ("x", "", "12x", "0x", "08", "-1"):
+        with pytest.raises(AssertionError):
+            btrfsimages.in_mount(images, "true", f"ro,subvolid={value}")
+        with pytest.raises(InputError, match="subvolid="):
+            mounted(btrfsimages.open_images(images), [f"subvolid={value}"])
 
 
 def test_mount_without_an_option_shows_the_default_subvolume_and_not_the_root(boot: Boot) -> None:

@@ -12,6 +12,7 @@ problem, and every other system is told. A snapshot that the caller asks for sta
 6. the first by id.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,7 +31,7 @@ MAX_SYSTEMS = 256
 
 MAX_SHOWN = 16
 MAX_FSTAB_BYTES = 1 << 20
-_MAX_ID_DIGITS = 19
+_ID = re.compile(r"\+?(?:0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,21}|[1-9][0-9]{0,18})")
 _MARKS = (
     b"/etc/os-release",
     b"/usr/lib/os-release",
@@ -46,7 +47,7 @@ def mounted(filesystem: FileSystem, options: Iterable[str]) -> FileSystem:
 
     Raises:
         NotFoundError: the subvolume that they name does not exist.
-        InputError: it is malformed.
+        InputError: it is malformed, or its id is no number.
     """
     if not isinstance(filesystem, WithSubvolumes):
         return filesystem
@@ -57,9 +58,9 @@ def mounted(filesystem: FileSystem, options: Iterable[str]) -> FileSystem:
 
 def contradiction(root: FileSystem, options: Sequence[str]) -> str:
     """Return why a root cannot be what options of "/" name, "" where it is or they name nothing."""
-    if not isinstance(root, WithSubvolumes) or _named(options) is None:
-        return ""
     shown = ",".join(option for option in options if option.startswith(("subvol=", "subvolid=")))
+    if not isinstance(root, WithSubvolumes) or not shown:
+        return ""
     try:
         found = mounted(root, options)
     except (InputError, NotFoundError) as error:
@@ -271,15 +272,28 @@ def _narrow(numbers: list[int], is_preferred: Callable[[int], bool]) -> list[int
 
 
 def _named(options: Iterable[str]) -> bytes | int | None:
-    """Return what `subvol=` or `subvolid=` name, None where there is neither; the name counts first."""
-    named: bytes | int | None = None
+    """Return what `subvol=` or `subvolid=` name, None where there is neither; the name counts before the id.
+
+    Of several of one kind the last counts, as in the kernel. Raises InputError for an id that is no number.
+    """
+    path: bytes | None = None
+    number: int | None = None
     for option in options:
-        key, _, value = option.partition("=")
-        if key == "subvol":
-            return raw(value).strip(b"/")
-        if key == "subvolid" and value.isascii() and value.isdigit() and len(value) <= _MAX_ID_DIGITS:
-            named = int(value) or TOP
-    return named
+        key, equals, value = option.partition("=")
+        if key == "subvol" and equals:
+            path = raw(value).strip(b"/")
+        elif key == "subvolid" and equals:
+            number = _number(value)
+    return number if path is None else path
+
+
+def _number(untrusted: str) -> int:
+    """Return an id as the kernel reads it (kstrtoull): by its beginning hexadecimal, octal or decimal."""
+    if not _ID.fullmatch(untrusted):
+        raise InputError(f"btrfs subvolid={untrusted[:40]}: it is no number")
+    digits = untrusted.lstrip("+")
+    base = 10 if digits[0] != "0" else 16 if digits[1:2] in ("x", "X") else 8
+    return int(digits, base) or TOP
 
 
 def _is_system(view: WithSubvolumes) -> bool:
