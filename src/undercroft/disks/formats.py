@@ -78,6 +78,14 @@ FILESYSTEMS = (
         "undercroft.disks.squashfs",
     ),
     Format(
+        "iso9660",
+        "ISO 9660",
+        Level.PARTLY,
+        "Rock Ridge with deep directories, else Joliet, else plain names; files in several extents; "
+        "not: files that zisofs compresses, interleaved ones",
+        "undercroft.disks.iso9660",
+    ),
+    Format(
         "ntfs",
         "NTFS",
         Level.PARTLY,

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from undercroft.disks.iso9660.naming import names as iso9660_names
+
 HEAD_BYTES = 72 << 10
 """Holds all magics but those of ZFS and of RAID members that keep theirs at the end."""
 
@@ -223,9 +225,7 @@ def _probe_exfat(head: Head) -> Content | None:
 def _probe_iso9660(head: Head) -> Content | None:
     if not head.has(b"CD001", 0x8001):
         return None
-    stamp = head.text(0x8000 + 813, 16)
-    parts = (stamp[0:4], stamp[4:6], stamp[6:8], stamp[8:10], stamp[10:12], stamp[12:14], stamp[14:16])
-    return Content("iso9660", head.text(0x8000 + 40, 32), "-".join(parts) if stamp.isdigit() else "")
+    return Content("iso9660", *(iso9660_names(head.data) or ()))
 
 
 _BARE_MAGICS = (

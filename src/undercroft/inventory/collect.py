@@ -39,6 +39,7 @@ CHECKERS = {
     "xfs": "xfs_repair -n",
     "btrfs": "btrfs check --readonly",
     "squashfs": "unsquashfs -lls",
+    "iso9660": "isoinfo -l -i",
     "lvm": "pvck",
     "md": "mdadm --examine",
     "ntfs": "ntfsfix -n",

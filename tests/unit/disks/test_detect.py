@@ -72,7 +72,6 @@ def placed(size_bytes: int, **magics: tuple[int, bytes]) -> BytesSource:
         ("md-raid", MIB - (8 << 10), b"\xfc\x4e\x2b\xa9\x01\0\0\0"),
         ("zfs", (128 << 10) + 4096, b"\x0c\xb1\xba\0\0\0\0\0"),
         ("bitlocker", 3, b"-FVE-FS-"),
-        ("iso9660", 0x8001, b"CD001"),
         ("bcachefs", 4096 + 24, bytes.fromhex("c68573f666ce90a9d96a60cf803df7ef")),
     ],
 )
@@ -83,8 +82,9 @@ def test_what_no_tool_here_makes_is_recognized_by_its_magic(kind: str, offset: i
         open_filesystem(content, placed(MIB))
 
 
-def test_an_ntfs_is_recognized_by_its_magic() -> None:
+def test_an_ntfs_and_a_disc_are_recognized_by_their_magic() -> None:
     assert detect(placed(MIB, magic=(3, b"NTFS    "))).kind == "ntfs"
+    assert detect(placed(MIB, magic=(0x8001, b"CD001"))).kind == "iso9660"
 
 
 def test_a_fat_on_an_efi_partition_is_an_esp() -> None:
