@@ -80,8 +80,9 @@ class Content:
                 length = min(size - position % size, end - position)
                 yield position, start + position, length
                 position += length
-        if end % size:
-            raise InputError(f"{name} with a block that is cut off at byte {end}")
+        if end % size or end != limit or not end:
+            # Where a block goes, the size follows: what ends early has lost names, version 4's without a sign.
+            raise InputError(f"{name}: its last block ends at byte {end}")
 
     def target(self, inode: Inode) -> bytes:
         """Return a symlink's target, 1 to 1,024 bytes. Raises InputError."""

@@ -525,6 +525,20 @@ def test_directory_that_names_one_block_again_and_again_is_refused(image: Path) 
         filesystem.lookup(node_of(filesystem, b"folder"), b"absent")
 
 
+@pytest.mark.parametrize(
+    "edits", [[(76, bytes(4))], [(56, (8192).to_bytes(8, "big"))], [(56, bytes(8)), (76, bytes(4))]]
+)
+def test_directory_whose_blocks_end_before_its_size_is_refused_and_not_empty(
+    edits: list[tuple[int, bytes]], image: Path
+) -> None:
+    change_inode(image, b"folder", *edits)
+    filesystem = open_image(image)
+    folder = node_of(filesystem, b"folder")
+    for read in (lambda: list(filesystem.entries(folder)), lambda: filesystem.lookup(folder, b"absent")):
+        with pytest.raises(InputError, match="its last block ends at byte|magic b'XDB3'"):
+            read()
+
+
 def _lies() -> dict[str, Callable[[bytearray], None]]:
     def at_entry(offset: int, new: bytes) -> Callable[[bytearray], None]:
         def edit(data: bytearray) -> None:
