@@ -81,7 +81,7 @@ class Content:
                 yield position, start + position, length
                 position += length
         if end % size or end != limit or not end:
-            # Where a block goes, the size follows: what ends early has lost names, version 4's without a sign.
+            # Where a block goes, the size follows: what ends early has lost names (version 4: no checksum).
             raise InputError(f"{name}: its last block ends at byte {end}")
 
     def target(self, inode: Inode) -> bytes:
