@@ -81,10 +81,10 @@ class InodeTable:
         """Return a window's first block, by number, and its bytes: fewer where an allocation group ends."""
         first = number << self._window_blocks_log
         count = 1 << self._window_blocks_log
-        while count and (place := self._blocks.linear(first, count)) < 0:
-            count >>= 1
-        if not count:
-            raise self._outside(node)
+        while (place := self._blocks.linear(first, count)) < 0:
+            count -= 1
+            if not count:
+                raise self._outside(node)
         return first, self._blocks.read(place << self._block_log, count << self._block_log)
 
     @staticmethod

@@ -166,6 +166,18 @@ def test_numbers_out_of_range_and_unused_inodes_are_refused(image: Path) -> None
         filesystem.stat(unused)
 
 
+def test_inodes_are_found_up_to_the_end_of_a_group_of_any_length(source: Path, tmp_path: Path) -> None:
+    options = ("-m", "crc=0", "-b", f"size={BLOCK}", "-l", "size=6m", "-d", "agsize=17400k")
+    filesystem = open_image(xfsimages.make_from(source, tmp_path / "odd", *options, size="34M"))
+    superblock = filesystem._inodes._blocks.superblock
+    assert superblock.group_blocks == 17400
+    behind = superblock.group_blocks << superblock.block_inodes_log
+    with pytest.raises(InputError, match="the magic is"):
+        filesystem.stat(behind - 1)
+    with pytest.raises(InputError, match="lies outside the filesystem"):
+        filesystem.stat(behind)
+
+
 def test_file_over_the_limit_is_refused_before_it_is_read(image: Path) -> None:
     filesystem = open_image(image)
     node = node_of(filesystem, b"file")
