@@ -5,6 +5,7 @@ follow: deriving one takes seconds, using it none. A key that opened an earlier 
 changing a passphrase does not change it.
 """
 
+import hashlib
 from collections.abc import Callable
 
 from undercroft.errors import InputError
@@ -28,7 +29,8 @@ class Unlocking:
     def __init__(self, given: KeyRing) -> None:
         self._given = given
         self._found = KeyRing()
-        self._known: set[tuple[str, str]] = set()
+        # By their digests: a key itself lies in the ring's memory file and in no value.
+        self._known: set[tuple[str, bytes]] = set()
         self._refused: dict[str, tuple[Refusal, ...]] = {}
 
     def forget(self) -> None:
@@ -59,13 +61,14 @@ class Unlocking:
 
     def _keep(self, state: str, untrusted: Unlocked) -> None:
         for each in untrusted.opened:
-            if (each.volume, each.digits) in self._known:
-                continue
             if len(each.digits) > 2 * MAX_VOLUME_KEY_BYTES:
                 raise InputError("the reader's keys: one of them is too long")
             try:
-                self._found.add(each.volume, bytes.fromhex(each.digits), is_volume_key=True)
+                key = bytes.fromhex(each.digits)
             except ValueError:
                 raise InputError("the reader's keys: one of them is malformed") from None
-            self._known.add((each.volume, each.digits))
+            known = (each.volume, hashlib.sha256(key).digest())
+            if known not in self._known:
+                self._found.add(each.volume, key, is_volume_key=True)
+                self._known.add(known)
         self._refused[state] = untrusted.refused
