@@ -8,7 +8,8 @@
     fleet.fail("no libvirtd here"); fleet.mend()
 
 The events are those that libvirt 9.0 sends (ADR 3), in its order. It keeps no images: a revert changes the
-power and the current snapshot only. `on_start` stands for the hook.
+power and the current snapshot only. `on_start` and `on_stop` stand for the hook, which libvirt runs while it
+holds the machine's lock: nobody can ask for the machine meanwhile.
 """
 
 import asyncio
@@ -33,6 +34,7 @@ class MemoryFleet:
         now: the clock.
         on_start: called with the domain and libvirt's way of starting ("booted", "from-snapshot",
             "restored") before it starts; raises OperationError to refuse, as a hook does.
+        on_stop: called with the domain when its process has ended, before anybody can see that.
         calls: the commands that were given, by method, UUID and argument.
         listens: returns where the process of a machine with a channel listens.
     """
@@ -44,6 +46,7 @@ class MemoryFleet:
         self.problems: tuple[str, ...] = ()
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.on_start: Callable[[Domain, str], None] = lambda _domain, _way: None
+        self.on_stop: Callable[[Domain], None] = lambda _domain: None
         self.calls: list[tuple[str, str, str]] = []
         self.listens: Callable[[Domain], str] = lambda domain: f"/run/{domain.uuid}-{domain.libvirt_id}.sock"
         self._domains = {domain.uuid: domain for domain in domains}
@@ -293,6 +296,7 @@ class MemoryFleet:
             self.emit(Happening.SUSPENDED if paused else Happening.RESUMED, "from-snapshot", domain)
 
     def _stopped(self, domain: Domain, detail: str) -> Domain:
+        self.on_stop(domain)
         domain = replace(domain, power=Power.OFF, libvirt_id=0, loaded="", tainted=(), channel_path="")
         if domain.persistent:
             self._put(domain)

@@ -214,6 +214,7 @@ class Lab:
         self.image = folder / f"{NAME}.qcow2"
         self.fleet = MemoryFleet([self._domain()], host=HOST)
         self.fleet.on_start = self._hooks_of_a_start
+        self.fleet.on_stop = self._hooks_of_a_stop
         self.asked = AskedFleet(self.fleet)
         self.refused: list[str] = []
         self.guests = PlayedService()
@@ -326,25 +327,15 @@ class Lab:
     async def revert(self) -> bool:
         """Revert the machine with virsh; False where a hook refused, and it stays off."""
         try:
-            await asyncio.to_thread(self._revert)
+            await asyncio.to_thread(self.fleet.revert, UUID, SNAPSHOT)
         except OperationError as error:
             self.refused.append(str(error))
             return False
         return True
 
-    def _revert(self) -> None:
-        if self.fleet.domain(UUID).power is Power.RUNNING:
-            self._hooks_of_a_stop()
-        self.fleet.revert(UUID, SNAPSHOT)
-
     async def stop(self) -> None:
         """Stop the machine."""
-        await asyncio.to_thread(self._stop)
-
-    def _stop(self) -> None:
-        self.taps.bridges.pop(TAP, None)
-        self.fleet.destroy(UUID)
-        self._hooks_of_a_stop()
+        await asyncio.to_thread(self.fleet.destroy, UUID)
 
     # The hook
 
@@ -383,12 +374,12 @@ class Lab:
     def on_run(self) -> None:
         """Be called when QEMU begins to run; a test looks at what is so then."""
 
-    def _hooks_of_a_stop(self) -> None:
+    def _hooks_of_a_stop(self, domain: Domain) -> None:
         self.taps.bridges.pop(TAP, None)
         note = hookfiles.read_note(self.places.state, UUID)
         eid = note.eid if note else ""
         for operation in ("stopped", "release"):
-            self._tell(self._domain(), operation, eid, sub="end")
+            self._tell(domain, operation, eid, sub="end")
         (self.places.state / "run" / f"{UUID}.json").unlink(missing_ok=True)
 
     def _ask(self, domain: Domain, operation: str, eid: str) -> dict[str, Any]:
@@ -489,13 +480,14 @@ class Lab:
     def story(self) -> dict[str, Any]:
         """Return what is on record and how the taps are, without what differs from run to run.
 
-        What a hook decided alone is left out, that a second look allowed what the first one had, and ends
-        that were withdrawn.
+        What a hook decided alone is left out (also a start that it refused and the agent took up meanwhile,
+        which is on record as failed), that a second look allowed what the first one had, and ends that were
+        withdrawn.
         """
         return self._read(self._told) | {"taps": dict(self.taps.bridges)}  # type: ignore[no-any-return]
 
     def _told(self, record: Any) -> dict[str, Any]:
-        own = record.own_executions(UUID)
+        own = [execution for execution in record.own_executions(UUID) if execution.ending != "failed"]
         place = {execution.eid: number for number, execution in enumerate(own)} | {"": ""}
         return {
             "executions": [
@@ -504,7 +496,7 @@ class Lab:
             "decisions": sorted(
                 (place[one.eid], one.action.value, one.hold, one.by)
                 for one in record.decisions(limit=1000)
-                if one.by == "agent" and (one.hold or one.action is not Action.ALLOW)
+                if one.eid in place and one.by == "agent" and (one.hold or one.action is not Action.ALLOW)
             ),
             "holds": [(hold.taps, hold.pending, place[hold.eid]) for hold in record.holds()],
             "judgements": sorted(
