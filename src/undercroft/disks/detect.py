@@ -38,8 +38,12 @@ BOOT_CODE_TYPES = frozenset(
         "9e1a2d38-c612-4316-aa26-8b49521e5a8b",  # PReP boot
         "41",  # PReP boot in an MBR
         "e3c9e316-0b5c-4db8-817d-f92df00215ae",  # Microsoft reserved: no filesystem by definition
+        "83bd6b9d-7f41-11dc-be0b-001560b84f0f",  # FreeBSD boot: gptboot or gptzfsboot
     }
 )
+
+FREEBSD_SWAP_TYPES = frozenset({"516e7cb5-6ecf-11d6-8ff8-00022d09712b", "bsd:01"})
+"""FreeBSD's swap bears no magic: whatever pages lie there are memory, and no filesystem."""
 
 NOT_APPLICABLE = {
     "swap": "swap space holds no files",
@@ -82,6 +86,8 @@ def detect(source: BlockSource, type_id: str = "") -> Content:
 def _without_magic(source: BlockSource, type_id: str) -> Content:
     if type_id in BOOT_CODE_TYPES:
         return Content("bios-boot")
+    if type_id in FREEBSD_SWAP_TYPES:
+        return Content("swap")
     return Content(BLANK if _is_blank(source) else UNKNOWN)
 
 

@@ -3,9 +3,10 @@
 Guarantees: a name is matched by what the disks themselves carry (UUIDs, labels) or by the disks' names
 in the machine; a kernel's name of another bus (an fstab that says sda on a machine with vda) is matched
 by position, because the bus changed and the order did not. A name that only hardware explains (by-id,
-by-path) is matched where there is but one disk. A set's device (LVM, md) goes by the names that the guest's
-kernel and udev give it; of volumes that share a UUID, a snapshot stands behind its origin. Names follow
-fstab(5) and udev's links in /dev/disk.
+by-path) is matched where there is but one disk. FreeBSD's names ("vtbd0p2") are read as the name that Linux
+has for the same disk. A set's device (LVM, md) goes by the names that the guest's kernel and udev give it; of
+volumes that share a UUID, a snapshot stands behind its origin. Names follow fstab(5), udev's links in
+/dev/disk, and FreeBSD's geom_label(4).
 
     >>> parse_device(b"UUID=0A1B-2C3D", "vfat")
     Device(kind=<DeviceKind.UUID: 'uuid'>, value='0a1b-2c3d', partition=0)
@@ -41,17 +42,20 @@ class Device:
         kind: which of a volume's names `value` is.
         value: the name; UUIDs in lower case, for DISK the disk's name without its partition ("vda").
         partition: for DISK and HARDWARE the partition's number, 0 for the whole disk.
+        alias: for DISK what FreeBSD calls a partition of a BSD label ("s1a"), in place of its number.
     """
 
     kind: DeviceKind
     value: str
     partition: int = 0
+    alias: str = ""
 
 
 PSEUDO_TYPES = frozenset(
     """
-    autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl
-    hugetlbfs mqueue none nsfs proc pstore ramfs rootfs securityfs sysfs tmpfs tracefs usbfs
+    autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devfs devpts devtmpfs efivarfs fdescfs fusectl
+    hugetlbfs linprocfs linsysfs mfs mqueue none nsfs proc procfs pstore ramfs rootfs securityfs sysfs
+    tmpfs tracefs usbfs
     """.split()  # noqa: SIM905 - forty quoted words are harder to read
 )
 """Filesystems that the kernel makes up; nothing of them is on a disk."""
@@ -69,9 +73,25 @@ _TAGS = {
     "PARTUUID": DeviceKind.PART_UUID,
     "PARTLABEL": DeviceKind.PART_LABEL,
 }
-_BY_FOLDERS = {f"/dev/disk/by-{tag.lower()}/": kind for tag, kind in _TAGS.items()}
+_BY_FOLDERS = {
+    **{f"/dev/disk/by-{tag.lower()}/": kind for tag, kind in _TAGS.items()},
+    # FreeBSD's, by geom_label(4)
+    "/dev/gpt/": DeviceKind.PART_LABEL,
+    "/dev/gptid/": DeviceKind.PART_UUID,
+    "/dev/ufs/": DeviceKind.LABEL,
+    "/dev/ufsid/": DeviceKind.UUID,
+    "/dev/msdosfs/": DeviceKind.LABEL,
+    "/dev/ext2fs/": DeviceKind.LABEL,
+}
 _DISK_NAME = re.compile(r"/dev/((?:sd|vd|xvd|hd|ubd)[a-z]{1,3})([1-9][0-9]{0,2})?")
 _NUMBERED_DISK_NAME = re.compile(r"/dev/((?:nvme[0-9]{1,3}n|mmcblk)[0-9]{1,3})(?:p([1-9][0-9]{0,2}))?")
+_FREEBSD_NAME = re.compile(
+    r"/dev/(vtbd|ada|da|nda|nvd|xbd|ad)([0-9]{1,2})"
+    r"(?:[ps]([1-9][0-9]{0,2}))?([a-h])?"
+)
+_FREEBSD_BUSES = {"vtbd": "vd", "ada": "sd", "da": "sd", "ad": "sd", "xbd": "xvd"}
+"""Which of a Linux' names the host's side has for FreeBSD's disks: both count them from the first."""
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _HARDWARE_NAME = re.compile(r"/dev/disk/by-(?:id|path)/[^/]+?(?:-part([1-9][0-9]{0,2}))?")
 _HEX = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
@@ -97,9 +117,22 @@ def _by_path(text: str) -> Device:
             return _tagged(kind, name.decode("utf-8", "surrogateescape"))
     if match := _DISK_NAME.fullmatch(text) or _NUMBERED_DISK_NAME.fullmatch(text):
         return Device(DeviceKind.DISK, match[1], int(match[2] or 0))
+    if match := _FREEBSD_NAME.fullmatch(text):
+        return _freebsd(match)
     if match := _HARDWARE_NAME.fullmatch(text):
         return Device(DeviceKind.HARDWARE, text, int(match[1] or 0))
     return Device(DeviceKind.OTHER, text)
+
+
+def _freebsd(match: re.Match[str]) -> Device:
+    """Return the device that one of FreeBSD's disk names stands for ("vtbd0p2", "ada1s1a")."""
+    driver, number, partition, letter = match[1], int(match[2]), int(match[3] or 0), match[4] or ""
+    bus = _FREEBSD_BUSES.get(driver)
+    high, low = divmod(number, len(_LETTERS))
+    position = (_LETTERS[high - 1] if high else "") + _LETTERS[low]
+    disk = f"{bus}{position}" if bus else f"nvme{number}n1"
+    head = match[0].removeprefix(f"/dev/{driver}{match[2]}")
+    return Device(DeviceKind.DISK, disk, partition, head if letter else "")
 
 
 def disk_index(name: str) -> int:
@@ -152,6 +185,8 @@ def _named(device: Device, volumes: Sequence[OpenVolume]) -> list[OpenVolume]:
 
 def _by_disk_name(device: Device, volumes: Sequence[OpenVolume]) -> list[OpenVolume]:
     partition = [volume for volume in volumes if volume.number == device.partition]
+    if device.alias:
+        partition = [volume for volume in volumes if volume.alias == device.alias]
     bus = _bus(device.value)
     if any(_bus(volume.disk) == bus for volume in volumes):
         return [volume for volume in partition if volume.disk == device.value]

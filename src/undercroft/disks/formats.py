@@ -100,6 +100,21 @@ FILESYSTEMS = (
         "through pytsk3 (extra `windows`)",
         "undercroft.disks.tsk",
     ),
+    Format(
+        "exfat",
+        "exFAT",
+        Level.WHOLE,
+        "the backup boot region where the first one is damaged; a volume that was not unmounted says so",
+        "undercroft.disks.exfat",
+    ),
+    Format(
+        "ufs",
+        "UFS1, UFS2 (FreeBSD)",
+        Level.PARTLY,
+        "a volume that was not unmounted says so, its soft-updates journal is not replayed; not: snapshots "
+        "in it, big-endian volumes",
+        "undercroft.disks.ufs",
+    ),
 )
 _BY_KIND = {each.kind: each for each in FILESYSTEMS}
 

@@ -44,7 +44,7 @@ class MountEntry:
     @property
     def is_bind(self) -> bool:
         """Whether it shows a directory of the tree a second time."""
-        return bool({"bind", "rbind"} & set(self.options)) or self.fs_type == "bind"
+        return bool({"bind", "rbind"} & set(self.options)) or self.fs_type in ("bind", "nullfs")
 
 
 @dataclass(frozen=True, slots=True)

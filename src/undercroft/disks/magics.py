@@ -222,6 +222,16 @@ def _probe_exfat(head: Head) -> Content | None:
     return Content("exfat", uuid=f"{number >> 16:04x}-{number & 0xFFFF:04x}")
 
 
+def _probe_ufs(head: Head) -> Content | None:
+    """The superblock at UFS2's place or UFS1's; label and UUID are where libblkid has them."""
+    for place in (65536, 8192):
+        for layout, number in (("<I", 0x19540119), ("<I", 0x011954), (">I", 0x19540119), (">I", 0x011954)):
+            if head.number(layout, place + 1372) == number:
+                ident = f"{head.number(layout, place + 144):08x}{head.number(layout, place + 148):08x}"
+                return Content("ufs", head.text(place + 680, 32), ident if ident.strip("0") else "")
+    return None
+
+
 def _probe_iso9660(head: Head) -> Content | None:
     if not head.has(b"CD001", 0x8001):
         return None
@@ -239,7 +249,6 @@ _BARE_MAGICS = (
     ("nilfs2", b"\x34\x34", 1024 + 6),
     ("udf", b"BEA01", 0x8001),
     ("gfs2", b"\x01\x16\x19\x70", 65536),
-    ("ufs2", b"\x19\x01\x54\x19", 65536 + 1372),
 )
 """Formats that are only named: nothing in a guest's fstab is matched against their labels."""
 
@@ -264,6 +273,7 @@ PROBES: tuple[Probe, ...] = (
     _probe_fat,
     _probe_ntfs,
     _probe_exfat,
+    _probe_ufs,
     _probe_iso9660,
     _probe_bare,
     _probe_second_luks,

@@ -45,6 +45,7 @@ _SYSTEM_MARKS = (
     b"etc/debian_version",
     b"etc/redhat-release",
     b"etc/alpine-release",
+    b"bin/freebsd-version",
     b"Windows/System32/config/SOFTWARE",
 )
 

@@ -74,6 +74,11 @@ class OpenVolume:
         return self.partition.name if self.partition else ""
 
     @property
+    def alias(self) -> str:
+        """What FreeBSD calls the partition of a BSD label, behind the disk's name ("s1a"), else ""."""
+        return self.partition.alias if self.partition else ""
+
+    @property
     def type_id(self) -> str:
         """The partition's type, "" for none."""
         return self.partition.type_id.lower() if self.partition else self.inherited_type

@@ -43,7 +43,9 @@ CHECKERS = {
     "lvm": "pvck",
     "md": "mdadm --examine",
     "ntfs": "ntfsfix -n",
-    "fat": "fsck.fat -n",
+    "vfat": "fsck.fat -n",
+    "exfat": "fsck.exfat -n",
+    "ufs": "fsck_ffs -n",
 }
 """What tells more of a damage, by the word that each filesystem's reader begins its errors with."""
 

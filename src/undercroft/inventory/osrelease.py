@@ -130,6 +130,15 @@ def _alpine_release(untrusted: bytes, source: str) -> _Found:
     return OsRelease("alpine", text, "", f"Alpine Linux {text}", source), frozenset({"alpine"})
 
 
+def _freebsd_version(untrusted: bytes, source: str) -> _Found:
+    """The script of freebsd-version(1); /etc/os-release is written when the machine starts."""
+    text = parse_assignments(untrusted).get("USERLAND_VERSION", "")
+    number = _NUMBER.match(text)
+    ident = "freebsd" if number else ""
+    found = OsRelease(ident, number[0] if number else "", "", f"FreeBSD {text}", source)
+    return found, frozenset({"freebsd"})
+
+
 def _first_line(untrusted: bytes) -> str:
     line = untrusted.strip().partition(b"\n")[0].decode("utf-8", "surrogateescape")
     return line.strip()[:MAX_VALUE_CHARS]
@@ -143,4 +152,5 @@ _SOURCES: tuple[tuple[bytes, Callable[[bytes, str], _Found]], ...] = (
     (b"/etc/redhat-release", _named_release),
     (b"/etc/SuSE-release", _named_release),
     (b"/etc/alpine-release", _alpine_release),
+    (b"/bin/freebsd-version", _freebsd_version),
 )

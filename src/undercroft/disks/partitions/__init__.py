@@ -1,4 +1,4 @@
-"""Partition tables: GPT and MBR with logical partitions.
+"""Partition tables: GPT, MBR with logical partitions, BSD labels inside of them or on a whole disk.
 
 `read_table` takes a disk as a block source and gives a `PartitionTable`. A table as a whole that is not
 sound raises `InputError`; a single partition that is not is given back with its `problem`, so that the

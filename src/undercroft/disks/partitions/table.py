@@ -18,6 +18,7 @@ class Partition:
         part_uuid: UUID of a GPT entry, or "DISKSIG-NN" of an MBR, lower case.
         bootable: marked for booting by BIOS.
         problem: why it cannot be read as its table has it, "" when it can. Such a partition is unread.
+        alias: what FreeBSD calls a partition of a BSD label, behind the disk's name ("s1a"), else "".
     """
 
     number: int
@@ -28,6 +29,7 @@ class Partition:
     part_uuid: str
     bootable: bool = False
     problem: str = ""
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class PartitionTable:
         sector_bytes: the unit in which the table counts.
     """
 
-    kind: Literal["gpt", "mbr", "none"]
+    kind: Literal["gpt", "mbr", "bsd", "none"]
     partitions: tuple[Partition, ...] = ()
     notes: tuple[str, ...] = ()
     sector_bytes: int = 512
@@ -58,6 +60,7 @@ def clamped(
     part_uuid: str,
     name: str = "",
     bootable: bool = False,
+    alias: str = "",
 ) -> Partition:
     """Return a partition that lies within the disk, with a problem where the table has it elsewhere.
 
@@ -70,6 +73,7 @@ def clamped(
         part_uuid: as in Partition.
         name: as in Partition.
         bootable: as in Partition.
+        alias: as in Partition.
     """
     end_bytes = start_bytes + size_bytes
     problem = ""
@@ -81,7 +85,7 @@ def clamped(
         problem = f"it ends at byte {end_bytes}, beyond the disk's end at {disk_bytes}: the disk was cut"
     start = min(start_bytes, disk_bytes)
     size = max(0, min(end_bytes, disk_bytes) - start)
-    return Partition(number, start, size, type_id, name, part_uuid, bootable, problem)
+    return Partition(number, start, size, type_id, name, part_uuid, bootable, problem, alias)
 
 
 def overlap_notes(partitions: Sequence[Partition]) -> tuple[str, ...]:
