@@ -159,15 +159,15 @@ def _claim_of_minor_releases(
     feed: str, statements: Sequence[Advisory], affecting: Sequence[Advisory], version: str
 ) -> Claim | None:
     """Return the claim where rpm's streams have their say (rule 6); some statement is affecting."""
-    minor = _minor_release(version)
+    minor = minor_release(version)
     fixes = [
         statement
         for statement in statements
-        if statement.stream and statement.fixed_version and _minor_release(statement.fixed_version) == minor
+        if statement.stream and statement.fixed_version and minor_release(statement.fixed_version) == minor
     ]
     open_fixes = [statement for statement in fixes if statement in affecting]
     plain_affecting = [statement for statement in affecting if not statement.stream]
-    fixed_again = [item for item in plain_affecting if minor and _minor_release(item.fixed_version) == minor]
+    fixed_again = [item for item in plain_affecting if minor and minor_release(item.fixed_version) == minor]
     if minor and fixes and not open_fixes and not fixed_again:
         return None
     if fixed_version := _highest(plain_affecting, RPM):
@@ -181,7 +181,7 @@ def _claim_of_minor_releases(
     return _claim(feed, affecting, _highest(affecting, RPM), FixState.NEEDS_SUBSCRIPTION)
 
 
-def _minor_release(version: str) -> str:
+def minor_release(version: str) -> str:
     """Return "el9_2" of a build that Red Hat made for 9.2, "" for every other."""
     match = _MINOR_RELEASE.search(version)
     return match[0] if match else ""

@@ -1,43 +1,49 @@
 """The patch floor of a machine: what it has already fixed, and what a state of it would bring back.
 
-The floor stands for a set of advisories: all that are fixed at the highest version of each source package
-that the machine has had. As versions it also answers for advisories that come later. In rules, with the
-reasons:
+The floor stands for a set of advisories: all that are fixed at the highest version of each package that the
+machine has had. As versions, in the order of the release's family, it also answers for advisories that come
+later. Its entries are called as the advisory database calls subjects: "openssl" is a source package,
+"binary:openssl-libs" a binary one, "binary:npm@nodejs:18" one of a module's stream. In rules, with reasons:
 
-1. A version counts only where a trusted source lists exactly this one: the release's package index, a
-   publisher's fixed version, a changelog of the mirror. A guest that writes 999: into its database would
-   else lift its floor above everything, and every later state of it would be below.
-2. Of several versions of one source that are installed together (kernels) the oldest counts: a vulnerability
+1. A version counts only as far as a trusted source goes: `reached` says what a state proves. A guest that
+   writes 999: into its database would else lift its floor above everything, and every later state of it would
+   be below.
+2. Of several versions of one package that are installed together (kernels) the oldest counts: a vulnerability
    is fixed in a machine when no version that it has is affected, as in findings. Newer ones that nobody lists
    take nothing away from it: a guest could else keep its floor down with one invented package.
 3. The floor only grows. A package that was removed leaves its entry: put back in an older version, it
    brings back what was fixed.
 4. What returns is read from today's assessment of the state. A vulnerability without a fixed version was
    never fixed, and one whose fix was withdrawn or moved up is no longer fixed at the floor.
-5. A version of everybody's archive above one of an extended stream (ESM) does not hold its fix.
-6. A state in an older release of the same distribution is below the floor as a whole.
+5. A version of everybody's archive above one of an extended stream (ESM, EUS) does not hold its fix.
+6. A state in an older release of the same distribution is below the floor as a whole. Releases stand in the
+   order of their numbers, "3.9" before "3.19"; one that only rolls ("edge") after them.
+7. Each stream of a module has a floor of its own: a higher number in another stream is no fix, and takes none
+   away. A state in a stream that the machine is not known to have had, where it is known to have had another
+   one, is neither old nor fixed: it proves nothing. So it is with a distribution that the floor knows nothing
+   of.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from undercroft.advisories import severity
-from undercroft.advisories.debversion import key
-from undercroft.advisories.families import order_of
-from undercroft.advisories.installed import Installed, installed
+from undercroft.advisories import debversion, severity
+from undercroft.advisories.families import family_of, order_of
+from undercroft.advisories.installed import installed
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.advisories.orders.table import DEB
-from undercroft.advisories.records import Status
+from undercroft.advisories.records import package_of
 from undercroft.advisories.releases import known_release
-from undercroft.advisories.sources import signed_version, tracked
-from undercroft.advisories.verdict import is_extended
+from undercroft.advisories.sources import Subject
+from undercroft.advisories.verdict import is_extended, minor_release
+from undercroft.lineage.reached import epoch, own_subjects, reached
 from undercroft.model.comeback import Returning
-from undercroft.model.finding import Assessment, Finding
+from undercroft.model.finding import Assessment, Finding, FixState
 from undercroft.model.fleet import Floor, FloorEntry
 from undercroft.model.inventory import Inventory
 
-_NEVER_AFFECTED = "0"  # a publisher's way to write it; no version
+_BINARY = "binary:"
 
 
 def raised(floor: Floor, inventory: Inventory, knowledge: Knowledge, at: datetime) -> Floor:
@@ -50,11 +56,12 @@ def raised(floor: Floor, inventory: Inventory, knowledge: Knowledge, at: datetim
         at: when it was read.
     """
     release = known_release(inventory)
-    if not release or release != knowledge.release or order_of(release) is not DEB:
+    if not release or release != knowledge.release:
         return floor
+    key = order_of(release).key
     entries = {(entry.release, entry.source): entry for entry in floor.entries}
     grown = False
-    for source, version in _reached(release, inventory, knowledge):
+    for source, version in reached(release, inventory, knowledge):
         known = entries.get((release, source))
         if known is None or key(known.version) < key(version):
             entries[release, source] = FloorEntry(release, source, version, at)
@@ -75,94 +82,120 @@ def returning(floor: Floor, inventory: Inventory, assessment: Assessment) -> tup
         assessment: what the advisories say of it today.
     """
     release = known_release(inventory)
-    versions = {entry.source: entry.version for entry in floor.entries if entry.release == release}
+    versions = _versions(floor, release)
+    family = family_of(release)
+    by_binary = family is not None and family.by_binary and bool(versions)
+    subjects = _subjects(release, inventory) if by_binary else {}
     found = [
         Returning(
             source=finding.source,
             vulnerability=finding.vulnerability,
             installed_version=finding.installed_version,
             fixed_version=finding.fixed_version,
-            floor_version=versions[finding.source],
+            floor_version=floor_version,
             severity=finding.severity,
             known_exploited_on=finding.known_exploited_on,
         )
         for finding in assessment.findings
-        if finding.source in versions and _was_fixed(finding, versions[finding.source])
+        if (floor_version := _fixed_at(finding, release, versions, subjects))
     ]
     return tuple(sorted([*_older_release(floor, release), *found], key=_order))
 
 
 def unproven(floor: Floor, inventory: Inventory, assessment: Assessment) -> tuple[str, ...]:
-    """Return the sources of the floor that the state has in a version above it which no index lists.
+    """Return the sources of the floor that the state has in a version of which nobody can say what it fixes.
 
-    Such a version proves nothing: a guest may have written it. Without any index nobody can tell, and nothing
-    is returned; the assessment's notes say that origins were not checked. Sorted.
+    These are versions above the floor that no trusted source lists, in another epoch than the floor's where
+    no index tells, and packages of another stream of a module (rule 7): a guest may have written them.
+    Sorted; where the floor knows nothing of the state's distribution, its release alone.
     """
     release = known_release(inventory)
-    versions = {entry.source: key(entry.version) for entry in floor.entries if entry.release == release}
-    unlisted = {(package.package, package.version) for package in assessment.unassessed}
-    if not versions or not unlisted:
+    if not release or not floor.entries:
         return ()
-    found = {
-        item.subject.source
-        for item in installed(release, inventory)
-        if item.subject.source in versions
-        and key(item.subject.version) > versions[item.subject.source]
-        and any((package.name, package.version) in unlisted for package in item.packages)
-    }
+    distribution = release.partition(":")[0]
+    if all(entry.release.partition(":")[0] != distribution for entry in floor.entries):
+        return (release,)
+    versions = _versions(floor, release)
+    unlisted = {(package.package, package.version) for package in assessment.unassessed}
+    order = order_of(release)
+    if not versions or (order is DEB and not unlisted):
+        return ()
+    in_streams = {package_of(name) for name in versions if name.startswith(_BINARY)}
+    found = set()
+    for item in installed(release, inventory):
+        is_unlisted = any((package.name, package.version) in unlisted for package in item.packages)
+        for subject in own_subjects(item):
+            known = versions.get(subject.source)
+            if known is None:
+                if subject.source.startswith(_BINARY) and package_of(subject.source) in in_streams:
+                    found.add(item.source)
+            elif order.key(subject.version) > order.key(known) and (
+                is_unlisted or (order is not DEB and epoch(subject.version) != epoch(known))
+            ):
+                found.add(item.source)
     return tuple(sorted(found))
 
 
-def _was_fixed(finding: Finding, floor_version: str) -> bool:
-    """Tell whether a machine at its floor was without `finding` (rules 4 and 5)."""
-    if not finding.fixed_version or key(floor_version) < key(finding.fixed_version):
+def _versions(floor: Floor, release: str) -> dict[str, str]:
+    return {entry.source: entry.version for entry in floor.entries if entry.release == release}
+
+
+def _subjects(release: str, inventory: Inventory) -> dict[tuple[str, str], list[Subject]]:
+    """Return the subjects of what is installed, by the source and the package that a finding names."""
+    found: dict[tuple[str, str], list[Subject]] = {}
+    for item in installed(release, inventory):
+        for name in item.names:
+            found.setdefault((item.source, name), []).extend(own_subjects(item))
+    return found
+
+
+def _fixed_at(
+    finding: Finding,
+    release: str,
+    versions: Mapping[str, str],
+    subjects: Mapping[tuple[str, str], list[Subject]],
+) -> str:
+    """Return the version at which a machine was without `finding`, "" where its floor holds none (4, 5)."""
+    if not finding.fixed_version:
+        return ""
+    if not subjects:
+        floor_version = versions.get(finding.source, "")
+        return floor_version if floor_version and _holds(finding, release, floor_version) else ""
+    key = order_of(release).key
+    fixed = key(finding.fixed_version)
+    held = [
+        versions[subject.source]
+        for name in finding.packages
+        for subject in subjects.get((finding.source, name), ())
+        # A fixed version that is not above the installed one is another subject's, in numbers of its own.
+        if subject.source in versions
+        and key(subject.version) < fixed
+        and _holds(finding, release, versions[subject.source])
+    ]
+    return max(held, key=key, default="")
+
+
+def _holds(finding: Finding, release: str, floor_version: str) -> bool:
+    """Tell whether a version of the floor has the fix of `finding`."""
+    order = order_of(release)
+    fixed_version = finding.fixed_version
+    if order.key(floor_version) < order.key(fixed_version):
         return False
-    return not is_extended(finding.fixed_version) or is_extended(floor_version)
+    if order is DEB:
+        return not is_extended(fixed_version) or is_extended(floor_version)
+    if finding.fix is not FixState.NEEDS_SUBSCRIPTION:
+        return True
+    return minor_release(fixed_version) == minor_release(floor_version)
 
 
 def _older_release(floor: Floor, release: str) -> Iterator[Returning]:
     """Yield the release itself where it is older than one that the machine had reached (rule 6)."""
+    key = debversion.key  # of numbers with dots, all families' versions are; letters stand after them
     distribution, _, version = release.partition(":")
-    reached = [entry.release for entry in floor.entries if entry.release.startswith(f"{distribution}:")]
-    highest = max(reached, key=lambda name: key(name.partition(":")[2]), default="")
+    same = [entry.release for entry in floor.entries if entry.release.partition(":")[0] == distribution]
+    highest = max(same, key=lambda name: key(name.partition(":")[2]), default="")
     if release and highest and key(version) < key(highest.partition(":")[2]):
         yield Returning("", "", release, highest, highest)
-
-
-def _reached(release: str, inventory: Inventory, knowledge: Knowledge) -> Iterator[tuple[str, str]]:
-    """Yield each source whose oldest version is listed, with this version as the list writes it (rule 2)."""
-    oldest: dict[str, Installed] = {}
-    for item in installed(release, inventory):
-        known = oldest.setdefault(item.subject.source, item)
-        if key(item.subject.version) < key(known.subject.version):
-            oldest[item.subject.source] = item
-    for source, item in oldest.items():
-        listed = {key(version): version for version in _listed(item, knowledge)}
-        version = listed.get(key(item.subject.version))
-        if version is not None:
-            yield source, version
-
-
-def _listed(item: Installed, knowledge: Knowledge) -> Iterator[str]:
-    """Yield every version of an installed source that a trusted source lists (rule 1)."""
-    source = item.subject.source
-    yield from (version for _suite, version in knowledge.archive.get(source, ()))
-    for name in item.names:
-        for entry in knowledge.index.get(name, ()):
-            subject = tracked(knowledge.release, entry.source, entry.source_version, entry.version)
-            if subject.source == source:
-                yield subject.version
-    for statement in knowledge.advisories.get(source, ()):
-        if statement.status is Status.FIXED and statement.fixed_version not in {"", _NEVER_AFFECTED}:
-            yield statement.fixed_version
-    yield from _in_changelogs(source, item.recorded_sources, knowledge)
-
-
-def _in_changelogs(source: str, recorded: Iterable[str], knowledge: Knowledge) -> Iterator[str]:
-    """Yield the versions that changelogs list; a signed source's repeats what it signs."""
-    yield from (entry.version for entry in knowledge.changelogs.get(source, ()))
-    for signed in set(recorded) - {source}:
-        yield from (signed_version(entry.version) for entry in knowledge.changelogs.get(signed, ()))
 
 
 def _order(item: Returning) -> tuple[bool, bool, int, str, str]:

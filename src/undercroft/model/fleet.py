@@ -95,7 +95,11 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class FloorEntry:
-    """The highest version of one source package that a machine had and a trusted index listed."""
+    """The highest version of one package that a machine was proved to have, in the words of who listed it.
+
+    `source` is called as the advisory database calls subjects: "openssl" is a source package,
+    "binary:openssl-libs" a binary one, "binary:npm@nodejs:18" one of a module's stream.
+    """
 
     release: str
     source: str

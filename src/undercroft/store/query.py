@@ -14,6 +14,7 @@ from typing import Any
 
 from undercroft.advisories.families import family_of, is_language, order_of
 from undercroft.advisories.knowledge import Edition, Knowledge, grouped
+from undercroft.advisories.orders.table import DEB
 from undercroft.advisories.records import (
     Advisory,
     ChangelogEntry,
@@ -39,7 +40,8 @@ CREATE TEMP TABLE IF NOT EXISTS named (
 DELETE FROM temp.named;
 """
 
-# A statement whose fix is just what is installed leaves nothing open; it vouches for the version.
+# A statement whose fix is just what is installed leaves nothing open; it vouches for the version. Where no
+# index lists versions, so does the highest fix below it, of each stream (`lineage.reached`).
 # CROSS JOIN fixes the order of the loops: left alone, the planner starts with every source of the release.
 _ADVISORIES = """
 SELECT open.source, advisory.feed, advisory.vulnerability, advisory.advisory, advisory.status,
@@ -57,6 +59,17 @@ FROM (
     SELECT named.source, subject.id, named.vulnerability
     FROM temp.named AS named
     CROSS JOIN subject ON subject.release = :release AND subject.source = named.source
+    UNION
+    SELECT source, subject, vulnerability FROM (
+        SELECT installed.source, advisory.subject, advisory.vulnerability, max(advisory.fixed_key)
+        FROM temp.installed AS installed
+        CROSS JOIN subject ON subject.release = :release AND subject.source = installed.source
+        CROSS JOIN advisory ON advisory.subject = subject.id
+        WHERE :vouching AND advisory.status = 'fixed' AND advisory.fixed_version NOT IN ('', '0')
+            AND advisory.fixed_key < installed.version_key
+            AND advisory.feed IN (SELECT value FROM json_each(:feeds))
+        GROUP BY installed.source, advisory.subject, advisory.stream
+    )
 ) AS open
 CROSS JOIN advisory ON advisory.subject = open.subject AND advisory.vulnerability = open.vulnerability
 CROSS JOIN title ON title.feed = advisory.feed AND title.number = advisory.title
@@ -157,6 +170,7 @@ def _knowledge(
     }
     parameters = {
         "release": release,
+        "vouching": order_of(release) is not DEB,
         "feeds": json.dumps(list(asked)),
         # A name with undecodable bytes is in no index, and SQLite would refuse it.
         "names": json.dumps(

@@ -193,4 +193,4 @@ def below_sentence(below: tuple[Returning, ...], verb: str) -> str:
 
 def unproven_sentence(source: str) -> str:
     """Return why a version proves nothing, in words."""
-    return f"{source}: in a version above what the machine had, and no index lists it"
+    return f"{source}: in a version that the machine is not known to have had, and no index lists it"

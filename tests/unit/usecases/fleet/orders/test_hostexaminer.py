@@ -172,7 +172,7 @@ def test_an_unlisted_version_stands_against_a_release_as_the_lineage_tells_it(or
     else:
         assert standing.judgement.action is Action.QUARANTINE
         assert standing.against == (
-            "openssl: in a version above what the machine had, and no index lists it",
+            "openssl: in a version that the machine is not known to have had, and no index lists it",
         )
 
 
