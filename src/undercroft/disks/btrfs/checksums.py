@@ -1,5 +1,7 @@
 """The checksums of data: one for each sector, in the checksum tree and in logs that were not replayed yet."""
 
+from collections.abc import Mapping
+
 from undercroft.disks.btrfs import layout
 from undercroft.disks.btrfs.superblock import Superblock
 from undercroft.disks.btrfs.tree import Tree
@@ -19,13 +21,17 @@ class DataChecksums:
         self._size = superblock.checksum.size_bytes
         self.logged: dict[int, bytes] = {}
 
-    def log(self, address: int, sums: bytes) -> None:
-        """Add what a log says of the sectors from `address` on. Raises InputError where that is too much."""
-        for start in range(0, len(sums) - self._size + 1, self._size):
-            self.logged[address] = sums[start : start + self._size]
-            address += self._sector
-        if len(self.logged) > layout.MAX_LOG_CHANGES:
+    def log(self, logged: Mapping[int, bytes]) -> None:
+        """Add what a log says of data: first address -> checksums of the sectors from there on.
+
+        Raises InputError where all logs together say too much; then nothing is added.
+        """
+        count = sum(map(len, logged.values())) // self._size
+        if len(self.logged) + count > layout.MAX_LOG_CHANGES:
             raise InputError(f"btrfs log: more than {layout.MAX_LOG_CHANGES} checksums")
+        for address, sums in logged.items():
+            for number, start in enumerate(range(0, len(sums) - self._size + 1, self._size)):
+                self.logged[address + number * self._sector] = sums[start : start + self._size]
 
     def of(self, address: int, length: int) -> bytes:
         """Return the checksums of all sectors of a range, one after the other.

@@ -10,8 +10,8 @@ subvolume's id above bit 64.
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
+from undercroft.disks.btrfs import attributes, layout
 from undercroft.disks.btrfs import directory as directories
-from undercroft.disks.btrfs import layout
 from undercroft.disks.btrfs.fstree import FsTree
 from undercroft.disks.btrfs.inode import Inode, decode
 from undercroft.disks.btrfs.roots import Link, Root
@@ -157,6 +157,20 @@ class Btrfs:
     def snapshots(self) -> list[Subvolume]:
         """Return the subvolumes that are snapshots of others, as `subvolumes` does."""
         return [each for each in self.subvolumes() if each.parent_uuid]
+
+    def xattr(self, node: int, name: bytes) -> bytes | None:
+        """Return an attribute, None where there is none. Raises InputError."""
+        if node >= _EMPTY:
+            return None
+        return attributes.value(*self._place(node), name)
+
+    def device(self, node: int) -> int:
+        """Return the number of a device file, 0 for 0:0. Raises InputError."""
+        if self._inode(node).stat.kind not in (FileKind.CHARACTER, FileKind.BLOCK):
+            raise InputError(f"btrfs inode {node & _INODE_MASK}: it is no device")
+        tree, number = self._place(node)
+        fields = layout.INODE.unpack(tree.get((number, layout.INODE_ITEM, 0)) or bytes(layout.INODE.size))
+        return int(fields[6])
 
     def _number_at(self, path: bytes) -> int:
         top = self if self.number == layout.FS_TREE else Btrfs(self._volume, layout.FS_TREE)

@@ -11,16 +11,21 @@ from undercroft.errors import InputError
 class FsTree:
     """A subvolume's items. Nothing is changed but by a replay, in memory.
 
+    Args:
+        tree: as it is committed.
+        room: how many items a log may still change.
+
     Attributes:
+        room: what is left of it.
         get: returns the data of the item with a key, None where there is none; raises InputError.
     """
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, room: int = layout.MAX_LOG_CHANGES) -> None:
         self._tree = tree
         self._changed: dict[Key, bytes | None] = {}
         self._keys: dict[int, list[Key]] = {}
         self._extents: dict[int, list[tuple[int, bytes]]] = {}
-        self._room = layout.MAX_LOG_CHANGES
+        self.room = room
         self.get = tree.get
 
     def items(self, first: Key, last: Key) -> Iterator[Item]:
@@ -65,6 +70,10 @@ class FsTree:
         self._changed[key] = data
         self.get = self._get
 
+    def is_changed(self, node: int) -> bool:
+        """Return whether a log changed items of an inode."""
+        return node in self._keys
+
     def editable_extents(self, node: int) -> list[tuple[int, bytes]]:
         """Return a file's extents to be changed, ascending. Raises InputError as `put` does."""
         found = self._extents.get(node)
@@ -81,8 +90,8 @@ class FsTree:
         self._spend(1)
 
     def _spend(self, count: int) -> None:
-        self._room -= count
-        if self._room < 0:
+        self.room -= count
+        if self.room < 0:
             raise InputError(f"btrfs log: it changes more than {layout.MAX_LOG_CHANGES} items")
 
     def _get(self, key: Key) -> bytes | None:

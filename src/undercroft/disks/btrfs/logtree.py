@@ -18,6 +18,9 @@ from undercroft.disks.btrfs.tree import Key, NodeReader, Tree
 from undercroft.errors import InputError
 
 _LOST = "btrfs log not replayed, what was synced last is missing"
+MAX_FAILED_LOGS = 64
+"""As many subvolumes whose logs cannot be replayed are told; what a log may cost was spent on each."""
+
 _SIZE = slice(16, 24)
 _TYPE_BITS, _DIRECTORY, _REGULAR = 0o170000, 0o040000, 0o100000
 
@@ -36,8 +39,17 @@ class Replayed:
     problems: list[str] = field(default_factory=list)
 
 
-def replay(roots: Roots, superblock: Superblock, reader: NodeReader, checksums: DataChecksums) -> Replayed:
-    """Replay the logs of all subvolumes; one whose log cannot be replayed stays as it was committed."""
+def replay(
+    roots: Roots,
+    superblock: Superblock,
+    reader: NodeReader,
+    checksums: DataChecksums,
+    room: int = layout.MAX_LOG_CHANGES,
+) -> Replayed:
+    """Replay the logs of all subvolumes; one whose log cannot be replayed stays as it was committed.
+
+    `room` is how many items all of them together may change.
+    """
     replayed = Replayed()
     log_roots = Tree(reader, superblock.log_root, superblock.generation + 1, "log root tree")
     try:
@@ -49,20 +61,22 @@ def replay(roots: Roots, superblock: Superblock, reader: NodeReader, checksums: 
         return replayed
     count = 0
     for root in reversed(logs):
-        committed = dict(checksums.logged)
         try:
             base = roots.root(root.number)
             if base is None or base.is_deleted:
                 continue  # the log of a subvolume that was deleted since
-            tree = FsTree(roots.tree(base))
+            tree = FsTree(roots.tree(base), room)
             log = Tree(reader, root.place, root.generation, f"log of subvolume {root.number}")
-            one = Replay(tree, log, checksums, superblock)
+            one = Replay(tree, log, superblock)
             one.run()
+            checksums.log(one.checksums)
         except InputError as error:
-            checksums.logged = committed
             replayed.problems.append(f"{_LOST} in subvolume {root.number}: {error}")
+            if len(replayed.problems) >= MAX_FAILED_LOGS:
+                replayed.problems.append(f"{_LOST}: what other subvolumes synced was not looked at any more")
+                break
         else:
-            count += len(one.items)
+            count, room = count + len(one.items), tree.room
             replayed.trees[root.number] = tree
     if count:
         replayed.notes.append(f"log replayed: {count} items")
@@ -74,11 +88,12 @@ class Replay:
 
     Attributes:
         items: the log's, by their keys, ascending.
+        checksums: what it says of data: first address -> checksums of the sectors from there on.
     """
 
-    def __init__(self, tree: FsTree, log: Tree, checksums: DataChecksums, superblock: Superblock) -> None:
+    def __init__(self, tree: FsTree, log: Tree, superblock: Superblock) -> None:
         self._tree = tree
-        self._checksums = checksums
+        self.checksums: dict[int, bytes] = {}
         self._sector = superblock.sector_bytes
         self._has_no_holes = bool(superblock.features & layout.HAS_NO_HOLES)
         self.items = _read(log)
@@ -95,7 +110,7 @@ class Replay:
                 self._names.add_name(key, item)
         for key, item in self.items.items():
             if key[1] == layout.EXTENT_CSUM and key[0] == layout.CHECKSUM_OBJECTS:
-                self._checksums.log(key[2], item)
+                self.checksums[key[2]] = item
             elif key[0] in self._ignored:
                 continue
             elif key[1] in (layout.INODE_REF, layout.INODE_EXTREF):

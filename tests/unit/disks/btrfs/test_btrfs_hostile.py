@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undercroft.disks.btrfs import chunks, compression, layout, lzo, roots
+from undercroft.disks.btrfs import chunks, compression, layout, logtree, lzo, roots
 from undercroft.disks.btrfs.checksum import checksum_of_type, name_hash
 from undercroft.disks.btrfs.checksums import DataChecksums
 from undercroft.disks.btrfs.chunks import Chunk, ChunkMap, Stripe
@@ -293,6 +294,43 @@ def test_lzo_match_that_passes_the_limit_or_the_start_is_refused() -> None:
         lzo.decompress(zeros, SECTOR)
     with pytest.raises(ValueError, match="LZO match"):
         lzo.decompress(b"\x12\x00\x40\xff", SECTOR)
+
+
+def root_item(address: int) -> bytes:
+    return layout.ROOT.pack(7, layout.FIRST_FREE, address, 0, 0, 0, 0, 1, 0, 0)
+
+
+def inode_item(mode: int) -> bytes:
+    return layout.INODE.pack(7, 0, 1, 0, 0, mode, 0, 0, 0, 0)
+
+
+def test_logs_of_all_subvolumes_together_change_no_more_than_the_limit() -> None:
+    """Each alone is within it; of a guest's thousands of subvolumes each may have a log."""
+    bases = {number: SECTOR * (4 + number - 256) for number in (256, 257, 258)}
+    logs = {number: SECTOR * (12 + number - 256) for number in bases}
+    blocks = {
+        0: leaf(0, [((number, layout.ROOT_ITEM, 0), root_item(at)) for number, at in bases.items()]),
+        SECTOR: leaf(
+            SECTOR,
+            [((layout.LOG_OBJECTS, layout.ROOT_ITEM, number), root_item(at)) for number, at in logs.items()],
+            generation=8,
+        ),
+    }
+    for at in bases.values():
+        blocks[at] = leaf(at, [((layout.FIRST_FREE, layout.INODE_ITEM, 0), inode_item(0o040755))])
+    for at in logs.values():
+        names = [((number, layout.INODE_ITEM, 0), inode_item(0o100644)) for number in (300, 301, 302)]
+        blocks[at] = leaf(at, names)
+    superblock = replace(SUPERBLOCK, log_root=(SECTOR, 0))
+    reader = NodeReader(chunk_map(blocks), superblock)
+    sums = DataChecksums(tree({0: leaf(0, [])}, 0), superblock)
+    found = {
+        room: logtree.replay(roots.Roots(reader, superblock), superblock, reader, sums, room)
+        for room in (5, 6, 9)
+    }
+    assert [sorted(each.trees) for each in found.values()] == [[258], [257, 258], [256, 257, 258]]
+    assert "in subvolume 256: btrfs log: it changes more than" in found[6].problems[0]
+    assert found[9].problems == []
 
 
 @given(st.binary(max_size=400), st.sampled_from([compression.ZLIB, compression.LZO, compression.ZSTD]))
