@@ -137,3 +137,28 @@ class WithSubvolumes(FileSystem, Protocol):
     def subvolumes(self) -> list[Subvolume]:
         """Return all subvolumes that hang somewhere, the top first. Raises InputError."""
         ...
+
+
+@runtime_checkable
+class WithAttributes(FileSystem, Protocol):
+    """What a filesystem offers besides that says which extended attributes and device numbers files have.
+
+    One that does not offer it cannot tell: what depends on them is then unknown, not absent.
+    """
+
+    def xattr(self, node: int, name: bytes) -> bytes | None:
+        """Return the value of an attribute such as b"trusted.overlay.opaque", None where there is none.
+
+        Raises:
+            UnsupportedError: whether there is one cannot be told.
+            InputError: the attributes are malformed.
+        """
+        ...
+
+    def device(self, node: int) -> int:
+        """Return the number of a character or block device in the format's own encoding; 0 is 0:0.
+
+        Raises:
+            InputError: it is no such device.
+        """
+        ...

@@ -7,7 +7,7 @@
 from collections.abc import Iterator
 from uuid import UUID
 
-from undercroft.disks.ext4 import inline, layout
+from undercroft.disks.ext4 import attributes, inline, layout
 from undercroft.disks.ext4 import superblock as superblocks
 from undercroft.disks.ext4.changes import Changes
 from undercroft.disks.ext4.content import Content
@@ -78,6 +78,7 @@ class Ext4:
             _replay_fast_commits(replayed, FastReplay(superblock, *readers, changes))
         self.notes = tuple(replayed.notes)
         self.problems = tuple(replayed.problems)
+        self._source, self._superblock = source, superblock
         self._directory(self.root)
 
     def stat(self, node: int) -> FileStat:
@@ -119,6 +120,17 @@ class Ext4:
         if inode.stat.size_bytes > limit:
             raise InputError(f"ext inode {node}: {inode.stat.size_bytes} bytes, the limit is {limit}")
         return b"".join(self._content.chunks(inode))
+
+    def xattr(self, node: int, name: bytes) -> bytes | None:
+        """Return an attribute of `user.` or `trusted.`, None where there is none. Raises InputError."""
+        return attributes.value(self._inodes.get(node), name, self._source, self._superblock)
+
+    def device(self, node: int) -> int:
+        """Return the number of a device file, 0 for 0:0. Raises InputError."""
+        inode = self._inodes.get(node)
+        if inode.stat.kind not in (FileKind.CHARACTER, FileKind.BLOCK):
+            raise InputError(f"ext inode {node}: it is no device")
+        return int.from_bytes(inode.block[:8], "little")
 
     def _directory(self, node: int) -> Inode:
         return self._typed(node, FileKind.DIRECTORY)

@@ -1,60 +1,31 @@
 """Files and folders of a squashfs. A node is an inode's reference: its block's place and its offset there."""
 
-from array import array
 from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple
 
 from undercroft.disks.cache import BoundedCache
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.source import BlockSource
+from undercroft.disks.squashfs import attributes
+from undercroft.disks.squashfs.inode import KINDS, NOTHING, Inode, parse
 from undercroft.disks.squashfs.metadata import Metadata, Superblock, read_superblock
 from undercroft.errors import InputError
 
 MAX_CHUNK_BYTES = 1 << 20
-MAX_LINK_BYTES = 4095
 MAX_DIRECTORY_BYTES = 64 << 20
-MAX_BLOCKS = 4 << 20
-"""Of one file: 512 GiB in blocks of 128 KiB."""
 CACHED_DIRECTORIES = 256
 CACHED_FRAGMENTS = 8
+CACHED_BLOCKS = 4
+"""Of files: what reads a disk image in pieces comes back to the same one."""
 CACHED_NODES = 1024
-NO_FRAGMENT = 0xFFFFFFFF
 DATA_UNPACKED = 1 << 24
 DATA_BYTES_MASK = DATA_UNPACKED - 1
 LISTING_EXTRA_BYTES = 3
 """A folder's size counts "." and "..", which are not in its listing."""
 
-_HEAD = Struct("<HHHHII")
-_DIRECTORY, _LONG_DIRECTORY = Struct("<IIHHI"), Struct("<IIIIHHI")
-_FILE, _LONG_FILE = Struct("<IIII"), Struct("<QQQIIII")
-_LINK = Struct("<II")
-_LINKS = Struct("<I")
 _RUN, _ENTRY = Struct("<III"), Struct("<HhHH")
-_BASIC_KINDS = 7
-_KINDS = (
-    FileKind.UNKNOWN,
-    FileKind.DIRECTORY,
-    FileKind.REGULAR,
-    FileKind.SYMLINK,
-    FileKind.BLOCK,
-    FileKind.CHARACTER,
-    FileKind.FIFO,
-    FileKind.SOCKET,
-)
 MAX_NAME_BYTES = 256
 MAX_RUN = 256
-
-
-class _Inode(NamedTuple):
-    """An inode's own fields; `place` and `offset` are of its listing, or of a file's fragment."""
-
-    stat: FileStat
-    place: int
-    offset: int
-    fragment: int = NO_FRAGMENT
-    sizes: "array[int]" = array("I")
-    target: bytes = b""
 
 
 class Squashfs:
@@ -86,9 +57,10 @@ class Squashfs:
         self._source = source
         self._superblock: Superblock = read_superblock(source)
         self._metadata = Metadata(source, self._superblock)
-        self._inodes: BoundedCache[int, _Inode] = BoundedCache(CACHED_NODES)
+        self._inodes: BoundedCache[int, Inode] = BoundedCache(CACHED_NODES)
         self._folders: BoundedCache[int, dict[bytes, tuple[int, FileKind]]] = BoundedCache(CACHED_DIRECTORIES)
         self._fragments: BoundedCache[int, bytes] = BoundedCache(CACHED_FRAGMENTS)
+        self._blocks: BoundedCache[int, bytes] = BoundedCache(CACHED_BLOCKS)
         self.root = self._superblock.root
         if self.stat(self.root).kind is not FileKind.DIRECTORY:
             raise InputError("squashfs: its root is no directory")
@@ -135,20 +107,37 @@ class Squashfs:
             raise InputError(f"squashfs inode {node:#x}: {size} bytes, the limit is {limit}")
         return b"".join(self.chunks(node))
 
+    def xattr(self, node: int, name: bytes) -> bytes | None:
+        """Return an attribute of `user.` or `trusted.`, None where there is none. Raises InputError."""
+        number = self._inode(node).attributes
+        if number == NOTHING:
+            return None
+        return attributes.value(number, name, self._source, self._superblock, self._metadata)
+
+    def device(self, node: int) -> int:
+        """Return the number of a device file, 0 for 0:0. Raises InputError."""
+        inode = self._inode(node)
+        if inode.stat.kind not in (FileKind.CHARACTER, FileKind.BLOCK):
+            raise InputError(f"squashfs inode {node:#x}: it is no device")
+        return inode.device
+
     def _block(self, place: int, size: int, expected: int, node: int) -> bytes:
         length = size & DATA_BYTES_MASK
         if not length:
             return bytes(expected)
         if length > self._superblock.block_bytes or place + length > self._superblock.size_bytes:
             raise InputError(f"squashfs inode {node:#x}: a block of {length} bytes at {place}")
-        data = self._source.read(place, length)
-        if not size & DATA_UNPACKED:
-            data = self._metadata.unpack(data, self._superblock.block_bytes)
+        if size & DATA_UNPACKED:
+            data = self._source.read(place, length)
+        else:
+            data = self._blocks.get(place) or self._blocks.put(
+                place, self._metadata.unpack(self._source.read(place, length), self._superblock.block_bytes)
+            )
         if len(data) != expected:
             raise InputError(f"squashfs inode {node:#x}: a block of {len(data)} bytes, not {expected}")
         return data
 
-    def _tail(self, inode: _Inode, length: int, node: int) -> bytes:
+    def _tail(self, inode: Inode, length: int, node: int) -> bytes:
         data = self._fragments.get(inode.fragment)
         if data is None:
             place, size = self._metadata.fragment(inode.fragment)
@@ -164,53 +153,8 @@ class Squashfs:
             raise InputError(f"squashfs inode {node:#x}: its last {length} bytes lie beyond their fragment")
         return tail
 
-    def _inode(self, node: int) -> _Inode:
-        return self._inodes.get(node) or self._inodes.put(node, self._parse(node))
-
-    def _parse(self, node: int) -> _Inode:
-        start = self._superblock.inode_table + (node >> 16)
-        if not 0 <= node >> 16 < self._superblock.directory_table - self._superblock.inode_table:
-            raise InputError(f"squashfs inode {node:#x}: it lies outside the table of inodes")
-        raw, place, offset = self._metadata.read(start, node & 0xFFFF, _HEAD.size)
-        kind, mode, uid, gid, modified, _ = _HEAD.unpack(raw)
-        basic = kind - _BASIC_KINDS if kind > _BASIC_KINDS else kind
-        if not 1 <= basic < len(_KINDS):
-            raise InputError(f"squashfs inode {node:#x}: its kind is {kind}")
-        reader = _InodeReader(self._metadata, place, offset)
-        file_kind = _KINDS[basic]
-        is_long = kind > _BASIC_KINDS
-        links, size, rest = 1, 0, (0, 0)
-        fragment, sizes, target = NO_FRAGMENT, array("I"), b""
-        if file_kind is FileKind.DIRECTORY:
-            links, size, rest = _directory(reader, is_long=is_long)
-        elif file_kind is FileKind.REGULAR:
-            links, size, rest, fragment, sizes = self._regular(reader, node, is_long=is_long)
-        elif file_kind is FileKind.SYMLINK:
-            links, size = reader.take(_LINK)
-            if size > MAX_LINK_BYTES:
-                raise InputError(f"squashfs inode {node:#x}: a symlink of {size} bytes")
-            target = reader.bytes(size)
-        else:
-            (links,) = reader.take(_LINKS)
-        owner, group = self._metadata.owner(uid), self._metadata.owner(gid)
-        full_mode = file_kind.value << 12 | mode & 0o7777
-        stat = FileStat(node, file_kind, full_mode, size, owner, group, links, modified)
-        return _Inode(stat, *rest, fragment, sizes, target)
-
-    def _regular(
-        self, reader: "_InodeReader", node: int, *, is_long: bool
-    ) -> tuple[int, int, tuple[int, int], int, "array[int]"]:
-        if is_long:
-            place, size, _, links, fragment, offset, _ = reader.take(_LONG_FILE)
-        else:
-            place, fragment, offset, size = reader.take(_FILE)
-            links = 1
-        block = self._superblock.block_bytes
-        count = size // block if fragment != NO_FRAGMENT else -(-size // block)
-        if count > MAX_BLOCKS:
-            raise InputError(f"squashfs inode {node:#x}: {count} blocks, the limit is {MAX_BLOCKS}")
-        sizes = array("I", reader.bytes(4 * count))
-        return links, size, (place, offset), fragment, sizes
+    def _inode(self, node: int) -> Inode:
+        return self._inodes.get(node) or self._inodes.put(node, parse(node, self._metadata, self._superblock))
 
     def _folder(self, node: int) -> dict[bytes, tuple[int, FileKind]]:
         return self._folders.get(node) or self._folders.put(node, self._list(node))
@@ -229,31 +173,6 @@ class Squashfs:
         start = self._superblock.directory_table + inode.place
         data = self._metadata.read(start, inode.offset, length)[0]
         return dict(_parse_listing(data, node))
-
-
-class _InodeReader:
-    """Takes one structure after the other from where an inode's head ends."""
-
-    def __init__(self, metadata: Metadata, place: int, offset: int) -> None:
-        self._metadata = metadata
-        self._at = (place, offset)
-
-    def bytes(self, length: int) -> bytes:
-        data, *at = self._metadata.read(*self._at, length)
-        self._at = (at[0], at[1])
-        return data
-
-    def take(self, layout: Struct) -> tuple[int, ...]:
-        return layout.unpack(self.bytes(layout.size))
-
-
-def _directory(reader: _InodeReader, *, is_long: bool) -> tuple[int, int, tuple[int, int]]:
-    """Return (links, size, (place, offset of its listing))."""
-    if is_long:
-        links, size, place, _, _, offset, _ = reader.take(_LONG_DIRECTORY)
-    else:
-        place, links, size, offset, _ = reader.take(_DIRECTORY)
-    return links, size, (place, offset)
 
 
 def _parse_listing(data: bytes, node: int) -> Iterator[tuple[bytes, tuple[int, FileKind]]]:
@@ -275,7 +194,7 @@ def _parse_listing(data: bytes, node: int) -> Iterator[tuple[bytes, tuple[int, F
             position += length + 1
             if len(name) != length + 1 or length >= MAX_NAME_BYTES or b"/" in name or b"\0" in name:
                 raise InputError(f"squashfs directory {node:#x}: a name of {length + 1} bytes, or no name")
-            yield name, (place << 16 | offset, _KINDS[kind] if kind < len(_KINDS) else FileKind.UNKNOWN)
+            yield name, (place << 16 | offset, KINDS[kind] if kind < len(KINDS) else FileKind.UNKNOWN)
 
 
 def open_filesystem(source: BlockSource) -> Squashfs:

@@ -38,6 +38,7 @@ class Superblock:
     inode_table: int
     directory_table: int
     fragment_table: int
+    attribute_table: int
 
 
 def read_superblock(source: BlockSource) -> Superblock:
@@ -51,7 +52,7 @@ def read_superblock(source: BlockSource) -> Superblock:
         raise InputError("squashfs superblock: the volume is too short for one")
     fields = _SUPERBLOCK.unpack(source.read(0, _SUPERBLOCK.size))
     magic, _, _, block, fragments, kind, bits, _, ids, major, minor = fields[:11]
-    root, size, id_table, _, inodes, directories, fragment_table, _ = fields[11:]
+    root, size, id_table, attributes, inodes, directories, fragment_table, _ = fields[11:]
     if magic != MAGIC:
         raise InputError("squashfs superblock: there is none")
     if (major, minor) != (4, 0):
@@ -66,7 +67,8 @@ def read_superblock(source: BlockSource) -> Superblock:
         raise InputError(f"squashfs superblock: {ids} ids and {fragments} fragments")
     if fragments and not directories <= fragment_table <= size:
         raise InputError("squashfs superblock: its table of fragments lies outside")
-    return Superblock(block, fragments, kind, ids, root, size, id_table, inodes, directories, fragment_table)
+    places = id_table, inodes, directories, fragment_table, attributes
+    return Superblock(block, fragments, kind, ids, root, size, *places)
 
 
 class Metadata:
@@ -134,3 +136,26 @@ class Metadata:
             raise InputError(f"squashfs: fragment {index} of {self._superblock.fragments}")
         place, size, _ = _FRAGMENT.unpack(self.table(self._superblock.fragment_table, index, 16))
         return place, size
+
+
+class MetadataReader:
+    """Takes one structure after the other from a place in the metadata on.
+
+    Args:
+        metadata: of the filesystem.
+        place: of the block where it begins, in the volume.
+        offset: in that block.
+    """
+
+    def __init__(self, metadata: Metadata, place: int, offset: int) -> None:
+        self._metadata = metadata
+        self._place, self._offset = place, offset
+
+    def bytes(self, length: int) -> bytes:
+        """Return the next `length` bytes. Raises InputError."""
+        data, self._place, self._offset = self._metadata.read(self._place, self._offset, length)
+        return data
+
+    def take(self, layout: Struct) -> tuple[int, ...]:
+        """Return the fields of the next structure. Raises InputError."""
+        return layout.unpack(self.bytes(layout.size))

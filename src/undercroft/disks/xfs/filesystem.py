@@ -9,6 +9,7 @@ from uuid import UUID
 
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.source import BlockSource
+from undercroft.disks.xfs import attributes
 from undercroft.disks.xfs import superblock as superblocks
 from undercroft.disks.xfs.blocks import Blocks
 from undercroft.disks.xfs.content import Content
@@ -59,6 +60,7 @@ class Xfs:
         self.uuid = str(UUID(bytes=superblock.uuid)) if any(superblock.uuid) else ""
         self.root = superblock.root_inode
         blocks = Blocks(replayed.source, superblock, frozenset(replayed.reowned))
+        self._blocks = blocks
         self._inodes = InodeTable(blocks)
         self._content = Content(blocks)
         self._directories = DirectoryReader(self._content, blocks)
@@ -92,6 +94,17 @@ class Xfs:
         if inode.stat.size_bytes > limit:
             raise InputError(f"xfs inode {node}: {inode.stat.size_bytes} bytes, the limit is {limit}")
         return b"".join(self._content.chunks(inode))
+
+    def xattr(self, node: int, name: bytes) -> bytes | None:
+        """Return an attribute of `user.` or `trusted.`, None where there is none. Raises InputError."""
+        return attributes.value(self._inodes.get(node), self._inodes.raw(node), name, self._blocks)
+
+    def device(self, node: int) -> int:
+        """Return the number of a device file, 0 for 0:0. Raises InputError."""
+        inode = self._inodes.get(node)
+        if inode.stat.kind not in (FileKind.CHARACTER, FileKind.BLOCK):
+            raise InputError(f"xfs inode {node}: it is no device")
+        return int.from_bytes(inode.fork[:4], "big")
 
     def _directory(self, node: int) -> Inode:
         return self._typed(node, FileKind.DIRECTORY)

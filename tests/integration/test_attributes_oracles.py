@@ -1,0 +1,85 @@
+"""Extended attributes and device numbers, as the kernel wrote them: what overlays are told by."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import extimages
+import pytest
+from diskimages import opened, run
+
+from undercroft.disks import formats
+from undercroft.disks.detect import detect
+from undercroft.disks.filesystem import FileSystem, WithAttributes
+from undercroft.errors import InputError, UnsupportedError
+
+pytestmark = pytest.mark.skipif(bool(extimages.mounting_problem()), reason=extimages.mounting_problem())
+
+MAKERS = {
+    "ext4": ("mkfs.ext4", "-q", "-F", "-b", "4096"),
+    "ext4-128": ("mkfs.ext4", "-q", "-F", "-b", "4096", "-I", "128"),
+    "ext4-ea-inode": ("mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "ea_inode"),
+    "xfs": ("mkfs.xfs", "-q", "-f"),
+    "xfs-many-extents": ("mkfs.xfs", "-q", "-f", "-i", "size=512,nrext64=1"),
+    "btrfs": ("mkfs.btrfs", "-q", "-f"),
+}
+SIZE_BYTES = 320 << 20
+
+WRITE = """
+import os
+sets = [("few", 1, 5), ("many", 25, 60), ("more", 40, 20), ("large", 1, 2500), ("none", 0, 0)]
+for name, count, size in [*sets, ("crowd", CROWD, 60)]:
+    os.mkdir(name)
+    for number in range(count):
+        os.setxattr(name, f"user.number{number}", b"%d" % number * size)
+    if count:
+        os.setxattr(name, "trusted.overlay.opaque", b"y")
+os.mknod("whiteout", 0o20000, os.makedev(0, 0))
+os.mknod("console", 0o20600, os.makedev(5, 1))
+os.mknod("disk", 0o60600, os.makedev(259, 70000))
+open("file", "w").close()
+"""
+
+
+@contextmanager
+def made(kind: str, folder: Path) -> Iterator[FileSystem]:
+    image = folder / "image"
+    write = WRITE.replace("CROWD", "1000" if kind.startswith(("xfs", "btrfs")) else "3")
+    if kind == "squashfs":
+        (folder / "tree").mkdir()
+        run(sys.executable, "-c", f"import os; os.chdir({str(folder / 'tree')!r})\n{write}")
+        run("mksquashfs", folder / "tree", image, "-quiet", "-no-progress", "-xattrs")
+    else:
+        with image.open("wb") as file:
+            file.truncate(SIZE_BYTES)
+        run(*MAKERS[kind], image)
+        extimages.in_mount(image, f'"{sys.executable}" -c "$PROGRAM"', PROGRAM=write)
+    with opened(image) as source:
+        yield formats.open_filesystem(detect(source), source)
+
+
+@pytest.mark.parametrize("kind", [*MAKERS, "squashfs"])
+def test_attributes_and_devices_are_those_that_were_set(kind: str, tmp_path: Path) -> None:
+    with made(kind, tmp_path) as filesystem:
+        assert isinstance(filesystem, WithAttributes)
+        nodes = {name.decode(): node for name, node, _ in filesystem.entries(filesystem.root)}
+        crowd = 1000 if kind.startswith(("xfs", "btrfs")) else 3
+        sets = (("few", 1, 5), ("many", 25, 60), ("more", 40, 20), ("none", 0, 0), ("crowd", crowd, 60))
+        for name, count, size in sets:
+            for number in range(count):
+                assert filesystem.xattr(nodes[name], b"user.number%d" % number) == b"%d" % number * size
+            assert filesystem.xattr(nodes[name], b"user.number9999") is None
+            expected = b"y" if count else None
+            assert filesystem.xattr(nodes[name], b"trusted.overlay.opaque") == expected
+        for name in ("file", "none", "whiteout"):
+            assert filesystem.xattr(nodes[name], b"trusted.overlay.opaque") is None
+        try:
+            assert filesystem.xattr(nodes["large"], b"user.number0") == b"0" * 2500
+        except UnsupportedError:
+            assert kind == "ext4-ea-inode"
+        assert filesystem.device(nodes["whiteout"]) == 0
+        assert filesystem.device(nodes["console"]) != 0
+        assert filesystem.device(nodes["disk"]) != 0
+        with pytest.raises(InputError, match="no device"):
+            filesystem.device(nodes["file"])
