@@ -80,7 +80,7 @@ async def _opens(lab: Lab) -> None:
 
 
 async def _life(lab: Lab) -> None:
-    """Started, put back inside its process, started anew, reverted; confirmed each time; let out at last."""
+    """Started, put back inside its process, started anew, reverted; confirmed each time; started at last."""
     assert await lab.start()
     await _opens(lab)
     with lab.records.transaction() as record:
@@ -100,6 +100,10 @@ async def _life(lab: Lab) -> None:
     await lab.until(lab.is_over, "its end is on record")
     assert await lab.start()
     await lab.until(lambda: _is_waiting(lab), "it waits")
+
+
+def _let_out(lab: Lab) -> None:
+    """Release it as an administrator does, while no agent looks at it: it might close it for that moment."""
     with lab.records.transaction() as record:
         (hold,) = record.holds()
         record.put_intent(
@@ -118,6 +122,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         async with lab.running():
             await lab.until(lab.action, "it is known")
             await _life(lab)
+        _let_out(lab)
 
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in QUICK:
