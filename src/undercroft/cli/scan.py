@@ -27,6 +27,7 @@ DAY = click.DateTime(["%Y-%m-%d"])
         "undercroft scan -a root.qcow2 -a data.qcow2",
         "undercroft scan -d web01 -v",
         "undercroft scan /var/lib/libvirt/images",
+        "undercroft scan /srv/images --key db.qcow2:disk0p2=db.key",
         "undercroft scan web01.qcow2@current --fail-on kev -f sarif > web01.sarif",
     ),
 )
@@ -59,7 +60,8 @@ def command(
 
     With a FOLDER, or several images, each image in it is a machine, or a base of others. Chains are found by
     the images' own headers among the files that were named, a clone shares what its base holds where that is
-    proven, and what was read is kept, so that a scan that was cut off goes on where it was.
+    proven, and what was read is kept, so that a scan that was cut off goes on where it was. There --key takes
+    IMAGE:VOLUME=FILE too, and what a key opens is not kept.
 
     With @STATE only that state is shown: @current, a snapshot's name, or its ID. cyclonedx describes one
     state, the current one unless another is named.
@@ -72,8 +74,9 @@ def command(
         from undercroft.cli.scanmany import Wanted, extra_files, scan_many  # noqa: PLC0415 - for many only
 
         extra = extra_files(options)
+        keys = options["key"]
         return scan_many(
-            Wanted(images, extra, output_format, verbose, quiet, no_sandbox, no_cache, gate, day)
+            Wanted(images, extra, output_format, verbose, quiet, no_sandbox, no_cache, gate, day, keys)
         )
     asked, state = request(images[0] if images else None, options)
     if output_format == "cyclonedx":

@@ -3,11 +3,11 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,9 +27,13 @@ from undercroft.usecases.images.walking import walk
 from undercroft.usecases.paths import image_cache
 from undercroft.usecases.session import start_reader
 
+if TYPE_CHECKING:
+    from undercroft.usecases.keys import KeyRing
+
 FORMATS = ("table", "json", "yaml")
 _SHORT = {"added": "-a", "domain": "-d", "connect": "-c"}
 _EXTRA = ("backing", "data_file")
+_MEANT = (*_EXTRA, "key")
 """The options of one machine that mean something here too."""
 
 
@@ -44,6 +48,7 @@ class Wanted:
         verbose, quiet, no_sandbox, no_cache: as the options.
         gate: of --fail-on.
         as_of: of --as-of.
+        keys: of --key, None without any.
     """
 
     named: tuple[str, ...]
@@ -55,6 +60,7 @@ class Wanted:
     no_cache: bool
     gate: FailOn | None
     as_of: date | None
+    keys: "KeyRing | None" = None
 
 
 def extra_files(options: dict[str, Any]) -> tuple[str, ...]:
@@ -63,7 +69,7 @@ def extra_files(options: dict[str, Any]) -> tuple[str, ...]:
     Raises:
         UsageError: an option of one machine was given.
     """
-    given = [name for name, value in options.items() if value and name not in _EXTRA]
+    given = [name for name, value in options.items() if value and name not in _MEANT]
     if given:
         option = _SHORT.get(given[0], f"--{given[0].replace('_', '-')}")
         raise click.UsageError(f"{option} goes with one machine, not with folders and several images")
@@ -97,13 +103,22 @@ def scan_many(wanted: Wanted) -> int:
             as_of=wanted.as_of,
             extra=wanted.extra,
             progress=_Told(progress).update,
+            keys=wanted.keys,
         )
         for image in scan.images(found):
             shown.put(image)
     shown.end(scan)
-    for said in filter(None, (cache.problem, *shown.reasons)):
+    for said in filter(None, (cache.problem, *_unused(scan.unused_keys), *shown.reasons)):
         click.echo(harmless(f"undercroft: {said}"), err=True)
     return shown.code
+
+
+def _unused(names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        yield (
+            f"the key for {name} was meant for nothing: no image shows an encrypted volume of that name, UUID"
+            " or label; say VOLUME=FILE or IMAGE:VOLUME=FILE"
+        )
 
 
 class _Told:

@@ -9,7 +9,7 @@ What lies in them at any time may be swapped out, as may the program that derive
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -17,8 +17,8 @@ from undercroft.disks.keys import ANY, MAX_SECRET_BYTES
 from undercroft.errors import DeniedError, InputError, NotFoundError
 from undercroft.model.job import KeyInput
 
-MAX_KEYS = 64
-"""Keys of one request; of each volume `disks.keys.MAX_KEYS` are tried."""
+MAX_KEYS = 512
+"""Keys of one request, for a folder of images maybe; of each volume `disks.keys.MAX_KEYS` are tried."""
 
 MAX_NAME_CHARS = 256
 
@@ -52,6 +52,11 @@ class KeyRing:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """For which volumes there are keys, in the order in which they were given."""
+        return tuple(dict.fromkeys(volume for volume, *_ in self._entries))
 
     @property
     def descriptor(self) -> int:
@@ -115,6 +120,23 @@ class KeyRing:
             KeyInput(volume, index, offset, size_bytes, is_volume_key)
             for volume, offset, size_bytes, is_volume_key in self._entries
         )
+
+    def chosen(self, name: Callable[[str], str]) -> "KeyRing":
+        """Return a ring of its own with some of the keys; it becomes the caller's.
+
+        Args:
+            name: takes for which volume a key was given, and returns for which it is there, "" for none.
+        """
+        ring = KeyRing()
+        try:
+            for volume, offset, size_bytes, is_volume_key in self._entries:
+                if wanted := name(volume):
+                    secret = os.pread(self._readable, size_bytes, offset)
+                    ring.add(wanted, secret, is_volume_key=is_volume_key)
+        except BaseException:
+            ring.close()
+            raise
+        return ring
 
     def close(self) -> None:
         """Give the keys up. May be called twice."""

@@ -45,6 +45,14 @@ class ClusterDecryption:
         return data[offset - start : offset - start + length]
 
 
+def encryption_ident(source: BlockSource, header: Header, name: str) -> str:
+    """Return the UUID of an encrypted image's LUKS header, by which a key may name it; "" for none."""
+    try:
+        return luks.read_header(_area(source, header, name)).uuid if header.encryption == "luks" else ""
+    except InputError:
+        return ""  # whoever opens it says why
+
+
 def open_data(
     source: BlockSource, header: Header, data: BlockSource, names: Sequence[str], keys: Keys, name: str
 ) -> BlockSource:
@@ -67,12 +75,7 @@ def open_data(
             f"{name}: is encrypted by qcow2's old method {header.encryption!r}, which is not supported;"
             " convert it with `qemu-img convert`"
         )
-    offset, length = header.encryption_header
-    if not length or length > MAX_HEADER_BYTES or offset + length > source.size_bytes:
-        raise InputError(
-            f"{name}: its encryption header of {length} bytes at {offset} is out of range; {CURE}"
-        )
-    area = SliceSource(source, offset, length, f"{name}: encryption header")
+    area = _area(source, header, name)
     try:
         inner = luks.read_header(area)
         key = luks.unlocked(area, inner, names, keys)
@@ -81,3 +84,13 @@ def open_data(
         raise UnsupportedError(f"{name}: {names[0]}: {error}") from error
     except InputError as error:
         raise InputError(f"{name}: {names[0]}: {error}") from error
+
+
+def _area(source: BlockSource, header: Header, name: str) -> BlockSource:
+    """Return where the encryption's own header lies. Raises InputError."""
+    offset, length = header.encryption_header
+    if not length or length > MAX_HEADER_BYTES or offset + length > source.size_bytes:
+        raise InputError(
+            f"{name}: its encryption header of {length} bytes at {offset} is out of range; {CURE}"
+        )
+    return SliceSource(source, offset, length, f"{name}: encryption header")

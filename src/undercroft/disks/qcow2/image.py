@@ -7,7 +7,7 @@ caller opened; the names in the header are not followed.
 
 from undercroft.disks.keys import NO_KEYS, Keys
 from undercroft.disks.qcow2.compressed import CompressedClusters
-from undercroft.disks.qcow2.encryption import open_data
+from undercroft.disks.qcow2.encryption import encryption_ident, open_data
 from undercroft.disks.qcow2.header import CURE, Header, check_l1, read_header
 from undercroft.disks.qcow2.mapping import Kind, Mapping
 from undercroft.disks.qcow2.snapshots import SnapshotEntry, read_snapshots
@@ -41,6 +41,7 @@ def inspect(source: BlockSource, *, name: str = "image") -> ImageInfo:
         has_data_file=header.has_data_file,
         encryption=header.encryption,
         features=header.features,
+        ident=encryption_ident(source, header, name),
     )
 
 

@@ -6,30 +6,31 @@
    (`disks.readset`); else it reads the inventory. The host opened the chain by a hint; what the child says
    counts only where it says of the image what the hint said.
 3. It is read.
+4. Where it shows an encrypted volume that the caller has a key for, it is read once more with that key, and
+   with nothing but that key (`keyed`). What comes of that is kept nowhere.
 """
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from undercroft.errors import InputError
 from undercroft.model.disk import DiskFormat
-from undercroft.model.fleet import FileIdentity, ReadSet
-from undercroft.model.images import KeptAnswer
 from undercroft.model.inventory import Inventory
-from undercroft.model.job import ProvenReads
-from undercroft.model.looks import packages_digest
 from undercroft.model.report import DiskReport
 from undercroft.ports.imagecache import ImageCache
 from undercroft.ports.reader import Reader
 from undercroft.usecases.fleet.reading.credentials import CredentialsMemory
-from undercroft.usecases.fleet.reading.layers import CachedAnswer, How, LayeredMachine, kept_reads, travelling
+from undercroft.usecases.fleet.reading.layers import How, LayeredMachine, kept_reads
 from undercroft.usecases.identity import Inspections
+from undercroft.usecases.images.answers import Answers
 from undercroft.usecases.images.chains import Link, NamedFiles, part_names
 from undercroft.usecases.images.inspecting import Hinted, KeptInspections
+from undercroft.usecases.images.keyed import ImageKeys, encrypted_names
 from undercroft.usecases.images.survey import Seen
+from undercroft.usecases.keys import KeyRing
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.report import MAX_STATES
 from undercroft.usecases.states import State
@@ -70,17 +71,6 @@ class ImageRead:
     shared: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """The answer about a base's current state, as its clones are compared with it."""
-
-    digest: str
-    inventory: Inventory
-    reads: ReadSet
-    travelling: ProvenReads
-    packages: str
-
-
 class ImageReader:
     """Reads images; for several threads.
 
@@ -90,6 +80,7 @@ class ImageReader:
         files: what headers pick from.
         seen, links: by path, what each image said at a first look, and where it stands.
         listed: by path, device and inode of each file as the walk found it.
+        keys: for encrypted volumes.
     """
 
     def __init__(
@@ -100,16 +91,17 @@ class ImageReader:
         seen: Mapping[str, Seen],
         links: Mapping[str, Link],
         listed: Mapping[str, tuple[int, int]],
+        keys: ImageKeys,
     ) -> None:
         self._reader = reader
-        self._cache = cache
         self._files = files
         self._seen = seen
         self._links = links
         self._listed = listed
         self._inspections = KeptInspections(cache)
         self._memory = CredentialsMemory()
-        self._known: dict[str, _Known] = {}
+        self._answers = Answers(cache)
+        self._keys = keys
 
     def read(self, image: Seen) -> ImageRead:
         """Return what the states of an image hold.
@@ -117,24 +109,46 @@ class ImageReader:
         Raises:
             UndercroftError: as `OpenMachine` does, where not even the image itself can be opened.
         """
+        read = self._without_keys(image)
+        tried: frozenset[str] = frozenset()
+        while not (wanted := self._keys.meant_for(image.path, self._encrypted(image, read))) <= tried:
+            tried |= wanted  # what a key opens may hold a volume that another key opens
+            read = self._with_keys(image, self._encrypted(image, read), tried)
+        return read
+
+    def forget(self, path: str) -> None:
+        """Forget what was known of a base: nothing more will be compared with it."""
+        self._answers.forget(path)
+
+    def _without_keys(self, image: Seen) -> ImageRead:
         below = self._links[image.path].below
         compared = self._compared(image, below)
         if compared:
             return compared
-        known = self._known.get(below)
+        known = self._answers.known(below)
         with self._opened(image, self._inspections) as machine:
             read = self._states(image, machine)
         first = read.states[0]
         same = known is not None and first.how is How.PROVEN and first.inventory is known.inventory
         return replace(read, shared=below) if same else read
 
-    def forget(self, path: str) -> None:
-        """Forget what was known of a base: nothing more will be compared with it."""
-        self._known.pop(path, None)
+    def _with_keys(self, image: Seen, encrypted: frozenset[str], names: frozenset[str]) -> ImageRead:
+        """Read an image with some of the keys. What they open is for this call's eyes alone."""
+        with (
+            self._keys.ring(image.path, encrypted, names) as keys,
+            self._opened(image, self._inspections, keys) as machine,
+        ):
+            current = _fresh(machine, machine.states[0])
+            return self._with_snapshots(machine, current, lambda state: _fresh(machine, state))
+
+    def _encrypted(self, image: Seen, read: ImageRead) -> frozenset[str]:
+        chain = (image.path, *self._links[image.path].chain)
+        infos = [seen.info for path in chain if (seen := self._seen.get(path)) and seen.info]
+        return encrypted_names([state.inventory for state in read.states if state.inventory], infos, DISK)
 
     def _compared(self, image: Seen, below: str) -> ImageRead | None:
         """Return the answer of what lies below, proven to be this image's; None where it has to be read."""
-        known = self._known.get(below)
+        known = self._answers.known(below)
         if known is None or image.info is None or image.hint is None:
             return None
         started = time.perf_counter()
@@ -153,22 +167,24 @@ class ImageReader:
             problems = machine.problems(state)
             if compared.digests == (known.reads.digest,):
                 read = _state_read(state, How.PROVEN, known.inventory, problems, started)
-                self._keep_answer(image.path, machine, state, known.digest)
-                self._known[image.path] = known
-                return replace(self._with_snapshots(image.path, machine, read), shared=below)
+                self._answers.keep_digest(image.path, machine, state, known.digest)
+                self._answers.share(image.path, known)
+                return replace(self._with_kept_snapshots(image.path, machine, read), shared=below)
             if compared.found is None:
                 return None
             found = compared.found.inventory
             inventory = replace(found, packages=known.inventory.packages) if compared.same_packages else found
             reads = kept_reads(compared.found.reads) if compared.found.reads else None
-            self._keep(image.path, machine, state, inventory, reads, problems)
+            self._answers.keep(image.path, machine, state, inventory, reads, problems)
             read = _state_read(state, How.READ, inventory, problems, started)
-            return self._with_snapshots(image.path, machine, read)
+            return self._with_kept_snapshots(image.path, machine, read)
 
     @contextmanager
-    def _opened(self, image: Seen, inspections: Inspections) -> Iterator[OpenMachine]:
+    def _opened(
+        self, image: Seen, inspections: Inspections, keys: KeyRing | None = None
+    ) -> Iterator[OpenMachine]:
         """Open an image with its chain. Raises InputError where a file is not the one that was listed."""
-        with OpenMachine(self._target(image), self._reader, inspections) as machine:
+        with OpenMachine(self._target(image), self._reader, inspections, keys=keys) as machine:
             for file in machine.identities(machine.states[0]):
                 if self._listed.get(file.path, (file.device, file.inode)) != (file.device, file.inode):
                     raise InputError(f"{file.path}: another file since the folder was listed; scan it again")
@@ -176,11 +192,18 @@ class ImageReader:
 
     def _states(self, image: Seen, machine: OpenMachine) -> ImageRead:
         layered = LayeredMachine(machine, self._memory)
+        current = self._state(image.path, machine, layered, machine.states[0])
+        return self._with_kept_snapshots(image.path, machine, current)
+
+    def _with_kept_snapshots(self, path: str, machine: OpenMachine, current: StateRead) -> ImageRead:
+        layered = LayeredMachine(machine, self._memory)
         return self._with_snapshots(
-            image.path, machine, self._state(image.path, machine, layered, machine.states[0])
+            machine, current, lambda state: self._state(path, machine, layered, state)
         )
 
-    def _with_snapshots(self, path: str, machine: OpenMachine, current: StateRead) -> ImageRead:
+    def _with_snapshots(
+        self, machine: OpenMachine, current: StateRead, read: Callable[[State], StateRead]
+    ) -> ImageRead:
         """Return an image whose current state was read, with its snapshots and those that its guest took."""
         snapshots = list(machine.states[1:])
         if _may_have_own_snapshots(current.inventory):
@@ -190,19 +213,18 @@ class ImageReader:
             except InputError as error:
                 told = f"the guest's own snapshots could not be listed: {error}"
                 current = replace(current, problems=(*current.problems, told))
-        layered = LayeredMachine(machine, self._memory)
         wanted = snapshots[-(MAX_STATES - 1) :]
-        read = [self._state(path, machine, layered, state) for state in wanted]
-        return ImageRead(machine.disk_reports(), (current, *read), len(snapshots) - len(wanted))
+        states = (current, *(read(state) for state in wanted))
+        return ImageRead(machine.disk_reports(), states, len(snapshots) - len(wanted))
 
     def _state(self, path: str, machine: OpenMachine, layered: LayeredMachine, state: State) -> StateRead:
         started = time.perf_counter()
         if state.subvolume is not None:
-            return _own_snapshot(machine, state)
-        kept = self._cache.answer(path, _key(state))
+            return _fresh(machine, state)  # which one it is no set of reads proves, so nothing is kept
+        cached = self._answers.cached(path, state)
         try:
-            reading = layered.read_state(state, _cached(kept), self._candidates)
-            inventory = reading.inventory or self._inventory(reading.inventory_digest)
+            reading = layered.read_state(state, cached, self._answers.candidates)
+            inventory = reading.inventory or self._answers.inventory(reading.inventory_digest)
             if inventory is None:  # the kept one is lost
                 reading = layered.read_state(state)
                 inventory = reading.inventory
@@ -210,63 +232,13 @@ class ImageReader:
             return StateRead(state, None, (str(error),), None, _since(started))
         assert inventory is not None  # without a kept answer it was read
         if reading.inventory is None:
-            known = self._of_digest(reading.inventory_digest)
-            reads = known.reads if known else kept.reads if kept else None
+            digest = reading.inventory_digest
             if reading.how is not How.UNCHANGED:
-                self._keep_answer(path, machine, state, reading.inventory_digest)
-            self._know(path, state, inventory, reads, reading.inventory_digest, reading.problems)
+                self._answers.keep_digest(path, machine, state, digest)
+            self._answers.found_again(path, state, inventory, digest, cached, reading.problems)
         else:
-            self._keep(path, machine, state, inventory, reading.reads, reading.problems)
+            self._answers.keep(path, machine, state, inventory, reading.reads, reading.problems)
         return _state_read(state, reading.how, inventory, reading.problems, started)
-
-    def _inventory(self, digest: str) -> Inventory | None:
-        known = self._of_digest(digest)
-        return known.inventory if known else self._cache.inventory(digest)
-
-    def _of_digest(self, digest: str) -> _Known | None:
-        # The copy is made in one step: other threads add to it.
-        return next((known for known in tuple(self._known.values()) if known.digest == digest), None)
-
-    def _keep(
-        self,
-        path: str,
-        machine: OpenMachine,
-        state: State,
-        inventory: Inventory,
-        reads: ReadSet | None,
-        problems: tuple[str, ...],
-    ) -> None:
-        """Keep what was read; nothing that failed on the way, which may go well the next time."""
-        if reads is None and not inventory.coverage.complete:
-            return
-        digest = self._cache.keep_inventory(inventory, reads)
-        self._keep_answer(path, machine, state, digest)
-        self._know(path, state, inventory, reads, digest, problems)
-
-    def _know(
-        self,
-        path: str,
-        state: State,
-        inventory: Inventory,
-        reads: ReadSet | None,
-        digest: str,
-        problems: tuple[str, ...],
-    ) -> None:
-        """Know the answer of a current state: other images and states may be compared with it."""
-        if not state.is_current or reads is None or not reads.reads or problems:
-            return
-        packages = packages_digest(inventory.packages)
-        self._known[path] = _Known(digest, inventory, reads, travelling(reads), packages)
-
-    def _keep_answer(self, path: str, machine: OpenMachine, state: State, digest: str) -> None:
-        files, inputs = machine.identities(state), machine.inputs(state)
-        if inputs and all(file.proves for file in files) and not machine.problems(state):
-            self._cache.keep_answer(path, _key(state), KeptAnswer(digest, files, inputs, None))
-
-    def _candidates(self, base: FileIdentity, limit: int) -> Sequence[tuple[str, ReadSet]]:
-        del limit
-        known = self._known.get(base.path)
-        return ((known.digest, known.reads),) if known else ()
 
     def _target(self, image: Seen) -> MachineTarget:
         disk = DiskTarget(DISK, NamedFile(image.path))
@@ -293,12 +265,8 @@ def _state_read(
     return StateRead(state, inventory, (*inventory.coverage.problems, *problems), how, _since(started))
 
 
-def _key(state: State) -> str:
-    return "" if state.is_current else f"{state.ident} {state.name}"
-
-
-def _own_snapshot(machine: OpenMachine, state: State) -> StateRead:
-    """Read a snapshot that the guest took; which one it is no set of reads proves, so nothing is kept."""
+def _fresh(machine: OpenMachine, state: State) -> StateRead:
+    """Read a state whole, whatever is known of it."""
     started = time.perf_counter()
     try:
         inventory = machine.inventory(state)
@@ -310,10 +278,6 @@ def _own_snapshot(machine: OpenMachine, state: State) -> StateRead:
 def _may_have_own_snapshots(inventory: Inventory | None) -> bool:
     volumes = inventory.coverage.volumes if inventory else ()
     return any(volume.content == "btrfs" and "/" in volume.mounts for volume in volumes)
-
-
-def _cached(kept: KeptAnswer | None) -> CachedAnswer | None:
-    return CachedAnswer(kept.inventory, kept.files, kept.inputs, kept.reads) if kept else None
 
 
 def _since(started: float) -> float:

@@ -11,36 +11,30 @@ it rests on, and the answers of bases that something still rests on. What was re
 """
 
 import os
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 
 from undercroft.errors import UndercroftError
-from undercroft.model.disk import Coverage
-from undercroft.model.finding import Assessment
-from undercroft.model.images import ImageReport, LeftOut, Role
-from undercroft.model.inventory import Inventory
-from undercroft.model.report import CURRENT, DiskReport, ScanReport, StateReport
+from undercroft.model.images import ImageReport, LeftOut
 from undercroft.ports.imagecache import ImageCache
 from undercroft.ports.reader import Reader
-from undercroft.usecases.fleet.reading.layers import How
 from undercroft.usecases.images.chains import Link, NamedFiles, link
-from undercroft.usecases.images.reading import DISK, ImageRead, ImageReader, StateRead
+from undercroft.usecases.images.keyed import ImageKeys
+from undercroft.usecases.images.reading import ImageRead, ImageReader
+from undercroft.usecases.images.reporting import Reports
 from undercroft.usecases.images.survey import PIECE, Seen, is_piece, survey
 from undercroft.usecases.images.walking import Found, FoundFile
-from undercroft.usecases.report import MAX_STATES, Assess
+from undercroft.usecases.keys import KeyRing
+from undercroft.usecases.report import Assess
 
 READERS = 2
 """Images that are read at one time: each has a child of its own, and a processor to be on."""
 
 MAX_WAITING = 8
 """Images that are read or being read while the first of them is not told yet."""
-
-MAX_ASSESSMENTS = 64
-
-_NONE = Coverage(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +66,11 @@ class FolderScan:
         scanned_at, sandboxed, as_of: for the reports.
         extra: files that headers may pick too, without being images of their own.
         progress: called once in a while.
+        keys: for encrypted volumes; they stay the caller's. Their names as `keyed.ImageKeys` has them.
 
     Attributes:
         left_out: what is not among the images, known once `images` has ended.
+        unused_keys: names of the keys that were meant for no encrypted volume of any image, likewise.
         total: images, known once the first one comes.
     """
 
@@ -89,17 +85,21 @@ class FolderScan:
         as_of: date | None = None,
         extra: Sequence[str] = (),
         progress: Callable[[Done], None] | None = None,
+        keys: KeyRing | None = None,
     ) -> None:
         self._reader = reader
         self._cache = cache
-        self._assessed = _Assessed(assess)
-        self._scanned_at = scanned_at
-        self._sandboxed = sandboxed
-        self._as_of = as_of
+        self._reports = Reports(assess, scanned_at, as_of, sandboxed=sandboxed)
         self._extra = extra
         self._progress = progress or _nobody
+        self._keys = ImageKeys(keys)
         self.left_out: list[LeftOut] = []
         self.total = 0
+
+    @property
+    def unused_keys(self) -> tuple[str, ...]:
+        """See the class."""
+        return self._keys.unused
 
     def images(self, found: Found) -> Iterator[ImageReport]:
         """Yield a report on each image: bases first, then by path.
@@ -163,7 +163,7 @@ class FolderScan:
     ) -> Iterator[ImageReport]:
         by_path = {image.path: image for image in seen}
         listed = {path: (file.device, file.inode) for path, file in found.items()}
-        images = ImageReader(self._reader, self._cache, files, by_path, links, listed)
+        images = ImageReader(self._reader, self._cache, files, by_path, links, listed, self._keys)
         waiting = Counter(links[image.path].below for image in seen)
         total_bytes = sum(found[image.path].used_bytes for image in seen)
         done = done_bytes = 0
@@ -172,7 +172,7 @@ class FolderScan:
             level = [image for image in seen if len(links[image.path].chain) == depth]
             for image, read in self._parallel(level, images, pool):
                 place = links[image.path]
-                report = self._report(image, place, read, files)
+                report = self._reports.report(image, place, read, files)
                 yield report
                 waiting[place.below] -= 1
                 for path in (place.below, image.path):
@@ -202,102 +202,7 @@ class FolderScan:
             self._reader.call("survey", {"images": []}, [])  # raises where it was the sandbox that failed
             return image, error
 
-    def _report(
-        self, image: Seen, place: Link, read: ImageRead | UndercroftError, files: NamedFiles
-    ) -> ImageReport:
-        if isinstance(read, UndercroftError):
-            lost = StateReport(CURRENT, "", 0, None, None, (str(read),))
-            disk = DiskReport(DISK, image.path, "unread", "probed", (), 0)
-            return self._with(image, place, (disk,), (lost,))
-        states = [self._state_report(state) for state in read.states]
-        if read.left_out:
-            states[0] = _short(states[0], read.left_out)
-        chain = read.disks[0].chain
-        warnings: tuple[str, ...] = ()
-        name = image.info.backing_name if image.info else ""
-        if chain and name and files.moved(name, image.path, chain[0]):
-            warnings = (
-                f"its header names {name!r}, where nothing lies; {chain[0]} was taken,"
-                " the only file here that is called the same",
-            )
-        how = read.states[0].how
-        shared = place.below if how is How.PROVEN and place.below else ""
-        return self._with(
-            image, place, read.disks, tuple(states), warnings, shared, kept=how is How.UNCHANGED
-        )
-
-    def _with(
-        self,
-        image: Seen,
-        place: Link,
-        disks: tuple[DiskReport, ...],
-        states: tuple[StateReport, ...],
-        warnings: tuple[str, ...] = (),
-        shared: str = "",
-        *,
-        kept: bool = False,
-    ) -> ImageReport:
-        report = ScanReport(
-            machine=os.path.basename(image.path),
-            disks=disks,
-            states=states,
-            sandboxed=self._sandboxed,
-            scanned_at=self._scanned_at,
-            as_of=self._as_of,
-            feeds=next((state.assessment.feeds for state in states if state.assessment), ()),
-            warnings=warnings,
-        )
-        return ImageReport(image.path, Role.BASE if place.is_base else Role.MACHINE, report, shared, kept)
-
-    def _state_report(self, read: StateRead) -> StateReport:
-        assessment = self._assessed.of(read.inventory) if read.inventory else None
-        return StateReport(
-            name=read.state.name,
-            ident=read.state.ident,
-            created_at_s=read.state.created_at_s,
-            inventory=read.inventory,
-            assessment=assessment,
-            problems=(*read.problems, *(assessment.problems if assessment else ())),
-            read_ms=read.read_ms,
-        )
-
 
 def _nobody(done: Done) -> None:
     """Tell nobody."""
     del done
-
-
-class _Assessed:
-    """Assessments by what they follow from: that of a base is asked for again with each of its clones.
-
-    What tells clones apart, and lists that are the same object, are no part of it: a list of packages that
-    was read for each of them costs more to compare than to assess.
-    """
-
-    def __init__(self, assess: Assess) -> None:
-        self._assess = assess
-        self._known: OrderedDict[tuple[int, Inventory], tuple[object, Assessment]] = OrderedDict()
-
-    def of(self, inventory: Inventory) -> Assessment:
-        """Return what the advisories say of an inventory."""
-        rest = replace(
-            inventory, packages=(), hostname="", unowned_executables=0, unowned_examples=(), coverage=_NONE
-        )
-        key = (id(inventory.packages), rest)  # the list stays this object's for as long as it is kept here
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = (inventory.packages, self._assess(inventory))
-            while len(self._known) > MAX_ASSESSMENTS:
-                self._known.popitem(last=False)
-        else:
-            self._known.move_to_end(key)
-        return known[1]
-
-
-def _short(state: StateReport, left_out: int) -> StateReport:
-    """Return the current state with the problem that older snapshots were left out."""
-    told = (
-        f"{left_out} older snapshots were left out, the limit is {MAX_STATES} states;"
-        " scan the image alone and name one of them as @STATE"
-    )
-    return replace(state, problems=(*state.problems, told))
