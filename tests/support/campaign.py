@@ -7,16 +7,19 @@ prints the table that docs/ROBUSTNESS.md holds.
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import xfsimages
+import xfsmutants
 from diskimages import MIB, run, to_raw, wrap_gpt
-from machineimages import debian_tree, make_filesystem, make_machine, packages
+from machineimages import ROOT_UUID, debian_tree, make_filesystem, make_machine, packages
 from mutants import Family, ext_areas, mutate, partition_areas, qcow2_areas, sample
 
 from undercroft.errors import InputError
@@ -40,6 +43,18 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     slowest_s: float = 0.0
     crashes: list[str] = field(default_factory=list)
+
+
+XFS_OPTIONS = ("-b", "size=1024", "-l", "size=6m")
+_UPGRADE = r"""
+import os, sys
+status = "var/lib/dpkg/status"
+with open(status + "-new", "wb") as file:
+    file.write(open(os.path.join(sys.argv[1], status), "rb").read())
+    os.fsync(file.fileno())
+os.rename(status + "-new", status)
+os.fsync(os.open(os.path.dirname(status), os.O_RDONLY))
+"""
 
 
 def families(folder: Path) -> list[Family]:
@@ -75,7 +90,31 @@ def families(folder: Path) -> list[Family]:
         made.append(Family(f"{table}-table-{name}", content, partition_areas(content, table), "raw"))
     raw = _with_dirty_journal(folder, old, new)
     made.append(Family("gpt-ext4-dirty-journal", raw.read_bytes(), ext_areas(raw, MIB), "raw"))
-    return made
+    return [*made, *_xfs_families(folder, old, new)]
+
+
+def _xfs_families(folder: Path, old: Path, new: Path) -> Iterator[Family]:
+    """Yield XFS with and without checksums, and where the kernel can write it, with a log to be replayed.
+
+    The log, once replayed, turns the packages of `old` into those of `new`.
+    """
+    if not shutil.which("mkfs.xfs"):
+        return
+    uuid = f"uuid={ROOT_UUID}"
+    made = {
+        f"gpt-xfs-v{4 + crc}": xfsimages.make_from(
+            new, folder / f"v{4 + crc}.xfs", "-m", f"crc={crc},{uuid}", *XFS_OPTIONS, size="20M"
+        )
+        for crc in (0, 1)
+    }
+    if not xfsimages.mounting_problem():
+        base = xfsimages.make_from(old, folder / "log.xfs", "-m", uuid, *XFS_OPTIONS, size="20M")
+        made["gpt-xfs-dirty-log"] = xfsimages.dirty(base, _UPGRADE, str(new))
+    for name, filesystem in made.items():
+        raw = wrap_gpt(folder / f"{name}.raw", [filesystem])
+        found = xfsmutants.areas(filesystem.read_bytes())
+        areas = tuple((MIB + start, length) for start, length in found)
+        yield Family(name, raw.read_bytes(), areas, "raw")
 
 
 def _with_dirty_journal(folder: Path, old: Path, new: Path) -> Path:
