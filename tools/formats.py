@@ -85,9 +85,7 @@ def _families() -> Iterator[Line]:
     """Yield the distributions, those whose publishers mean the same by what they say on one line."""
     by_meaning: dict[tuple[str, str], list[str]] = {}
     for family in FAMILIES:
-        unread = "its packages are read, its advisories are not: findings are unknown"
-        key = (family.level, unread if family.level == Level.NAMED else family.meaning)
-        by_meaning.setdefault(key, []).append(family.title)
+        by_meaning.setdefault((family.level, family.meaning), []).append(family.title)
     for (level, meaning), titles in by_meaning.items():
         yield Line(", ".join(titles), level, meaning)
 

@@ -8,7 +8,6 @@ real errata where a checkout has them, and over a small machine with errata made
 import io
 import json
 import shutil
-import subprocess
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 from advisorydata import inventory
+from rpmoracle import Pairs, older
 
 from undercroft.advisories.feeds.feed import FeedInput
 from undercroft.advisories.feeds.registry import parse_any
@@ -34,7 +34,6 @@ ALMA = "alma:9"
 OS = OsRelease("almalinux", "9.0", "", "AlmaLinux 9.0 (Emerald Puma)", "/etc/os-release")
 
 Records = list[dict[str, Any]]
-Pairs = set[tuple[str, str]]
 
 
 def rpm(name: str, version: str, source: str = "", source_version: str = "", module: str = "") -> Package:
@@ -59,25 +58,6 @@ def as_scanned(item: dict[str, str]) -> str:
 
 def as_updated(item: dict[str, str]) -> str:
     return f"{item['newVersion']}-{item['newRelease']}"
-
-
-def older(pairs: Pairs, folder: Path) -> Pairs:
-    """Return those of `pairs` whose first version rpm calls older than the second."""
-    lines = sorted(pairs)
-    (folder / "pairs").write_text("".join(f"{a} {b}\n" for a, b in lines))
-    loop = (
-        f'for line in io.lines("{folder / "pairs"}") do '
-        'local a, b = line:match("([^ ]+) ([^ ]+)"); print(rpm.vercmp(a, b) < 0 and "y" or "n") end'
-    )
-    answer = subprocess.run(
-        ["rpm", "--eval", f"%{{lua: {loop}}}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    flags = [letter for letter in answer.stdout if letter in "yn"]
-    assert len(flags) == len(lines)
-    return {pair for pair, flag in zip(lines, flags, strict=True) if flag == "y"}
 
 
 def stream_of(record: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ A problem makes the assessment incomplete: nothing covers the release, a feed is
 no advisories any more. A note tells what a whole answer does not include.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 
 from undercroft.advisories.eol import ENDED, EXTENDED
@@ -20,7 +20,13 @@ _DEBS = ("debian:", "ubuntu:")
 _ALPINE, _ALPINE_OSV = "alpine:", "osv:Alpine"
 ALPINE_SECDB = "alpine-secdb:"
 """What the names of feeds begin with that hold one repository of one release of Alpine."""
+UPDATEINFO = "updateinfo:"
+"""The same of the errata of one repository of rpms: "updateinfo:oracle:9:ol9_appstream"."""
 _SECURITY_SUITES = ("-security", "/updates")
+_PARTS = {"alma": ("base", "appstream"), "oracle": ("base", "appstream"), "rocky": ("base", "appstream")}
+"""Which repositories' errata have to be there for a release's silence to mean anything; else the base's."""
+_ONE_REPOSITORY = ("oracle:6", "oracle:7")
+"""Releases from before there was an AppStream."""
 
 
 def covering(knowledge: Knowledge) -> tuple[Edition, ...]:
@@ -42,6 +48,7 @@ def _covers(edition: Edition, knowledge: Knowledge) -> bool:
     return (
         knowledge.release in edition.header.complete_for
         or knowledge.release in edition.header.listed_for
+        or bool(_listed_parts(knowledge.release, (edition,)))
         or name in {_DSA, _DLA}
         or (is_mirror(name) and knowledge.has_index)
     )
@@ -71,6 +78,7 @@ def problems(
             f"dated records only: {UPDATE}"
         )
     elif not any(knowledge.release in edition.header.complete_for for edition in editions):
+        yield from _part_gaps(knowledge.release, editions)
         names = {edition.header.name for edition in editions}
         names = {name for name in names if not (as_of and is_mirror(name))}
         yield from _gaps(knowledge.release, names, end_of_life)
@@ -108,6 +116,23 @@ def _gaps(release: str, names: set[str], end_of_life: EndOfLife) -> Iterator[str
         yield f"the advisories of {release} in {', '.join(sorted(lists - names))} are not imported: {UPDATE}"
 
 
+def _listed_parts(release: str, editions: Iterable[Edition]) -> set[str]:
+    """Return the parts of a release ("base") that lists by repository are there for."""
+    listed = (part for edition in editions for part in edition.header.listed_for)
+    return {part.removeprefix(f"{release}/") for part in listed if part.startswith(f"{release}/")}
+
+
+def _part_gaps(release: str, editions: Sequence[Edition]) -> Iterator[str]:
+    """Yield which part of a release has no list of errata: a machine has packages of all of them."""
+    if any(release in edition.header.listed_for for edition in editions):
+        return
+    parts = _listed_parts(release, editions)
+    needed = ("base",) if release in _ONE_REPOSITORY else _PARTS.get(release.partition(":")[0], ("base",))
+    for part in needed if parts else ():
+        if part not in parts:
+            yield f"the errata of {release} for its repository {part} are not imported: {_cure(release)}"
+
+
 def _alpine_gaps(release: str, names: set[str]) -> Iterator[str]:
     """Yield the repository whose secdb is missing: a machine may have packages of both."""
     if any(name.startswith(_ALPINE_OSV) for name in names):
@@ -127,10 +152,17 @@ def notes(knowledge: Knowledge, at: datetime) -> Iterator[str]:
     """Yield what the answer does not include, whole as it may be."""
     if not knowledge.has_index and knowledge.release.startswith(_DEBS):
         yield f"no package index of {knowledge.release} is imported: origins of packages were not checked"
+    if lists := [name for name in _names(knowledge) if name.startswith(f"{UPDATEINFO}{knowledge.release}:")]:
+        repositories = ", ".join(sorted(name.rpartition(":")[2] for name in lists))
+        yield f"packages are matched with the errata of {repositories}: those of other repositories are not"
     if covering(knowledge) and not is_complete(knowledge, at):
         yield f"no security tracker of {knowledge.release} is imported: only fixed vulnerabilities are known"
-    if not any(edition.header.name == "kev" for edition in knowledge.editions):
+    if "kev" not in _names(knowledge):
         yield "no catalog of known exploited vulnerabilities is imported"
+
+
+def _names(knowledge: Knowledge) -> tuple[str, ...]:
+    return tuple(edition.header.name for edition in knowledge.editions)
 
 
 def _stale(edition: Edition, at: datetime) -> str:

@@ -67,12 +67,14 @@ def _rpm(
     cure: str = "",
 ) -> Family:
     feeds = cure or f"undercroft feeds update osv:{title.replace(' ', '')}"
-    level = NAMED if cure == _UNREAD else WHOLE if name == "rhel" else PARTLY
+    level = NAMED if cure == _BUILDS_ONLY else WHOLE if name == "rhel" else PARTLY
     return Family(name, title, idents, form, "rpm", RPM, True, "rpm", namespaces, meaning, level, feeds)
 
 
 _ERRATA = "an erratum names the binary packages of one update; what has no fix yet is not listed"
-_UNREAD = "its publisher offers no advisories in a format that is read"
+_BUILDS_ONLY = "there are none: its repositories have no errata, a fix comes with a newer build"
+_NO_ERRATA = "its packages are read; its publisher offers no errata, so that findings are unknown"
+_REPOSITORIES = "undercroft feeds import FILE with updateinfo.xml of each of its repositories"
 
 FAMILIES = (
     Family(
@@ -117,10 +119,27 @@ FAMILIES = (
         "VEX says of each package: fixed, affected with or without a fix to come, not affected, looked into",
         "undercroft feeds import FILE with Red Hat's VEX documents, or osv:RedHat",
     ),
-    _rpm("centos", "CentOS Linux", ("centos",), _MAJOR, ("centos",), _ERRATA, _UNREAD),
-    _rpm("centos-stream", "CentOS Stream", ("centos",), _MAJOR, ("centos",), _ERRATA, _UNREAD),
-    _rpm("oracle", "Oracle Linux", ("ol",), _MAJOR, ("oracle",), _ERRATA, _UNREAD),
-    _rpm("fedora", "Fedora Linux", ("fedora",), _MAJOR, ("fedora",), _ERRATA, _UNREAD),
+    _rpm("centos", "CentOS Linux", ("centos",), _MAJOR, ("centos",), _NO_ERRATA, _BUILDS_ONLY),
+    _rpm("centos-stream", "CentOS Stream", ("centos",), _MAJOR, ("centos",), _NO_ERRATA, _BUILDS_ONLY),
+    _rpm(
+        "oracle",
+        "Oracle Linux",
+        ("ol",),
+        _MAJOR,
+        ("oracle",),
+        f"{_ERRATA}; each line of kernel-uek, and Ksplice's builds, are judged by their own",
+        _REPOSITORIES,
+    ),
+    _rpm("fedora", "Fedora Linux", ("fedora",), _MAJOR, ("fedora",), _ERRATA, _REPOSITORIES),
+    _rpm(
+        "amazon",
+        "Amazon Linux",
+        ("amzn",),
+        re.compile(r"(2|2023)(?:\.[0-9.]{1,20})?"),
+        ("amazon", "amzn"),
+        f"{_ERRATA}; kernels of the extras of 2 are judged by their own",
+        _REPOSITORIES,
+    ),
     _rpm(
         "opensuse-leap",
         "openSUSE Leap",

@@ -20,6 +20,7 @@ from undercroft.advisories.records import Advisory, ChangelogEntry, Status, is_m
 ADVISORY_IDS = (
     *("DSA-", "DLA-", "USN-"),
     *("ALSA-", "RLSA-", "RHSA-", "ELSA-", "SUSE-SU-", "openSUSE-SU-", "ASA-"),
+    *("ALAS", "FEDORA-"),
 )
 """How the distributions' own advisories are named; each is about an update that was offered."""
 

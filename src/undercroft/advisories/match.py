@@ -20,7 +20,7 @@ Nothing here can turn "not known" into "clean": what has no answer becomes a pro
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 
-from undercroft.advisories import asof, boot, coverage, origins, vex
+from undercroft.advisories import asof, boot, coverage, lines, origins, vex
 from undercroft.advisories.eol import end_of_life
 from undercroft.advisories.families import family_of, order_of
 from undercroft.advisories.findings import find, ordered
@@ -76,6 +76,7 @@ def assess(
     problems = [
         *coverage.problems(known, at, lifetime, as_of),  # 3
         *_unmatched(known.release, present),
+        *_unlisted(known, present),
         *_of_other_systems(known.release, inventory),
         *boot.problems(inventory),
     ]
@@ -166,6 +167,13 @@ def _unassessed(
     packages = (package for item in present for package in item.packages)
     found = [*by_index, *origins.unassessed(release, packages)]
     return tuple(sorted(found, key=lambda item: (item.package, item.version)))
+
+
+def _unlisted(known: Knowledge, present: Sequence[Installed]) -> Iterator[str]:
+    """Yield which packages are of lines of builds that no imported list speaks of."""
+    if coverage.covering(known):
+        subjects = [(item.subject.source, item.subject.version) for item in present]
+        yield from lines.unlisted(known.release, subjects, known.advisories)
 
 
 def _of_other_systems(release: str, inventory: Inventory) -> Iterator[str]:

@@ -207,7 +207,8 @@ class FeedHeader:
         complete_for: releases for which "no record" means "nothing known" (a tracker), not "no advisory".
         signed_by: fingerprint of the verified key, "" when unsigned.
         listed_for: releases for which "no record" means "no fix was published": a publisher's whole list of
-            advisories, which does not know what is not fixed yet.
+            advisories, which does not know what is not fixed yet; or parts of them, where each repository has
+            a list of its own ("oracle:9/base").
     """
 
     name: str

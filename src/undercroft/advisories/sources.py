@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from undercroft.advisories.families import SYSTEM, Family, is_language, language_subject
+from undercroft.advisories.lines import line_of
 from undercroft.advisories.orders.table import RPM
 from undercroft.advisories.records import ANY_STREAM, subject_name
 from undercroft.model.inventory import Inventory, Package
@@ -124,8 +125,10 @@ def subjects(family: Family, release: str, package: Package, known_epochs: Epoch
     if ":" not in source_version:
         source_version = known_epochs.get((package.source, source_version), "") + source_version
     if not package.module:
-        named = Subject(subject_name(package.name, binary=True), package.version)
-        return (named, Subject(package.source, source_version))
+        line = line_of(release, package.name, package.version)
+        named = Subject(subject_name(package.name, binary=True, module=line), package.version)
+        line = line_of(release, package.source, source_version)
+        return (named, Subject(subject_name(package.source, module=line), source_version))
     return tuple(
         Subject(subject_name(name, binary=is_binary, module=stream), version)
         for name, version, is_binary in (

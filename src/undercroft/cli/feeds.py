@@ -109,24 +109,31 @@ def update(names: tuple[str, ...], everything: bool, mirror: str | None, quiet: 
     epilog=examples(
         "undercroft feeds import debian-tracker.json DSA.list known_exploited_vulnerabilities.json",
         "undercroft feeds import our-exceptions.openvex.json",
+        "undercroft feeds import updateinfo.xml.gz --repository ol9_appstream",
     ),
 )
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--release", default="", metavar="RELEASE", help="Release that errata are for, as oracle:9.")
+@click.option("--repository", default="", metavar="NAME", help="Repository that errata are of.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
-def import_(paths: tuple[Path, ...], quiet: bool) -> int:
+def import_(paths: tuple[Path, ...], release: str, repository: str, quiet: bool) -> int:
     """Import feeds from files: what they are is told from their content.
 
     Accepted: the Debian tracker's JSON, DSA and DLA lists, OSV archives and records, Alpine's secdb, Arch's
-    tracker, CSAF and VEX documents of Red Hat and SUSE, CVE records, CISA KEV, EPSS, OpenVEX documents;
-    folders of them.
+    tracker, CSAF and VEX documents of Red Hat and SUSE, errata of rpm repositories (updateinfo.xml), CVE
+    records, CISA KEV, EPSS, OpenVEX documents; folders of them.
+
+    An updateinfo.xml does not tell which repository it is of: it is the folder above its "repodata", or
+    --repository. The release is told where the file does not name it.
     """
+    from undercroft.usecases.feeds import Named  # noqa: PLC0415 - as the next
     from undercroft.usecases.feedsession import FeedSession  # noqa: PLC0415 - httpx, only for an update
 
     with (
         Progress(sys.stderr, enabled=not quiet) as progress,
         FeedSession(_database(), progress=_teller(progress)) as session,
     ):
-        results = session.import_paths(paths)
+        results = session.import_paths(paths, named=Named(release, repository))
     return _tell(results)
 
 

@@ -20,11 +20,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from undercroft.advisories.feeds import cve
 from undercroft.advisories.feeds.archives import MAX_MEMBER_BYTES
 from undercroft.advisories.feeds.feed import FeedInput
 from undercroft.advisories.feeds.registry import is_cve_record, parse_any
+from undercroft.advisories.feeds.updateinfo import repository_of
 from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError, StateError
 from undercroft.ports.downloader import Download, Downloader, Wanted
 from undercroft.usecases.feedresult import FeedProgress, FeedResult, Outcome, Progress, silent
@@ -33,6 +35,16 @@ from undercroft.usecases.journal import Imported, Journal
 from undercroft.usecases.publishers import Publisher
 
 MAX_FILES = 1_000_000
+
+
+class Named(NamedTuple):
+    """What the user says that a file of errata does not tell: "oracle:9", "ol9_appstream"; "" for nothing."""
+
+    release: str = ""
+    repository: str = ""
+
+
+UNNAMED = Named()
 
 _CHANGE_LOGS = frozenset({"delta.json", "deltaLog.json"})
 """Of the CVE list, https://github.com/CVEProject/cvelistV5: which records changed, and none of them."""
@@ -117,8 +129,17 @@ def import_paths(
     *,
     now: datetime,
     progress: Progress = silent,
+    named: Named = UNNAMED,
 ) -> tuple[FeedResult, ...]:
     """Import files of any accepted format, and folders of them; a folder's CVE records are one feed.
+
+    Args:
+        database: written to.
+        paths: of files and folders.
+        journal: remembers which editions were imported.
+        now: the time of the import.
+        progress: called often.
+        named: what the user says of errata of repositories, for all of them.
 
     Returns:
         One result per feed; a file that is refused is named by its path.
@@ -129,16 +150,16 @@ def import_paths(
         for path in paths:
             with refusals(results, str(path)):
                 if path.is_dir():
-                    _import_folder(ingest, path, journal, results)
+                    _import_folder(ingest, path, journal, results, named)
                 else:
-                    results.append(_import_file(ingest, path, journal))
+                    results.append(_import_file(ingest, path, journal, named))
     finally:
         with refusals(results, str(journal.path)):
             journal.save()
     return tuple(results)
 
 
-def _import_file(ingest: Ingest, path: Path, journal: Journal) -> FeedResult:
+def _import_file(ingest: Ingest, path: Path, journal: Journal, named: Named) -> FeedResult:
     with _opened(path) as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         serials = ingest.serials()
@@ -147,13 +168,17 @@ def _import_file(ingest: Ingest, path: Path, journal: Journal) -> FeedResult:
         # A copy may be younger than its content, never older: a date that errs on the safe side.
         written_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
         content = watched(file, path.name, ingest.progress)
-        feed = parse_any(FeedInput(str(path), content, ingest.now, min(written_at, ingest.now)))
+        modified_at = min(written_at, ingest.now)
+        repository = named.repository or repository_of(str(path.absolute()))
+        feed = parse_any(FeedInput(str(path), content, ingest.now, modified_at, named.release, repository))
         result = ingest.replace(feed)
     journal.remember(result.name, Imported(result.serial, sha256=sha256))
     return result
 
 
-def _import_folder(ingest: Ingest, folder: Path, journal: Journal, results: list[FeedResult]) -> None:
+def _import_folder(
+    ingest: Ingest, folder: Path, journal: Journal, results: list[FeedResult], named: Named
+) -> None:
     """Import the CVE records below `folder` as one feed, and each other file by itself."""
     cve_records: list[Path] = []
     others: list[Path] = []
@@ -169,7 +194,7 @@ def _import_folder(ingest: Ingest, folder: Path, journal: Journal, results: list
             if cve_records and path.name in _CHANGE_LOGS:
                 results.append(FeedResult(str(path), Outcome.SKIPPED, detail="a log of changes, no record"))
             else:
-                results.append(_import_file(ingest, path, journal))
+                results.append(_import_file(ingest, path, journal, named))
 
 
 def _files(folder: Path, results: list[FeedResult]) -> list[Path]:

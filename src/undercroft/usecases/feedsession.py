@@ -73,10 +73,12 @@ class FeedSession:
             progress=self._progress,
         )
 
-    def import_paths(self, paths: Iterable[Path]) -> tuple[FeedResult, ...]:
+    def import_paths(
+        self, paths: Iterable[Path], *, named: feeds.Named = feeds.UNNAMED
+    ) -> tuple[FeedResult, ...]:
         """Import files and folders; one result per feed."""
         return feeds.import_paths(
-            self._database, paths, self._journal, now=self._now, progress=self._progress
+            self._database, paths, self._journal, now=self._now, progress=self._progress, named=named
         )
 
     def update_from_mirrors(

@@ -198,10 +198,14 @@ def test_the_users_own_word_names_rpm_packages_with_their_epoch() -> None:
 @pytest.mark.parametrize(
     ("os", "cure"),
     [
-        (OsRelease("ol", "9.4", "", "Oracle Linux", ""), "no advisories for oracle:9: its publisher offers"),
-        (OsRelease("centos", "9", "", "CentOS Stream 9", ""), "no advisories for centos-stream:9"),
-        (OsRelease("centos", "7", "", "CentOS Linux 7 (Core)", ""), "no advisories for centos:7"),
-        (OsRelease("fedora", "41", "", "Fedora Linux 41", ""), "no advisories for fedora:41"),
+        (OsRelease("ol", "9.4", "", "Oracle Linux", ""), "updateinfo.xml of each of its repositories"),
+        (OsRelease("centos", "9", "", "CentOS Stream 9", ""), "centos-stream:9: there are none: its"),
+        (OsRelease("centos", "7", "", "CentOS Linux 7 (Core)", ""), "centos:7: there are none: its"),
+        (OsRelease("fedora", "41", "", "Fedora Linux 41", ""), "updateinfo.xml of each of its repositories"),
+        (
+            OsRelease("amzn", "2023", "", "Amazon Linux 2023", ""),
+            "updateinfo.xml of each of its repositories",
+        ),
         (OsRelease("rocky", "9.4", "", "Rocky Linux", ""), "undercroft feeds update osv:RockyLinux"),
         (OsRelease("sles", "15.6", "", "SLES 15 SP6", ""), "undercroft feeds update osv:SUSE"),
         (OsRelease("arch", "", "", "Arch Linux", ""), "undercroft feeds update arch"),

@@ -22,12 +22,16 @@ class FeedInput:
         now: the time of the import, with a time zone.
         modified_at: what the publisher's server said of the file's age (Last-Modified), None where
             nothing did. Used only by formats that carry no date of their own.
+        release: release key that the caller says it is for, "" where the content has to tell.
+        repository: the one that the caller says it is of, "" likewise. Both are for errata of rpms alone.
     """
 
     name: str
     file: BinaryIO
     now: datetime
     modified_at: datetime | None = None
+    release: str = ""
+    repository: str = ""
 
 
 @dataclass(frozen=True, slots=True)

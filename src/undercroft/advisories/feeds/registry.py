@@ -18,14 +18,18 @@ from undercroft.advisories.feeds import (
     openvex,
     osv,
     ubuntu_vex,
+    updateinfo,
 )
 from undercroft.advisories.feeds.archives import ZIP_MAGIC, documents_in, is_tar
 from undercroft.advisories.feeds.bounded import json_members, read_all
+from undercroft.advisories.feeds.decompression import decompressed
 from undercroft.advisories.feeds.feed import Feed, FeedInput, Parser
 from undercroft.errors import InputError
 
 _HEAD_BYTES = 4096
 _MAX_PEEKED = 64
+MAX_PEEKED_BYTES = 1 << 30
+"""Of a compressed file that is only looked at; one read takes far less."""
 _EPSS_COMMENT = b"#model_version:"
 
 Seen = dict[str, Any]
@@ -119,7 +123,13 @@ JSON_FORMATS = (
 DSA_FORMAT = "Debian DSA or DLA list"
 EPSS_FORMAT = "EPSS (csv, csv.gz)"
 ARCH_FORMAT = "Arch security tracker (JSON)"
+UPDATEINFO_FORMAT = "errata of rpm repositories (updateinfo.xml, also gz, xz, zst, bz2)"
 OTHER_FORMATS = (
+    (
+        UPDATEINFO_FORMAT,
+        "security errata of Oracle Linux, Fedora, EPEL, Amazon Linux, AlmaLinux, Rocky Linux and SUSE, with "
+        "modules; what has no fix yet is not in them",
+    ),
     (DSA_FORMAT, "fixed versions by release; notes are passed over"),
     (EPSS_FORMAT, "whole"),
     (ARCH_FORMAT, "every group of vulnerabilities; no dates"),
@@ -151,6 +161,8 @@ def recognise(source: FeedInput) -> Parser:
         raise InputError(f"{source.name}: is empty")
     if head.startswith(ZIP_MAGIC) or is_tar(source.file, source.name):
         return _recognise_archive(source)
+    if updateinfo.is_updateinfo(_beginning(source), source.name):
+        return updateinfo.parse
     if head.startswith((b"\x1f\x8b", _EPSS_COMMENT)):
         return epss.parse
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -163,6 +175,18 @@ def recognise(source: FeedInput) -> Parser:
     if b"distroversion:" in text and b"reponame:" in text:
         return alpine_secdb.parse
     raise _unknown(source.name)
+
+
+def _beginning(source: FeedInput) -> bytes:
+    """Return the first bytes of a file, decompressed; none of a damaged one, which no parser would take."""
+    source.file.seek(0)
+    try:
+        with decompressed(source.file, MAX_PEEKED_BYTES, source.name) as stream:
+            return stream.read(_HEAD_BYTES)
+    except InputError:
+        return b""
+    finally:
+        source.file.seek(0)
 
 
 def is_cve_record(content: bytes, what: str) -> bool:

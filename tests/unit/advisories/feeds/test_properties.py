@@ -1,5 +1,6 @@
 """Every parser of feeds on what nobody wrote for it: an answer or InputError, in little time and memory."""
 
+import bz2
 import gzip
 import io
 import json
@@ -12,6 +13,8 @@ from collections.abc import Callable
 import pytest
 import zstandard
 from csafdata import APPSTREAM8, RHEL9, UNFIXED9, Document, rpm
+from erratadata import FEDORA, ORACLE, ROCKY, SUSE
+from erratadata import updateinfo as updateinfo_document
 from feedfixtures import Deb, changelog_text, document, feed_input, zipped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -177,6 +180,10 @@ def tarred(data: bytes) -> bytes:
     return file.getvalue()
 
 
+def errata(data: bytes) -> object:
+    return list(parse_any(feed_input(data, repository="repo")).records)
+
+
 READERS: dict[str, tuple[Reader, bytes]] = {
     "secdb.yaml": (feed(alpine_secdb.parse), SECDB),
     "secdb": (feed(alpine_secdb.parse), SECDB_JSON),
@@ -188,6 +195,8 @@ READERS: dict[str, tuple[Reader, bytes]] = {
     "microsoft": (feed(microsoft.parse), microsoft_csaf()),
     "cvrf": (feed(microsoft.parse), CVRF),
     "ubuntu-vex": (feed(openvex.parse), UBUNTU_VEX),
+    "updateinfo": (errata, updateinfo_document(ORACLE, ROCKY, FEDORA)),
+    "updateinfo.bz2": (errata, bz2.compress(updateinfo_document(SUSE))),
     "tracker": (feed(debian_tracker.parse), document("debian-tracker.json")),
     "dsa": (feed(debian_dsa.parse), document("dsa.list")),
     "kev": (feed(kev.parse), document("kev.json")),
