@@ -33,6 +33,7 @@ from undercroft.adapters import hookfiles
 from undercroft.adapters.hookfiles import RunNote
 from undercroft.advisories.knowledge import gather
 from undercroft.advisories.match import assess
+from undercroft.advisories.records import subject_name
 from undercroft.agent import (
     admissionserver,
     events,
@@ -158,7 +159,22 @@ def disk_mark(inventory: Inventory) -> str:
 
 
 class LabAdvisor:
-    """Advisories that are fresh: the old openssl has a hole, both its versions are listed."""
+    """Advisories that are fresh: the old openssl has a hole, both its versions are listed.
+
+    `of_alma` is the same for a machine of AlmaLinux 9, whose publisher lists the fix alone.
+    """
+
+    @classmethod
+    def of_alma(cls, fixed: str) -> "LabAdvisor":
+        """Return advisories in which `fixed` is what mends openssl in AlmaLinux 9."""
+        errata = advisorydata.header("osv:AlmaLinux:9", ("alma:9",), complete=True, published_at=now())
+        kev = advisorydata.header("kev", (), published_at=now())
+        subject = subject_name("openssl", binary=True)
+        statement = advisorydata.statement(errata, subject, CVE, fixed, published_on=date(2024, 7, 1))
+        editions = [(advisorydata.edition(errata, 1, now()), [statement])]
+        made = cls()
+        made._knowledge = gather("alma:9", [*editions, (advisorydata.edition(kev, 1, now()), [])])
+        return made
 
     def __init__(self) -> None:
         tracker = advisorydata.header("debian-tracker", complete=True, published_at=now())
@@ -218,6 +234,7 @@ class Lab:
         self.asked = AskedFleet(self.fleet)
         self.refused: list[str] = []
         self.guests = PlayedService()
+        self.advisor = LabAdvisor()
 
     def _domain(self) -> Domain:
         snapshot = DomainSnapshot(SNAPSHOT, "", int(time.time()) - 3600, "running", "internal", current=True)
@@ -306,7 +323,7 @@ class Lab:
             fleet=self.asked,
             point_in_time=point_in_time,
             scanner=DiskScanner(self.records, self.disks),
-            advisor=LabAdvisor(),  # type: ignore[arg-type]
+            advisor=self.advisor,  # type: ignore[arg-type]
             policy=PolicyKeeper(self.places.policy, lambda: now().date()),
             taps=self.taps,
             report=self.reports.append,
