@@ -130,6 +130,7 @@ ORACLE_PACKAGES = [
     rpm("m", "2.0-1.module+el9+1+b", module="m:2"),
     rpm("kernel-uek", "5.15.0-100.1.el9uek"),
     rpm("kernel-uek-core", "5.15.0-100.1.el9uek", "kernel-uek"),
+    rpm("kernel-uek-doc", "5.15.0-400.1.el9uek", "kernel-uek"),
 ]
 
 

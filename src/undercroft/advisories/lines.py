@@ -11,7 +11,7 @@ guest has made the line up.
 """
 
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from undercroft.advisories.records import package_of
 
@@ -42,8 +42,11 @@ def line_of(release: str, name: str, version: str) -> str:
     return match[1] if match else "unknown"
 
 
-def unlisted(release: str, subjects: Iterable[tuple[str, str]], said: Container[str]) -> Iterator[str]:
+def unlisted(release: str, subjects: Iterable[tuple[str, str]], said: Collection[str]) -> Iterator[str]:
     """Yield why installed packages are of lines that no imported list speaks of.
+
+    A kernel's line is one repository's, which needs not name each of its packages; Ksplice's and FIPS builds
+    are of packages that have nothing to do with each other, so that each has to be named.
 
     Args:
         release: release key.
@@ -51,10 +54,11 @@ def unlisted(release: str, subjects: Iterable[tuple[str, str]], said: Container[
         said: names of the subjects that some advisory speaks of.
     """
     silent: dict[str, set[str]] = {}
+    kernels = {subject.rpartition("@")[2] for subject in said} - set(_SPECIAL.values())
     for subject, version in subjects:
         package = package_of(subject)
         line = line_of(release, package, version)
-        if line and subject not in said:
+        if line and line not in kernels and subject not in said:
             silent.setdefault(line, set()).add(package)
     for line, names in sorted(silent.items()):
         shown = ", ".join(sorted(names)[:5])
