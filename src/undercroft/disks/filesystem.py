@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from undercroft.errors import InputError
+
 
 class FileKind(Enum):
     """Type of a file, by the mode bits of POSIX."""
@@ -37,6 +39,18 @@ class FileStat(NamedTuple):
     gid: int
     links: int
     modified_at_s: int
+
+
+def wrong_kind(stat: FileStat, kind: FileKind, what: str) -> InputError:
+    """Return the error, which begins with `what`, of a file that is not of the kind that is asked for."""
+    found = stat.kind.name.lower()
+    return InputError(f"{what}: a {kind.name.lower()} is asked for, it is a {found}")
+
+
+def check_size(stat: FileStat, limit: int, what: str) -> None:
+    """Raise InputError, which begins with `what`, where a file is larger than `limit` bytes."""
+    if stat.size_bytes > limit:
+        raise InputError(f"{what}: {stat.size_bytes} bytes, the limit is {limit}")
 
 
 class FileSystem(Protocol):

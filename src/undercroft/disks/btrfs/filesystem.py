@@ -17,7 +17,7 @@ from undercroft.disks.btrfs.inode import Inode, decode
 from undercroft.disks.btrfs.roots import Link, Root
 from undercroft.disks.btrfs.volume import Volume, open_volume
 from undercroft.disks.cache import BoundedCache
-from undercroft.disks.filesystem import FileKind, FileStat, Subvolume
+from undercroft.disks.filesystem import FileKind, FileStat, Subvolume, check_size, wrong_kind
 from undercroft.disks.source import BlockSource
 from undercroft.disks.text import text
 from undercroft.errors import InputError, NotFoundError
@@ -109,9 +109,7 @@ class Btrfs:
     def read(self, node: int, limit: int) -> bytes:
         """Return a regular file's content. Raises InputError when it is larger than `limit` bytes."""
         inode = self._typed(node, FileKind.REGULAR)
-        size = inode.stat.size_bytes
-        if size > limit:
-            raise InputError(f"btrfs inode {node & _INODE_MASK}: {size} bytes, the limit is {limit}")
+        check_size(inode.stat, limit, f"btrfs inode {node & _INODE_MASK}")
         return b"".join(self._content(node, inode))
 
     @property
@@ -267,10 +265,7 @@ class Btrfs:
     def _typed(self, node: int, kind: FileKind) -> Inode:
         inode = self._inode(node)
         if inode.stat.kind is not kind:
-            found = inode.stat.kind.name.lower()
-            raise InputError(
-                f"btrfs inode {node & _INODE_MASK}: a {kind.name.lower()} is asked for, it is a {found}"
-            )
+            raise wrong_kind(inode.stat, kind, f"btrfs inode {node & _INODE_MASK}")
         return inode
 
 

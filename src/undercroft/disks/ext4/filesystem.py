@@ -17,7 +17,7 @@ from undercroft.disks.ext4.groups import GroupTable
 from undercroft.disks.ext4.inode import Inode, InodeTable
 from undercroft.disks.ext4.replay import Replay, replay
 from undercroft.disks.ext4.superblock import Superblock
-from undercroft.disks.filesystem import FileKind, FileStat
+from undercroft.disks.filesystem import FileKind, FileStat, check_size, wrong_kind
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError
 
@@ -117,8 +117,7 @@ class Ext4:
     def read(self, node: int, limit: int) -> bytes:
         """Return a regular file's content. Raises InputError when it is larger than `limit` bytes."""
         inode = self._typed(node, FileKind.REGULAR)
-        if inode.stat.size_bytes > limit:
-            raise InputError(f"ext inode {node}: {inode.stat.size_bytes} bytes, the limit is {limit}")
+        check_size(inode.stat, limit, f"ext inode {node}")
         return b"".join(self._content.chunks(inode))
 
     def xattr(self, node: int, name: bytes) -> bytes | None:
@@ -138,8 +137,7 @@ class Ext4:
     def _typed(self, node: int, kind: FileKind) -> Inode:
         inode = self._inodes.get(node)
         if inode.stat.kind is not kind:
-            found = inode.stat.kind.name.lower()
-            raise InputError(f"ext inode {node}: a {kind.name.lower()} is asked for, it is a {found}")
+            raise wrong_kind(inode.stat, kind, f"ext inode {node}")
         return inode
 
 

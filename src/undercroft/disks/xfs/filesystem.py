@@ -7,7 +7,7 @@
 from collections.abc import Iterator
 from uuid import UUID
 
-from undercroft.disks.filesystem import FileKind, FileStat
+from undercroft.disks.filesystem import FileKind, FileStat, check_size, wrong_kind
 from undercroft.disks.source import BlockSource
 from undercroft.disks.xfs import attributes
 from undercroft.disks.xfs import superblock as superblocks
@@ -91,8 +91,7 @@ class Xfs:
     def read(self, node: int, limit: int) -> bytes:
         """Return a regular file's content. Raises InputError when it is larger than `limit` bytes."""
         inode = self._typed(node, FileKind.REGULAR)
-        if inode.stat.size_bytes > limit:
-            raise InputError(f"xfs inode {node}: {inode.stat.size_bytes} bytes, the limit is {limit}")
+        check_size(inode.stat, limit, f"xfs inode {node}")
         return b"".join(self._content.chunks(inode))
 
     def xattr(self, node: int, name: bytes) -> bytes | None:
@@ -112,6 +111,5 @@ class Xfs:
     def _typed(self, node: int, kind: FileKind) -> Inode:
         inode = self._inodes.get(node)
         if inode.stat.kind is not kind:
-            found = inode.stat.kind.name.lower()
-            raise InputError(f"xfs inode {node}: a {kind.name.lower()} is asked for, it is a {found}")
+            raise wrong_kind(inode.stat, kind, f"xfs inode {node}")
         return inode
