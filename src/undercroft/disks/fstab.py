@@ -122,7 +122,7 @@ def _parse_line(line: bytes, place: str) -> MountEntry:
         raise InputError(f"{place}: a field of more than {MAX_FIELD_BYTES} bytes")
     device, point = _unescape(fields[0]), _unescape(fields[1])
     fs_type = text(fields[2]).lower() if len(fields) > 2 else "auto"
-    options = tuple(text(fields[3]).split(",")) if len(fields) > 3 else ()
+    options = tuple(text(_unescape(fields[3])).split(",")) if len(fields) > 3 else ()
     if fs_type == "swap" or point in (b"none", b"swap"):
         point = b""
     elif not point.startswith(b"/"):

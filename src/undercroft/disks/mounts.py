@@ -7,7 +7,6 @@ Data that was not read is a problem too where a link or a bind mount shows it as
 types of the Discoverable Partitions Specification as systemd-gpt-auto-generator(8) applies them.
 """
 
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,9 +14,11 @@ from undercroft.disks import subvolumes
 from undercroft.disks.devices import Device, DeviceKind, find_volumes, parse_device
 from undercroft.disks.fstab import MountEntry, MountTable, merge, normalize, parse_fstab
 from undercroft.disks.mountunits import read_mount_units
+from undercroft.disks.overlay import Layer, Overlay, parse_options
 from undercroft.disks.softwarepaths import INVENTORY_FOLDERS, below, canonical, hidden_by, may_hold_software
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
+from undercroft.disks.typedmounts import point_by_type
 from undercroft.disks.volumes import OpenVolume
 from undercroft.errors import InputError, NotFoundError
 
@@ -25,19 +26,6 @@ FSTAB = b"/etc/fstab"
 
 MAX_FSTAB_BYTES = 1 << 20
 MAX_SHOWN_CHARS = 200
-MACHINE_ID_BYTES = 16
-
-USR_TYPES = frozenset(
-    {
-        "8484680c-9521-48c6-9c11-b0720656f69e",  # x86-64
-        "75250d76-8cc6-458e-bd66-bd47cc81a812",  # x86
-        "b0e01050-ee5f-4390-949a-9101b17104e9",  # arm64
-        "7d0359a3-02b3-4f0a-865c-654403e70625",  # arm
-        "beaec34b-8442-439b-a40b-984381ed097d",  # riscv64
-    }
-)
-VAR_TYPE = "4d21b016-b534-45c2-a9fb-5c16e091fd2d"
-EXTENDED_BOOT_TYPE = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
 
 
 @dataclass(slots=True)
@@ -51,7 +39,7 @@ class MountedTree:
         notes: mounts that hold none, and oddities.
         unread: mount points of what was not read.
         mounted: mount points of what was read.
-        binds: the binds that were made.
+        shown: each folder that a bind or an overlay shows elsewhere, with its entry.
     """
 
     tree: GuestTree
@@ -60,7 +48,7 @@ class MountedTree:
     notes: list[str] = field(default_factory=list)
     unread: list[bytes] = field(default_factory=list)
     mounted: list[bytes] = field(default_factory=list)
-    binds: list[MountEntry] = field(default_factory=list)
+    shown: list[tuple[MountEntry, bytes]] = field(default_factory=list)
 
     def report(self, message: str, point: bytes) -> None:
         """Record an oddity of the mount at `point`, as a problem where software may lie in it."""
@@ -112,8 +100,7 @@ def in_order(entries: Iterable[MountEntry]) -> list[MountEntry]:
             return
         entered.add(position)
         needs = [entries[position].point]
-        if entries[position].is_bind:
-            needs.append(normalize(entries[position].device) + b"/.")
+        needs += [normalize(folder) + b"/." for folder in _sources(entries[position])]
         for other, entry in enumerate(entries):
             if other != position and any(below(path, (entry.point,)) for path in needs):
                 visit(other)
@@ -122,6 +109,16 @@ def in_order(entries: Iterable[MountEntry]) -> list[MountEntry]:
     for position in range(len(entries)):
         visit(position)
     return ordered
+
+
+def _sources(entry: MountEntry) -> tuple[bytes, ...]:
+    """Return the folders of the tree that an entry shows elsewhere."""
+    if entry.is_bind:
+        return (entry.device,)
+    try:
+        return parse_options(entry.options).folders if entry.fs_type == "overlay" else ()
+    except InputError:
+        return ()
 
 
 def _mount_table(mounted: MountedTree) -> MountTable:
@@ -165,7 +162,7 @@ def _mount(entry: MountEntry, root: OpenVolume, volumes: Sequence[OpenVolume], m
     elif entry.is_bind:
         _bind(entry, what, mounted)
     elif entry.fs_type == "overlay":
-        mounted.miss(f"{what} is an overlay, which is not supported yet", entry.point)
+        _overlay(entry, what, mounted)
     elif device.kind is DeviceKind.PSEUDO:
         if may_hold_software(entry.point) and entry.fs_type in ("tmpfs", "ramfs"):
             mounted.notes.append(f"{what} is empty at boot ({entry.fs_type}): what it covers was read")
@@ -224,44 +221,31 @@ def _bind(entry: MountEntry, what: str, mounted: MountedTree) -> None:
     try:
         mounted.tree.bind(entry.point, normalize(entry.device))
         mounted.mounted.append(entry.point)
-        mounted.binds.append(entry)
+        mounted.shown.append((entry, entry.device))
     except (InputError, NotFoundError) as error:
         mounted.miss(f"{what} shows {_show(entry.device)}, which could not be read: {error}", entry.point)
 
 
+def _overlay(entry: MountEntry, what: str, mounted: MountedTree) -> None:
+    try:
+        options = parse_options(entry.options)
+        layers = [Layer(*mounted.tree.directory(normalize(folder))) for folder in options.folders]
+        overlay = Overlay(layers, options.prefix, follows_redirects=options.follows_redirects)
+        mounted.tree.mount(entry.point, overlay)
+    except (InputError, NotFoundError) as error:
+        mounted.miss(f"{what} is an overlay that could not be made: {error}", entry.point)
+        return
+    mounted.mounted.append(entry.point)
+    mounted.shown += [(entry, folder) for folder in options.folders]
+
+
 def _mount_by_type(volume: OpenVolume, named: set[bytes], mounted: MountedTree) -> None:
     """Mount a partition whose GPT type says where, unless the guest's files name that point."""
-    if volume.type_id in USR_TYPES:
-        point = b"/usr"
-    elif volume.type_id == EXTENDED_BOOT_TYPE:
-        point = b"/boot"
-    elif volume.type_id == VAR_TYPE and _is_own_var(volume, mounted.tree):
-        point = b"/var"
-    else:
-        return
-    if point in named or volume in mounted.points or not _is_empty(mounted.tree, point):
+    point = point_by_type(volume, mounted.tree)
+    if not point or point in named or volume in mounted.points or not _is_empty(mounted.tree, point):
         return
     named.add(point)
     _attach(volume, point, f"{_show(point)} is by its partition type {volume.name}", mounted)
-
-
-def _is_own_var(volume: OpenVolume, tree: GuestTree) -> bool:
-    """Whether the partition's UUID is the one that systemd derives from /etc/machine-id for /var.
-
-    Source: Discoverable Partitions Specification, "Variable Data Partition": HMAC-SHA256 keyed with the
-    machine id over the type's UUID, cut to 16 bytes and marked as a version 4 UUID.
-    """
-    import hashlib  # noqa: PLC0415 - few machines have such a partition
-    import hmac  # noqa: PLC0415
-
-    try:
-        machine_id = bytes.fromhex(tree.read(b"/etc/machine-id", 64).decode("ascii").strip())
-    except (InputError, NotFoundError, ValueError):
-        return False
-    if len(machine_id) != MACHINE_ID_BYTES:
-        return False  # an image that was made to be cloned has an empty one, and mounts no /var by type
-    digest = hmac.new(machine_id, uuid.UUID(VAR_TYPE).bytes, hashlib.sha256).digest()
-    return volume.part_uuid == str(uuid.UUID(bytes=digest[:16], version=4))
 
 
 def _report_hidden(mounted: MountedTree) -> None:
@@ -269,10 +253,10 @@ def _report_hidden(mounted: MountedTree) -> None:
     tree = mounted.tree
     unread = {canonical(tree, point): point for point in mounted.unread}
     read = {canonical(tree, point) for point in mounted.mounted}
-    for entry in mounted.binds:
-        hidden = hidden_by(tree, normalize(entry.device), unread, read)
+    for entry, folder in mounted.shown:
+        hidden = hidden_by(tree, normalize(folder), unread, read)
         if hidden is not None:
-            what = f"{entry.place}: {_show(entry.point)} shows {_show(entry.device)}"
+            what = f"{entry.place}: {_show(entry.point)} shows {_show(folder)}"
             mounted.miss(f"{what}, which lies on {_show(unread[hidden])}, which was not read", entry.point)
             unread[canonical(tree, entry.point)] = entry.point
     told: list[bytes] = []

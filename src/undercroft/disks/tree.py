@@ -66,10 +66,20 @@ class GuestTree:
             NotFoundError: `source` or the parent of `path` does not exist.
             InputError: `path` is the root, `source` is no directory, or `MAX_MOUNTS` is passed.
         """
-        place = self._place(source)
+        filesystem, node = self.directory(source)
+        self._namespace.attach(path, filesystem, node)
+
+    def directory(self, path: bytes) -> tuple[FileSystem, int]:
+        """Return the filesystem that the directory at `path` lies in, and its node there.
+
+        Raises:
+            NotFoundError: `path` does not exist.
+            InputError: it is no directory.
+        """
+        place = self._place(path)
         if self._namespace.stat(place).kind is not FileKind.DIRECTORY:
-            raise InputError(f"{text(source)} is not a directory and cannot be mounted")
-        self._namespace.attach(path, self._namespace.filesystem(place), place.node)
+            raise InputError(f"{text(path)} is not a directory and cannot be mounted")
+        return self._namespace.filesystem(place), place.node
 
     def exists(self, path: bytes) -> bool:
         """Return whether `path` leads to a file, links followed. Raises InputError as all methods do."""

@@ -162,7 +162,7 @@ class TestCoverage:
         coverage = machine_of(vda=root_with(fstab)).coverage
         assert [problem.split(": ")[1] for problem in coverage.problems] == [
             "/opt comes over the network and is on no disk",
-            "/usr is an overlay, which is not supported yet",
+            "/usr is an overlay that could not be made",
         ]
 
     def test_pseudo_filesystems_say_nothing_and_a_tmpfs_over_software_is_noted(self) -> None:
