@@ -14,7 +14,8 @@ DEMO_PACKAGES := $(RUN_PACKAGES) mmdebstrap qemu-utils e2fsprogs fdisk util-linu
 TEST_PACKAGES := $(DEMO_PACKAGES) libvirt-daemon-system kmod dpkg-dev gdisk gnupg iproute2 \
 	strace distro-info-data cryptsetup-bin dosfstools xfsprogs btrfs-progs f2fs-tools squashfs-tools postgresql nftables \
 	openssh-client procps spin libtss2-dev swtpm swtpm-tools tpm2-tools rpm db-util \
-	pacman-package-manager ntfs-3g mtools libhivex-bin libwin-hivex-perl lvm2 xorriso genisoimage
+	pacman-package-manager ntfs-3g mtools libhivex-bin libwin-hivex-perl lvm2 xorriso genisoimage \
+	makefs exfatprogs exfat-fuse grub-common
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools iptables etcd-server
 PROVE_PACKAGES := python3-venv default-jre-headless
 

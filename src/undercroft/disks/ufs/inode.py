@@ -10,7 +10,7 @@ from undercroft.errors import InputError
 
 DIRECT = 12
 _UFS1 = Struct("<HH4xQi4xi12x15iII4xII")
-_UFS2 = Struct("<HHII4xQQ8xq40x8xI12x")
+_UFS2 = Struct("<HHII4xQQ8xq40xI")
 _POINTERS1, _POINTERS2 = Struct("<15i"), Struct("<15q")
 _POINTERS_AT = {1: 40, 2: 112}
 _HASH_AT = 244
