@@ -1,5 +1,6 @@
 """What an order of versions offers, and how its keys are put together."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,26 @@ class Order:
 def encoded(version: str) -> bytes:
     """Return the bytes of an untrusted text; what could not be decoded arrives as surrogates and stays."""
     return version.encode("utf-8", "surrogatepass")
+
+
+_EPOCH = re.compile(rb"([0-9]*):")
+_NO_RELEASE, _RELEASE = b"\x00", b"\x01"
+
+
+def epoch_version_release(version: str, part: Callable[[bytes], bytes]) -> bytes:
+    """Return what sorts `[epoch:]version[-release]`: a missing epoch is 0, a missing release before any.
+
+    Args:
+        version: any text.
+        part: returns what sorts a version or a release by itself; no result is the beginning of another.
+    """
+    text = encoded(version)
+    epoch = _EPOCH.match(text)
+    if epoch is not None:
+        text = text[epoch.end() :]
+    upstream, dash, release = text.rpartition(b"-") if b"-" in text else (text, b"", b"")
+    tail = _RELEASE + part(release) if dash else _NO_RELEASE
+    return number(epoch[1] if epoch else b"") + part(upstream) + tail
 
 
 def number(digits: bytes) -> bytes:

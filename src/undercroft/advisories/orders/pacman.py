@@ -14,27 +14,19 @@ with one (vercmp calls them equal), and separators at the end of a version count
 import re
 from functools import lru_cache
 
-from undercroft.advisories.orders.order import check_length, encoded, number
+from undercroft.advisories.orders.order import check_length, epoch_version_release, number
 from undercroft.errors import InputError
 
-_EPOCH = re.compile(rb"([0-9]*):")
 _TOKEN = re.compile(rb"([^A-Za-z0-9]*)([A-Za-z]+|[0-9]+|$)")
 _VERSION = re.compile(r"(?:[0-9]+:)?[!-,.0-9;-~]+(?:-[0-9]+(?:\.[0-9]+)?)?")
 
 _LETTERS, _END, _DIGITS, _SEPARATED = (bytes((rank,)) for rank in range(1, 5))
-_NO_RELEASE, _RELEASE = b"\x00", b"\x01"
 
 
 @lru_cache(maxsize=1 << 16)
 def key(version: str) -> bytes:
     """Return bytes that sort as vercmp sorts `version`."""
-    text = encoded(version)
-    epoch = _EPOCH.match(text)
-    if epoch is not None:
-        text = text[epoch.end() :]
-    upstream, dash, release = text.rpartition(b"-") if b"-" in text else (text, b"", b"")
-    tail = _RELEASE + _part(release) if dash else _NO_RELEASE
-    return number(epoch[1] if epoch else b"") + _part(upstream) + tail
+    return epoch_version_release(version, _part)
 
 
 def check(untrusted_version: str) -> None:

@@ -11,29 +11,21 @@ compared one by one; everything else only separates them. `~` sorts before the e
 import re
 from functools import lru_cache
 
-from undercroft.advisories.orders.order import check_length, encoded, number
+from undercroft.advisories.orders.order import check_length, epoch_version_release, number
 from undercroft.errors import InputError
 
 MAX_EPOCH = 2**32 - 1  # rpm keeps it in 32 bits
 
-_EPOCH = re.compile(rb"([0-9]*):")
 _TOKEN = re.compile(rb"(~)|(\^)|([A-Za-z]+)|([0-9]+)")
 _VERSION = re.compile(r"(?:([0-9]{1,10}):)?[A-Za-z0-9._+~^]+(?:-[A-Za-z0-9._+~^]+)?")
 
 _TILDE, _END, _CARET, _LETTERS, _DIGITS = (bytes((rank,)) for rank in range(1, 6))
-_NO_RELEASE, _RELEASE = b"\x00", b"\x01"
 
 
 @lru_cache(maxsize=1 << 16)
 def key(version: str) -> bytes:
     """Return bytes that sort as rpm sorts `version`; equal versions ("1.0-1", "0:1.0-01") have equal keys."""
-    text = encoded(version)
-    epoch = _EPOCH.match(text)
-    if epoch is not None:
-        text = text[epoch.end() :]
-    upstream, dash, release = text.rpartition(b"-") if b"-" in text else (text, b"", b"")
-    tail = _RELEASE + _part(release) if dash else _NO_RELEASE
-    return number(epoch[1] if epoch else b"") + _part(upstream) + tail
+    return epoch_version_release(version, _part)
 
 
 def check(untrusted_version: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undercroft.advisories.orders.order import MAX_VERSION_CHARS, Order
-from undercroft.advisories.orders.table import APK, ORDERS, PACMAN, RPM
+from undercroft.advisories.orders.table import APK, ORDERS, PACMAN, PKG, RPM
 from undercroft.errors import InputError
 
 EVERY = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
@@ -26,16 +26,32 @@ ASCENDING = {
     PACMAN: (
         "1.0alpha-1 1.0rc1-1 1.0-1 1.0-2 1.0-2.1 1.0-10 1.0.a-1 1.0.1-1 1.0..1-1 1.1-1 1.1..1-1 1:0.1-1"
     ),
+    PKG: (
+        "1.* 1.pl 1.pl1 1.alpha1 1.beta1 1.pre1 1.rc 1.rc1 1.0.0.a 1+a+1 1 1_1 1_10 1+1 1.0.1 1a 1a1 1b 2.* "
+        "2pl1 2alpha3 2.9f7 3.* 10.a 10 10a 10b 0,1 0_1,1 1,1 0,2"
+    ),
 }
 EQUAL = {
     RPM: [("1.0-1", "0:1.0-1"), ("1.0-1", "1.00-01"), ("1.0-1", "1_0-1"), ("1.0-1", ":1.0-1")],
     APK: [("1.0-r1", "01.0-r01"), ("1.0_rc1", "1.0_rc01")],
+    PKG: [
+        *[("10", "10.0"), ("10", "10.0.0"), ("10..1", "10.1"), ("10a1b2", "10a1.b2"), ("10alpha", "10.a")],
+        *[
+            ("1.d2", "1.dev2"),
+            ("1.d2", "1.Development2"),
+            ("0.1beta2", "0.1.b2"),
+            ("1,0", "1_0"),
+            ("1+0", "1"),
+        ],
+        ("1.0:2003.09.16", "1.0.2003.09.16"),
+    ],
     PACMAN: [("1.0-1", "0:1.0-1"), ("1.0-1", "01.00-1"), ("1.0-1", "1_0-1")],
 }
 MALFORMED = {
     RPM: ["", "1.0-1-1", "a:1.0", "1.0 1", "9999999999:1", "-1", "1.0-"],
     APK: ["", "a1", "1.0_foo", "1.0-1", "1.0-r", "1.0~xyz", "1..0", "1.0 ", "1.0aa"],
     PACMAN: ["", "1.0 1", "1.0-1-1", "x:1.0"],
+    PKG: ["", "1.0-1", "1 1", "1_", "1,", "1_1,a", "1,1_1"],
 }
 
 
