@@ -38,6 +38,8 @@ class StateDiff:
         downgraded: packages that the second has in an older version.
         findings_gained: findings that only the second has, in the order of its assessment.
         findings_lost: findings that only the first has; going back to it brings them back.
+        changed: packages that the second has in another version, of managers without a known order of
+            versions (snap, flatpak, Windows' programs and updates).
         problems: why the answer is not whole; a finding may be missing on a side that was not read.
         managers: of the packages that the states have, sorted.
     """
@@ -50,6 +52,7 @@ class StateDiff:
     downgraded: tuple[PackageChange, ...]
     findings_gained: tuple[Finding, ...]
     findings_lost: tuple[Finding, ...]
+    changed: tuple[PackageChange, ...] = ()
     problems: tuple[str, ...] = ()
     managers: tuple[str, ...] = ()
 

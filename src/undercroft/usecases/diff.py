@@ -1,17 +1,17 @@
 """What changed between two states, and what going back to the first would bring back.
 
 Pure: two states in, a `StateDiff` out. A package is the same package when manager, name and architecture
-are; newer and older are the package manager's order. Where a state holds several versions of a package, as
-rpm does of kernels, none is another's successor: each that came or went is told by itself. A finding is the
-same finding when vulnerability and source package are: what an upgrade left vulnerable is neither gained nor
-lost.
+are; newer and older are the package manager's order, and where none of a manager is known, a package has
+changed and no more. Where a state holds several versions of a package, as rpm does of kernels, none is
+another's successor: each that came or went is told by itself. A finding is the same finding when
+vulnerability and source package are: what an upgrade left vulnerable is neither gained nor lost.
 """
 
 from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
 
-from undercroft.advisories.orders.order import Order
-from undercroft.advisories.orders.table import BY_MANAGER, DEB
+from undercroft.advisories.orders.order import Order, encoded
+from undercroft.advisories.orders.table import BY_MANAGER
 from undercroft.model.diff import PackageChange, StateDiff
 from undercroft.model.finding import Finding
 from undercroft.model.report import StateReport
@@ -25,11 +25,16 @@ class _Key(NamedTuple):
     manager: str
 
     @property
-    def order(self) -> Order:
-        return BY_MANAGER.get(self.manager, DEB)
+    def order(self) -> Order | None:
+        return BY_MANAGER.get(self.manager)
+
+    def compare(self, one: str, two: str) -> int | None:
+        """Return how versions stand to each other, None where nobody knows."""
+        return self.order.compare(one, two) if self.order else None
 
     def sorted(self, versions: Set[str]) -> list[str]:
-        return sorted(versions, key=lambda version: (self.order.key(version), version))
+        key = self.order.key if self.order else encoded
+        return sorted(versions, key=lambda version: (key(version), version))
 
     def change(self, from_version: str, to_version: str) -> PackageChange:
         return PackageChange(self.manager, self.name, self.architecture, from_version, to_version)
@@ -53,7 +58,7 @@ def diff_states(
     from_name, to_name = from_name or before.name, to_name or after.name
     old, new = _held(before), _held(after)
     replaced = [
-        (key.change(one, two), key.order.compare(one, two))
+        (key.change(one, two), key.compare(one, two))
         for key in sorted(old.keys() & new.keys())
         for one, two in _replaced(old[key], new[key])
     ]
@@ -62,8 +67,9 @@ def diff_states(
         to_name=to_name,
         added=tuple(key.change("", version) for key, version in _more(new, old)),
         removed=tuple(key.change(version, "") for key, version in _more(old, new)),
-        upgraded=tuple(change for change, order in replaced if order < 0),
-        downgraded=tuple(change for change, order in replaced if order > 0),
+        upgraded=tuple(change for change, order in replaced if order is not None and order < 0),
+        downgraded=tuple(change for change, order in replaced if order is not None and order > 0),
+        changed=tuple(change for change, order in replaced if order is None),
         findings_gained=only_in(after, before),
         findings_lost=only_in(before, after),
         problems=(*_problems(before, from_name), *_problems(after, to_name)),

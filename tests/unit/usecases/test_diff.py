@@ -1,4 +1,4 @@
-"""What changed between two states, in dpkg's order."""
+"""What changed between two states, in the order of each package's manager."""
 
 from dataclasses import replace
 
@@ -58,6 +58,19 @@ def test_each_manager_has_its_own_order() -> None:
     diff = diff_states(before, after)
     assert [change.manager for change in diff.upgraded] == ["dpkg"]
     assert [change.manager for change in diff.downgraded] == ["pypi"]
+
+
+def test_a_manager_without_an_order_says_what_changed_and_not_which_is_newer() -> None:
+    def state_with(version):
+        found = [of(manager, "x", version) for manager in ("snap", "flatpak", "msi", "kb")]
+        return having(*(one for packages in found for one in packages), *of("pkg", "x", f"{version},1"))
+
+    diff = diff_states(state_with("10"), state_with("9"))
+    assert [change.manager for change in diff.changed] == ["flatpak", "kb", "msi", "snap"]
+    assert [change.manager for change in diff.downgraded] == ["pkg"]
+    assert (diff.upgraded, diff.added, diff.removed) == ((), (), ())
+    two = diff_states(having(), having(*of("snap", "x", "9", "10", "\udcff")))
+    assert [change.to_version for change in two.added] == ["10", "9", "\udcff"]
 
 
 def test_of_several_versions_of_one_package_each_comes_and_goes_by_itself() -> None:

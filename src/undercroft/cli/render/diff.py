@@ -72,6 +72,7 @@ def _packages(page: Page, diff: StateDiff) -> None:
     kinds = (
         ("UPGRADED", diff.upgraded, Style.GOOD),
         ("DOWNGRADED", diff.downgraded, Style.BAD),
+        ("CHANGED", diff.changed, Style.PLAIN),
         ("ADDED", diff.added, Style.PLAIN),
         ("REMOVED", diff.removed, Style.PLAIN),
     )
