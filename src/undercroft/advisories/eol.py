@@ -5,13 +5,13 @@ The table is that of the distro-info-data package (debian.csv and ubuntu.csv, ve
 is for everybody; Freexian's ELTS is not counted. For Ubuntu it is the end of ESM, which needs a
 subscription; the paid legacy add-on after it is not counted.
 
-The others' dates are those of their publishers: Alpine's table of releases; AlmaLinux's, Rocky Linux's and
-openSUSE's pages on their lifetimes; Red Hat's life cycle policy, with the end of maintenance, then that of
-the extended life cycle add-on, which needs a subscription; SUSE's, with the end of general support, then that
-of LTSS. Of a rolling release there is no date.
+The others' dates are those of their publishers, whose pages stand above them in the table, as they were in
+the middle of 2026, in part by way of endoflife.date, which reads these pages. The second date is the end of
+what needs a subscription: Red Hat's extended life cycle add-on, SUSE's LTSS. Of a rolling release there is no
+date.
 
-A release that the table does not hold (testing, unstable, newer than this version of Undercroft) has the
-state "unknown", never "supported".
+A release that the table does not hold (testing, unstable, newer than this version of Undercroft, a date that
+no publisher has confirmed) has the state "unknown", never "supported".
 """
 
 from datetime import date
@@ -58,32 +58,41 @@ _DATES = {
     "ubuntu:25.04": ("2026-01-15", ""),
     "ubuntu:25.10": ("2026-07-09", ""),
     "ubuntu:26.04": ("2031-05-29", "2036-04-23"),
-    "alma:8": ("2029-03-01", ""),
+    # "Security support until", wiki.almalinux.org/release-notes; 8 was once to end on 2029-03-01.
+    "alma:8": ("2029-05-31", ""),
     "alma:9": ("2032-05-31", ""),
     "alma:10": ("2035-05-31", ""),
+    # "End of life", wiki.rockylinux.org/rocky/version.
     "rocky:8": ("2029-05-31", ""),
     "rocky:9": ("2032-05-31", ""),
     "rocky:10": ("2035-05-31", ""),
+    # "Maintenance support", then "Extended life cycle support (ELS) add-on",
+    # access.redhat.com/support/policy/updates/errata and access.redhat.com/product-life-cycles.
     "rhel:6": ("2020-11-30", "2024-06-30"),
-    "rhel:7": ("2024-06-30", "2028-06-30"),
-    "rhel:8": ("2029-05-31", "2032-05-31"),
-    "rhel:9": ("2032-05-31", "2035-05-31"),
-    "rhel:10": ("2035-05-31", "2038-05-31"),
+    "rhel:7": ("2024-06-30", "2029-05-31"),
+    "rhel:8": ("2029-05-31", "2033-05-31"),
+    "rhel:9": ("2032-05-31", "2036-05-31"),
+    "rhel:10": ("2035-05-31", "2039-05-31"),
+    # wiki.centos.org/About/Product, www.centos.org/cl-vs-cs; of Stream 10 only the year is said.
     "centos:6": ("2020-11-30", ""),
     "centos:7": ("2024-06-30", ""),
     "centos:8": ("2021-12-31", ""),
     "centos-stream:8": ("2024-05-31", ""),
     "centos-stream:9": ("2027-05-31", ""),
+    # en.opensuse.org/Lifetime; a minor release of 16 has 24 months.
     "opensuse-leap:15.3": ("2022-12-31", ""),
     "opensuse-leap:15.4": ("2023-12-07", ""),
     "opensuse-leap:15.5": ("2024-12-31", ""),
     "opensuse-leap:15.6": ("2026-04-30", ""),
+    "opensuse-leap:16.0": ("2027-10-31", ""),
+    # "General support ends", then "LTSS ends", www.suse.com/lifecycle; of 15 SP7's LTSS no date is confirmed.
     "sles:12.5": ("2024-10-31", "2027-10-31"),
     "sles:15.3": ("2022-12-31", "2025-12-31"),
     "sles:15.4": ("2023-12-31", "2026-12-31"),
     "sles:15.5": ("2024-12-31", "2027-12-31"),
     "sles:15.6": ("2025-12-31", "2028-12-31"),
-    "sles:15.7": ("2031-07-31", "2034-07-31"),
+    "sles:15.7": ("2031-07-31", ""),
+    # "End of support", alpinelinux.org/releases.
     "alpine:3.11": ("2021-11-01", ""),
     "alpine:3.12": ("2022-05-01", ""),
     "alpine:3.13": ("2022-11-01", ""),
@@ -96,6 +105,7 @@ _DATES = {
     "alpine:3.20": ("2026-04-01", ""),
     "alpine:3.21": ("2026-11-01", ""),
     "alpine:3.22": ("2027-05-01", ""),
+    "alpine:3.23": ("2027-11-01", ""),
 }
 
 

@@ -1,7 +1,7 @@
 """End of life against the distributions' own table, and at the edges of each day."""
 
 import csv
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -36,12 +36,39 @@ def test_an_interim_release_has_no_extended_support() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ident", "version", "last", "state"),
+    [
+        ("almalinux", "8.10", date(2029, 5, 31), "ended"),
+        ("rocky", "10.1", date(2035, 5, 31), "ended"),
+        ("rhel", "7.9", date(2024, 6, 30), "extended"),
+        ("rhel", "7.9", date(2029, 5, 31), "ended"),
+        ("centos", "7", date(2024, 6, 30), "ended"),
+        ("opensuse-leap", "15.6", date(2026, 4, 30), "ended"),
+        ("sles", "15.6", date(2025, 12, 31), "extended"),
+        ("sles", "15.6", date(2028, 12, 31), "ended"),
+        ("sles", "15.7", date(2031, 7, 31), "ended"),
+        ("alpine", "3.23.3", date(2027, 11, 1), "ended"),
+    ],
+)
+def test_others_end_with_the_days_that_their_publishers_say(
+    ident: str, version: str, last: date, state: str
+) -> None:
+    os = system(ident, version)
+    assert end_of_life(os, last).state != state
+    assert end_of_life(os, last + timedelta(days=1)).state == state
+
+
+@pytest.mark.parametrize(
     "os",
     [
         None,
         system("debian", "99"),
         system("debian", "", "forky"),
         system("ubuntu", "30.04"),
+        system("arch", ""),
+        system("opensuse-tumbleweed", "20260101"),
+        system("alpine", "3.24.0_alpha20260101"),
+        system("almalinux", "11.0"),
         system("raspbian", "12", "bookworm"),
         system("", ""),
     ],
