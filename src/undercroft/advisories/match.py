@@ -29,6 +29,7 @@ from undercroft.advisories.knowledge import Knowledge, grouped
 from undercroft.advisories.mirror import compare
 from undercroft.advisories.releases import release_key
 from undercroft.advisories.sources import Subject
+from undercroft.advisories.streams import REPOSITORY, streams_of
 from undercroft.advisories.verdict import claim
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.finding import Assessment, Finding, Unassessed
@@ -60,7 +61,7 @@ def assess(
     known = asof.limited(knowledge, as_of)  # 2
     present = installed(known.release, inventory)
     comparison = compare(known, present, as_of)  # 4
-    findings = find(known, present, comparison.changelogs, at)  # 5
+    findings = find(known, present, comparison.changelogs, at, streams_of(knowledge, inventory))  # 5
     beside = [(other, installed(other.release, inventory)) for other in known.beside]
     for other, others in beside:  # 7
         findings = ordered((*findings, *find(other, others, {}, at)))
@@ -101,7 +102,7 @@ def assess(
     return Assessment(
         findings=applied.findings,
         outdated=comparison.outdated,
-        unassessed=_unassessed(known.release, present, comparison.unassessed),
+        unassessed=_unassessed(known, present, comparison.unassessed),
         end_of_life=lifetime,
         feeds=feeds,
         problems=tuple(problems),
@@ -162,10 +163,11 @@ def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
 
 
 def _unassessed(
-    release: str, present: Sequence[Installed], by_index: Sequence[Unassessed]
+    known: Knowledge, present: Sequence[Installed], by_index: Sequence[Unassessed]
 ) -> tuple[Unassessed, ...]:
     packages = (package for item in present for package in item.packages)
-    found = [*by_index, *origins.unassessed(release, packages)]
+    feeds = [edition.header.name for edition in known.editions]
+    found = [*by_index, *origins.unassessed(known.release, packages, feeds)]
     return tuple(sorted(found, key=lambda item: (item.package, item.version)))
 
 
@@ -194,7 +196,7 @@ def _of_other_systems(release: str, inventory: Inventory) -> Iterator[str]:
 
 def _foreign(known: Knowledge, inventory: Inventory) -> Iterator[str]:
     """Yield how many packages no list of advisories that is here speaks of."""
-    matched = {other.release for other in known.beside if coverage.covering(other)} | _SYSTEMS
+    matched = {other.release for other in known.beside if coverage.covering(other)} | _SYSTEMS | {REPOSITORY}
     names = [package.manager for package in inventory.packages if package.manager not in matched]
     if names:
         managers = ", ".join(sorted(set(names)))

@@ -3,15 +3,16 @@
 Without a package index nobody can say which versions a distribution of rpms has offered, and a version of
 another build stands in the same order as its own: "3.0.7-99.fc39" is above every fix of an el9. What bears
 another release's or vendor's mark, and what bears none where all of a distribution's packages do, is named
-as unassessed: an advisory's silence about it means nothing. It may be legitimate, as packages of EPEL and
-of other publishers are. What is below a fix stays a finding, whatever its mark.
+as unassessed: an advisory's silence about it means nothing. It may be legitimate, as packages of EPEL (where
+its errata are not imported) and of other publishers are. What is below a fix stays a finding, whatever its
+mark.
 
 All of it is the guest's word, so that it clears nothing: who writes a well-formed version of the release is
 believed here.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from undercroft.advisories.families import family_of
 from undercroft.model.finding import Unassessed
@@ -24,6 +25,7 @@ _ENTERPRISE = frozenset({"alma", "centos", "centos-stream", "oracle", "rhel", "r
 _FEDORA = "fedora"
 _VENDORS = {
     "alma": ("almalinux",),
+    "amazon": ("amazon",),
     "centos": ("centos",),
     "centos-stream": ("centos",),
     "fedora": ("fedora",),
@@ -38,14 +40,17 @@ _VENDORS = {
 _NO_PACKAGES = frozenset({"gpg-pubkey"})
 """Entries of rpm's database that are keys, with a key's number for a version."""
 _VENDOR_SHOWN = 40
+_EPEL_FEED, _EPEL_VENDOR = "updateinfo:epel:", "fedora project"
+"""EPEL's packages are for every enterprise family; its errata speak of them where they are imported."""
 
 
-def foreign(release: str, package: Package) -> str:
+def foreign(release: str, package: Package, feeds: Iterable[str] = ()) -> str:
     """Return why an installed rpm is not of `release`, "" where nothing says so.
 
     Args:
         release: release key of the machine.
         package: untrusted.
+        feeds: names of the feeds that speak for the release.
     """
     family = family_of(release)
     if family is None or family.manager != "rpm" or package.manager != "rpm" or package.name in _NO_PACKAGES:
@@ -60,22 +65,33 @@ def foreign(release: str, package: Package) -> str:
     rebuilders = [name for name in _REBUILDER.findall(build) if name != family.name.partition("-")[0]]
     if rebuilders:
         return f"built by {rebuilders[0]}, not by {family.title}"
-    if package.origin and not package.origin.lower().startswith(_VENDORS.get(family.name, "")):
+    if package.origin and not package.origin.lower().startswith(_vendors(family.name, feeds)):
         return f"its vendor is {package.origin[:_VENDOR_SHOWN]}, not {family.title}'s"
     return ""
 
 
-def unassessed(release: str, packages: Iterable[Package]) -> Iterator[Unassessed]:
-    """Yield the rpms that are not of `release`, as they come."""
+def unassessed(
+    release: str, packages: Iterable[Package], feeds: Collection[str] = ()
+) -> Iterator[Unassessed]:
+    """Yield the rpms that are not of `release`, as they come; the arguments are `foreign`'s."""
     for package in packages:
-        if reason := foreign(release, package):
+        if reason := foreign(release, package, feeds):
             yield Unassessed(package.name, package.version, reason)
+
+
+def _vendors(name: str, feeds: Iterable[str]) -> tuple[str, ...]:
+    vendors = _VENDORS.get(name, ("",))
+    if name in _ENTERPRISE and any(feed.startswith(_EPEL_FEED) for feed in feeds):
+        return (*vendors, _EPEL_VENDOR)
+    return vendors
 
 
 def _is_own_tag(name: str, release: str, kind: str, number: str) -> bool:
     major = release.partition(":")[2]
     if name in _ENTERPRISE:
         return kind == "el" and number == major
+    if name == "amazon":
+        return kind == "amzn" and number == major
     if name == _FEDORA:  # what was not built anew for a release keeps the tag of the one before
         return kind == "fc" and number.isdigit() and major.isdigit() and int(number) <= int(major)
     return name not in _VENDORS  # of SUSE's none; of families that this table does not hold, nobody knows

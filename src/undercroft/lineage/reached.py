@@ -75,7 +75,8 @@ def _exactly(item: Installed, order: Order, listed: Iterable[str]) -> str | None
 
 def _at_or_below(item: Installed, subject: Subject, order: Order, knowledge: Knowledge) -> str | None:
     """Return the highest fix of `subject` that its installed version has, None where it proves none."""
-    if any(origins.foreign(knowledge.release, package) for package in item.packages):
+    feeds = [edition.header.name for edition in knowledge.editions]
+    if any(origins.foreign(knowledge.release, package, feeds) for package in item.packages):
         return None
     try:
         order.check(subject.version)

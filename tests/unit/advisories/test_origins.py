@@ -81,6 +81,10 @@ def test_a_package_of_another_publisher_is_unassessed_and_not_unfixed() -> None:
         ("centos:7", "1-1.el7.centos.2", "CentOS", ""),
         ("centos-stream:9", "1-1.el9", "CentOS", ""),
         ("oracle:9", "1-1.0.1.el9", "Oracle America", ""),
+        ("oracle:9", "1-1.el9uek", "Oracle America", ""),
+        ("amazon:2", "1-1.amzn2.0.1", "Amazon Linux", ""),
+        ("amazon:2023", "1-1.amzn2", "Amazon Linux", "built for amzn2, not for amazon:2023"),
+        ("amazon:2", "1-1.el7", "Fedora Project", "built for el7, not for amazon:2"),
         ("fedora:40", "1-1.fc39", "Fedora Project", ""),
         ("fedora:40", "1-1.fc41", "Fedora Project", "built for fc41, not for fedora:40"),
         ("opensuse-leap:15.6", "1-150600.3.1", "SUSE LLC <https://www.suse.com/>", ""),
@@ -99,6 +103,13 @@ def test_each_family_knows_its_own_builds(release: str, version: str, vendor: st
     found = foreign(release, rpm(version, vendor=vendor))
     assert found.startswith(reason)
     assert bool(found) == bool(reason)
+
+
+def test_epels_packages_are_assessed_where_its_errata_are_imported() -> None:
+    nagios = rpm("2.0-1.el9", "nagios", "Fedora Project")
+    assert foreign(ALMA, nagios, ["osv:AlmaLinux"])
+    assert foreign(ALMA, nagios, ["osv:AlmaLinux", "updateinfo:epel:9:epel"]) == ""
+    assert foreign(ALMA, rpm("2.0-1.fc39", "nagios", "Fedora Project"), ["updateinfo:epel:9:epel"])
 
 
 def test_keys_in_rpms_database_are_no_packages() -> None:
