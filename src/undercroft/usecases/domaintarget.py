@@ -16,6 +16,7 @@ def domain_target(
     backing_files: Sequence[NamedFile] = (),
     data_files: Sequence[NamedFile] = (),
     find_backing: Callable[[str, str], NamedFile] | None = None,
+    find_data: Callable[[str, str], NamedFile] | None = None,
     snapshots: Sequence[DomainSnapshot] = (),
     problem: str = "",
 ) -> MachineTarget:
@@ -28,6 +29,7 @@ def domain_target(
         backing_files: as in `MachineTarget`, for chains that libvirt does not name.
         data_files: the same for external data files.
         find_backing: as in `MachineTarget`.
+        find_data: as in `MachineTarget`.
         snapshots: what libvirt has of it; external ones become states of the files below.
         problem: which snapshot libvirt could not tell, "" for none.
     """
@@ -38,6 +40,7 @@ def domain_target(
         tuple(backing_files),
         tuple(data_files),
         find_backing,
+        find_data,
         tuple(filter(None, map(_external, snapshots))),
         problem,
     )

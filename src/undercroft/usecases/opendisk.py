@@ -7,8 +7,9 @@ picks among the named files.
 import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from undercroft.errors import InputError, UndercroftError
 from undercroft.model.disk import DiskFormat, ImageInfo, InnerDisk
@@ -90,7 +91,7 @@ class DiskOpener:
                 raise UnreadError(f"{name}: {inner.problem}")
             if inner.offset_bytes >= 0:
                 return self._with_chain(disk, self._open_part(archive.file, inner, name))
-            named = self._pick(archive, inner.name, self._target.data_files, "--data-file")
+            named = self._pick_data(archive, inner.name)
             return self._with_chain(disk, self._open_layer(disk, replace(named, format=inner.format)))
         except UnreadError as error:
             return OpenDisk(disk, unread=str(error))
@@ -152,9 +153,7 @@ class DiskOpener:
     def _open_data_file(self, disk: DiskTarget, top: Layer) -> OpenFile:
         if disk.data_file:
             return self._open(disk, disk.data_file)
-        return self._open(
-            disk, self._pick(top, top.info.data_file_name, self._target.data_files, "--data-file")
-        )
+        return self._open(disk, self._pick_data(top, top.info.data_file_name))
 
     def _with_extents(self, disk: DiskTarget, layer: Layer) -> Layer:
         """Return a layer with the files open that its descriptor names among those that were named."""
@@ -163,7 +162,7 @@ class DiskOpener:
             raise UnreadError(
                 f"{layer.file.path}: its disk lies in {len(names)} files, the limit is {MAX_EXTENT_FILES}"
             )
-        picked = [self._pick(layer, name, self._target.data_files, "--data-file") for name in names]
+        picked = [self._pick_data(layer, name) for name in names]
         extents = tuple(self._open(disk, replace(file, format=DiskFormat.RAW)) for file in picked)
         if len({file.identity for file in (layer.file, *extents)}) <= len(names):
             raise UnreadError(f"{layer.file.path}: its descriptor names one file under several names")
@@ -188,17 +187,18 @@ class DiskOpener:
     def _pick_backing(self, layer: Layer) -> NamedFile:
         if not layer.info.backing_name:
             return self._pick_parent(layer)
-        find = self._target.find_backing
-        if find is None:
-            return self._pick(layer, layer.info.backing_name, self._target.backing_files, "--backing")
-        try:
-            return find(layer.info.backing_name, layer.file.path)
-        except UnreadError as error:
-            raise UnreadError(f"{layer.file.path}: {error}") from None
+        find = self._target.find_backing or partial(
+            pick, allowed=self._target.backing_files, option="--backing"
+        )
+        return self._found(layer, layer.info.backing_name, find)
 
-    def _pick(self, layer: Layer, name: str, allowed: Sequence[NamedFile], option: str) -> NamedFile:
+    def _pick_data(self, layer: Layer, name: str) -> NamedFile:
+        find = self._target.find_data or partial(pick, allowed=self._target.data_files, option="--data-file")
+        return self._found(layer, name, find)
+
+    def _found(self, layer: Layer, name: str, find: Callable[[str, str], NamedFile]) -> NamedFile:
         try:
-            return pick(name, layer.file.path, allowed, option)
+            return find(name, layer.file.path)
         except UnreadError as error:
             raise UnreadError(f"{layer.file.path}: {error}") from None
 

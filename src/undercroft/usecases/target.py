@@ -86,8 +86,9 @@ class MachineTarget:
 
     `external` are the external snapshots that libvirt knows, and `problem` says which it could not tell.
 
-    `find_backing` stands in place of `backing_files` where they are too many to be listed: it gets the name
-    in a header, which it compares and never opens, and the image's path, and raises `chain.UnreadError`.
+    `find_backing` and `find_data` stand in place of `backing_files` and `data_files` where they are too many
+    to be listed: they get the name in a header, which they compare and never open, and the image's path, and
+    raise `chain.UnreadError`.
     """
 
     name: str
@@ -95,6 +96,7 @@ class MachineTarget:
     backing_files: tuple[NamedFile, ...] = ()
     data_files: tuple[NamedFile, ...] = ()
     find_backing: Callable[[str, str], NamedFile] | None = None
+    find_data: Callable[[str, str], NamedFile] | None = None
     external: tuple[ExternalSnapshot, ...] = ()
     problem: str = ""
 

@@ -5,7 +5,9 @@ the image's header names what is below, and the header is the guest's to write (
 file's where a flaw in the monitor lets it). Guarantees: a header picks among the volumes of pools, the
 backing images of other machines and the files that the administrator named, and never gets the disk that a
 machine writes: not another's, nor a second one of its own. It means exactly the path that QEMU would open;
-a file of the same name elsewhere is not it. A template's disk may be a base: it is never started.
+a file of the same name elsewhere is not it. A template's disk may be a base: it is never started. The pieces
+that an image's disk lies in are found beside it by their names (`pieces`), for a machine whose disk libvirt
+calls by that format, and for nobody else; those of a machine's vmdk are its disk as the descriptor is.
 
     files = HostFiles(survey, extra=("/srv/bases/*.qcow2",))
     reading = layers.read(files.target_for(domain), "current")
@@ -17,10 +19,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from undercroft.model.disk import DiskFormat
 from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.ports.hypervisor import PointInTime
 from undercroft.usecases.chain import UnreadError
 from undercroft.usecases.domaintarget import domain_target
+from undercroft.usecases.fleet.reading.pieces import is_piece, is_plain_file, vmdk_pieces
 from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile
 
 MAX_EXTRA_FILES = 100_000
@@ -45,6 +49,7 @@ class HostFiles:
         for domain in survey.domains:
             for path in _written_by(domain):
                 self._forbid(path, _Writer(domain.name, former=domain.uuid))
+        self._forbid_pieces(survey)
         paths = [volume.path for volume in survey.volumes]
         paths += [path for domain in survey.domains for path in _below(domain)]
         paths += [
@@ -56,7 +61,8 @@ class HostFiles:
     def target_for(self, domain: Domain, still: PointInTime | None = None) -> MachineTarget:
         """Return a machine as it may be read; `still` holds a running one at a point in time."""
         find = partial(self.find, machine=domain.uuid, now_written=_names(_written_by(domain)))
-        return domain_target(domain.name, domain.disks, still, find_backing=find)
+        piece = partial(self.find_piece, machine=domain.uuid)
+        return domain_target(domain.name, domain.disks, still, find_backing=find, find_data=piece)
 
     def target_for_image(self, volume: PoolVolume) -> MachineTarget:
         """Return an image of no machine; its format is told from its bytes, as nobody else says it."""
@@ -97,6 +103,60 @@ class HostFiles:
             )
         return NamedFile(path) if writer else self._allowed[path]
 
+    def find_piece(self, untrusted_name: str, image_path: str, machine: str) -> NamedFile:
+        """Return the file that an image's header means as a piece of its own disk.
+
+        Args:
+            untrusted_name: the header's text; compared, never opened.
+            image_path: the image whose header it is, of a format that libvirt or the image above it says.
+            machine: UUID of the machine that it belongs to.
+
+        Raises:
+            UnreadError: it is not called as a piece of that image, not there, or another machine's disk.
+        """
+        name = untrusted_name.removeprefix("file:").split("\0")[0]
+        folder = os.path.dirname(image_path)
+        path = os.path.join(os.path.realpath(folder), os.path.basename(name))
+        beside = _meant(untrusted_name, image_path) in {path, os.path.join(folder, os.path.basename(name))}
+        if not beside or not is_piece(os.path.basename(name), os.path.basename(image_path)):
+            raise UnreadError(
+                f"its header names {untrusted_name!r}, which is not beside it under a name made of its own; "
+                "rename it (`NAME-flat.vmdk`, `NAME-data.raw`), or say <dataStore> in the XML"
+            )
+        if not is_plain_file(path):
+            raise UnreadError(f"its header names {untrusted_name!r}, which is no regular file beside it")
+        writer = self._writer(path) or self._other_claims(path, image_path)
+        if writer and writer.former != machine:
+            raise UnreadError(
+                f"its header names {untrusted_name!r}, which is the disk that machine {writer.name} writes,"
+                " and is not read for another"
+            )
+        return NamedFile(path, DiskFormat.RAW, no_link=True)
+
+    def _other_claims(self, piece: str, image_path: str) -> "_Writer | None":
+        """Return who writes another image that a piece is called after too ("web01.img", "web01.qcow2")."""
+        folder, name = os.path.split(piece)
+        own = os.path.join(folder, os.path.basename(image_path))
+        for path, writer in self._written.items():
+            if not isinstance(path, str) or path == own or os.path.dirname(path) != folder:
+                continue
+            if is_piece(name, os.path.basename(path)):
+                return _Writer(writer.name, shared=True)
+        return None
+
+    def _forbid_pieces(self, survey: Survey) -> None:
+        """Take the pieces of the vmdk images that machines write for what these write."""
+        writers = {
+            path: domain
+            for domain in survey.domains
+            for disk in domain.disks
+            if disk.format == DiskFormat.VMDK
+            for path in _written_by(domain)
+            if path == disk.path
+        }
+        for image, piece in vmdk_pieces(writers):
+            self._forbid(piece, _Writer(writers[image].name, former=writers[image].uuid))
+
     def _known(self, path: str) -> str:
         """Take the host's own name for a file, and return the file's real path."""
         real = os.path.realpath(path)
@@ -107,13 +167,17 @@ class HostFiles:
         for name in (self._known(path), _inode(path)):
             if name is not None:
                 before = self._written.get(name)
-                shared = before is not None and before.former not in {"", writer.former}
-                self._written[name] = _Writer(writer.name) if shared else writer
+                shared = before is not None and (before.shared or before.former not in {"", writer.former})
+                self._written[name] = _Writer(writer.name, shared=True) if shared else writer
 
     def _writer(self, path: str) -> "_Writer | None":
         """Return who writes the file, by this or another name (a hard link), None for nobody."""
         inode = _inode(path)
-        return self._written.get(path) or (self._written.get(inode) if inode else None)
+        by_path = self._written.get(path)
+        by_inode = self._written.get(inode) if inode else None
+        if by_path and by_inode and by_path != by_inode:
+            return _Writer(by_inode.name, shared=True)  # one's by its name, another's by a hard link
+        return by_path or by_inode
 
 
 def _meant(untrusted_name: str, image_path: str) -> str:
@@ -146,12 +210,13 @@ def _meant(untrusted_name: str, image_path: str) -> str:
 class _Writer:
     """A machine that writes a file, or, as its `keeper`, wrote it until a snapshot and may again.
 
-    `former` wrote it when it was surveyed.
+    `former` wrote it when it was surveyed. One that is `shared` is nobody's to give away.
     """
 
     name: str
     keeper: str = ""
     former: str = ""
+    shared: bool = False
 
 
 def _names(paths: Iterable[str]) -> frozenset[str | tuple[int, int]]:

@@ -104,6 +104,16 @@ def test_a_disk_that_a_machine_writes_is_refused_under_every_name(tmp_path: Path
         assert files_of([mallory], disk, hard, soft).find(str(name), str(top))
 
 
+def test_a_disk_that_three_machines_write_is_none_of_theirs_to_give(tmp_path: Path) -> None:
+    disk, top = image(tmp_path / "shared.qcow2"), image(tmp_path / "top.qcow2")
+    machines = [domain_of(f"m{number}", disk, number=number) for number in (1, 2, 3)]
+    files = files_of(machines, disk)
+    for domain in machines:
+        now = frozenset({str(top)})  # a snapshot has put another image on top since
+        with pytest.raises(UnreadError):
+            files.find(str(disk), str(top), domain.uuid, now)
+
+
 def test_an_administrators_pattern_does_not_open_a_machines_disk(tmp_path: Path) -> None:
     disk, top, base = (image(tmp_path / name) for name in ("victim.qcow2", "top.qcow2", "base.qcow2"))
     files = files_of([domain_of("victim", disk)], extra=[f"{tmp_path}/*.qcow2"])
