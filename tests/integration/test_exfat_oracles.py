@@ -16,8 +16,10 @@ from guestfsanswers import Asked
 
 from undercroft.disks import formats
 from undercroft.disks.detect import detect
+from undercroft.disks.devices import find_volumes, parse_device
 from undercroft.disks.exfat import open_filesystem
 from undercroft.disks.filesystem import FileKind, FileSystem
+from undercroft.disks.opening import open_volumes
 
 pytestmark = pytest.mark.skipif(bool(exfatimages.missing()), reason=exfatimages.missing() or "-")
 
@@ -93,6 +95,10 @@ def test_every_file_equals_what_another_implementation_was_given(
         )
         assert filesystem.label == ("DATEN" if "-L" in options else "")
         assert seen(filesystem) == expected
+    with opened(image) as source:
+        (volume,) = open_volumes([("sdb", source)]).volumes
+        if filesystem.label:
+            assert find_volumes(parse_device(b"LABEL=DATEN"), [volume]) == [volume]
     uuid = run("blkid", "-p", "-s", "UUID", "-o", "value", image).strip().lower()
     assert content.uuid == filesystem.uuid == uuid
 

@@ -168,7 +168,7 @@ def _named(device: Device, volumes: Sequence[OpenVolume]) -> list[OpenVolume]:
         case DeviceKind.UUID:
             return [volume for volume in volumes if volume.content.uuid.lower() == value]
         case DeviceKind.LABEL:
-            return [volume for volume in volumes if volume.content.label == value]
+            return [volume for volume in volumes if volume.label == value]
         case DeviceKind.PART_UUID:
             return [volume for volume in volumes if volume.part_uuid == value]
         case DeviceKind.PART_LABEL:

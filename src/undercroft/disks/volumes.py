@@ -74,6 +74,11 @@ class OpenVolume:
         return self.partition.name if self.partition else ""
 
     @property
+    def label(self) -> str:
+        """The volume's label: what its magic's place says, else what its reader found (exFAT)."""
+        return self.content.label or (self.filesystem.label if self.filesystem else "")
+
+    @property
     def alias(self) -> str:
         """What FreeBSD calls the partition of a BSD label, behind the disk's name ("s1a"), else ""."""
         return self.partition.alias if self.partition else ""
@@ -118,7 +123,7 @@ class OpenVolume:
             offset_bytes=self.partition.start_bytes if self.partition else 0,
             size_bytes=self.size_bytes,
             content=self.kind,
-            label=self.content.label,
+            label=self.label,
             uuid=self.content.uuid,
             part_uuid=self.part_uuid,
             status=status,

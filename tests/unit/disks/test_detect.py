@@ -21,6 +21,7 @@ MAKERS = {
     "f2fs": (("mkfs.f2fs", "-q", "-l", "flash", "{}"), 64, "f2fs"),
     "vfat32": (("mkfs.vfat", "-F", "32", "-n", "EFIBOOT", "{}"), 64, "vfat"),
     "vfat16": (("mkfs.vfat", "-F", "16", "{}"), 16, "vfat"),
+    "exfat": (("mkfs.exfat", "{}"), 16, "exfat"),
     "swap": (("mkswap", "-q", "-L", "swp", "{}"), 4, "swap"),
     "swap of 64 KiB pages": (("mkswap", "-q", "-p", "65536", "{}"), 4, "swap"),
     "luks1": (

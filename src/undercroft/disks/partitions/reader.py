@@ -55,10 +55,9 @@ def _with_labels(source: BlockSource, table: PartitionTable) -> PartitionTable:
     first = FIRST_LOGICAL if table.kind == "mbr" else 1
     number = max(first, *(part.number + 1 for part in table.partitions))
     for part in slices:
-        whole = part
-        if not part.start_bytes:
-            whole = replace(part, size_bytes=source.size_bytes, problem="")
-        name = f"{'p' if table.kind == 'gpt' else 's'}{part.number}"
+        whole, name = part, f"{'p' if table.kind == 'gpt' else 's'}{part.number}"
+        if not part.start_bytes:  # FreeBSD takes the label for the disk's own
+            whole, name = replace(part, size_bytes=source.size_bytes, problem=""), ""
         inside = read_label(source, Slice(whole.start_bytes, _end(whole), name), number)
         kept += inside or [whole]
         number += len(inside)
