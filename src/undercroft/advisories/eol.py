@@ -79,6 +79,21 @@ _DATES = {
     "centos:8": ("2021-12-31", ""),
     "centos-stream:8": ("2024-05-31", ""),
     "centos-stream:9": ("2027-05-31", ""),
+    # "Premier support ends", www.oracle.com/a/ocom/docs/elsp-lifetime-069338.pdf, which names months: here
+    # their last days. Of extended support no dates are confirmed.
+    "oracle:6": ("2021-03-31", ""),
+    "oracle:7": ("2024-12-31", ""),
+    "oracle:8": ("2029-07-31", ""),
+    "oracle:9": ("2032-06-30", ""),
+    # docs.fedoraproject.org/en-US/releases/eol and fedorapeople.org/groups/schedule.
+    "fedora:38": ("2024-05-21", ""),
+    "fedora:39": ("2024-11-26", ""),
+    "fedora:40": ("2025-05-13", ""),
+    "fedora:41": ("2025-12-15", ""),
+    "fedora:42": ("2026-05-13", ""),
+    # aws.amazon.com/amazon-linux-2/faqs, docs.aws.amazon.com/linux/al2023/ug/release-cadence.html.
+    "amazon:2": ("2026-06-30", ""),
+    "amazon:2023": ("2029-06-30", ""),
     # en.opensuse.org/Lifetime; a minor release of 16 has 24 months.
     "opensuse-leap:15.3": ("2022-12-31", ""),
     "opensuse-leap:15.4": ("2023-12-07", ""),

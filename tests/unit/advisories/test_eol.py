@@ -47,6 +47,9 @@ def test_an_interim_release_has_no_extended_support() -> None:
         ("sles", "15.6", date(2025, 12, 31), "extended"),
         ("sles", "15.6", date(2028, 12, 31), "ended"),
         ("sles", "15.7", date(2031, 7, 31), "ended"),
+        ("ol", "9.4", date(2032, 6, 30), "ended"),
+        ("fedora", "42", date(2026, 5, 13), "ended"),
+        ("amzn", "2023", date(2029, 6, 30), "ended"),
         ("alpine", "3.23.3", date(2027, 11, 1), "ended"),
     ],
 )
