@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import volumeimages
 from diskimages import MIB, make_raw, partition, run
 from machineimages import debian_tree, packages
 from program import run_program
+from volumechanges import lvm_checksum
 from volumeimages import VolumeImages, digest, keep, kept
 
 from undercroft.disks.volumes import DiskSet
+from undercroft.model.disk import VolumeStatus
 
 UNREAD = {"vgone/cached": "cache is not supported yet"}
 
@@ -79,8 +82,18 @@ def test_without_a_disk_what_lies_on_the_others_is_read_and_the_rest_is_named(im
 
 def test_metadata_on_one_disk_alone_tells_of_those_without_areas(images: VolumeImages) -> None:
     assert "vgone/lin-a" in digests(images.open(sdb=None, sdd=None))
-    alone = images.open(sda=None, sdb=None, sdd=None)
-    assert [volume.reason for volume in alone.volumes] == ["part of no volume group"]
+    alone = images.open(sda=None, sdb=None, sdd=None).volumes
+    assert "a volume group uses it, whose description lies on other disks" in alone[0].reason
+    assert alone[0].describe().status is VolumeStatus.UNREAD
+
+
+def test_a_disk_of_no_group_is_none_of_the_machines(images: VolumeImages) -> None:
+    unused = bytearray(images.disks["sdc"])
+    label = unused.index(b"LABELONE")
+    struct.pack_into("<I", unused, label + 32 + 40 + 16 * 3 + 4, 0)
+    struct.pack_into("<I", unused, label + 16, lvm_checksum(bytes(unused[label + 20 : label + 512])))
+    alone = images.open(sda=None, sdb=None, sdd=None, sdc=bytes(unused)).volumes
+    assert [volume.reason for volume in alone] == ["part of no volume group"]
 
 
 def test_a_disk_that_is_given_twice_is_refused(images: VolumeImages) -> None:

@@ -27,6 +27,7 @@ class _Found:
 
     member: Member
     uuid: str
+    is_used: bool = False
     groups: list[VolumeGroup] = field(default_factory=list)
     flaws: list[str] = field(default_factory=list)
 
@@ -82,7 +83,7 @@ def _gather(members: Sequence[Member], done: Assembly) -> _Gathered:
                 if each:
                     done.refused[each] = _twice(label.uuid, twice[label.uuid])
             continue
-        found = _Found(member, label.uuid)
+        found = _Found(member, label.uuid, label.is_used)
         gathered.volumes[label.uuid] = found
         for area in label.areas:
             try:
@@ -229,5 +230,9 @@ def _settle_rest(gathered: _Gathered, done: Assembly) -> None:
             continue
         if found.flaws:
             done.refused[found.member] = found.flaws[0]
+        elif found.is_used:
+            done.refused[found.member] = (
+                "lvm: a volume group uses it, whose description lies on other disks; give them too (-a DISK)"
+            )
         else:
             done.parts[found.member] = "no volume group"

@@ -22,6 +22,9 @@ _LABEL = Struct("<8sQII8s")
 _CHECKED_FROM = 20
 _PV_HEADER = Struct("<32sQ")
 _LOCATION = Struct("<QQ")
+_EXTENSION = Struct("<II")
+"""Version and flags, behind the lists of areas."""
+_USED_VERSION, _USED = 2, 1
 _MDA_HEADER = Struct("<I16sIQQ")
 _RAW_LOCATION = Struct("<QQII")
 _MDA_HEADER_BYTES = 512
@@ -37,10 +40,12 @@ class Label:
     Attributes:
         uuid: 32 characters, without hyphens.
         areas: (offset, size) in bytes of its metadata areas; () where the set keeps them elsewhere.
+        is_used: whether a group uses it, whoever describes that group.
     """
 
     uuid: str
     areas: tuple[tuple[int, int], ...]
+    is_used: bool
 
 
 def checksum(data: bytes) -> int:
@@ -91,7 +96,11 @@ def _parse_header(data: bytes, offset: int) -> Label:
                 break
             found.append(area)
         lists.append(found)
-    return Label(uuid, tuple(lists[1]))
+    areas = tuple(lists[1])
+    version, flags = _EXTENSION.unpack_from(data.ljust(position + _EXTENSION.size, b"\0"), position)
+    # Labels of older versions do not say; one without areas was made so for a group.
+    is_used = bool(flags & _USED) if version >= _USED_VERSION else not areas
+    return Label(uuid, areas, is_used)
 
 
 def read_text(source: BlockSource, area: tuple[int, int]) -> bytes:
