@@ -339,6 +339,10 @@ def test_a_damaged_tar_header_is_refused() -> None:
 ENVELOPES = {
     "entities": ('<!DOCTYPE Envelope [<!ENTITY a "aaaa">]><Envelope>&a;</Envelope>', "document type"),
     "another document": ("<domain/>", "has no OVF envelope"),
+    "no codec": ('<?xml version="1.0" encoding="x-none"?><Envelope/>', "in the encoding 'x-none'"),
+    "many bytes": ('<?xml version="1.0" encoding="shift_jis"?><Envelope/>', "in the encoding 'shift_jis'"),
+    "a codec of Python's": ('<?xml version="1.0" encoding="idna"?><Envelope/>', "in the encoding 'idna'"),
+    "no text": ('<?xml version="1.0" encoding="zip"?><Envelope/>', "in the encoding 'zip'"),
     "malformed": ("<Envelope", "malformed"),
     "deep": ("<Envelope>" + "<a>" * 100, "too many elements"),
     "wide": ("<Envelope>" + "<a/>" * 100_001 + "</Envelope>", "too many elements"),

@@ -1,8 +1,8 @@
 """The envelope of an OVF package: which of its files are the disks of the machine.
 
 Guarantees: at most `MAX_ENVELOPE_BYTES`, `MAX_ELEMENTS` and `MAX_DEPTH`; a document type, and with it every
-entity of a document's own, is refused; names are values. Follows DSP0243, "Open Virtualization Format", 7.1
-and 9.1.
+entity of a document's own, is refused, and so is an encoding that expat does not know; names are values. Follows
+DSP0243, "Open Virtualization Format", 7.1 and 9.1.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ MAX_ENVELOPE_BYTES: Final = 4 << 20
 MAX_ELEMENTS: Final = 100_000
 MAX_DEPTH: Final = 64
 MAX_DISKS: Final = 64
+ENCODINGS: Final = frozenset({"utf-8", "us-ascii", "iso-8859-1", "utf-16"})
 
 _FORMATS: Final = (
     ("vmdk", DiskFormat.VMDK),
@@ -69,6 +70,7 @@ def parse(untrusted: bytes, name: str) -> tuple[EnvelopeDisk, ...]:
     parser.StartElementHandler = lambda tag, attributes: _start(seen, tag, attributes, name)
     parser.EndElementHandler = lambda _tag: _end(seen)
     parser.StartDoctypeDeclHandler = lambda *_: _refuse(name)
+    parser.XmlDeclHandler = lambda _version, encoding, _standalone: _check_encoding(encoding, name)
     try:
         parser.Parse(untrusted, True)
     except expat.ExpatError as error:
@@ -108,6 +110,12 @@ def _end(seen: _Seen) -> None:
 
 def _refuse(name: str) -> None:
     raise InputError(f"{name}: its envelope has a document type, which no envelope needs")
+
+
+def _check_encoding(encoding: str | None, name: str) -> None:
+    """Raise InputError for an encoding that is not expat's own: Python's codecs would be asked for it."""
+    if (encoding or "utf-8").lower() not in ENCODINGS:
+        raise InputError(f"{name}: its envelope is in the encoding {encoding!r}, and envelopes are in UTF-8")
 
 
 def _disk(disk: dict[str, str], files: dict[str, dict[str, str]], name: str) -> EnvelopeDisk:
