@@ -32,6 +32,7 @@ from undercroft.advisories.merging import FIX_RANK, merged, sorted_ids
 from undercroft.advisories.orders.order import Order
 from undercroft.advisories.records import Advisory, Status, is_mirror
 from undercroft.advisories.sources import Subject
+from undercroft.advisories.streams import Streams
 from undercroft.advisories.verdict import Claim, affects, claim
 from undercroft.model.finding import Finding, FixState
 
@@ -72,6 +73,7 @@ def find(
     installed: Iterable[Installed],
     changelogs: Mapping[Subject, Sequence[Advisory]],
     at: datetime,
+    streams: Streams = frozenset(),
 ) -> tuple[Finding, ...]:
     """Return the findings, known-exploited first, then by severity, source package and vulnerability.
 
@@ -80,8 +82,9 @@ def find(
         installed: each subject once, in any order.
         changelogs: what newer versions of an installed subject fix, by subject.
         at: the moment at which a tracker must be fresh to decide.
+        streams: extended streams that the machine says it has.
     """
-    judge = _Judge(knowledge, at)
+    judge = _Judge(knowledge, at, streams)
     findings = []
     for versions in grouped((item.subject.source, item) for item in installed).values():
         in_order = sorted(versions, key=lambda item: judge.order.key(item.subject.version))
@@ -125,8 +128,9 @@ def _about(knowledge: Knowledge, item: Installed) -> Sequence[Advisory]:
 class _Judge:
     """Weighs the feeds' claims against each other; holds what is the same for all vulnerabilities."""
 
-    def __init__(self, knowledge: Knowledge, at: datetime) -> None:
+    def __init__(self, knowledge: Knowledge, at: datetime, streams: Streams) -> None:
         self._knowledge = knowledge
+        self._streams = streams
         self.order = order_of(knowledge.release)
         # OSV repeats a distribution's tracker with a delay: the tracker itself goes first.
         self._deciding: Sequence[Edition] = sorted(
@@ -182,7 +186,8 @@ class _Judge:
 
     def _claim(self, feed: str, statements: Sequence[Advisory], installed: Installed) -> Claim | None:
         """Return what one feed says against an installed version."""
-        return claim(feed, statements, installed.subject.version, self.order, installed.other_versions)
+        version, others = installed.subject.version, installed.other_versions
+        return claim(feed, statements, version, self.order, others, self._streams)
 
     def _best(self, item: Claim) -> tuple[int, bytes, bool]:
         """Return what sorts the claim highest that offers the best fix (rule 2)."""

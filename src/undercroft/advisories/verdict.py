@@ -16,7 +16,8 @@ Rules, with the reasons:
    names its minor release ("el9_2") and has the stream's fix for it is fixed, although everybody's fix is
    higher; one that does not ("3.10.0-1160.el7") proves nothing by being above another stream's fix. The
    stream's fix counts, as one that needs a subscription, where everybody's repositories have none, or
-   nothing is said of them.
+   nothing is said of them. A machine that names the stream's repositories as its own gets the stream's fix,
+   and it is the one that is named; no finding goes away by that (`streams`).
 7. A version that its manager would not call one is below every fix, and never below the first that is
    affected: it is not clean because it cannot be compared.
 
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 from undercroft.advisories.orders.order import Order
 from undercroft.advisories.orders.table import BUILD, DEB, RPM
 from undercroft.advisories.records import Advisory, Status
+from undercroft.advisories.streams import Streams
 from undercroft.errors import InputError
 from undercroft.model.finding import FixState
 
@@ -93,6 +95,7 @@ def claim(
     version: str,
     order: Order = DEB,
     others: Mapping[str, str] | None = None,
+    streams: Streams = frozenset(),
 ) -> Claim | None:
     """Return what `feed` says against `version`, None when it says nothing against it.
 
@@ -102,6 +105,7 @@ def claim(
         version: installed version, untrusted; of the source package where the statements name sources.
         order: of the release's family.
         others: versions to compare with statements about other subjects that stand for the same package.
+        streams: those that the machine says it has (rule 6).
     """
     versions = others or {}
     affecting = [
@@ -114,7 +118,7 @@ def claim(
     if not affecting:
         return None
     if order is RPM and [statement for statement in statements if statement.stream]:
-        return _claim_of_minor_releases(feed, statements, affecting, version)  # 6
+        return _claim_of_minor_releases(feed, statements, affecting, version, streams)  # 6
     if [statement for statement in statements if statement.stream]:
         return _claim_of_streams(feed, statements, affecting, version, order)
     fixed_version = _highest(affecting, order)
@@ -156,7 +160,7 @@ def _claim_of_streams(
 
 
 def _claim_of_minor_releases(
-    feed: str, statements: Sequence[Advisory], affecting: Sequence[Advisory], version: str
+    feed: str, statements: Sequence[Advisory], affecting: Sequence[Advisory], version: str, streams: Streams
 ) -> Claim | None:
     """Return the claim where rpm's streams have their say (rule 6); some statement is affecting."""
     minor = minor_release(version)
@@ -170,6 +174,8 @@ def _claim_of_minor_releases(
     fixed_again = [item for item in plain_affecting if minor and minor_release(item.fixed_version) == minor]
     if minor and fixes and not open_fixes and not fixed_again:
         return None
+    if had := [one for one in affecting if (one.stream, minor_release(one.fixed_version)) in streams]:
+        return _claim(feed, [*had, *plain_affecting], _highest(had, RPM), FixState.FIXABLE)
     if fixed_version := _highest(plain_affecting, RPM):
         return _claim(feed, plain_affecting, fixed_version, FixState.FIXABLE)
     if open_fixes:

@@ -34,7 +34,8 @@ class Package:
 
     Attributes:
         manager: "dpkg", "rpm", "apk", "pacman", "pkg"; of other software "pypi", "npm", "gem", "go", "snap",
-            "flatpak", "msi" (a Windows program), "kb" (a Windows update).
+            "flatpak", "msi" (a Windows program), "kb" (a Windows update); "repository" for one that dnf has
+            enabled.
         name: binary package name.
         version: as the manager compares it (rpm: "epoch:version-release", without an epoch of 0).
         architecture: "amd64", "all", ...

@@ -27,6 +27,7 @@ from undercroft.advisories.records import (
     Vulnerability,
 )
 from undercroft.advisories.sources import epochs, packages_of, subjects, tracked
+from undercroft.advisories.streams import repositories, repository_subject
 from undercroft.model.finding import Severity
 from undercroft.model.inventory import Inventory
 from undercroft.store.rows import EDITION_COLUMNS, day, edition
@@ -239,6 +240,8 @@ def _oldest(release: str, inventory: Inventory) -> tuple[dict[str, bytes], dict[
         return oldest, related
     key = family.order.key
     known_epochs = epochs(inventory.packages) if family.by_binary else {}
+    for name in filter(_is_text, repositories(inventory)):
+        oldest[repository_subject(name)] = b""
     for package in packages_of(family, inventory):
         named = subjects(family, release, package, known_epochs)
         pairs = [(subject.source, key(subject.version)) for subject in named]

@@ -14,6 +14,7 @@ likely a frozen mirror or a broken timer than a quiet week.
 | errata of a repository | 30 days | updateinfo.xml: records come with updates, with pauses |
 | Alpine secdb | 14 days | generated when a package is fixed, without a date of its own |
 | Arch's tracker | 14 days | generated at each request, without a date of its own |
+| Red Hat's repositories | 365 days | it names repositories, and grows with each minor release |
 | Microsoft | 45 days | updates come on the second Tuesday of a month |
 | OSV record | 30 days | a single file that the user chose; it is a statement of its day |
 | CVE records | 7 days | hundreds change every day; the newest one dates the archive |
@@ -32,6 +33,7 @@ DEBIAN_DLA_S = 70 * _DAY_S
 OSV_ARCHIVE_S = 7 * _DAY_S
 OSV_ERRATA_S = 30 * _DAY_S
 UPDATEINFO_S = 30 * _DAY_S
+REPOSITORY_CPES_S = 365 * _DAY_S
 MICROSOFT_S = 45 * _DAY_S
 OSV_RECORD_S = 30 * _DAY_S
 ALPINE_SECDB_S = 14 * _DAY_S

@@ -87,6 +87,12 @@ def release_of(cpe: str) -> tuple[str, str] | None:
     return ("opensuse-tumbleweed", "") if cpe == _TUMBLEWEED else None
 
 
+def minor_of(cpe: str) -> str:
+    """Return the minor release of an extended stream's CPE as builds name it ("el9_2"), "" for others."""
+    match = _REDHAT_STREAM.fullmatch(cpe)
+    return f"el{match['major']}_{match['minor']}" if match and match["minor"] else ""
+
+
 class ProductTree:
     """The product tree of one document; products are worked out when they are asked for."""
 

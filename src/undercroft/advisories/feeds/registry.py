@@ -17,6 +17,7 @@ from undercroft.advisories.feeds import (
     microsoft,
     openvex,
     osv,
+    repository_cpes,
     ubuntu_vex,
     updateinfo,
 )
@@ -103,6 +104,12 @@ JSON_FORMATS = (
         csaf.is_csaf,
         csaf.parse,
         csaf.parse_archive,
+    ),
+    JsonFormat(
+        "Red Hat's repository-to-CPE mapping (JSON)",
+        "which repositories have the packages of extended streams (EUS, AUS, TUS, E4S, ELS)",
+        repository_cpes.is_mapping,
+        repository_cpes.parse,
     ),
     JsonFormat(
         "CVE records (JSON, zip, folder)",

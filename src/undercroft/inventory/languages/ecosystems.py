@@ -8,7 +8,7 @@ from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
 from undercroft.inventory.database import FindOwners, Owners, nobody
-from undercroft.inventory.languages import bundles, golang, node, python, ruby
+from undercroft.inventory.languages import bundles, golang, node, python, repositories, ruby
 from undercroft.inventory.languages.finding import (
     MAX_CANDIDATES,
     MAX_METADATA_BYTES,
@@ -83,6 +83,13 @@ ECOSYSTEMS = (
         Level.PARTLY,
         "names, branches and commits, not what is inside",
         bundles.find_flatpaks,
+    ),
+    Ecosystem(
+        repositories.MANAGER,
+        "dnf's repositories",
+        Level.PARTLY,
+        "the enabled ones, and content sets of images; not which of them a package came from",
+        repositories.find,
     ),
 )
 

@@ -31,6 +31,7 @@ from undercroft.advisories.feeds import (
     microsoft,
     openvex,
     osv,
+    repository_cpes,
 )
 from undercroft.advisories.feeds.deb_archive import documentation
 from undercroft.advisories.feeds.debian_changelog import changelog_entries
@@ -139,6 +140,7 @@ CVRF = json.dumps(
         ],
     }
 ).encode()
+REPOSITORY_CPES = json.dumps({"data": {"a-rpms": {"cpes": ["cpe:/o:redhat:rhel_eus:9.2::baseos"]}}}).encode()
 UBUNTU_VEX = json.dumps(
     {
         "@context": "https://openvex.dev/ns/v0.2.0",
@@ -195,6 +197,7 @@ READERS: dict[str, tuple[Reader, bytes]] = {
     "microsoft": (feed(microsoft.parse), microsoft_csaf()),
     "cvrf": (feed(microsoft.parse), CVRF),
     "ubuntu-vex": (feed(openvex.parse), UBUNTU_VEX),
+    "repository-cpes": (feed(repository_cpes.parse), REPOSITORY_CPES),
     "updateinfo": (errata, updateinfo_document(ORACLE, ROCKY, FEDORA)),
     "updateinfo.bz2": (errata, bz2.compress(updateinfo_document(SUSE))),
     "tracker": (feed(debian_tracker.parse), document("debian-tracker.json")),
@@ -288,7 +291,7 @@ def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, .
 
 
 JSON_READERS = ["tracker", "kev", "cve", "osv", "openvex", "any", "secdb", "arch", "csaf", "osv.alma"]
-JSON_READERS += ["microsoft", "cvrf", "ubuntu-vex"]
+JSON_READERS += ["microsoft", "cvrf", "ubuntu-vex", "repository-cpes"]
 
 
 @pytest.mark.parametrize("name", JSON_READERS)
