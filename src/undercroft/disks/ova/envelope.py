@@ -1,8 +1,8 @@
 """The envelope of an OVF package: which of its files are the disks of the machine.
 
 Guarantees: at most `MAX_ENVELOPE_BYTES`, `MAX_ELEMENTS` and `MAX_DEPTH`; a document type, and with it every
-entity of a document's own, is refused, and so is an encoding that expat does not know; names are values. Follows
-DSP0243, "Open Virtualization Format", 7.1 and 9.1.
+entity of a document's own, is refused, and so is an encoding that expat does not know; names are values.
+Follows DSP0243, "Open Virtualization Format", 7.1 and 9.1.
 """
 
 from dataclasses import dataclass, field
