@@ -164,7 +164,7 @@ SETS: tuple[VolumeSet, ...] = (
         "btrfs on several devices",
         Level.WHOLE,
         "single, DUP, RAID0, RAID1, RAID10, RAID5, RAID6; without a device where there are copies of what it"
-        " has, not from parity",
+        " has, not from parity; in one that grew from a seed device, what lies there is reported as unread",
         "undercroft.disks.btrfs.assembler",
     ),
 )
