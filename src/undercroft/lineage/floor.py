@@ -24,7 +24,7 @@ later. Its entries are called as the advisory database calls subjects: "openssl"
    of.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -85,7 +85,7 @@ def returning(floor: Floor, inventory: Inventory, assessment: Assessment) -> tup
     versions = _versions(floor, release)
     family = family_of(release)
     by_binary = family is not None and family.by_binary and bool(versions)
-    subjects = _subjects(release, inventory) if by_binary else {}
+    subjects = _subjects(release, inventory, assessment.findings) if by_binary else {}
     found = [
         Returning(
             source=finding.source,
@@ -140,10 +140,14 @@ def _versions(floor: Floor, release: str) -> dict[str, str]:
     return {entry.source: entry.version for entry in floor.entries if entry.release == release}
 
 
-def _subjects(release: str, inventory: Inventory) -> dict[tuple[str, str], list[Subject]]:
-    """Return the subjects of what is installed, by the source and the package that a finding names."""
+def _subjects(
+    release: str, inventory: Inventory, findings: Iterable[Finding]
+) -> dict[tuple[str, str], list[Subject]]:
+    """Return the subjects of what `findings` name, by source and package as they name them."""
+    sources = {finding.source for finding in findings if finding.fixed_version}
+    named = tuple(package for package in inventory.packages if package.source in sources)
     found: dict[tuple[str, str], list[Subject]] = {}
-    for item in installed(release, inventory):
+    for item in installed(release, replace(inventory, packages=named)):
         for name in item.names:
             found.setdefault((item.source, name), []).extend(own_subjects(item))
     return found

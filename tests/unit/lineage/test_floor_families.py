@@ -24,6 +24,7 @@ SYSTEMS = {
     "alma": OsRelease("almalinux", "9.4", "", "AlmaLinux 9.4 (Seafoam Ocelot)", "/etc/os-release"),
     "rocky": OsRelease("rocky", "9.4", "", "Rocky Linux 9.4 (Blue Onyx)", "/etc/os-release"),
     "rhel": OsRelease("rhel", "9.4", "", "Red Hat Enterprise Linux 9.4 (Plow)", "/etc/os-release"),
+    "oracle": OsRelease("ol", "9.4", "", "Oracle Linux Server 9.4", "/etc/os-release"),
     "leap": OsRelease("opensuse-leap", "15.6", "", "openSUSE Leap 15.6", "/etc/os-release"),
     "alpine": OsRelease("alpine", "3.19.1", "", "Alpine Linux v3.19", "/etc/os-release"),
     "arch": OsRelease("arch", "", "", "Arch Linux", "/etc/os-release"),
@@ -33,6 +34,7 @@ RELEASES = {
     "alma": "alma:9",
     "rocky": "rocky:9",
     "rhel": "rhel:9",
+    "oracle": "oracle:9",
     "leap": "opensuse-leap:15.6",
     "alpine": "alpine:3.19",
     "arch": "arch",
@@ -272,6 +274,27 @@ def test_several_builds_of_one_erratum_are_one_floor() -> None:
     other = Family("alma", *builds, erratum("php", second, "CVE-2", module="php:8.3", advisory="ALSA-2"))
     assert versions(other.floor(state)) == {"binary:php@php:8.3": first}, "the second build fixes more"
     assert other.back(other.floor(state), state) == ()
+
+
+UEK = Family(
+    "oracle",
+    erratum("kernel-uek", "5.4.17-100.el9uek", module="5.4"),
+    erratum("kernel-uek", "5.15.0-7.el9uek", module="5.15"),
+)
+
+
+def test_each_line_of_a_kernel_has_its_own_floor_as_a_modules_stream_has() -> None:
+    def state(*found: str) -> Inventory:
+        return UEK.state(*(rpm("kernel-uek", version, "kernel-uek") for version in found))
+
+    floor = UEK.floor(state("5.4.17-105.el9uek"))
+    assert versions(floor) == {"binary:kernel-uek@5.4": "5.4.17-100.el9uek"}
+    assert UEK.names(floor, state("5.4.17-90.el9uek")) == [CVE]
+    assert UEK.unproven(floor, state("5.15.0-1.el9uek")) == ("kernel-uek",)
+    assert UEK.unproven(floor, state("5.4.17-105.el9uek")) == ()
+    both = UEK.floor(state("5.4.17-105.el9uek", "5.15.0-9.el9uek"), floor)
+    assert UEK.back(both, state("5.4.17-105.el9uek")) == ()
+    assert UEK.names(both, state("5.15.0-1.el9uek")) == [CVE]
 
 
 KERNELS = Family(

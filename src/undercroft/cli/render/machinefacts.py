@@ -48,7 +48,7 @@ def _named_facts(view: MachineView) -> Iterator[tuple[str, str]]:
             f"{escape(', '.join(view.exposed))}: each resume of one draws the same random numbers",
         )
     yield "ways in", _ways_in(view.credentials) if view.credentials else "not read yet"
-    yield "patch floor", words.count(view.floor, "source package") if view.floor else "none yet"
+    yield "patch floor", words.count(view.floor, "package") if view.floor else "none yet"
     marks = [text for text, holds in _marks(view) if holds]
     if view.tainted:
         marks.append(f"tainted: {', '.join(map(escape, view.tainted))}")

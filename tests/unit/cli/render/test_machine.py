@@ -73,7 +73,7 @@ MACHINE
               same random numbers
   ways in     1 account with a shell, 1 authorized key, 1 host key, 1
               certificate, 1 file with secrets
-  patch floor 1 source package
+  patch floor 1 package
   definition  persistent, autostart, genid
   UUID        00000001-0000-4000-8000-000000000001
   on record   since 2025-06-01 11:59, last surveyed 2025-06-01 11:59
@@ -125,7 +125,7 @@ MACHINE
   randomness  no channel; <genid/>, driver
   exposed     installed, before-upgrade, nightly: each resume of one draws the same random numbers
   ways in     1 account with a shell, 1 authorized key, 1 host key, 1 certificate, 1 file with secrets
-  patch floor 1 source package
+  patch floor 1 package
   definition  persistent, autostart, genid
   UUID        00000001-0000-4000-8000-000000000001
   on record   since 2025-06-01 11:59, last surveyed 2025-06-01 11:59
@@ -172,7 +172,7 @@ MACHINE
   exposed     clean: each resume of one draws the same random numbers
   ways in     1 account with a shell, 1 authorized key, 1 host key, 1
               certificate, 1 file with secrets
-  patch floor 2 source packages
+  patch floor 2 packages
   definition  persistent, genid
   UUID        00000003-0000-4000-8000-000000000003
   on record   since 2025-06-01 11:59, last surveyed 2025-06-01 11:59

@@ -297,7 +297,7 @@ class MachineView:
         findings: of the current state, worst first; () where it was not assessed (`states[0].counts`).
         executions, decisions: latest first.
         credentials: of the current state, None where they were not read.
-        floor: source packages in its patch floor.
+        floor: packages in its patch floor, as advisories name them.
         problems: why something about it is not known.
         mends: what to do.
         addresses: what its metadata says are its own, as in `Ownership.addresses`.
