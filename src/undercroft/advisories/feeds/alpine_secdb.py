@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping
 
 from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.bounded import load_json, read_all
-from undercroft.advisories.feeds.feed import Feed, FeedInput, check_not_ahead, serial_of
+from undercroft.advisories.feeds.feed import Feed, FeedInput
+from undercroft.advisories.feeds.headers import undated
 from undercroft.advisories.feeds.plainyaml import load_yaml
 from undercroft.advisories.orders.table import APK
-from undercroft.advisories.records import Advisory, FeedHeader, Status
+from undercroft.advisories.records import Advisory, Status
 from undercroft.errors import InputError
 from undercroft.model.schema import Json
 
@@ -44,18 +45,8 @@ def parse(source: FeedInput) -> Feed:
     repository = fields.as_text(document.get("reponame"), f"{source.name}: reponame")
     if not _REPOSITORY.fullmatch(repository):
         raise InputError(f"{source.name}: {ascii(repository)[:40]} is no name of a repository")
-    if source.modified_at:
-        check_not_ahead(source.modified_at, source.now, source.name)
     name = f"{NAME}:{release.partition(':')[2]}:{repository}"
-    header = FeedHeader(
-        name=name,
-        serial=serial_of(source.modified_at or source.now),
-        published_at=source.modified_at,
-        valid_until=None,
-        max_age_s=ages.ALPINE_SECDB_S,
-        releases=(release,),
-        listed_for=(release,),
-    )
+    header = undated(source, name, ages.ALPINE_SECDB_S, (release,), listed_for=(release,))
     return Feed(header, _advisories(document, release, name, source.name))
 
 

@@ -15,8 +15,9 @@ from itertools import product
 
 from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.bounded import load_json, read_all
-from undercroft.advisories.feeds.feed import Feed, FeedInput, check_not_ahead, serial_of
-from undercroft.advisories.records import Advisory, FeedHeader, Status, subject_name
+from undercroft.advisories.feeds.feed import Feed, FeedInput
+from undercroft.advisories.feeds.headers import undated
+from undercroft.advisories.records import Advisory, Status, subject_name
 from undercroft.errors import InputError
 from undercroft.model.finding import Severity
 from undercroft.model.schema import Json
@@ -42,16 +43,8 @@ def parse(source: FeedInput) -> Feed:
     groups = fields.as_objects(load_json(data, source.name), source.name)
     if not groups:
         raise InputError(f"{source.name}: holds no group of vulnerabilities")
-    if source.modified_at:
-        check_not_ahead(source.modified_at, source.now, source.name)
-    header = FeedHeader(
-        name=NAME,
-        serial=serial_of(source.modified_at or source.now),
-        published_at=source.modified_at,
-        valid_until=None,
-        max_age_s=ages.ARCH_S,
-        releases=(RELEASE,),
-        complete_for=(RELEASE,) if len(groups) >= MIN_GROUPS else (),
+    header = undated(
+        source, NAME, ages.ARCH_S, (RELEASE,), complete_for=(RELEASE,) if len(groups) >= MIN_GROUPS else ()
     )
     return Feed(header, _advisories(groups, source.name))
 

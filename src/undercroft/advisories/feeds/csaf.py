@@ -18,7 +18,6 @@ the others are hundreds of names for each vulnerability that nothing is said aga
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -27,9 +26,10 @@ from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.archives import MAX_MEMBER_BYTES, documents_in
 from undercroft.advisories.feeds.bounded import load_json, read_all
 from undercroft.advisories.feeds.csaf_products import Product, ProductTree, flattened
-from undercroft.advisories.feeds.feed import MAX_CLOCK_SKEW, Feed, FeedInput, check_not_ahead, serial_of
+from undercroft.advisories.feeds.feed import Feed, FeedInput, check_not_ahead
+from undercroft.advisories.feeds.headers import Survey, dated
 from undercroft.advisories.feeds.severity import cvss_severity
-from undercroft.advisories.records import Advisory, FeedHeader, Status, subject_name
+from undercroft.advisories.records import Advisory, Status, subject_name
 from undercroft.errors import UnsupportedError
 from undercroft.model.finding import Severity
 from undercroft.model.schema import Json
@@ -87,48 +87,31 @@ def parse(source: FeedInput) -> Feed:
     releases = document.tree.releases()
     if not releases:
         raise UnsupportedError(f"{source.name}: none of its products is of a release that is read")
-    header = FeedHeader(
-        name=name,
-        serial=serial_of(document.written_at),
-        published_at=document.written_at,
-        valid_until=None,
-        max_age_s=ages.OSV_RECORD_S,
-        releases=tuple(sorted(releases)),
-    )
-    return Feed(header, iter(advisories))
+    return Feed(dated(name, document.written_at, ages.OSV_RECORD_S, releases), iter(advisories))
 
 
 def parse_archive(source: FeedInput) -> Feed:
     """Return the statements of an archive of documents. Raises InputError, also while they are taken."""
-    newest: datetime | None = None
+    survey = Survey(source.now)
     kinds: set[str] = set()
-    about: Counter[str] = Counter()
     for document in _documents(source):
         kinds.add(f"{document.publisher}-{document.kind}")
-        about.update(document.tree.releases())
-        if document.written_at <= source.now + MAX_CLOCK_SKEW:
-            newest = max(document.written_at, newest or document.written_at)
-    if newest is None or not about or len(kinds) != 1:
+        survey.add(document.written_at, document.tree.releases())
+    if survey.newest is None or not survey.about or len(kinds) != 1:
         raise UnsupportedError(
             f"{source.name}: holds no CSAF documents of one publisher and sort about releases that are read"
         )
     (name,) = kinds
     is_complete = name.endswith("-vex")
-    header = FeedHeader(
-        name=name,
-        serial=serial_of(newest),
-        published_at=newest,
-        valid_until=None,
-        max_age_s=ages.OSV_ARCHIVE_S,
-        releases=tuple(sorted(about)),
-        complete_for=_with(about, MIN_COMPLETE_DOCUMENTS) if is_complete else (),
-        listed_for=() if is_complete else _with(about, MIN_LISTED_DOCUMENTS),
+    header = dated(
+        name,
+        survey.newest,
+        ages.OSV_ARCHIVE_S,
+        survey.about,
+        complete_for=survey.with_at_least(MIN_COMPLETE_DOCUMENTS) if is_complete else (),
+        listed_for=() if is_complete else survey.with_at_least(MIN_LISTED_DOCUMENTS),
     )
     return Feed(header, (found for document in _documents(source) for found in _thinned(document, name)))
-
-
-def _with(about: Counter[str], least: int) -> tuple[str, ...]:
-    return tuple(sorted(release for release, count in about.items() if count >= least))
 
 
 def _documents(source: FeedInput) -> Iterator[Document]:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 
 from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.bounded import json_members, read_all
-from undercroft.advisories.feeds.feed import Feed, FeedInput, check_not_ahead, serial_of
+from undercroft.advisories.feeds.feed import Feed, FeedInput
+from undercroft.advisories.feeds.headers import undated
 from undercroft.advisories.feeds.releases import debian_release
-from undercroft.advisories.records import Advisory, FeedHeader, Status
+from undercroft.advisories.records import Advisory, Status
 from undercroft.errors import InputError
 from undercroft.model.finding import Severity
 from undercroft.model.schema import Json
@@ -31,17 +32,7 @@ def parse(source: FeedInput) -> Feed:
     releases = _releases(data, source.name)
     if not releases:
         raise InputError(f"{source.name}: names no Debian release that is known")
-    if source.modified_at:
-        check_not_ahead(source.modified_at, source.now, source.name)
-    header = FeedHeader(
-        name=NAME,
-        serial=serial_of(source.modified_at or source.now),
-        published_at=source.modified_at,
-        valid_until=None,
-        max_age_s=ages.DEBIAN_TRACKER_S,
-        releases=releases,
-        complete_for=releases,
-    )
+    header = undated(source, NAME, ages.DEBIAN_TRACKER_S, releases, complete_for=releases)
     return Feed(header, _advisories(data, source.name))
 
 

@@ -8,7 +8,6 @@ that a later build holds every earlier fix; a product without a build is passed 
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,9 +15,10 @@ from datetime import date, datetime
 from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.archives import MAX_MEMBER_BYTES, documents_in
 from undercroft.advisories.feeds.bounded import load_json, read_all
-from undercroft.advisories.feeds.feed import MAX_CLOCK_SKEW, Feed, FeedInput, check_not_ahead, serial_of
+from undercroft.advisories.feeds.feed import Feed, FeedInput, check_not_ahead
+from undercroft.advisories.feeds.headers import Survey, dated
 from undercroft.advisories.feeds.severity import cvss_severity
-from undercroft.advisories.records import Advisory, FeedHeader, Status
+from undercroft.advisories.records import Advisory, Status
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.finding import Severity
 from undercroft.model.schema import Json
@@ -72,36 +72,19 @@ def parse(source: FeedInput) -> Feed:
     advisories = list(_advisories(document, name))
     if not advisories:
         raise UnsupportedError(f"{source.name}: names no build of Windows that fixes anything")
-    header = FeedHeader(
-        name=name,
-        serial=serial_of(document.written_at),
-        published_at=document.written_at,
-        valid_until=None,
-        max_age_s=ages.MICROSOFT_S,
-        releases=tuple(sorted({advisory.release for advisory in advisories})),
-    )
-    return Feed(header, iter(advisories))
+    releases = [advisory.release for advisory in advisories]
+    return Feed(dated(name, document.written_at, ages.MICROSOFT_S, releases), iter(advisories))
 
 
 def parse_archive(source: FeedInput) -> Feed:
     """Return the statements of an archive of documents. Raises InputError."""
-    newest: datetime | None = None
-    about: Counter[str] = Counter()
+    survey = Survey(source.now)
     for document in _documents(source):
-        about.update({_release(fix.build) for fix in document.fixes})
-        if document.written_at <= source.now + MAX_CLOCK_SKEW:
-            newest = max(document.written_at, newest or document.written_at)
-    if newest is None or not about:
+        survey.add(document.written_at, [_release(fix.build) for fix in document.fixes])
+    if survey.newest is None or not survey.about:
         raise UnsupportedError(f"{source.name}: names no build of Windows that fixes anything")
-    header = FeedHeader(
-        name=NAME,
-        serial=serial_of(newest),
-        published_at=newest,
-        valid_until=None,
-        max_age_s=ages.MICROSOFT_S,
-        releases=tuple(sorted(about)),
-        listed_for=tuple(sorted(name for name, count in about.items() if count >= MIN_LISTED_DOCUMENTS)),
-    )
+    listed = survey.with_at_least(MIN_LISTED_DOCUMENTS)
+    header = dated(NAME, survey.newest, ages.MICROSOFT_S, survey.about, listed_for=listed)
     return Feed(header, (found for document in _documents(source) for found in _advisories(document, NAME)))
 
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.bounded import load_json, read_all
 from undercroft.advisories.feeds.csaf_products import minor_of, release_of
-from undercroft.advisories.feeds.feed import Feed, FeedInput, check_not_ahead, serial_of
-from undercroft.advisories.records import Advisory, FeedHeader, Status
+from undercroft.advisories.feeds.feed import Feed, FeedInput
+from undercroft.advisories.feeds.headers import undated
+from undercroft.advisories.records import Advisory, Status
 from undercroft.advisories.streams import repository_subject
 from undercroft.errors import InputError
 from undercroft.model.schema import Json
@@ -39,16 +40,7 @@ def parse(source: FeedInput) -> Feed:
     found = list(_streams(fields.as_object(content.get("data"), f"{source.name}: data"), source.name))
     if not found:
         raise InputError(f"{source.name}: names no repository of an extended stream of RHEL")
-    if source.modified_at:
-        check_not_ahead(source.modified_at, source.now, source.name)
-    header = FeedHeader(
-        name=NAME,
-        serial=serial_of(source.modified_at or source.now),
-        published_at=source.modified_at,
-        valid_until=None,
-        max_age_s=ages.REPOSITORY_CPES_S,
-        releases=tuple(sorted({statement.release for statement in found})),
-    )
+    header = undated(source, NAME, ages.REPOSITORY_CPES_S, [statement.release for statement in found])
     return Feed(header, iter(found))
 
 

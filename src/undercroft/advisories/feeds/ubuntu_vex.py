@@ -8,7 +8,6 @@ one that was looked at, and counts for nothing. Other archives (FIPS, real-time)
 These are a publisher's statements, not the user's own: they judge versions, and take no finding away.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,9 +16,10 @@ from urllib.parse import parse_qsl, unquote
 from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.archives import documents_in
 from undercroft.advisories.feeds.bounded import load_json
-from undercroft.advisories.feeds.feed import MAX_CLOCK_SKEW, Feed, FeedInput, check_not_ahead, serial_of
+from undercroft.advisories.feeds.feed import Feed, FeedInput, check_not_ahead
+from undercroft.advisories.feeds.headers import Survey, dated
 from undercroft.advisories.feeds.releases import UBUNTU_CODENAMES
-from undercroft.advisories.records import Advisory, FeedHeader, Status
+from undercroft.advisories.records import Advisory, Status
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.schema import Json
 
@@ -59,36 +59,20 @@ def parse_document(untrusted: Mapping[str, Json], source: FeedInput) -> Feed:
     if not names:
         raise UnsupportedError(f"{source.name}: names no release of Ubuntu that is read")
     name = f"{NAME}:{names[0]}"
-    header = FeedHeader(
-        name=name,
-        serial=serial_of(document.written_at),
-        published_at=document.written_at,
-        valid_until=None,
-        max_age_s=ages.OSV_RECORD_S,
-        releases=tuple(sorted({advisory.release for advisory in advisories})),
-    )
+    releases = [advisory.release for advisory in advisories]
+    header = dated(name, document.written_at, ages.OSV_RECORD_S, releases)
     return Feed(header, _advisories(document, name))
 
 
 def parse_archive(source: FeedInput) -> Feed:
     """Return the statements of an archive of documents. Raises InputError, also while they are taken."""
-    newest: datetime | None = None
-    about: Counter[str] = Counter()
+    survey = Survey(source.now)
     for document in _documents(source):
-        about.update({advisory.release for advisory in _advisories(document, NAME)})
-        if document.written_at <= source.now + MAX_CLOCK_SKEW:
-            newest = max(document.written_at, newest or document.written_at)
-    if newest is None or not about:
+        survey.add(document.written_at, [advisory.release for advisory in _advisories(document, NAME)])
+    if survey.newest is None or not survey.about:
         raise UnsupportedError(f"{source.name}: holds no OpenVEX document of Canonical's about a release")
-    header = FeedHeader(
-        name=NAME,
-        serial=serial_of(newest),
-        published_at=newest,
-        valid_until=None,
-        max_age_s=ages.OSV_ARCHIVE_S,
-        releases=tuple(sorted(about)),
-        complete_for=tuple(sorted(r for r, count in about.items() if count >= MIN_COMPLETE_DOCUMENTS)),
-    )
+    complete = survey.with_at_least(MIN_COMPLETE_DOCUMENTS)
+    header = dated(NAME, survey.newest, ages.OSV_ARCHIVE_S, survey.about, complete_for=complete)
     return Feed(header, (found for document in _documents(source) for found in _advisories(document, NAME)))
 
 

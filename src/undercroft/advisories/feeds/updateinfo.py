@@ -21,7 +21,6 @@ read: what it says is in updateinfo.xml, where dnf looks for it.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -30,12 +29,13 @@ from typing import Final
 from undercroft.advisories.coverage import UPDATEINFO
 from undercroft.advisories.feeds import ages, fields
 from undercroft.advisories.feeds.decompression import decompressed
-from undercroft.advisories.feeds.feed import MAX_CLOCK_SKEW, Feed, FeedInput, serial_of
+from undercroft.advisories.feeds.feed import Feed, FeedInput
+from undercroft.advisories.feeds.headers import Survey, dated
 from undercroft.advisories.feeds.osv_subjects import modules_in
 from undercroft.advisories.feeds.updateinfo_releases import EPEL, Scope, named_scope, scope_of
 from undercroft.advisories.feeds.updateinfo_xml import Collection, ListedPackage, Update, updates
 from undercroft.advisories.lines import line_of
-from undercroft.advisories.records import ANY_STREAM, Advisory, FeedHeader, Status, subject_name
+from undercroft.advisories.records import ANY_STREAM, Advisory, Status, subject_name
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.finding import Severity
 
@@ -83,22 +83,26 @@ def parse(source: FeedInput) -> Feed:
             f"{source.name}: which repository its errata are of is not told: name it, as --repository "
             "ol9_appstream, or leave the file in its folder NAME/repodata"
         )
-    survey = _Survey()
+    survey = Survey(source.now)
+    parts: set[str] = set()
     for update in _updates(source):
-        survey.add(update, source, named)
+        for text in (update.issued, update.updated):
+            survey.add(_moment(text, source.name), ())
+        by_scope = _names(update, source, named)
+        survey.add(None, by_scope)
+        parts.update(f"{scope}/{part}" for scope, names in by_scope.items() for part in _parts(scope, names))
     if survey.newest is None or not survey.about:
         raise InputError(f"{source.name}: names no dated erratum that fixes a vulnerability")
     if len(survey.about) > MAX_SCOPES:
         raise InputError(f"{source.name}: is about {len(survey.about)} releases, the limit is {MAX_SCOPES}")
     name = f"{UPDATEINFO}{'+'.join(sorted(survey.about))}:{repository}"
-    header = FeedHeader(
-        name=name,
-        serial=serial_of(survey.newest),
-        published_at=survey.newest,
-        valid_until=None,
-        max_age_s=ages.UPDATEINFO_S,
-        releases=tuple(sorted({release for scope in survey.about for release in Scope(scope).releases})),
-        listed_for=survey.listed(),
+    whole = survey.with_at_least(MIN_LISTED)
+    header = dated(
+        name,
+        survey.newest,
+        ages.UPDATEINFO_S,
+        [release for scope in survey.about for release in Scope(scope).releases],
+        listed_for=tuple(sorted(part for part in parts if part.partition("/")[0] in whole)),
     )
     return Feed(
         header, (found for update in _updates(source) for found in _advisories(update, name, source, named))
@@ -125,32 +129,14 @@ def _updates(source: FeedInput) -> Iterator[Update]:
                 yield update
 
 
-class _Survey:
-    """What a first pass finds out for the header."""
-
-    def __init__(self) -> None:
-        self.newest: datetime | None = None
-        self.about: Counter[str] = Counter()
-        self._parts: set[str] = set()
-
-    def add(self, update: Update, source: FeedInput, named: str) -> None:
-        """Count one erratum."""
-        for text in (update.issued, update.updated):
-            written_at = _moment(text, source.name)
-            if written_at is not None and written_at <= source.now + MAX_CLOCK_SKEW:
-                self.newest = max(written_at, self.newest or written_at)
-        scopes = set()
-        for collection in update.collections:
-            if collection.packages:
-                scope = scope_of(update, collection, named, source.name).name
-                names = {package.name for package in collection.packages}
-                self._parts.update(f"{scope}/{part}" for part in _parts(scope, names))
-                scopes.add(scope)
-        self.about.update(scopes)
-
-    def listed(self) -> tuple[str, ...]:
-        """Return the parts of releases whose whole list this is (5)."""
-        return tuple(sorted(part for part in self._parts if self.about[part.partition("/")[0]] >= MIN_LISTED))
+def _names(update: Update, source: FeedInput, named: str) -> dict[str, set[str]]:
+    """Return the names of the packages that an erratum brings, by what it is for."""
+    found: dict[str, set[str]] = {}
+    for collection in update.collections:
+        if collection.packages:
+            scope = scope_of(update, collection, named, source.name).name
+            found.setdefault(scope, set()).update(package.name for package in collection.packages)
+    return found
 
 
 def _parts(scope: str, names: set[str]) -> Iterator[str]:

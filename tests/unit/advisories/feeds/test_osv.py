@@ -5,7 +5,8 @@ import pytest
 from feedfixtures import document, feed_input, parsed, refusal, zipped
 
 from undercroft.advisories.feeds import osv
-from undercroft.advisories.feeds.osv import archive_records, parse_archive, parse_record
+from undercroft.advisories.feeds.osv import parse_archive, parse_record
+from undercroft.advisories.feeds.osv_records import archive_records
 from undercroft.advisories.records import Status
 from undercroft.errors import UnsupportedError
 from undercroft.model.finding import Severity
