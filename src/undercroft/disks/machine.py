@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from undercroft.disks.crypttab import named_by_crypttabs
 from undercroft.disks.detect import open_filesystem
 from undercroft.disks.keys import Keys
+from undercroft.disks.live import Live, find_live
 from undercroft.disks.mounts import MountedTree, assemble
 from undercroft.disks.opening import open_volumes
 from undercroft.disks.overlays import layers_over
@@ -70,6 +71,13 @@ def open_machine(
     booted = _booted(opened.volumes, subvolume)
     opened = replace(opened, volumes=booted.volumes)
     choice = choose_root(opened.volumes)
+    live = None if choice.root else find_live(opened.volumes, choice.unreadable, opener, keys)
+    if live is not None:
+        told = {"notes": (*opened.notes, *live.notes), "problems": (*opened.problems, *live.problems)}
+        opened = replace(opened, volumes=live.volumes, **told)
+        choice = replace(choice, root=live.root)
+    elif choice.root is None:
+        choice = choose_root(opened.volumes, with_discs=True)
     if choice.root is None:
         return Machine(None, _without_root(opened, choice, disks))
     mounted = assemble(choice.root, opened.volumes, is_asked_for=subvolume is not None)
@@ -77,7 +85,8 @@ def open_machine(
         GuestSnapshot(choice.root.name, each.number, text(each.path), each.created_at_s)
         for each in booted.snapshots.get(choice.root, ())
     )
-    return Machine(mounted.tree, _coverage(opened, choice, mounted), tuple(mounted.unread), snapshots)
+    coverage = _coverage(opened, choice, mounted, live)
+    return Machine(mounted.tree, coverage, tuple(mounted.unread), snapshots)
 
 
 def _booted(volumes: Sequence[OpenVolume], subvolume: SubvolumeInput | None) -> Booted:
@@ -114,8 +123,10 @@ def _why_no_root(volume: OpenVolume, choice: RootChoice) -> str:
     return volume.reason or choice.unreadable.get(volume) or f"{volume.kind} without a system"
 
 
-def _coverage(opened: DiskSet, choice: RootChoice, mounted: MountedTree) -> Coverage:
-    layers, no_layers = layers_over(choice.root, opened.volumes) if choice.root else ([], [])
+def _coverage(opened: DiskSet, choice: RootChoice, mounted: MountedTree, live: Live | None) -> Coverage:
+    used = live.used if live else {}
+    unused = [volume for volume in opened.volumes if volume not in used]
+    layers, no_layers = layers_over(choice.root, unused, is_live=bool(live)) if choice.root else ([], [])
     problems = [*opened.problems, *choice.problems, *mounted.problems, *layers]
     notes = [*opened.notes, *mounted.notes, *no_layers]
     volumes = []
@@ -126,7 +137,7 @@ def _coverage(opened: DiskSet, choice: RootChoice, mounted: MountedTree) -> Cove
             remark = "another system, not in this inventory" if not points else "also looks like a system"
             notes.append(f"{volume.name}: {remark}")
         elif not points and volume.applicable:
-            remark = "not mounted"
+            remark = used.get(volume, "not mounted")
         volumes.append(volume.describe(points, remark, choice.unreadable.get(volume, "")))
         if volume.content.note:
             notes.append(f"{volume.name}: {volume.content.note}")

@@ -15,6 +15,7 @@ from undercroft.disks.devices import Device, DeviceKind, find_volumes, parse_dev
 from undercroft.disks.fstab import MountEntry, MountTable, merge, normalize, parse_fstab
 from undercroft.disks.mountunits import read_mount_units
 from undercroft.disks.overlay import Layer, Overlay, parse_options
+from undercroft.disks.overlays import READ_ONLY_KINDS
 from undercroft.disks.softwarepaths import INVENTORY_FOLDERS, below, canonical, hidden_by, may_hold_software
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
@@ -23,6 +24,8 @@ from undercroft.disks.volumes import OpenVolume
 from undercroft.errors import InputError, NotFoundError
 
 FSTAB = b"/etc/fstab"
+
+_MERGED_TYPES = ("overlay", "aufs", "unionfs", "rootfs")
 
 MAX_FSTAB_BYTES = 1 << 20
 MAX_SHOWN_CHARS = 200
@@ -140,6 +143,8 @@ def _check_root(
     entry: MountEntry, root: OpenVolume, volumes: Sequence[OpenVolume], mounted: MountedTree
 ) -> None:
     """A root that names another filesystem as "/" may be what is left of an older system."""
+    if entry.fs_type in _MERGED_TYPES and root.kind in READ_ONLY_KINDS:
+        return  # what a live system writes there, and `layers_over` tells what may lie over it
     device = parse_device(entry.device, entry.fs_type)
     is_itself = device.value == "/dev/root" or root in find_volumes(device, volumes)
     if is_itself and root.filesystem is not None:

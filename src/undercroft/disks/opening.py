@@ -14,7 +14,7 @@ from undercroft.disks.keys import NO_KEYS, Keys
 from undercroft.disks.partitions import Partition
 from undercroft.disks.source import BlockSource, SliceSource
 from undercroft.disks.stack import Assembly, Device, Member, Request
-from undercroft.disks.volumes import DiskSet, Opener, OpenVolume, UnreadDisk
+from undercroft.disks.volumes import DISC, DiskSet, Opener, OpenVolume, UnreadDisk
 from undercroft.errors import InputError
 
 
@@ -86,15 +86,38 @@ class _Opening:
             self.add(replace(whole, reason=f"its partition table could not be read: {error}"))
             return
         self.notes += [f"{whole.disk}: {note}" for note in table.notes]
+        is_disc = bool(table.partitions) and not ended and self._look_at_disc(whole, source, depth)
         for part in () if ended else table.partitions:
             volume = replace(whole, partition=part, size_bytes=part.size_bytes, inherited_type="")
             if part.problem or not part.size_bytes:
                 self.add(replace(volume, reason=part.problem or "it has 0 bytes"))
+            elif is_disc and not part.start_bytes:
+                self.add(replace(volume, applicable=False, reason=f"begins as the disc {whole.name} does"))
             else:
                 inner = SliceSource(source, part.start_bytes, part.size_bytes, volume.name)
                 self._look_inside(self.add(volume, inner, depth))
         if ended or not table.partitions:
             self._look_inside(self.add(whole, source, depth))
+
+    def _look_at_disc(self, whole: OpenVolume, source: BlockSource, depth: int) -> bool:
+        """Add the whole disk where it is a disc beside its partitions, as images for discs and sticks are.
+
+        A guest sees both. A disc that cannot be opened is what an earlier use left behind, or its first
+        partition says what is wrong with it.
+        """
+        try:
+            if detect(source).kind != DISC:
+                return False
+        except InputError:
+            return False  # its partitions are there to be read
+        slot = _Slot(whole, source, depth)
+        self._look_inside(slot)
+        if slot.volume.filesystem is None:
+            self.notes.append(
+                f"{whole.name}: begins as an ISO 9660 does that cannot be read: {slot.volume.reason}"
+            )
+            return False
+        return self.add(slot.volume, source, depth) in self.slots
 
     def _look_inside(self, slot: _Slot) -> None:
         volume, source = slot.volume, slot.source

@@ -10,14 +10,22 @@ from collections.abc import Sequence
 from undercroft.disks.volumes import OpenVolume
 from undercroft.errors import InputError
 
-READ_ONLY_KINDS = frozenset({"squashfs"})
+READ_ONLY_KINDS = frozenset({"squashfs", "overlay", "iso9660"})
 _LAYERS = ((b"upper", b"work"), (b"rw", b"work"), (b"upperdir", b"workdir"), (b"overlay", b"ovlwork"))
 """Pairs of folders side by side: OpenWrt and initramfs-tools, live-boot, Raspberry Pi OS, dracut."""
 
 
-def layers_over(root: OpenVolume, volumes: Sequence[OpenVolume]) -> tuple[list[str], list[str]]:
-    """Return (problems, notes) of what may lie over `root`; both are empty for one that can be written."""
-    if root.kind not in READ_ONLY_KINDS:
+def layers_over(
+    root: OpenVolume, volumes: Sequence[OpenVolume], *, is_live: bool = False
+) -> tuple[list[str], list[str]]:
+    """Return (problems, notes) of what may lie over `root`; both are empty for one that can be written.
+
+    Args:
+        root: of the machine.
+        volumes: that may hold such a layer and were not applied.
+        is_live: the root lies in files of a medium, whatever its format.
+    """
+    if root.kind not in READ_ONLY_KINDS and not is_live:
         return [], []
     over = [volume for volume in volumes if volume is not root and _holds_a_layer(volume)]
     if not over:

@@ -22,7 +22,7 @@ from undercroft.disks.filesystem import FileSystem
 from undercroft.disks.fstab import parse_fstab
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
-from undercroft.disks.volumes import OpenVolume
+from undercroft.disks.volumes import DISC, OpenVolume
 from undercroft.errors import InputError, NotFoundError
 
 MAX_FSTAB_BYTES = 1 << 20
@@ -37,6 +37,7 @@ ROOT_TYPES = frozenset(
         "72ec70a6-cf74-40e6-bd49-4bda08e8f224",  # riscv64
     }
 )
+
 
 _SYSTEM_MARKS = (
     b"etc/os-release",
@@ -67,10 +68,14 @@ class RootChoice:
     problems: tuple[str, ...] = ()
 
 
-def choose_root(volumes: Sequence[OpenVolume]) -> RootChoice:
-    """Return the root among `volumes`. Raises for no content: what is malformed is in the problems."""
+def choose_root(volumes: Sequence[OpenVolume], *, with_discs: bool = False) -> RootChoice:
+    """Return the root among `volumes`. Raises for no content: what is malformed is in the problems.
+
+    With `with_discs` one that lies as it is on an ISO 9660 counts too: some do, where nothing else starts.
+    """
     unreadable: dict[OpenVolume, str] = {}
-    candidates = _keep(_is_system, volumes, unreadable)
+    asked = [volume for volume in volumes if with_discs or volume.kind != DISC]
+    candidates = _keep(_is_system, asked, unreadable)
     if not candidates:
         return RootChoice(None, (), unreadable, tuple(_unreadable_problems(unreadable)))
     by_fstab = _keep(lambda volume: _names_itself_root(volume, volumes), candidates, unreadable)

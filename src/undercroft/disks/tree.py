@@ -81,6 +81,11 @@ class GuestTree:
             raise InputError(f"{text(path)} is not a directory and cannot be mounted")
         return self._namespace.filesystem(place), place.node
 
+    def file(self, path: bytes) -> tuple[FileSystem, int]:
+        """Return the filesystem that the file of any kind at `path` lies in, and its node there."""
+        place = self._place(path)
+        return self._namespace.filesystem(place), place.node
+
     def exists(self, path: bytes) -> bool:
         """Return whether `path` leads to a file, links followed. Raises InputError as all methods do."""
         try:

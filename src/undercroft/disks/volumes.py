@@ -10,6 +10,9 @@ from undercroft.disks.source import BlockSource
 from undercroft.disks.stack import Device
 from undercroft.model.disk import Volume, VolumeStatus, volume_name
 
+DISC = "iso9660"
+"""The kind of a volume that is a disc, which a hybrid image also is as a whole, beside its partitions."""
+
 Opener = Callable[[Content, BlockSource], FileSystem]
 
 

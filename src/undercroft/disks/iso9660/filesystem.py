@@ -48,6 +48,7 @@ class Iso9660:
         label, uuid: as libblkid prints them.
         notes: which tree is shown.
         problems: that the volume is cut off.
+        claimed_bytes: the disc's length; behind it a disk may have room for partitions.
         root: the root's node.
 
     Raises:
@@ -73,11 +74,11 @@ class Iso9660:
             self._start, self._is_wide, self.root = None, True, disc.joliet  # as Linux does with such discs
         tree = "Rock Ridge" if self._start else "Joliet" if self._is_wide else "plain names"
         self.notes: tuple[str, ...] = (tree,)
-        claimed = disc.blocks * disc.block_bytes
+        self.claimed_bytes = disc.blocks * disc.block_bytes
         self.problems: tuple[str, ...] = ()
-        if claimed > source.size_bytes:
+        if self.claimed_bytes > source.size_bytes:
             self.problems = (
-                f"the filesystem has {claimed} bytes, its volume only {source.size_bytes}: "
+                f"the filesystem has {self.claimed_bytes} bytes, its volume only {source.size_bytes}: "
                 "what lies beyond cannot be read",
             )
         self._folder(self.root)

@@ -12,10 +12,13 @@ from undercroft.disks.squashfs.metadata import Metadata, Superblock, read_superb
 from undercroft.errors import InputError
 
 MAX_CHUNK_BYTES = 1 << 20
-MAX_DIRECTORY_BYTES = 64 << 20
+MAX_DIRECTORY_BYTES = 8 << 20
+"""Some 300,000 names."""
 CACHED_DIRECTORIES = 256
-CACHED_FRAGMENTS = 8
-CACHED_BLOCKS = 4
+CACHED_NAMES = 4096
+"""Of a folder that is kept; a larger one is kept alone."""
+CACHED_FRAGMENTS = 4
+CACHED_BLOCKS = 2
 """Of files: what reads a disk image in pieces comes back to the same one."""
 CACHED_NODES = 1024
 DATA_UNPACKED = 1 << 24
@@ -59,6 +62,7 @@ class Squashfs:
         self._metadata = Metadata(source, self._superblock)
         self._inodes: BoundedCache[int, Inode] = BoundedCache(CACHED_NODES)
         self._folders: BoundedCache[int, dict[bytes, tuple[int, FileKind]]] = BoundedCache(CACHED_DIRECTORIES)
+        self._large: tuple[int, dict[bytes, tuple[int, FileKind]]] = (-1, {})
         self._fragments: BoundedCache[int, bytes] = BoundedCache(CACHED_FRAGMENTS)
         self._blocks: BoundedCache[int, bytes] = BoundedCache(CACHED_BLOCKS)
         self.root = self._superblock.root
@@ -157,7 +161,16 @@ class Squashfs:
         return self._inodes.get(node) or self._inodes.put(node, parse(node, self._metadata, self._superblock))
 
     def _folder(self, node: int) -> dict[bytes, tuple[int, FileKind]]:
-        return self._folders.get(node) or self._folders.put(node, self._list(node))
+        found = self._folders.get(node)
+        if found is not None:
+            return found
+        if self._large[0] == node:
+            return self._large[1]
+        listing = self._list(node)
+        if len(listing) <= CACHED_NAMES:
+            return self._folders.put(node, listing)
+        self._large = (node, listing)
+        return listing
 
     def _list(self, node: int) -> dict[bytes, tuple[int, FileKind]]:
         inode = self._inode(node)
