@@ -11,7 +11,7 @@ likely a frozen mirror or a broken timer than a quiet week.
 | DLA list | 70 days | longest pause since 2018: 56 days, while LTS took over bullseye |
 | OSV archive | 7 days | Debian's and Ubuntu's records change every day; the newest one dates the archive |
 | OSV archive of errata | 30 days | AlmaLinux, Rocky, SUSE, Alpine: records come with updates, with pauses |
-| errata of a repository | 30 days | updateinfo.xml: records come with updates, with pauses |
+| errata of a repository | 45 days | updateinfo.xml: a kernel line of its own gets a build a month |
 | Alpine secdb | 14 days | generated when a package is fixed, without a date of its own |
 | Arch's tracker | 14 days | generated at each request, without a date of its own |
 | Red Hat's repositories | 365 days | it names repositories, and grows with each minor release |
@@ -32,7 +32,7 @@ DEBIAN_DSA_S = 21 * _DAY_S
 DEBIAN_DLA_S = 70 * _DAY_S
 OSV_ARCHIVE_S = 7 * _DAY_S
 OSV_ERRATA_S = 30 * _DAY_S
-UPDATEINFO_S = 30 * _DAY_S
+UPDATEINFO_S = 45 * _DAY_S
 REPOSITORY_CPES_S = 365 * _DAY_S
 MICROSOFT_S = 45 * _DAY_S
 OSV_RECORD_S = 30 * _DAY_S
