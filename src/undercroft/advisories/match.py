@@ -74,11 +74,13 @@ def assess(
         known.release,
         inventory.os.codename if inventory.os else "",
     )
+    strangers = tuple(_strangers(known, present))
     problems = [
         *coverage.problems(known, at, lifetime, as_of),  # 3
         *_unmatched(known.release, present),
         *_unlisted(known, present),
         *_of_other_systems(known.release, inventory),
+        *origins.problems(known.release, sum(len(item.packages) for item in present), len(strangers)),
         *boot.problems(inventory),
     ]
     notes = [*coverage.notes(known, at), *boot.notes(inventory, order_of(known.release))]
@@ -102,7 +104,9 @@ def assess(
     return Assessment(
         findings=applied.findings,
         outdated=comparison.outdated,
-        unassessed=_unassessed(known, present, comparison.unassessed),
+        unassessed=tuple(
+            sorted((*comparison.unassessed, *strangers), key=lambda item: (item.package, item.version))
+        ),
         end_of_life=lifetime,
         feeds=feeds,
         problems=tuple(problems),
@@ -162,13 +166,11 @@ def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
         )
 
 
-def _unassessed(
-    known: Knowledge, present: Sequence[Installed], by_index: Sequence[Unassessed]
-) -> tuple[Unassessed, ...]:
+def _strangers(known: Knowledge, present: Sequence[Installed]) -> Iterator[Unassessed]:
+    """Yield the packages whose builds say that they are not of the release (4)."""
     packages = (package for item in present for package in item.packages)
     feeds = [edition.header.name for edition in known.editions]
-    found = [*by_index, *origins.unassessed(known.release, packages, feeds)]
-    return tuple(sorted(found, key=lambda item: (item.package, item.version)))
+    return origins.unassessed(known.release, packages, feeds)
 
 
 def _unlisted(known: Knowledge, present: Sequence[Installed]) -> Iterator[str]:

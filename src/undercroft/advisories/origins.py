@@ -79,6 +79,24 @@ def unassessed(
             yield Unassessed(package.name, package.version, reason)
 
 
+def problems(release: str, packages: int, strangers: int) -> Iterator[str]:
+    """Yield why the answer for a machine says little: most of its packages are not of the release.
+
+    A guest that calls itself another release than it is would else have none of its vulnerabilities: of all
+    that is said of Alma 8, next to nothing is above a version of 9.
+
+    Args:
+        release: release key of the machine.
+        packages: how many rpms it has.
+        strangers: how many of them are `unassessed`.
+    """
+    if strangers * 2 > packages:
+        yield (
+            f"{strangers} of {packages} packages are not builds of {release}, which the system calls itself: "
+            "whether they are affected is unknown"
+        )
+
+
 def _vendors(name: str, feeds: Iterable[str]) -> tuple[str, ...]:
     vendors = _VENDORS.get(name, ("",))
     if name in _ENTERPRISE and any(feed.startswith(_EPEL_FEED) for feed in feeds):

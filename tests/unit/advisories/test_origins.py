@@ -112,6 +112,25 @@ def test_epels_packages_are_assessed_where_its_errata_are_imported() -> None:
     assert foreign(ALMA, rpm("2.0-1.fc39", "nagios", "Fedora Project"), ["updateinfo:epel:9:epel"])
 
 
+def test_a_machine_that_calls_itself_another_release_is_not_clean() -> None:
+    older = header("osv:AlmaLinux:8", ("alma:8",), complete=True)
+    feed = (older, [statement(older, subject_name("openssl", binary=True), "CVE-2026-1", "1:1.1.1k-12.el8")])
+    packages = [rpm("1:3.0.1-1.el9"), rpm("5.1.8-6.el9", "bash"), rpm("2.0-1.el8", "tree")]
+
+    def problems(version: str) -> list[str]:
+        state = inventory(*packages, os=replace(OS, version=version))
+        found = assessed(state, feed, release="alma:8")
+        assert found.findings == (), "control: nothing of 8 is above a version of 9"
+        return [problem for problem in found.problems if "not builds of" in problem]
+
+    assert problems("8.10") == [
+        "2 of 3 packages are not builds of alma:8, which the system calls itself: whether they are affected "
+        "is unknown"
+    ]
+    packages += [rpm("1.0-1.el8", f"own{number}") for number in range(2)]
+    assert problems("8.10") == []
+
+
 def test_keys_in_rpms_database_are_no_packages() -> None:
     assert foreign(ALMA, rpm("b86b3716-61e69f29", "gpg-pubkey")) == ""
     assert foreign(ALMA, replace(rpm("1-1.el8"), manager="pypi")) == ""
