@@ -31,7 +31,7 @@ _VENDORS = {
     "fedora": ("fedora",),
     "opensuse-leap": ("opensuse", "suse"),
     "opensuse-tumbleweed": ("opensuse", "suse"),
-    "oracle": ("oracle",),
+    "oracle": ("oracle america",),
     "rhel": ("red hat",),
     "rocky": ("rocky",),
     "sles": ("suse",),

@@ -82,6 +82,12 @@ def test_a_package_of_another_publisher_is_unassessed_and_not_unfixed() -> None:
         ("centos-stream:9", "1-1.el9", "CentOS", ""),
         ("oracle:9", "1-1.0.1.el9", "Oracle America", ""),
         ("oracle:9", "1-1.el9uek", "Oracle America", ""),
+        (
+            "oracle:9",
+            "8.0-1.el9",
+            "Oracle and/or its affiliates",
+            "its vendor is Oracle and/or its affiliates, not",
+        ),
         ("amazon:2", "1-1.amzn2.0.1", "Amazon Linux", ""),
         ("amazon:2023", "1-1.amzn2", "Amazon Linux", "built for amzn2, not for amazon:2023"),
         ("amazon:2", "1-1.el7", "Fedora Project", "built for el7, not for amazon:2"),
