@@ -192,6 +192,19 @@ def test_layers_of_containers_are_no_snapshots_of_the_machine(boot: Boot) -> Non
     )
 
 
+def test_damaged_subvolume_is_told_where_no_other_holds_a_system(tmp_path: Path) -> None:
+    images = btrfsimages.make(tmp_path, "-m", "single")
+    mark = "a-name-that-only-the-system-has"
+    btrfsimages.in_mount(images, f"{BEGIN} make @ data; system @ host subvol=@; touch @/{mark}")
+    leaf = btrfsimages.live_leaf(images[0], b"@", mark.encode())
+    with images[0].open("r+b") as file:
+        file.seek(leaf + 3000)
+        file.write(b"damage")
+    machine = open_machine([("vda", btrfsimages.source(images[0]))])
+    assert "no root filesystem was found" in machine.coverage.problems[0]
+    assert "the subvolume @ is too damaged to tell what it holds" in said(machine)
+
+
 def test_damaged_snapshot_is_a_note_where_the_root_is_certain(tmp_path: Path) -> None:
     images = btrfsimages.make(tmp_path, "-m", "single")
     mark = "a-name-that-only-the-snapshot-has"

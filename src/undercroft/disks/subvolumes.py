@@ -12,7 +12,6 @@ problem, and every other system is told. A snapshot that the caller asks for sta
 6. the first by id.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,18 +19,17 @@ from undercroft.disks.bootroot import read_menus
 from undercroft.disks.devices import find_volumes, parse_device
 from undercroft.disks.filesystem import FileSystem, Subvolume, WithSubvolumes
 from undercroft.disks.fstab import parse_fstab
-from undercroft.disks.text import raw, text
+from undercroft.disks.subvolumeoptions import named_subvolume
+from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
 from undercroft.disks.volumes import OpenVolume
 from undercroft.errors import InputError, NotFoundError
 
-TOP = 5
 MAX_SYSTEMS = 256
 """Subvolumes of one filesystem that are looked at for a system: the default one and the oldest first."""
 
 MAX_SHOWN = 16
 MAX_FSTAB_BYTES = 1 << 20
-_ID = re.compile(r"\+?(?:0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,21}|[1-9][0-9]{0,18})")
 _MARKS = (
     b"/etc/os-release",
     b"/usr/lib/os-release",
@@ -51,7 +49,7 @@ def mounted(filesystem: FileSystem, options: Iterable[str]) -> FileSystem:
     """
     if not isinstance(filesystem, WithSubvolumes):
         return filesystem
-    which = _named(options)
+    which = named_subvolume(options)
     number = filesystem.default if which is None else which
     return filesystem if number == filesystem.number else filesystem.subvolume(number)
 
@@ -146,7 +144,7 @@ class _Choice:
                 self._volume, filesystem=self._opened.subvolume(self._opened.number, problems=told)
             )
         if not systems:
-            return self._volume
+            return self._without_system()
         signs = (self._started(systems).__contains__, self._names_itself, self._opened.default.__eq__)
         found = list(systems)
         for sign in signs:
@@ -163,6 +161,16 @@ class _Choice:
             )
         notes = [*self._notes(found[0], systems), *(self._doubts if is_decided else ())]
         view = systems[found[0]][1].subvolume(found[0], notes=notes, problems=self._problems)
+        return replace(self._volume, filesystem=view)
+
+    def _without_system(self) -> OpenVolume:
+        """Return the volume as it is, and tell of subvolumes that could not be asked: one may hold a system.
+
+        No problem by itself: a machine without a root has one, and beside a root elsewhere they are data.
+        """
+        if not self._doubts:
+            return self._volume
+        view = self._opened.subvolume(self._opened.number, notes=self._doubts)
         return replace(self._volume, filesystem=view)
 
     def _systems(self) -> dict[int, tuple[Subvolume, WithSubvolumes]]:
@@ -269,31 +277,6 @@ def _narrow(numbers: list[int], is_preferred: Callable[[int], bool]) -> list[int
     if len(numbers) < 2:
         return numbers
     return [number for number in numbers if is_preferred(number)] or numbers
-
-
-def _named(options: Iterable[str]) -> bytes | int | None:
-    """Return what `subvol=` or `subvolid=` name, None where there is neither; the name counts before the id.
-
-    Of several of one kind the last counts, as in the kernel. Raises InputError for an id that is no number.
-    """
-    path: bytes | None = None
-    number: int | None = None
-    for option in options:
-        key, equals, value = option.partition("=")
-        if key == "subvol" and equals:
-            path = raw(value).strip(b"/")
-        elif key == "subvolid" and equals:
-            number = _number(value)
-    return number if path is None else path
-
-
-def _number(untrusted: str) -> int:
-    """Return an id as the kernel reads it (kstrtoull): by its beginning hexadecimal, octal or decimal."""
-    if not _ID.fullmatch(untrusted):
-        raise InputError(f"btrfs subvolid={untrusted[:40]}: it is no number")
-    digits = untrusted.lstrip("+")
-    base = 10 if digits[0] != "0" else 16 if digits[1:2] in ("x", "X") else 8
-    return int(digits, base) or TOP
 
 
 def _is_system(view: WithSubvolumes) -> bool:
