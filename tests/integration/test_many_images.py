@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import btrfsimages
 import pytest
-from containerimages import make, suffix
+from containerimages import as_vdi_child, make, suffix
 from diskimages import MIB, make_qcow2, make_raw, run, take_snapshot, to_raw
 from layers import make_clone, write_to
 from machineimages import debian_tree, make_machine, packages
@@ -36,6 +37,7 @@ from undercroft.usecases import identity, machinejobs
 from undercroft.usecases import machine as machine_of_usecases
 from undercroft.usecases.assess import unassessed
 from undercroft.usecases.images.scanning import FolderScan
+from undercroft.usecases.images.survey import Seen, survey
 from undercroft.usecases.images.walking import walk
 from undercroft.usecases.report import scan_machine
 from undercroft.usecases.session import Request, open_machine, start_reader
@@ -90,9 +92,12 @@ def assess(inventory: Inventory) -> Assessment:
     return replace(unassessed(inventory, "", NOW.date()), problems=())
 
 
-def scan(reader: Reader, *folders: Path, cache: SqliteImageCache | None = None) -> Scanned:
+def scan(
+    reader: Reader, *folders: Path, cache: SqliteImageCache | None = None, extra: Sequence[Path] = ()
+) -> Scanned:
     with closing(SqliteImageCache(IN_MEMORY)) as own:
-        scan = FolderScan(reader, cache or own, assess, scanned_at=NOW, sandboxed=True)
+        named = [str(path) for path in extra]
+        scan = FolderScan(reader, cache or own, assess, scanned_at=NOW, sandboxed=True, extra=named)
         return Scanned(list(scan.images(walk([str(folder) for folder in folders]))), scan.left_out)
 
 
@@ -366,8 +371,20 @@ def test_a_backing_name_that_leads_outside_is_not_opened(
     assert len(both.inventory("curious.qcow2").packages) == 7
 
 
+@pytest.mark.parametrize(
+    ("link", "told"),
+    [
+        (lambda path, target: path.symlink_to(target), "a symbolic link where none may be"),
+        (lambda path, target: path.hardlink_to(target), "another file since the folder was listed"),
+    ],
+)
 def test_a_link_that_takes_an_image_s_place_after_it_was_listed_is_not_followed(
-    reader: Watched, pool: Path, tmp_path: Path, other: Path
+    reader: Watched,
+    pool: Path,
+    tmp_path: Path,
+    other: Path,
+    link: Callable[[Path, Path], None],
+    told: str,
 ) -> None:
     shutil.copyfile(other, tmp_path / "secret.qcow2")
 
@@ -375,7 +392,7 @@ def test_a_link_that_takes_an_image_s_place_after_it_was_listed_is_not_followed(
         if job == "survey" and arguments["images"]:
             for name in ("clone1.qcow2", "base.qcow2"):
                 (pool / name).unlink(missing_ok=True)
-                (pool / name).symlink_to(tmp_path / "secret.qcow2")
+                link(pool / name, tmp_path / "secret.qcow2")
         return answer
 
     settle()
@@ -383,7 +400,7 @@ def test_a_link_that_takes_an_image_s_place_after_it_was_listed_is_not_followed(
     for image in scan(reader, pool).by_name.values():
         (state,) = image.report.states
         assert state.inventory is None
-        assert "another file since the folder was listed" in state.problems[0]
+        assert told in state.problems[0]
 
 
 def test_a_copied_chain_is_read_with_a_warning(reader: Watched, pool: Path, tmp_path: Path) -> None:
@@ -523,6 +540,43 @@ def test_other_containers_are_found_with_their_pieces_and_parents(
         assert image.report.complete, image.report.states[0].problems
     assert {len(found.inventory(name).packages) for name in found.order} == {TREE_PACKAGES}
     assert found.shared() == ["clone.vmdk"]
+
+
+def test_what_is_held_of_an_image_until_it_is_read_is_bounded(reader: Watched, tmp_path: Path) -> None:
+    """A megabyte of names in each of a hundred thousand descriptors would be all of the host's memory."""
+    lines = "".join(f'RW 1 FLAT "{number:0200}.vmdk" 0\n' for number in range(4000))
+    text = f"# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n{lines}"
+    (tmp_path / "greedy.vmdk").write_text(text)
+    with ThreadPoolExecutor(1) as pool, closing(SqliteImageCache(IN_MEMORY)) as cache:
+        (seen,) = survey(walk([str(tmp_path)]).files, reader, cache, pool, lambda _count: None)
+    assert isinstance(seen, Seen)
+    assert seen.info is not None
+    assert len(json.dumps(encode(seen.info))) < 1000
+    assert "its disk lies in 4000 files, the limit is 200" in " ".join(
+        scan(reader, tmp_path).by_name["greedy.vmdk"].report.states[0].problems
+    )
+
+
+def test_a_parent_that_two_files_may_be_is_none_until_one_is_named(
+    reader: Watched, machine: Path, other: Path, tmp_path: Path
+) -> None:
+    """A VDI difference names a number and no file: a second image of that number is no parent."""
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    base = make("vdi", to_raw(machine, tmp_path / "raw"), folder / "base.vdi")
+    run("qemu-img", "create", "-q", "-f", "vdi", folder / "child.vdi", str((tmp_path / "raw").stat().st_size))
+    as_vdi_child(folder / "child.vdi", base)
+    settle()
+    assert len(scan(reader, folder).inventory("child.vdi").packages) == TREE_PACKAGES
+    forged = bytearray(make("vdi", to_raw(other, tmp_path / "theirs"), folder / "zz.vdi").read_bytes())
+    forged[392:424] = base.read_bytes()[392:424]
+    (folder / "zz.vdi").write_bytes(forged)
+    settle()
+    (state,) = scan(reader, folder).by_name["child.vdi"].report.states
+    assert state.inventory is None or not state.inventory.packages
+    assert "--backing FILE" in " ".join(state.problems)
+    named = scan(reader, folder, extra=(base,))
+    assert len(named.inventory("child.vdi").packages) == TREE_PACKAGES
 
 
 def test_nobody_hides_an_image_by_saying_that_it_is_a_part_of_theirs(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from undercroft.usecases.quietpaths import QuietPaths
 from undercroft.usecases.target import NamedFile
 
 MAX_CHAIN_LENGTH = 64
@@ -16,9 +17,9 @@ def pick(untrusted_name: str, image_path: str, allowed: Sequence[NamedFile], opt
     """Return the allowed file that an image's header means.
 
     The header's name is compared, never opened: first as the path that it would resolve to beside the
-    image, then by its last component where that fits exactly one allowed file (a copied chain). An allowed
-    folder stands for the files that lie in it, not for those that its links lead to, and only for a name
-    without any path.
+    image (no automounter is woken for that), then by its last component where that fits exactly one allowed
+    file (a copied chain). An allowed folder stands for the files that lie in it, not for those that its links
+    lead to, and only for a name without any path.
 
     Args:
         untrusted_name: the header's text.
@@ -29,7 +30,7 @@ def pick(untrusted_name: str, image_path: str, allowed: Sequence[NamedFile], opt
     Raises:
         UnreadError: no allowed file fits, or several do.
     """
-    resolved = os.path.realpath(os.path.join(os.path.dirname(image_path), _plain(untrusted_name)))
+    resolved = QuietPaths().resolved(os.path.join(os.path.dirname(image_path), _plain(untrusted_name)))
     folders = [file for file in allowed if os.path.isdir(file.path)]
     files = [file for file in allowed if file not in folders]
     for file in files:

@@ -180,8 +180,8 @@ class DiskOpener:
             except InputError:
                 continue  # another format: not the parent
         raise UnreadError(
-            f"{layer.file.path}: its parent is the image {wanted}, which is opened only if you name its file:"
-            " --backing FILE"
+            f"{layer.file.path}: its parent is the image {wanted}, which is opened only if you name its file,"
+            " or where one file alone bears that number: --backing FILE"
         )
 
     def _pick_backing(self, layer: Layer) -> NamedFile:

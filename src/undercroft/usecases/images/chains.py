@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from undercroft.model.disk import ImageInfo
 from undercroft.usecases.chain import MAX_CHAIN_LENGTH, UnreadError, pick
+from undercroft.usecases.quietpaths import QuietPaths
 from undercroft.usecases.target import NamedFile
 
 
@@ -21,19 +22,24 @@ class NamedFiles:
         paths: the files of the folders.
         aliases: further names of them, each with a path of `paths` or one that it leads to.
         extra: files that may be picked and are no images of their own (`--backing`, `--data-file`).
+
+    Attributes:
+        extra: as given.
     """
 
     def __init__(
         self, paths: Iterable[str], aliases: Mapping[str, str] | None = None, extra: Iterable[str] = ()
     ) -> None:
+        self.extra = tuple(extra)
         self._by_real: dict[str, NamedFile] = {}
         self._by_name: dict[str, list[NamedFile]] = {}
-        self._real_folders: dict[str, str] = {}
-        for path in (*paths, *extra):
+        self._real_folders: dict[str, str | None] = {}
+        self._paths = QuietPaths()
+        for path in (*paths, *self.extra):
             self._add(path, NamedFile(path))
         for alias, path in (aliases or {}).items():
-            known = self._by_real.get(self._real(path)) or NamedFile(path)
-            self._by_real.setdefault(self._real(alias), known)
+            known = self._by_real.get(self._real(path) or path) or NamedFile(path)
+            self._by_real.setdefault(self._real(alias) or alias, known)
 
     def matching(self, untrusted_name: str, image_path: str) -> Sequence[NamedFile]:
         """Return the files that a header's name may mean: the one at its path, and those called the same."""
@@ -43,7 +49,8 @@ class NamedFiles:
 
     def exactly(self, untrusted_name: str, image_path: str) -> NamedFile | None:
         """Return the file at the path that a header's name means, None where none of them lies there."""
-        return self._by_real.get(self._meant(untrusted_name, image_path))
+        meant = self._meant(untrusted_name, image_path)
+        return self._by_real.get(meant) if meant else None
 
     def find(self, untrusted_name: str, image_path: str) -> NamedFile:
         """Return the file that an image's header means, for `MachineTarget.find_backing`.
@@ -55,7 +62,8 @@ class NamedFiles:
         if at_path:
             return at_path
         alike = self._alike(untrusted_name)
-        if not alike or os.path.lexists(self._meant(untrusted_name, image_path)):
+        meant = self._meant(untrusted_name, image_path)
+        if not alike or meant is None or os.path.lexists(meant):
             raise UnreadError(
                 f"its header names {untrusted_name!r}, which is in none of the folders that were named;"
                 " name its folder too, or the file with --backing FILE"
@@ -68,21 +76,24 @@ class NamedFiles:
         return at_path is None or at_path.path != taken
 
     def _add(self, path: str, file: NamedFile) -> None:
-        if self._by_real.setdefault(self._real(path), file) is file:
+        if self._by_real.setdefault(self._real(path) or path, file) is file:
             self._by_name.setdefault(os.path.basename(path), []).append(file)
 
-    def _real(self, path: str) -> str:
-        """Return the path without links in its folders; its last component is none, or an alias itself."""
+    def _real(self, path: str) -> str | None:
+        """Return the path without links in its folders; its last component is none, or an alias itself.
+
+        None where only a mount would tell where its folder is (`quietpaths`).
+        """
         folder, name = os.path.split(path)
-        known = self._real_folders.get(folder)
-        if known is None:
-            known = self._real_folders[folder] = os.path.realpath(folder or ".")
-        return os.path.join(known, name)
+        if folder not in self._real_folders:
+            self._real_folders[folder] = self._paths.resolved(folder or ".")
+        known = self._real_folders[folder]
+        return None if known is None else os.path.join(known, name)
 
     def _alike(self, untrusted_name: str) -> Sequence[NamedFile]:
         return self._by_name.get(os.path.basename(_plain(untrusted_name)), ())
 
-    def _meant(self, untrusted_name: str, image_path: str) -> str:
+    def _meant(self, untrusted_name: str, image_path: str) -> str | None:
         return self._real(os.path.join(os.path.dirname(image_path), _plain(untrusted_name)))
 
 
@@ -113,11 +124,20 @@ def link(infos: Mapping[str, ImageInfo | None], files: NamedFiles) -> dict[str, 
         infos: path -> its own account, untrusted; None for a file that has none.
         files: what headers pick from.
     """
-    idents = {info.ident: path for path, info in infos.items() if info and info.ident}
+    idents = _idents(infos)
     below = {path: _below(path, info, files, idents) for path, info in infos.items()}
     parts = {part for path, info in infos.items() if info for part in _parts(path, info, files)}
     bases = {*below.values(), *parts}
     return {path: Link(_chain(path, below), path in bases, path in parts) for path in infos}
+
+
+def _idents(infos: Mapping[str, ImageInfo | None]) -> dict[str, str]:
+    """Return ident -> path, "" for one that several images bear: one may be a forgery of the other."""
+    found: dict[str, str] = {}
+    for path, info in infos.items():
+        if info and info.ident:
+            found[info.ident] = "" if info.ident in found else path
+    return found
 
 
 def part_names(info: ImageInfo) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from undercroft.usecases.images.chains import Link, NamedFiles, part_names
 from undercroft.usecases.images.inspecting import Hinted, KeptInspections
 from undercroft.usecases.images.keyed import ImageKeys, encrypted_names
 from undercroft.usecases.images.survey import Seen
+from undercroft.usecases.images.walking import FoundFile
 from undercroft.usecases.keys import KeyRing
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.report import MAX_STATES
@@ -79,7 +80,7 @@ class ImageReader:
         cache: what is kept of earlier calls.
         files: what headers pick from.
         seen, links: by path, what each image said at a first look, and where it stands.
-        listed: by path, device and inode of each file as the walk found it.
+        found: by path, each file as the walk found it.
         keys: for encrypted volumes.
     """
 
@@ -90,14 +91,14 @@ class ImageReader:
         files: NamedFiles,
         seen: Mapping[str, Seen],
         links: Mapping[str, Link],
-        listed: Mapping[str, tuple[int, int]],
+        found: Mapping[str, FoundFile],
         keys: ImageKeys,
     ) -> None:
         self._reader = reader
         self._files = files
         self._seen = seen
         self._links = links
-        self._listed = listed
+        self._found = found
         self._inspections = KeptInspections(cache)
         self._memory = CredentialsMemory()
         self._answers = Answers(cache)
@@ -186,7 +187,8 @@ class ImageReader:
         """Open an image with its chain. Raises InputError where a file is not the one that was listed."""
         with OpenMachine(self._target(image), self._reader, inspections, keys=keys) as machine:
             for file in machine.identities(machine.states[0]):
-                if self._listed.get(file.path, (file.device, file.inode)) != (file.device, file.inode):
+                found = self._found.get(file.path)
+                if found and (found.device, found.inode) != (file.device, file.inode):
                     raise InputError(f"{file.path}: another file since the folder was listed; scan it again")
             yield machine
 
@@ -241,10 +243,10 @@ class ImageReader:
         return _state_read(state, reading.how, inventory, reading.problems, started)
 
     def _target(self, image: Seen) -> MachineTarget:
-        disk = DiskTarget(DISK, NamedFile(image.path))
+        disk = DiskTarget(DISK, self._named(image.path))
         chain = [image, *(self._seen[path] for path in self._links[image.path].chain if path in self._seen)]
         parts = {
-            NamedFile(found.path, DiskFormat.RAW): None
+            self._named(found.path, DiskFormat.RAW): None
             for one in chain
             if one.info
             for name in part_names(one.info)
@@ -253,10 +255,15 @@ class ImageReader:
         return MachineTarget(
             os.path.basename(image.path),
             (disk,),
-            backing_files=tuple(NamedFile(path) for path in self._links[image.path].chain),
+            backing_files=tuple(map(self._named, (*self._links[image.path].chain, *self._files.extra))),
             data_files=tuple(parts),
-            find_backing=self._files.find,
+            find_backing=lambda name, above: self._named(self._files.find(name, above).path),
         )
+
+    def _named(self, path: str, image_format: DiskFormat | None = None) -> NamedFile:
+        """Return a file of the folders as it may be opened: it was no link when it was listed."""
+        found = self._found.get(path)
+        return NamedFile(path, image_format, no_link=found is not None and not found.named)
 
 
 def _state_read(

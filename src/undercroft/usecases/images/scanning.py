@@ -162,8 +162,7 @@ class FolderScan:
         pool: ThreadPoolExecutor,
     ) -> Iterator[ImageReport]:
         by_path = {image.path: image for image in seen}
-        listed = {path: (file.device, file.inode) for path, file in found.items()}
-        images = ImageReader(self._reader, self._cache, files, by_path, links, listed, self._keys)
+        images = ImageReader(self._reader, self._cache, files, by_path, links, found, self._keys)
         waiting = Counter(links[image.path].below for image in seen)
         total_bytes = sum(found[image.path].used_bytes for image in seen)
         done = done_bytes = 0

@@ -41,6 +41,9 @@ PIECE = "a piece of a split disk, read with the image whose descriptor names it"
 NO_DESCRIPTOR = "the parts of a split image have none"
 """What the reader says of a file that begins as a vmdk and is a piece of one (`disks.vmdk`)."""
 
+MAX_TOLD_CHARS = 32 << 10
+"""Of the names that are kept of one image until it is read: a split disk of 400 GB has 4,000."""
+
 NO_IMAGE = "no disk image: no container, partition table or filesystem is recognized"
 
 
@@ -84,7 +87,7 @@ def is_piece(path: str, reader: Reader) -> bool:
     A file that is gone, or says something else, is none. Raises DeniedError, OperationError as `survey`.
     """
     try:
-        opened = open_file(NamedFile(path))
+        opened = open_file(NamedFile(path, no_link=True))
     except UndercroftError:
         return False
     try:
@@ -107,7 +110,7 @@ def _look(group: Sequence[FoundFile], reader: Reader, cache: ImageCache) -> list
             descriptors.callback(os.close, opened.descriptor)
             info = cache.info(identify(opened, begun_at_ns), None)
             if info is not None:
-                known[file.path] = Seen(file.path, replace(info, snapshots=()))
+                known[file.path] = Seen(file.path, _bounded(info))
             else:
                 unknown.append((file, opened))
         for (file, opened), looked in zip(unknown, _looks(unknown, reader), strict=True):
@@ -117,7 +120,7 @@ def _look(group: Sequence[FoundFile], reader: Reader, cache: ImageCache) -> list
 
 def _opened(file: FoundFile) -> OpenFile | Seen | LeftOut:
     try:
-        opened = open_file(NamedFile(file.path))
+        opened = open_file(NamedFile(file.path, no_link=not file.named))
     except NotFoundError:
         return LeftOut(file.path, "gone since the folder was listed")
     except DeniedError as error:
@@ -166,8 +169,18 @@ def _sorted_out(
     if info is None:
         return Seen(file.path, None)
     identity = identify(opened, begun_at_ns)
-    hint = identity if identity.proves and not info.snapshots and not opened.changed() else None
-    return Seen(file.path, replace(info, snapshots=()), hint)
+    bounded = _bounded(info)
+    hint = identity if identity.proves and bounded == info and not opened.changed() else None
+    return Seen(file.path, bounded, hint)
+
+
+def _bounded(info: ImageInfo) -> ImageInfo:
+    """Return what is held of an image's account until it is read: no snapshots, and names up to a limit."""
+    inner = (disk.name + disk.problem for disk in info.disks)
+    names = (info.backing_name, info.data_file_name, *info.extents, *inner, *info.notes)
+    if sum(map(len, names)) <= MAX_TOLD_CHARS:
+        return replace(info, snapshots=())
+    return replace(info, snapshots=(), backing_name="", data_file_name="", extents=(), disks=(), notes=())
 
 
 def _why_none(path: str, look: Looked) -> str:

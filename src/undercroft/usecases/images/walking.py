@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from undercroft.errors import DeniedError, InputError, NotFoundError, OperationError
 from undercroft.model.images import LeftOut
 
-MAX_FILES = 200_000
-"""Of one call; each takes some hundred bytes of memory."""
+MAX_ENTRIES = 200_000
+"""Of all folders of one call, of whatever kind; each takes some hundred bytes of memory."""
 
 NOT_FILES = (
     (stat.S_ISSOCK, "a socket"),
@@ -62,7 +62,7 @@ def walk(named: Sequence[str]) -> Found:
     Raises:
         NotFoundError: a named path does not exist.
         DeniedError: a named folder may not be listed.
-        InputError: there are more than `MAX_FILES`.
+        InputError: there are more than `MAX_ENTRIES`.
         OperationError: the host cannot list a named folder.
     """
     walker = _Walker(tuple(os.path.realpath(path) for path in named))
@@ -78,6 +78,7 @@ class _Walker:
     def __init__(self, roots: Sequence[str]) -> None:
         self.found = Found()
         self._roots = roots
+        self._entries = 0
         self._seen: dict[tuple[int, int], str] = {}
 
     def take(self, path: str) -> None:
@@ -101,7 +102,7 @@ class _Walker:
         """Take what lies in a folder; yield the folders in it."""
         try:
             with os.scandir(folder) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
+                listed = sorted(map(self._counted, entries), key=lambda entry: entry.name)
         except OSError as error:
             self._leave(folder, f"a folder that cannot be listed: {error.strerror}", unread=True)
             return
@@ -118,6 +119,15 @@ class _Walker:
                 self._seen[status.st_dev, status.st_ino] = entry.path
                 yield entry.path
 
+    def _counted(self, entry: "os.DirEntry[str]") -> "os.DirEntry[str]":
+        """Return an entry. Raises InputError for one too many: what is not listed would not be told."""
+        self._entries += 1
+        if self._entries > MAX_ENTRIES:
+            raise InputError(
+                f"more than {MAX_ENTRIES:,} files, links and folders; name fewer folders at once"
+            )
+        return entry
+
     def _file(self, path: str, status: os.stat_result, *, named: bool = False) -> None:
         kind = next((name for test, name in NOT_FILES if test(status.st_mode)), "")
         if kind:
@@ -130,8 +140,6 @@ class _Walker:
         if key in self._seen:
             self.found.aliases[path] = self._seen[key]
             return
-        if len(self._seen) >= MAX_FILES:
-            raise InputError(f"more than {MAX_FILES:,} files; name fewer folders at once")
         self._seen[key] = path
         used = status.st_blocks * 512
         self.found.files.append(FoundFile(path, status.st_dev, status.st_ino, used, named))
@@ -149,8 +157,7 @@ class _Walker:
         self._leave(path, "a link that leads nowhere")
 
     def _leave(self, path: str, why: str, *, unread: bool = False) -> None:
-        if len(self.found.left_out) < MAX_FILES:
-            self.found.left_out.append(LeftOut(path, why, unread))
+        self.found.left_out.append(LeftOut(path, why, unread))
 
 
 def _refusal(path: str, error: OSError) -> Exception:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,11 +87,17 @@ def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         walk([f"{tmp_path}/none"])
 
 
-def test_more_files_than_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walking, "MAX_FILES", 2)
+@pytest.mark.parametrize(
+    "make", [lambda path: path.write_bytes(b"x"), os.mkfifo, os.mkdir, lambda path: path.symlink_to("gone")]
+)
+def test_more_entries_than_the_limit_are_refused_whatever_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object]
+) -> None:
+    """Each is told, so each takes memory; what would not be told might be an image."""
+    monkeypatch.setattr(walking, "MAX_ENTRIES", 2)
     for name in "abc":
-        (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(InputError, match="more than 2 files; name fewer folders"):
+        make(tmp_path / name)
+    with pytest.raises(InputError, match="more than 2 files, links and folders; name fewer folders"):
         walk([str(tmp_path)])
 
 
