@@ -20,8 +20,9 @@ later. Its entries are called as the advisory database calls subjects: "openssl"
    order of their numbers, "3.9" before "3.19"; one that only rolls ("edge") after them.
 7. Each stream of a module has a floor of its own: a higher number in another stream is no fix, and takes none
    away. A state in a stream that the machine is not known to have had, where it is known to have had another
-   one, is neither old nor fixed: it proves nothing. So it is with a distribution that the floor knows nothing
-   of.
+   one, is neither old nor fixed: it proves nothing. It is known to have had it from the first state in it that
+   lacks none of its fixes, or a rollback into another stream would need no more than to be read. So it is with
+   a distribution that the floor knows nothing of, until the machine was read in it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -60,9 +61,12 @@ def raised(floor: Floor, inventory: Inventory, knowledge: Knowledge, at: datetim
         return floor
     key = order_of(release).key
     entries = {(entry.release, entry.source): entry for entry in floor.entries}
+    had = _packages(_versions(floor, release))
     grown = False
-    for source, version in reached(release, inventory, knowledge):
+    for source, version, lacks in reached(release, inventory, knowledge):
         known = entries.get((release, source))
+        if known is None and lacks and _package(source) in had:
+            continue  # 7
         if known is None or key(known.version) < key(version):
             entries[release, source] = FloorEntry(release, source, version, at)
             grown = True
@@ -120,14 +124,14 @@ def unproven(floor: Floor, inventory: Inventory, assessment: Assessment) -> tupl
     order = order_of(release)
     if not versions or (order is DEB and not unlisted):
         return ()
-    in_streams = {package_of(name) for name in versions if name.startswith(_BINARY)}
+    had = _packages(versions)
     found = set()
     for item in installed(release, inventory):
         is_unlisted = any((package.name, package.version) in unlisted for package in item.packages)
         for subject in own_subjects(item):
             known = versions.get(subject.source)
             if known is None:
-                if subject.source.startswith(_BINARY) and package_of(subject.source) in in_streams:
+                if _package(subject.source) in had:
                     found.add(item.source)
             elif order.key(subject.version) > order.key(known) and (
                 is_unlisted or (order is not DEB and epoch(subject.version) != epoch(known))
@@ -138,6 +142,15 @@ def unproven(floor: Floor, inventory: Inventory, assessment: Assessment) -> tupl
 
 def _versions(floor: Floor, release: str) -> dict[str, str]:
     return {entry.source: entry.version for entry in floor.entries if entry.release == release}
+
+
+def _packages(subjects: Iterable[str]) -> set[str]:
+    return {_package(name) for name in subjects} - {""}
+
+
+def _package(subject: str) -> str:
+    """Return the name of a binary package, which all of its streams have in common; "" for a source's."""
+    return package_of(subject) if subject.startswith(_BINARY) else ""
 
 
 def _subjects(

@@ -15,6 +15,7 @@ speaks of each.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from undercroft.advisories import origins
 from undercroft.advisories.families import order_of
@@ -32,8 +33,22 @@ _NEVER_AFFECTED = "0"  # a publisher's way to write it; no version
 _IN_ANY_STREAM = f"@{ANY_STREAM}"
 
 
-def reached(release: str, inventory: Inventory, knowledge: Knowledge) -> Iterator[tuple[str, str]]:
-    """Yield (subject's name, listed version) of what a state proves; each subject once.
+class Reached(NamedTuple):
+    """What a state proves of one subject.
+
+    Attributes:
+        subject: its name.
+        version: listed.
+        lacks: the publisher has fixed something in it that the state has not.
+    """
+
+    subject: str
+    version: str
+    lacks: bool = False
+
+
+def reached(release: str, inventory: Inventory, knowledge: Knowledge) -> Iterator[Reached]:
+    """Yield what a state proves; each subject once.
 
     Of several versions that are installed together the oldest counts.
 
@@ -50,12 +65,10 @@ def reached(release: str, inventory: Inventory, knowledge: Knowledge) -> Iterato
             if order.key(subject.version) < order.key(known[1].version):
                 oldest[subject.source] = item, subject
     for name, (item, subject) in oldest.items():
-        if order is DEB:
-            version = _exactly(item, order, _listed(item, knowledge))
-        else:
-            version = _at_or_below(item, subject, order, knowledge)
-        if version is not None:
-            yield name, version
+        if order is not DEB:
+            yield from _at_or_below(item, subject, order, knowledge)
+        elif version := _exactly(item, order, _listed(item, knowledge)):
+            yield Reached(name, version)
 
 
 def own_subjects(item: Installed) -> tuple[Subject, ...]:
@@ -73,22 +86,24 @@ def _exactly(item: Installed, order: Order, listed: Iterable[str]) -> str | None
     return versions.get(order.key(item.subject.version))
 
 
-def _at_or_below(item: Installed, subject: Subject, order: Order, knowledge: Knowledge) -> str | None:
-    """Return the highest fix of `subject` that its installed version has, None where it proves none."""
+def _at_or_below(item: Installed, subject: Subject, order: Order, knowledge: Knowledge) -> Iterator[Reached]:
+    """Yield the highest fix of `subject` that its installed version has; nothing where it proves none."""
     feeds = [edition.header.name for edition in knowledge.editions]
     if any(origins.foreign(knowledge.release, package, feeds) for package in item.packages):
-        return None
+        return
     try:
         order.check(subject.version)
     except InputError:
-        return None
+        return
     at_most = order.key(subject.version)
     fixes = [one for one in _fixes(subject, knowledge) if _is_of_its_stream(one, subject)]
     below = [one.fixed_version for one in fixes if order.key(one.fixed_version) <= at_most]
     highest = max(below, key=order.key, default=None)
-    if highest is None or epoch(highest) != epoch(subject.version):
-        return None
-    return _last_build(fixes, at_most, order) or highest
+    if highest is not None and epoch(highest) == epoch(subject.version):
+        version = _last_build(fixes, at_most, order) or highest
+        has = max(at_most, order.key(version))
+        lacks = any(order.key(one.fixed_version) > has for one in fixes)
+        yield Reached(subject.source, version, lacks)
 
 
 def _last_build(fixes: Sequence[Advisory], installed: bytes, order: Order) -> str:

@@ -254,6 +254,24 @@ def test_a_machine_that_has_moved_to_another_stream_goes_on_there() -> None:
     assert (NODE.back(floor, moved), NODE.unproven(floor, moved)) == ((), ())
 
 
+def test_a_rollback_into_another_stream_does_not_prove_itself_by_being_read() -> None:
+    family = Family(
+        "alma",
+        *(one for _, found in NODE.feeds for one in found),
+        erratum("npm", "1:10.0-1.module_el9", SECOND, module="nodejs:20"),
+    )
+    floor = family.floor(family.state(node("9.9-1", "18")))
+    back = family.state(node("10.1-1", "20"))
+    assert family.floor(back, floor) is floor
+    assert family.unproven(floor, back) == ("nodejs",)
+    naive = replace(floor, entries=(*floor.entries, *family.floor(back).entries))
+    assert (family.back(naive, back), family.unproven(naive, back)) == ((), ()), (
+        "control: it was patched by that"
+    )
+    patched = family.floor(family.state(node("10.2-1", "20")), floor)
+    assert family.names(patched, back) == [CVE]
+
+
 def test_an_erratum_of_any_stream_of_a_module_raises_the_floor_of_each() -> None:
     family = Family("alma", erratum("npm", "1:9.8-1.module_el9", module=ANY_STREAM))
     floor = family.floor(family.state(node("9.9-1", "18")))
