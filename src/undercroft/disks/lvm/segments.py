@@ -122,11 +122,20 @@ def _legs(volumes: Volumes, volume: LogicalVolume, segment: Segment) -> list[Leg
         raise InputError(f"lvm {volumes.full(volume.name)}: its legs are not pairs")
     legs: list[Leg] = []
     for meta, image in zip(names[::2], names[1::2], strict=True):
+        if _is_given_up(volumes, image):
+            legs.append(Leg(None, None))
+            continue
         try:
             legs.append(Leg(volumes.volume(image), volumes.volume(meta) if meta else None))
         except MissingError as error:
             legs.append(Leg(None, None, str(error)))
     return legs
+
+
+def _is_given_up(volumes: Volumes, name: str) -> bool:
+    """Whether the group goes on without a leg: lvm puts errors in the place of one whose disk was lost."""
+    volume = volumes.group.logical.get(name)
+    return volume is not None and all(segment.kind == "error" for segment in volume.segments)
 
 
 def _usable(volumes: Volumes, volume: LogicalVolume, segment: Segment) -> list[BlockSource | None]:
@@ -137,6 +146,8 @@ def _usable(volumes: Volumes, volume: LogicalVolume, segment: Segment) -> list[B
         volumes.doubt(volume.name, f"{gone[0]}: it was read from its other legs, which may lag behind")
     elif gone:
         raise MissingError(gone[0])
+    elif not any(usable):
+        raise InputError(f"lvm {volumes.full(volume.name)}: none of its legs is whole")
     return usable
 
 
@@ -144,16 +155,13 @@ def _raid0(volumes: Volumes, volume: LogicalVolume, segment: Segment) -> BlockSo
     parts: list[BlockSource] = []
     for leg in _legs(volumes, volume, segment):
         if leg.image is None:
-            raise MissingError(leg.reason)
+            raise MissingError(leg.reason or f"lvm {volumes.full(volume.name)}: a stripe of it is gone")
         parts.append(leg.image)
     return StripedSource(parts, _chunk(segment), f"lvm {volumes.full(volume.name)}")
 
 
 def _raid1(volumes: Volumes, volume: LogicalVolume, segment: Segment) -> BlockSource:
-    source = next(filter(None, _usable(volumes, volume, segment)), None)
-    if source is None:
-        raise InputError(f"lvm {volumes.full(volume.name)}: none of its legs is whole")
-    return source
+    return next(filter(None, _usable(volumes, volume, segment)))
 
 
 def _raid5(volumes: Volumes, volume: LogicalVolume, segment: Segment) -> BlockSource:

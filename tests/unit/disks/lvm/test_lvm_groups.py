@@ -188,6 +188,33 @@ class TestLegs:
             assert leg.source
             assert digest(leg.source) == images.digests["vgone/raid1"]
 
+    @pytest.mark.parametrize("name", ["raid1", "raid5_ls", "raid10"])
+    def test_a_leg_that_the_group_gave_up_is_left_out_and_no_second_one(
+        self, images: VolumeImages, name: str
+    ) -> None:
+        lost = [
+            (rf'({name}_r{part}_0 \{{.*?)type = "striped"', r'\1type = "error"') for part in ("image", "meta")
+        ]
+        found = open_edited(images, *lost)
+        leg = device(found, name).device
+        assert leg
+        assert leg.source
+        assert digest(leg.source) == images.digests[f"vgone/{name}"]
+        assert not any(name in problem for problem in found.problems)
+        more = [(pattern.replace("_0", "_1"), replacement) for pattern, replacement in lost]
+        assert not device(open_edited(images, *lost, *more), name).device.source  # type: ignore[union-attr] # it has one
+
+    @pytest.mark.parametrize("name", ["raid1", "raid5_ls", "raid10"])
+    def test_legs_that_all_say_that_all_failed_are_refused(self, images: VolumeImages, name: str) -> None:
+        disks = {disk: bytearray(data) for disk, data in images.disks.items()}
+        count = len(re.findall(rf"\b{name}_rmeta_\d \{{", text_of(images.disks["sdb"])))
+        assert count > 1
+        for number in range(count):
+            disk, place = place_of(images, f"{name}_rmeta_{number}")
+            struct.pack_into("<Q", disks[disk], place + 24, 0xFF)
+        found = device(open_disks({disk: bytes(data) for disk, data in disks.items()}), name)
+        assert "none of its legs is whole" in found.reason or "are not enough" in found.reason
+
     def test_a_reshape_is_named(self, images: VolumeImages) -> None:
         def reshape(data: bytearray, place: int) -> None:
             struct.pack_into("<I", data, place + 60, 1)
