@@ -180,7 +180,10 @@ def test_a_line_of_builds_that_no_list_speaks_of_is_a_problem_and_not_clean(
 @pytest.mark.parametrize(
     ("lists", "problem"),
     [
-        (("ol9_UEKR7",), "no advisories for oracle:9: undercroft feeds import FILE"),
+        (
+            ("ol9_UEKR7",),
+            "no advisories for oracle:9: undercroft feeds update updateinfo:oracle:9:ol9_baseos_latest ",
+        ),
         (("ol9_baseos_latest",), "the errata of oracle:9 for its repository appstream are not imported"),
         (("ol9_appstream",), "the errata of oracle:9 for its repository base are not imported"),
     ],

@@ -168,6 +168,8 @@ def _names(knowledge: Knowledge) -> tuple[str, ...]:
 def _stale(edition: Edition, at: datetime) -> str:
     header = edition.header
     cure = UPDATE_MIRROR if is_mirror(header.name) else UPDATE
+    if header.name.startswith(UPDATEINFO):
+        cure = f"{UPDATE} {header.name}, or feeds import FILE"
     if header.valid_until is not None and edition.known_until == header.valid_until:
         return (
             f"{header.name} was valid until {header.valid_until:%Y-%m-%d}, says its publisher: "

@@ -128,9 +128,18 @@ FAMILIES = (
         _MAJOR,
         ("oracle",),
         f"{_ERRATA}; each line of kernel-uek, and Ksplice's builds, are judged by their own",
-        _REPOSITORIES,
+        "undercroft feeds update updateinfo:oracle:{version}:ol{version}_baseos_latest "
+        f"updateinfo:oracle:{{version}}:ol{{version}}_appstream, or {_REPOSITORIES}",
     ),
-    _rpm("fedora", "Fedora Linux", ("fedora",), _MAJOR, ("fedora",), _ERRATA, _REPOSITORIES),
+    _rpm(
+        "fedora",
+        "Fedora Linux",
+        ("fedora",),
+        _MAJOR,
+        ("fedora",),
+        _ERRATA,
+        f"undercroft feeds update updateinfo:fedora:{{version}}:updates, or {_REPOSITORIES}",
+    ),
     _rpm(
         "amazon",
         "Amazon Linux",

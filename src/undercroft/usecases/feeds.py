@@ -18,12 +18,15 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from undercroft.advisories.feeds import cve
+from undercroft.advisories.coverage import UPDATEINFO
+from undercroft.advisories.feeds import cve, repomd
 from undercroft.advisories.feeds.archives import MAX_MEMBER_BYTES
+from undercroft.advisories.feeds.bounded import read_all
 from undercroft.advisories.feeds.feed import FeedInput
 from undercroft.advisories.feeds.registry import is_cve_record, parse_any
 from undercroft.advisories.feeds.updateinfo import repository_of
@@ -85,15 +88,9 @@ def _update_one(ingest: Ingest, downloader: Downloader, publisher: Publisher, jo
     if known.url != publisher.url:  # another server's validators mean nothing
         known = Imported(serial=known.serial, sha256=known.sha256)
     wanted = Wanted(publisher.url, publisher.limit_bytes, etag=known.etag, last_modified=known.last_modified)
-    try:
-        download = downloader.download(
-            wanted, lambda done, total: ingest.progress(FeedProgress(publisher.name, "download", done, total))
-        )
-    except (NotFoundError, OperationError) as error:
-        raise type(error)(
-            f"{error}; a site without internet names its own copy with --from {publisher.name}=URL, "
-            "or brings the file: undercroft feeds import PATH"
-        ) from error
+    download = _fetched(ingest, downloader, publisher, wanted)
+    if download is not None and publisher.url.endswith(f"/{repomd.PATH}"):
+        download = _errata(ingest, downloader, publisher, download, known)
     if download is None:
         return FeedResult(publisher.name, Outcome.UNCHANGED, serial=known.serial)
     try:
@@ -113,10 +110,47 @@ def _update_one(ingest: Ingest, downloader: Downloader, publisher: Publisher, jo
     return result
 
 
+def _fetched(ingest: Ingest, downloader: Downloader, publisher: Publisher, wanted: Wanted) -> Download | None:
+    try:
+        return downloader.download(
+            wanted, lambda done, total: ingest.progress(FeedProgress(publisher.name, "download", done, total))
+        )
+    except (NotFoundError, OperationError) as error:
+        raise type(error)(
+            f"{error}; a site without internet names its own copy with --from {publisher.name}=URL, "
+            "or brings the file: undercroft feeds import PATH"
+        ) from error
+
+
+def _errata(
+    ingest: Ingest, downloader: Downloader, publisher: Publisher, index: Download, known: Imported
+) -> Download | None:
+    """Return the errata that an index names, with its validators; None for those that are there already."""
+    try:
+        with index.path.open("rb") as file:
+            listed = repomd.errata_in(read_all(file, repomd.MAX_BYTES, publisher.url), publisher.url)
+    finally:
+        downloader.discard(index)
+    if listed.sha256 == known.sha256:
+        return None
+    wanted = Wanted(listed.url, publisher.limit_bytes, sha256=listed.sha256)
+    found = _fetched(ingest, downloader, publisher, wanted)
+    return found and replace(found, etag=index.etag, last_modified=index.last_modified)
+
+
+def _named(publisher: Publisher) -> Named:
+    """Return what a publisher's name says of errata: "updateinfo:oracle:9:ol9_appstream"."""
+    if not publisher.name.startswith(UPDATEINFO):
+        return UNNAMED
+    release, _, repository = publisher.name.removeprefix(UPDATEINFO).rpartition(":")
+    return Named(release, repository)
+
+
 def _import_download(ingest: Ingest, publisher: Publisher, download: Download) -> FeedResult:
     with download.path.open("rb") as file:
         content = watched(file, publisher.name, ingest.progress)
-        feed = parse_any(FeedInput(publisher.url, content, ingest.now, download.modified_at))
+        named = _named(publisher)
+        feed = parse_any(FeedInput(publisher.url, content, ingest.now, download.modified_at, *named))
         if feed.header.name != publisher.name:
             raise InputError(f"{publisher.url}: holds {feed.header.name}, not {publisher.name}")
         return ingest.replace(feed)

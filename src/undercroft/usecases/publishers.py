@@ -7,6 +7,7 @@ environment (`UNDERCROFT_FEED_DEBIAN_TRACKER=https://...`), the publisher's own.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from undercroft.advisories.feeds.repomd import PATH as REPOMD
 from undercroft.errors import NotFoundError
 
 ENVIRONMENT_PREFIX = "UNDERCROFT_FEED_"
@@ -20,7 +21,7 @@ class Publisher:
 
     Attributes:
         name: what its edition must turn out to be ("debian-tracker", "osv:Debian").
-        url: https, or file for a copy on this machine.
+        url: https, or file for a copy on this machine; of a repository's repomd.xml, which names the errata.
         limit_bytes: the most that is accepted, compressed as it comes; several times today's size.
         optional: fetched only when it is named: it is large, and others hold most of what it says; or it is
             for one distribution's machines.
@@ -35,6 +36,23 @@ class Publisher:
 _TRACKER_LISTS = "https://salsa.debian.org/security-tracker-team/security-tracker/-/raw/master/data"
 
 _OSV = "https://osv-vulnerabilities.storage.googleapis.com"
+
+_ORACLE = "https://yum.oracle.com/repo/OracleLinux"
+_ORACLE_REPOSITORIES = {
+    "8": {
+        "ol8_baseos_latest": "OL8/baseos/latest",
+        "ol8_appstream": "OL8/appstream",
+        "ol8_UEKR6": "OL8/UEKR6",
+        "ol8_UEKR7": "OL8/UEKR7",
+    },
+    "9": {
+        "ol9_baseos_latest": "OL9/baseos/latest",
+        "ol9_appstream": "OL9/appstream",
+        "ol9_UEKR7": "OL9/UEKR7",
+        "ol9_UEKR8": "OL9/UEKR8",
+    },
+}
+_FEDORA = "https://dl.fedoraproject.org/pub"
 
 _ALPINE = {f"3.{minor}": f"v3.{minor}" for minor in range(16, 24)} | {"edge": "edge"}
 
@@ -76,6 +94,34 @@ PUBLISHERS = (
         )
         for release, branch in _ALPINE.items()
         for repository in ("main", "community")
+    ),
+    *(
+        Publisher(
+            f"updateinfo:oracle:{version}:{name}",
+            f"{_ORACLE}/{path}/x86_64/{REPOMD}",
+            256 * _MIB,
+            optional=True,
+        )
+        for version, repositories in _ORACLE_REPOSITORIES.items()
+        for name, path in repositories.items()
+    ),
+    *(
+        Publisher(
+            f"updateinfo:fedora:{version}:updates",
+            f"{_FEDORA}/fedora/linux/updates/{version}/Everything/x86_64/{REPOMD}",
+            256 * _MIB,
+            optional=True,
+        )
+        for version in (43, 44, 45)
+    ),
+    *(
+        Publisher(
+            f"updateinfo:epel:{version}:epel",
+            f"{_FEDORA}/epel/{version}/Everything/x86_64/{REPOMD}",
+            256 * _MIB,
+            optional=True,
+        )
+        for version in (8, 9)
     ),
 )
 
