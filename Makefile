@@ -52,6 +52,8 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/containers.py
 	$(BIN)/python bench/manyimages.py
+	$(BIN)/python bench/filesystems.py
+	$(BIN)/python bench/luks.py
 	$(BIN)/python bench/formats_compare.py --guestfs
 	$(BIN)/python bench/fleet.py
 	$(BIN)/python bench/firewall.py

@@ -30,10 +30,13 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import btrfsimages  # noqa: E402 - what the tests have
 import containerimages  # noqa: E402
+import diskimages  # noqa: E402
+import exfatimages  # noqa: E402
 import extimages  # noqa: E402
 import guestfsanswers  # noqa: E402
 import luksimages  # noqa: E402
 import lvmmaker  # noqa: E402
+import ufsimages  # noqa: E402
 import xfsimages  # noqa: E402
 from diskimages import run, wrap_gpt  # noqa: E402
 from machineimages import debian_tree, make_filesystem, packages  # noqa: E402
@@ -91,6 +94,12 @@ class Images:
             ),
             "btrfs, lzo": lambda: self._disk("btrfs-lzo", lambda: self._btrfs("lzo", "compress-force=lzo")),
             "btrfs, log tree": lambda: self._disk("btrfs-dirty", self._dirty_btrfs),
+            "squashfs": lambda: self._disk("squashfs", self._squashfs),
+            "NTFS": lambda: self._disk("ntfs", lambda: self._copied("ntfs", "mkntfs", "-q", "-F")),
+            "FAT32": lambda: self._disk("fat", lambda: self._copied("fat", "mkfs.vfat", "-F", "32")),
+            "exFAT": lambda: self._disk("exfat", lambda: self._copied("exfat", "mkfs.exfat")),
+            "UFS1": lambda: self._disk("ufs1", lambda: self._ufs(1)),
+            "UFS2": lambda: self._disk("ufs2", lambda: self._ufs(2)),
             "ext4 in LVM": lambda: self._disk("lvm", self._lvm),
             "ext4 in LUKS2": lambda: self._luks("luks2", luksimages.encrypted2),
             "ext4 in LUKS1": lambda: self._luks("luks1", luksimages.encrypted1),
@@ -147,6 +156,24 @@ class Images:
     def _dirty_btrfs(self):
         images = [self._btrfs("btrfs-log")]
         return btrfsimages.write_dirty(images, LATE)[0]
+
+    def _squashfs(self):
+        image = self._folder / "squashfs.fs"
+        run("mksquashfs", self.tree, image, "-quiet", "-no-progress", "-comp", "zstd")
+        return image
+
+    def _ufs(self, version):
+        return ufsimages.make(self.tree, self._folder / f"ufs{version}.fs", f"version={version}", 96 << 20)
+
+    def _copied(self, name, *maker):
+        """Make a filesystem without links and copy the tree into it, links as what they lead to."""
+        image = diskimages.make_raw(self._folder / f"{name}.fs", 96 << 20)
+        run(*maker, image)
+        if name == "fat":
+            run("mcopy", "-s", "-i", image, *(path for path in sorted(self.tree.iterdir())), "::/")
+            return image
+        mount = {"ntfs": "ntfs-3g -o no_detach", "exfat": "mount.exfat-fuse -d"}[name]
+        return exfatimages.fill(image, f"cp -rL '{self.tree}/.' .", mount)
 
     def _lvm(self):
         plain = make_filesystem(self.tree, self._folder / "lvm.plain", size_bytes=96 << 20)

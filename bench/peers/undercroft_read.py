@@ -5,6 +5,7 @@ import json
 import sys
 
 import undercroft
+from undercroft.errors import UndercroftError
 
 image, passphrase, *parts = sys.argv[1:]
 paths = sys.stdin.read().split("\0")
@@ -18,6 +19,6 @@ with undercroft.open(image, data_files=parts, keys=keys if "luks" in image else 
             for chunk in machine.content(state, f"/{path}"):
                 digest.update(chunk)
             answer[path] = digest.hexdigest()
-        except undercroft.UndercroftError as error:
+        except UndercroftError as error:
             answer[path] = f"!{error}"
 print(json.dumps(answer))

@@ -12,7 +12,7 @@ from undercroft.disks.exfat.entries import set_checksum
 _FILL = """
 set -e
 loop=$(losetup -f --show '{image}')
-mount.exfat-fuse -d "$loop" '{point}' >/dev/null 2>&1 & pid=$!
+{mount} "$loop" '{point}' >/dev/null 2>&1 & pid=$!
 trap 'umount -l "{point}" 2>/dev/null; kill $pid; losetup -d "$loop"' EXIT
 for i in $(seq 100); do mountpoint -q '{point}' && break; sleep 0.1; done
 mountpoint -q '{point}'
@@ -43,11 +43,11 @@ def make(image: Path, *options: str, size_bytes: int = 16 * MIB) -> Path:
     return image
 
 
-def fill(image: Path, script: str) -> Path:
-    """Run a shell script in a mounted exFAT and wait until all of it is written."""
+def fill(image: Path, script: str, mount: str = "mount.exfat-fuse -d") -> Path:
+    """Run a shell script in a mounted exFAT and wait until all of it is written; `mount` stays in front."""
     point = image.with_name(f"{image.name}.mnt")
     point.mkdir(exist_ok=True)
-    run("unshare", "-m", "sh", "-c", _FILL.format(image=image, point=point, script=script))
+    run("unshare", "-m", "sh", "-c", _FILL.format(image=image, point=point, script=script, mount=mount))
     return image
 
 
