@@ -7,11 +7,11 @@ from pathlib import Path
 import extimages
 import pytest
 from diskimages import opened, run
-from extimages import View, differences
+from extimages import differences
+from isoimages import MAKERS, XORRISO, make_small_tree, make_tree, read
 
 from undercroft.disks import formats
 from undercroft.disks.detect import detect
-from undercroft.disks.iso9660 import Iso9660
 
 FILESYSTEMS = Path("/proc/filesystems").read_text(encoding="ascii").split()
 pytestmark = [
@@ -19,56 +19,15 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("genisoimage"), reason="needs genisoimage"),
 ]
 
-XORRISO = ("xorriso", "-as", "mkisofs", "-quiet")
-GENISOIMAGE = ("genisoimage", "-quiet")
-MAKERS = {
-    "rock-ridge": (*XORRISO, "-R", "-V", "Debian 12 live"),
-    "rock-ridge-joliet": (*XORRISO, "-R", "-J", "-joliet-long", "-V", "A_LABEL_THAT_IS_LONGER_THAN_16"),
-    "deep-moved": (*GENISOIMAGE, "-R", "-V", "DEEP"),
-    "joliet": (*GENISOIMAGE, "-input-charset", "utf-8", "-J", "-joliet-long", "-D", "-V", "Mixed Case Label"),
-    "plain": (*GENISOIMAGE, "-iso-level", "1", "-D", "-V", "PLAIN"),
-    "plain-4": (*GENISOIMAGE, "-iso-level", "4", "-D", "-V", "four"),
-}
-
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What Rock Ridge cannot say is left out: a slash at a target's end, a name that Linux cuts off."""
-    root = extimages.make_tree(tmp_path_factory.mktemp("source") / "tree")
-    for name in ("link-60", "link-1000", f"names/{'x' * 255}"):  # genisoimage writes links of 1,000 wrong
-        (root / name).unlink()
-    (root / "names" / ("z" * 240)).write_text("long")
-    return root
+    return make_tree(tmp_path_factory.mktemp("source") / "tree")
 
 
 @pytest.fixture(scope="module")
 def small_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Names that differ within what Joliet and plain names have room for."""
-    root = tmp_path_factory.mktemp("source") / "small"
-    for number in range(200):
-        path = root / f"dir{number % 5}" / f"f{number}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"%d" % number * number * 40)
-    (root / "wide").mkdir()
-    (root / "wide" / "ünï").write_text("wide")
-    for path in root.rglob("*"):
-        os.utime(path, (1_600_000_000, 1_600_000_001))
-    (root / "noext").write_text("x")
-    return root
-
-
-def read(image: Path) -> View:
-    with opened(image) as source:
-        content = detect(source)
-        assert content.kind == "iso9660"
-        filesystem = formats.open_filesystem(content, source)
-        assert isinstance(filesystem, Iso9660)
-        assert filesystem.problems == ()
-        probed = [line.replace("\\", "") for line in run("blkid", "-p", "-o", "export", image).splitlines()]
-        assert f"LABEL={content.label}" in probed
-        assert f"UUID={content.uuid}" in probed
-        assert (filesystem.label, filesystem.uuid) == (content.label, content.uuid)
-        return extimages.see_image(filesystem)  # type: ignore[arg-type] # the same protocol
+    return make_small_tree(tmp_path_factory.mktemp("source") / "small")
 
 
 @pytest.mark.parametrize("kind", [kind for kind, command in MAKERS.items() if "-R" in command])
