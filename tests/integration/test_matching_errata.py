@@ -154,6 +154,20 @@ def test_an_oracle_machine_has_exactly_the_findings_of_its_repositories(tmp_path
     assert any("only fixed vulnerabilities are known" in note for note in got.notes)
 
 
+def test_enabled_repositories_without_a_list_are_named(tmp_path: Path) -> None:
+    names = ["ol9_baseos_latest", "ol9_UEKR7", "ol9_codeready_builder", "docker-ce-stable"]
+    enabled = [Package("repository", name, "enabled", "", name, "enabled") for name in names]
+    got = answer(ORACLE_LISTS, ORACLE, [*ORACLE_PACKAGES, *enabled], tmp_path)
+    wanted = "whose errata are not imported: docker-ce-stable, ol9_codeready_builder"
+    assert any(note.endswith(wanted) for note in got.notes)
+    assert got.problems == ()
+
+
+def test_a_fully_updated_kernel_of_a_line_is_clean(tmp_path: Path) -> None:
+    got = answer(ORACLE_LISTS, ORACLE, [rpm("kernel-uek", "5.15.0-999.1.el9uek")], tmp_path)
+    assert (got.findings, got.problems) == ((), ())
+
+
 def test_a_ksplice_build_is_judged_by_ksplices_own_errata(tmp_path: Path) -> None:
     packages = [rpm("glibc", "2:2.34-60.0.1.ksplice1.el9")]
     got = answer(ORACLE_LISTS, ORACLE, packages, tmp_path)

@@ -20,7 +20,7 @@ Nothing here can turn "not known" into "clean": what has no answer becomes a pro
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 
-from undercroft.advisories import asof, boot, coverage, lines, origins, vex
+from undercroft.advisories import asof, boot, coverage, lines, origins, streams, vex
 from undercroft.advisories.eol import end_of_life
 from undercroft.advisories.families import family_of, order_of
 from undercroft.advisories.findings import find, ordered
@@ -29,7 +29,6 @@ from undercroft.advisories.knowledge import Knowledge, grouped
 from undercroft.advisories.mirror import compare
 from undercroft.advisories.releases import release_key
 from undercroft.advisories.sources import Subject
-from undercroft.advisories.streams import REPOSITORY, streams_of
 from undercroft.advisories.verdict import claim
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.finding import Assessment, Finding, Unassessed
@@ -61,7 +60,7 @@ def assess(
     known = asof.limited(knowledge, as_of)  # 2
     present = installed(known.release, inventory)
     comparison = compare(known, present, as_of)  # 4
-    findings = find(known, present, comparison.changelogs, at, streams_of(knowledge, inventory))  # 5
+    findings = find(known, present, comparison.changelogs, at, streams.streams_of(knowledge, inventory))  # 5
     beside = [(other, installed(other.release, inventory)) for other in known.beside]
     for other, others in beside:  # 7
         findings = ordered((*findings, *find(other, others, {}, at)))
@@ -84,7 +83,7 @@ def assess(
         *boot.problems(inventory),
     ]
     notes = [*coverage.notes(known, at), *boot.notes(inventory, order_of(known.release))]
-    notes += _foreign(known, inventory)
+    notes += [*_foreign(known, inventory), *streams.unlisted(known, inventory)]
     problems += [problem for other in known.beside for problem in coverage.stale(other, at)]
     feeds += tuple(
         edition.status(at)
@@ -198,7 +197,11 @@ def _of_other_systems(release: str, inventory: Inventory) -> Iterator[str]:
 
 def _foreign(known: Knowledge, inventory: Inventory) -> Iterator[str]:
     """Yield how many packages no list of advisories that is here speaks of."""
-    matched = {other.release for other in known.beside if coverage.covering(other)} | _SYSTEMS | {REPOSITORY}
+    matched = (
+        {other.release for other in known.beside if coverage.covering(other)}
+        | _SYSTEMS
+        | {streams.REPOSITORY}
+    )
     names = [package.manager for package in inventory.packages if package.manager not in matched]
     if names:
         managers = ", ".join(sorted(set(names)))

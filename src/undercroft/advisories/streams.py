@@ -11,8 +11,10 @@ repository it would come from. A scanner that keeps only the statements about th
 repositories that a guest names is blind to all others as soon as a guest names none of them.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
+from undercroft.advisories.coverage import UPDATEINFO
 from undercroft.advisories.knowledge import Knowledge
 from undercroft.model.inventory import Inventory
 
@@ -22,6 +24,7 @@ REPOSITORY: Final = "repository"
 Streams = frozenset[tuple[str, str]]
 """(stream, minor release): ("eus", "el9_2")."""
 
+_SHOWN = 5
 _RHUI = "-rhui"
 """What cloud images put into a repository's name, https://access.redhat.com/solutions/6964220."""
 
@@ -34,6 +37,21 @@ def repository_subject(name: str) -> str:
 def repositories(inventory: Inventory) -> list[str]:
     """Return the names of the repositories that a guest says are enabled, untrusted."""
     return [package.name for package in inventory.packages if package.manager == REPOSITORY]
+
+
+def unlisted(knowledge: Knowledge, inventory: Inventory) -> Iterator[str]:
+    """Yield which enabled repositories have no list of errata, where such lists speak for the release."""
+    lists = [
+        edition.header.name for edition in knowledge.editions if edition.header.name.startswith(UPDATEINFO)
+    ]
+    missing = set(repositories(inventory)) - {name.rpartition(":")[2] for name in lists}
+    if missing and any(name.startswith(f"{UPDATEINFO}{knowledge.release}:") for name in lists):
+        shown = sorted(missing)[:_SHOWN]
+        more = f", and {len(missing) - len(shown)} more" if len(missing) > len(shown) else ""
+        yield (
+            f"{len(missing)} repositories are enabled there whose errata are not imported: "
+            f"{', '.join(shown)}{more}"
+        )
 
 
 def streams_of(knowledge: Knowledge, inventory: Inventory) -> Streams:
