@@ -6,6 +6,8 @@ import btrfsimages
 import pytest
 from extimages import run
 
+from undercroft.disks.btrfs import layout
+from undercroft.disks.btrfs.checksum import checksum_of_type
 from undercroft.disks.opening import open_volumes
 from undercroft.disks.volumes import DiskSet
 
@@ -46,3 +48,19 @@ def test_of_two_copies_of_a_device_the_newer_one_is_the_filesystems(tmp_path: Pa
         assert filesystem.read(filesystem.lookup(filesystem.root, b"file") or 0, 1 << 20) == expected
         refused = [volume.name for volume in volumes if "a copy of device 1" in volume.reason]
         assert refused == [f"vd{'abc'[given.index(stale)]}"]
+
+
+def test_device_is_no_longer_than_the_disks_that_it_lies_on(tmp_path: Path) -> None:
+    images = btrfsimages.make(tmp_path, "-d", "raid1", "-m", "raid1", devices=2)
+    for image in images:
+        with image.open("r+b") as file:
+            file.seek(layout.SUPERBLOCKS[0])
+            block = bytearray(file.read(layout.SUPERBLOCK_BYTES))
+            size = layout.DEVICE_OFFSET + 8
+            block[size : size + 8] = b"\xff" * 8
+            block[:4] = checksum_of_type(0).digest(bytes(block[32:]))
+            file.seek(layout.SUPERBLOCKS[0])
+            file.write(block)
+    device = next(volume for volume in opened(*images).volumes if volume.device)
+    assert device.size_bytes == sum(image.stat().st_size for image in images)
+    assert any("its volume only" in problem for problem in device.filesystem.problems)  # type: ignore[union-attr] # it has one

@@ -50,7 +50,7 @@ def _device(devices: Sequence[tuple[Member, Superblock]]) -> Device:
     members = tuple(member for member, _ in devices)
     content = members[0].content
     name = f"btrfs-{content.uuid.lower()}"
-    size_bytes = sum(found.device[2] for _, found in devices)
+    size_bytes = sum(min(found.device[2], member.source.size_bytes) for member, found in devices)
     try:
         opened = filesystem.open_filesystem(members[0].source, [member.source for member in members[1:]])
     except InputError as error:

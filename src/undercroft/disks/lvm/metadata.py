@@ -18,7 +18,8 @@ MAX_LOGICAL = 16_384
 MAX_SEGMENTS = 100_000
 MAX_EXTENT_SECTORS = 1 << 31
 MAX_EXTENTS = 1 << 32
-MAX_SECTORS = 1 << 54
+MAX_SECTORS = (1 << 54) - 1
+"""Less than 2^63 bytes, as the kernel has it."""
 
 _NAME = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,127}")
 _UUID = re.compile(r"[A-Za-z0-9]{32}")
@@ -140,6 +141,13 @@ def parse_group(untrusted: bytes) -> VolumeGroup:
     if not extent_sectors:
         raise InputError(f"lvm group {_named(name)}: extents of 0 bytes")
     left = [MAX_SEGMENTS]
+    logical = {each.name: each for each in _logical(section, left)}
+    for volume in logical.values():
+        if volume.extents * extent_sectors > MAX_SECTORS:
+            length = volume.extents * extent_sectors * SECTOR_BYTES
+            raise InputError(
+                f"lvm {_named(name)}/{volume.name}: a volume of {length} bytes, no device is as long"
+            )
     return VolumeGroup(
         _named(name),
         _uuid(section),
@@ -147,7 +155,7 @@ def parse_group(untrusted: bytes) -> VolumeGroup:
         extent_sectors * SECTOR_BYTES,
         frozenset(_texts(section, "status")),
         {each.name: each for each in _physical(section)},
-        {each.name: each for each in _logical(section, left)},
+        logical,
     )
 
 

@@ -149,6 +149,12 @@ class TestGroups:
         assert origin.source
         assert digest(origin.source) == images.digests["vgone/origin"]
 
+    def test_a_volume_longer_than_any_device_is_refused(self, images: VolumeImages) -> None:
+        endless = (r'(lin-a \{.*?extent_count = )16(.*?)type = "striped"', r'\g<1>4294967295\2type = "zero"')
+        found = open_edited(images, endless, (r"extent_size = \d+", "extent_size = 2147483648"))
+        assert all(volume.size_bytes < 1 << 63 for volume in found.volumes)
+        assert "lin-a: a volume of" in found.volumes[1].reason
+
     def test_zeros_are_zeros(self, images: VolumeImages) -> None:
         found = open_edited(images, (r'(lin-a \{.*?)type = "striped"', r'\1type = "zero"'))
         lin = device(found, "lin-a").device
