@@ -357,6 +357,30 @@ def test_what_is_no_image_is_left_out_with_a_reason(reader: Watched, pool: Path,
     assert not found.by_name["disguised.img"].report.complete, "a guest may write an ISO's magic to its disk"
 
 
+def test_texts_are_left_out_without_a_child_and_descriptors_and_envelopes_are_not(
+    reader: Watched, machine: Path, tmp_path: Path
+) -> None:
+    raw = to_raw(machine, tmp_path / "raw")
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    make("vmdk-flat", raw, folder / "web.vmdk")
+    (folder / "web.vmdk").rename(folder / "descriptor")
+    (folder / "envelope").write_text(
+        '\n<Envelope><References><File id="f" href="web-flat.vmdk"/></References>'
+        '<DiskSection><Disk fileRef="f" format="raw"/></DiskSection></Envelope>'
+    )
+    for number in range(100):
+        (folder / f"{number}.log").write_text(f"line {number}\n" * 50)
+    (folder / "text.img").write_text("a broken image, by its name")
+    settle()
+    found = scan(reader, folder)
+    assert len(found.left_out) == 100
+    assert all(one.why.startswith("no disk image") and not one.unread for one in found.left_out.values())
+    assert reader.jobs.count("survey") == 1
+    assert {len(found.inventory(name).packages) for name in ("descriptor", "envelope")} == {TREE_PACKAGES}
+    assert not found.by_name["text.img"].report.complete
+
+
 def test_a_backing_name_that_leads_outside_is_not_opened(
     reader: Watched, pool: Path, tmp_path: Path, other: Path
 ) -> None:

@@ -2,8 +2,8 @@
 
 Guarantees: a child looks at several files at once, so what it says is a hint. A hint orders the work and
 saves a child where that image's own child says the same; it hides nothing: before a file is left out as no
-image, a child that looks at this file alone has said so. A child that dies takes only the looks of its group
-with it, and they are had one by one then.
+image, a child that looks at this file alone has said so, or it is a small text. A child that dies takes only
+the looks of its group with it, and they are had one by one then.
 """
 
 import os
@@ -41,6 +41,7 @@ PIECE = "a piece of a split disk, read with the image whose descriptor names it"
 NO_DESCRIPTOR = "the parts of a split image have none"
 """What the reader says of a file that begins as a vmdk and is a piece of one (`disks.vmdk`)."""
 
+MAX_TEXT_BYTES = 64 << 10
 MAX_TOLD_CHARS = 32 << 10
 """Of the names that are kept of one image until it is read: a split disk of 400 GB has 4,000."""
 
@@ -133,7 +134,25 @@ def _opened(file: FoundFile) -> OpenFile | Seen | LeftOut:
     if (status.st_dev, status.st_ino) != (file.device, file.inode):
         os.close(opened.descriptor)
         return LeftOut(file.path, "another file since the folder was listed; scan it again", unread=True)
+    if not file.named and _suffix(file.path) not in IMAGE_SUFFIXES and _is_text(opened):
+        os.close(opened.descriptor)
+        return LeftOut(file.path, NO_IMAGE)
     return opened
+
+
+def _is_text(opened: OpenFile) -> bool:
+    """Tell whether a file is a text, and no descriptor or envelope: no child is needed to say so.
+
+    No container and no filesystem does without a zero byte. The bytes are compared, and nothing is parsed.
+    """
+    if opened.size_bytes > MAX_TEXT_BYTES:
+        return False
+    try:
+        data = os.pread(opened.descriptor, opened.size_bytes, 0)
+    except OSError:
+        return False
+    described = data.lstrip().startswith((b"<", b"\xef\xbb\xbf")) or b"DescriptorFile" in data[:64]
+    return len(data) == opened.size_bytes and b"\0" not in data and not described
 
 
 def _looks(files: Sequence[tuple[FoundFile, OpenFile]], reader: Reader) -> Sequence[Looked]:
