@@ -1,6 +1,8 @@
+import bz2
 import gzip
 
 import pytest
+from erratadata import FEDORA, ORACLE, updateinfo
 from feedfixtures import document, feed_input, parsed, refusal, zipped
 
 from undercroft.advisories.feeds.registry import ACCEPTED, is_cve_record, parse_any
@@ -17,12 +19,15 @@ FILES = {
     "osv:Debian": zipped({"a.json": document("osv-debian.json")}),
     "osv:Ubuntu": zipped({"a.json": document("osv-ubuntu.json")}),
     "openvex:https://vex.example.org/2025/web01": document("openvex.json"),
+    "updateinfo:oracle:9:repo": updateinfo(ORACLE),
+    "updateinfo:fedora:43:repo": bz2.compress(updateinfo(FEDORA)),
+    "redhat-repositories": b'{"data": {"a-rpms": {"cpes": ["cpe:/o:redhat:rhel_eus:9.2::baseos"]}}}',
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_format_is_recognised_by_its_content(name):
-    feed, records = parsed(parse_any, FILES[name])
+    feed, records = parsed(parse_any, FILES[name], repository="repo")
     assert feed.header.name == name
     assert records
 
