@@ -18,11 +18,12 @@ later. Its entries are called as the advisory database calls subjects: "openssl"
 5. A version of everybody's archive above one of an extended stream (ESM, EUS) does not hold its fix.
 6. A state in an older release of the same distribution is below the floor as a whole. Releases stand in the
    order of their numbers, "3.9" before "3.19"; one that only rolls ("edge") after them.
-7. Each stream of a module has a floor of its own: a higher number in another stream is no fix, and takes none
-   away. A state in a stream that the machine is not known to have had, where it is known to have had another
-   one, is neither old nor fixed: it proves nothing. It is known to have had it from the first state in it that
-   lacks none of its fixes, or a rollback into another stream would need no more than to be read. So it is with
-   a distribution that the floor knows nothing of, until the machine was read in it.
+7. Each stream of a module has a floor of its own: a higher number in another stream is no fix, and takes
+   none away. A state in a stream that the machine is not known to have had, where it is known to have had
+   another one, is neither old nor fixed: it proves nothing. It is known to have had it from the first
+   state in it that lacks none of its fixes, or a rollback into another stream would need no more than to
+   be read. So it is with a distribution that the floor knows nothing of, until the machine was read in
+   it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
