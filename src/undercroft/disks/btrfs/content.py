@@ -62,7 +62,7 @@ def parse_extent(untrusted: bytes, what: str, sector_bytes: int) -> Extent:
     address, stored, skip, length = layout.EXTENT_PLACE.unpack_from(untrusted, _INLINE_OFFSET)
     if (address | stored | skip | length) & (sector_bytes - 1) or not length:
         raise InputError(f"{what}: an extent of {length} bytes at {address} is not whole sectors")
-    if address and skip + length > (unpacked if compression else stored):
+    if skip + length > layout.LAST or (address and skip + length > (unpacked if compression else stored)):
         raise InputError(f"{what}: {length} bytes from {skip} on are not in an extent of {unpacked}")
     if compression and stored > layout.MAX_UNCOMPRESSED_BYTES:
         raise InputError(f"{what}: {stored} bytes of compressed data")

@@ -209,7 +209,7 @@ class Names:
         inode = self._inode(directory)
         if inode is None:
             raise InputError(f"btrfs log: names of inode {directory}, which is not there")
-        size = max(int.from_bytes(inode[_SIZE], "little") + count, 0)
+        size = min(max(int.from_bytes(inode[_SIZE], "little") + count, 0), layout.LAST)
         key = (directory, layout.INODE_ITEM, 0)
         self._tree.put(key, inode[: _SIZE.start] + size.to_bytes(8, "little") + inode[_SIZE.stop :])
 

@@ -222,6 +222,7 @@ def regular(address: int, stored: int, skip: int, length: int, unpacked: int = 0
         regular(SECTOR, SECTOR, 0, 2 * SECTOR),
         regular(SECTOR, SECTOR, SECTOR, SECTOR),
         regular(SECTOR, SECTOR, (1 << 64) - SECTOR, SECTOR),
+        regular(0, SECTOR, (1 << 64) - SECTOR, SECTOR),
         regular(SECTOR + 1, SECTOR, 0, SECTOR),
         regular(SECTOR, 1 << 40, 0, SECTOR, SECTOR, compression.ZLIB),
         regular(SECTOR, SECTOR, 0, 1 << 30, SECTOR, compression.ZSTD),
@@ -300,37 +301,56 @@ def root_item(address: int) -> bytes:
     return layout.ROOT.pack(7, layout.FIRST_FREE, address, 0, 0, 0, 0, 1, 0, 0)
 
 
-def inode_item(mode: int) -> bytes:
-    return layout.INODE.pack(7, 0, 1, 0, 0, mode, 0, 0, 0, 0)
+def inode_item(mode: int, size: int = 0) -> bytes:
+    return layout.INODE.pack(7, size, 1, 0, 0, mode, 0, 0, 0, 0)
+
+
+def replayed(bases: dict[int, list[Entry]], logs: dict[int, list[Entry]], room: int) -> logtree.Replayed:
+    """Replay the logs of subvolumes over what they hold."""
+    places = {number: SECTOR * (4 + index) for index, number in enumerate(bases)}
+    logged = {number: SECTOR * (12 + index) for index, number in enumerate(logs)}
+    blocks = {
+        0: leaf(0, [((number, layout.ROOT_ITEM, 0), root_item(at)) for number, at in places.items()]),
+        SECTOR: leaf(
+            SECTOR,
+            [
+                ((layout.LOG_OBJECTS, layout.ROOT_ITEM, number), root_item(at))
+                for number, at in logged.items()
+            ],
+            generation=8,
+        ),
+        **{at: leaf(at, bases[number]) for number, at in places.items()},
+        **{at: leaf(at, logs[number]) for number, at in logged.items()},
+    }
+    superblock = replace(SUPERBLOCK, log_root=(SECTOR, 0))
+    reader = NodeReader(chunk_map(blocks), superblock)
+    sums = DataChecksums(tree({0: leaf(0, [])}, 0), superblock)
+    return logtree.replay(roots.Roots(reader, superblock), superblock, reader, sums, room)
+
+
+FOLDER = (layout.FIRST_FREE, layout.INODE_ITEM, 0)
 
 
 def test_logs_of_all_subvolumes_together_change_no_more_than_the_limit() -> None:
     """Each alone is within it; of a guest's thousands of subvolumes each may have a log."""
-    bases = {number: SECTOR * (4 + number - 256) for number in (256, 257, 258)}
-    logs = {number: SECTOR * (12 + number - 256) for number in bases}
-    blocks = {
-        0: leaf(0, [((number, layout.ROOT_ITEM, 0), root_item(at)) for number, at in bases.items()]),
-        SECTOR: leaf(
-            SECTOR,
-            [((layout.LOG_OBJECTS, layout.ROOT_ITEM, number), root_item(at)) for number, at in logs.items()],
-            generation=8,
-        ),
-    }
-    for at in bases.values():
-        blocks[at] = leaf(at, [((layout.FIRST_FREE, layout.INODE_ITEM, 0), inode_item(0o040755))])
-    for at in logs.values():
-        names = [((number, layout.INODE_ITEM, 0), inode_item(0o100644)) for number in (300, 301, 302)]
-        blocks[at] = leaf(at, names)
-    superblock = replace(SUPERBLOCK, log_root=(SECTOR, 0))
-    reader = NodeReader(chunk_map(blocks), superblock)
-    sums = DataChecksums(tree({0: leaf(0, [])}, 0), superblock)
-    found = {
-        room: logtree.replay(roots.Roots(reader, superblock), superblock, reader, sums, room)
-        for room in (5, 6, 9)
-    }
+    bases = {number: [(FOLDER, inode_item(0o040755))] for number in (256, 257, 258)}
+    names = [((number, layout.INODE_ITEM, 0), inode_item(0o100644)) for number in (300, 301, 302)]
+    found = {room: replayed(bases, dict.fromkeys(bases, names), room) for room in (5, 6, 9)}
     assert [sorted(each.trees) for each in found.values()] == [[258], [257, 258], [256, 257, 258]]
     assert "in subvolume 256: btrfs log: it changes more than" in found[6].problems[0]
     assert found[9].problems == []
+
+
+def test_log_that_adds_a_name_to_a_folder_of_the_largest_size_is_replayed() -> None:
+    name = layout.DIRECTORY_ENTRY.pack(300, layout.INODE_ITEM, 0, 7, 0, 1, 1) + b"x"
+    log = [
+        ((layout.FIRST_FREE, layout.DIR_INDEX, 2), name),
+        ((300, layout.INODE_ITEM, 0), inode_item(0o100644)),
+        ((300, layout.INODE_REF, layout.FIRST_FREE), layout.REF.pack(2, 1) + b"x"),
+    ]
+    found = replayed({256: [(FOLDER, inode_item(0o040755, size=(1 << 64) - 1))]}, {256: log}, 100)
+    assert found.problems == []
+    assert found.trees[256].get((layout.FIRST_FREE, layout.DIR_INDEX, 2))
 
 
 @given(st.binary(max_size=400), st.sampled_from([compression.ZLIB, compression.LZO, compression.ZSTD]))
