@@ -16,8 +16,10 @@ from typing import NamedTuple
 from undercroft.advisories.families import FAMILIES
 from undercroft.advisories.feeds.registry import ACCEPTED
 from undercroft.disks import detect, magics
+from undercroft.disks import overlay as overlays
 from undercroft.disks.formats import FILESYSTEMS, Level
 from undercroft.disks.images import IMAGES
+from undercroft.disks.live.kinds import KINDS
 from undercroft.disks.stack import SETS
 from undercroft.inventory.databases import DATABASES
 from undercroft.inventory.languages import ECOSYSTEMS
@@ -37,12 +39,16 @@ class Line(NamedTuple):
     reads: str
 
 
+OVERLAYS = Line(overlays.TITLE, overlays.LEVEL, overlays.READS)
+
+
 def table() -> str:
     """Return the whole table in Markdown, as it stands in README."""
     groups = (
         ("Image files", _merged(Line(one.title, one.level, one.reads) for one in IMAGES)),
         ("Volumes", [Line(one.title, one.level, one.reads) for one in SETS]),
         ("Filesystems", [*(Line(one.title, one.level, one.reads) for one in FILESYSTEMS), _recognized()]),
+        ("Roots of several", [OVERLAYS, *(Line(one.title, one.level, one.reads) for one in KINDS)]),
         ("Packages", [Line(one.title, one.level, one.reads) for one in (*DATABASES, *ECOSYSTEMS)]),
         ("Advisories", list(_families())),
         ("Feeds", [Line(", ".join(sorted(ACCEPTED, key=str.lower)), "", "told from their content")]),

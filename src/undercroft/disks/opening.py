@@ -17,6 +17,8 @@ from undercroft.disks.stack import Assembly, Device, Member, Request
 from undercroft.disks.volumes import DISC, DiskSet, Opener, OpenVolume, UnreadDisk
 from undercroft.errors import InputError
 
+DISC_MAGIC, DISC_MAGIC_OFFSET = b"CD001", 0x8001
+
 
 def open_volumes(
     disks: Sequence[tuple[str, BlockSource | UnreadDisk]],
@@ -105,7 +107,11 @@ class _Opening:
         A guest sees both. A disc that cannot be opened is what an earlier use left behind, or its first
         partition says what is wrong with it.
         """
+        end = DISC_MAGIC_OFFSET + len(DISC_MAGIC)
         try:
+            # Most disks are none: they are asked for these few bytes and no more.
+            if source.size_bytes < end or source.read(DISC_MAGIC_OFFSET, len(DISC_MAGIC)) != DISC_MAGIC:
+                return False
             if detect(source).kind != DISC:
                 return False
         except InputError:

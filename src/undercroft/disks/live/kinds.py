@@ -1,12 +1,13 @@
 """The kinds of live systems, one function each: which files of a medium make up the root.
 
-To add one: a function that takes the medium's tree and gives a plan, and its place in `KINDS`. What is read
+To add one: a function that takes the medium's tree and gives a plan, and its line in `KINDS`. What is read
 of a medium follows the programs that start it: live-boot, casper, dracut's dmsquash-live, archiso.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from undercroft.disks.formats import Level
 from undercroft.disks.live.bootwords import boot_words, values
 from undercroft.disks.text import raw, text
 from undercroft.disks.tree import GuestTree
@@ -21,6 +22,23 @@ _CASPER_SUFFIX = b".squashfs"
 _LIVEOS_IMAGES = (b"/LiveOS/squashfs.img", b"/LiveOS/rootfs.img", b"/LiveOS/ext3fs.img")
 _LIVEOS_INNER = (b"/LiveOS/rootfs.img", b"/LiveOS/ext3fs.img")
 _ARCH_IMAGES = (b"/arch/x86_64/airootfs.sfs", b"/arch/x86_64/airootfs.erofs", b"/arch/aarch64/airootfs.sfs")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of live systems.
+
+    Attributes:
+        title: as an administrator calls it.
+        level: how much is read.
+        reads: what is read and what is not, in one sentence.
+        find: takes a medium's tree and returns its plan, None where there is none.
+    """
+
+    title: str
+    level: Level
+    reads: str
+    find: Callable[[GuestTree], "Plan | None"]
 
 
 @dataclass(slots=True)
@@ -49,7 +67,7 @@ def plan_for(tree: GuestTree) -> Plan | None:
         InputError: a folder or list that says which files make it up cannot be read, or has too much.
     """
     for kind in KINDS:
-        plan = kind(tree)
+        plan = kind.find(tree)
         if plan is None:
             continue
         if len(plan.layers) > MAX_LAYERS:
@@ -154,7 +172,31 @@ def _contradictions(words: frozenset[str], usual: Mapping[str, str]) -> Iterator
                 yield f"a boot line says {key}={told}, and {value} was read"
 
 
-KINDS: tuple[Callable[[GuestTree], Plan | None], ...] = (_debian, _casper, _liveos, _arch)
+KINDS = (
+    Kind(
+        "Debian live (live-boot)",
+        Level.PARTLY,
+        "`live/`: images and folders by `filesystem.module` or all; a volume `persistence` that keeps `/`; "
+        "told, not applied: what is kept of other folders",
+        _debian,
+    ),
+    Kind(
+        "Ubuntu live (casper)",
+        Level.PARTLY,
+        "`casper/*.squashfs`, all or by the dots in their names; "
+        "told, not applied: volumes `casper-rw` and `writable`",
+        _casper,
+    ),
+    Kind(
+        "Fedora, EL live (dmsquash-live)",
+        Level.PARTLY,
+        "`LiveOS/squashfs.img`, a root or with `LiveOS/rootfs.img` in it; "
+        "told, not applied: `LiveOS/overlay-*`",
+        _liveos,
+    ),
+    Kind("Arch live (archiso)", Level.PARTLY, "`arch/*/airootfs.sfs`; not: what it keeps of changes", _arch),
+)
+"""Looked for in this order on each volume, and only where no ordinary root was found."""
 
 
 def _is_folder(tree: GuestTree, path: bytes) -> bool:

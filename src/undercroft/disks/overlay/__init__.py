@@ -8,7 +8,15 @@ file shown in place of an upper one's.
     >>> Overlay([Layer(upper, node), Layer(lower, lower.root)]).lookup(...)
 """
 
+from undercroft.disks.formats import Level
 from undercroft.disks.overlay.filesystem import Layer, Overlay
 from undercroft.disks.overlay.options import OverlayOptions, parse_options
 
-__all__ = ["Layer", "Overlay", "OverlayOptions", "parse_options"]
+TITLE, LEVEL = "overlays", Level.PARTLY
+READS = (
+    "those that an fstab or a mount unit names: whiteouts, opaque and renamed folders; "
+    "not: content in another layer than its metadata (metacopy), layers of data alone"
+)
+"""For the table of what is read."""
+
+__all__ = ["LEVEL", "READS", "TITLE", "Layer", "Overlay", "OverlayOptions", "parse_options"]
