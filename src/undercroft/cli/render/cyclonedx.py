@@ -35,6 +35,7 @@ from cyclonedx.model.vulnerability import (
 from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 
+from undercroft.advisories.streams import REPOSITORY
 from undercroft.cli.render import words
 from undercroft.cli.render.escape import escape, harmless
 from undercroft.cli.render.jsontext import dump
@@ -161,7 +162,7 @@ def _components(inventory: Inventory, refs: Mapping[Package, str]) -> Iterator[C
         )
     done = set[str]()
     for package, ref in refs.items():
-        if ref not in done:
+        if ref not in done and package.manager != REPOSITORY:  # where components come from is none
             done.add(ref)
             yield Component(
                 type=ComponentType.LIBRARY,

@@ -63,6 +63,15 @@ def test_package_urls_carry_architecture_distribution_and_source() -> None:
     )
 
 
+def test_an_enabled_repository_is_no_component() -> None:
+    repository = Package("repository", "epel", "enabled", "", "epel", "enabled")
+    names = [
+        one["name"] for one in bill(state(inventory=inventory(package("a", "1"), repository)))["components"]
+    ]
+    assert "a" in names
+    assert "epel" not in names
+
+
 def test_a_vulnerability_names_rating_source_affected_package_and_fix() -> None:
     (entry,) = [entry for entry in bill(vulnerable())["vulnerabilities"] if entry["id"] == "CVE-2023-4911"]
     assert entry["ratings"] == [
