@@ -237,6 +237,14 @@ def test_an_ordinary_root_and_one_that_may_be_there_come_before_a_live_system(tm
     assert look(image, blank)[1].coverage.complete
 
 
+def test_images_that_hold_no_system_are_no_live_system(tmp_path: Path) -> None:
+    medium = tmp_path / "medium"
+    squashed(layer(tmp_path / "data", {"films/one": b"x"}), medium / "live/concert.squashfs")
+    machine, _ = look(disc(medium, tmp_path / "data.iso"))
+    assert machine.tree is None
+    assert "no root filesystem was found" in machine.coverage.problems[-1]
+
+
 def test_an_image_that_is_cut_off_or_packed_unreadably_is_unread(tmp_path: Path) -> None:
     medium = tmp_path / "medium"
     squashed(system(tmp_path / "root", OLD), medium / "live/filesystem.squashfs")

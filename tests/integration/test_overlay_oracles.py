@@ -109,8 +109,16 @@ def layers_of(filesystem: FileSystem) -> list[Layer]:
     return found
 
 
-@pytest.mark.parametrize("kind", MAKERS)
-@pytest.mark.parametrize("options", ["redirect_dir=on", "redirect_dir=off", "userxattr"])
+CASES = [
+    (kind, options) for kind in MAKERS for options in ("redirect_dir=on", "redirect_dir=off", "userxattr")
+]
+QUICK = (("ext4", "redirect_dir=on"), ("xfs", "redirect_dir=off"), ("btrfs", "userxattr"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.soak) for case in CASES],
+)
 def test_every_file_equals_what_the_kernel_shows(kind: str, options: str, tmp_path: Path) -> None:
     image = tmp_path / "image"
     expected = made(kind, image, options)

@@ -75,7 +75,7 @@ def choose_root(volumes: Sequence[OpenVolume], *, with_discs: bool = False) -> R
     """
     unreadable: dict[OpenVolume, str] = {}
     asked = [volume for volume in volumes if with_discs or volume.kind != DISC]
-    candidates = _keep(_is_system, asked, unreadable)
+    candidates = _keep(is_system, asked, unreadable)
     if not candidates:
         return RootChoice(None, (), unreadable, tuple(_unreadable_problems(unreadable)))
     by_fstab = _keep(lambda volume: _names_itself_root(volume, volumes), candidates, unreadable)
@@ -119,7 +119,7 @@ def _narrow(volumes: list[OpenVolume], preferred: Sequence[OpenVolume]) -> list[
     return [volume for volume in volumes if volume in preferred] or volumes
 
 
-def _is_system(volume: OpenVolume) -> bool:
+def is_system(volume: OpenVolume) -> bool:
     """Return whether a release file or an fstab lies in it; a dangling link counts (a separate /usr).
 
     Raises:

@@ -11,6 +11,7 @@ from undercroft.disks.live.persistence import find_persistence
 from undercroft.disks.magics import Content
 from undercroft.disks.opening import open_volumes
 from undercroft.disks.overlay import Layer, Overlay
+from undercroft.disks.rootchoice import is_system
 from undercroft.disks.stack import Device
 from undercroft.disks.text import text
 from undercroft.disks.tree import GuestTree
@@ -76,6 +77,11 @@ def find_live(
     if isinstance(plan, InputError):
         return Live(None, tuple(volumes), [f"{medium.name}: its live system cannot be read: {plan}"])
     live = _Building(medium, volumes, opener, keys).build(plan)
+    try:
+        if live.root is not None and not is_system(live.root):
+            return None  # images of something else: whoever looks for a root says that there is none
+    except InputError as error:
+        live.problems.append(f"{medium.name}: whether its images hold a live system is unknown: {error}")
     live.problems += doubts
     if len(media) > 1:
         names = ", ".join(each.name for each, _ in media)

@@ -12,8 +12,11 @@ from undercroft.disks.overlay.options import MAX_LAYERS, MAX_PATH_BYTES
 from undercroft.disks.text import text
 from undercroft.errors import InputError, UnsupportedError
 
-MAX_MERGED = 200_000
-"""Folders that several layers have."""
+MAX_PLACES = 600_000
+"""Of folders that several layers have, each counted in each: some 100 MiB."""
+
+MAX_DEPTH = 2
+"""Overlays in overlays, as in Linux (FILESYSTEM_MAX_STACK_DEPTH)."""
 
 OPAQUE, HAS_WHITEOUT_FILES = b"y", b"x"
 """Values of the attribute `opaque` of a folder: nothing below it shows; files in it may be whiteouts."""
@@ -42,7 +45,10 @@ class Overlay:
 
     Raises:
         UnsupportedError: a layer that has others below it cannot tell attributes.
-        InputError: there are none, or more than `MAX_LAYERS`.
+        InputError: there are none, more than `MAX_LAYERS`, or overlays in them more than `MAX_DEPTH` deep.
+
+    Attributes:
+        depth: 1, more where a layer is an overlay.
     """
 
     content = "overlay"
@@ -58,6 +64,10 @@ class Overlay:
     ) -> None:
         if not 0 < len(layers) <= MAX_LAYERS:
             raise InputError(f"overlay: {len(layers)} layers, the most are {MAX_LAYERS}")
+        inner = (layer.filesystem for layer in layers)
+        self.depth: int = 1 + max(each.depth if isinstance(each, Overlay) else 0 for each in inner)
+        if self.depth > MAX_DEPTH:
+            raise InputError(f"overlay: overlays in overlays, more than {MAX_DEPTH} deep")
         for layer in layers[:-1]:
             if not isinstance(layer.filesystem, WithAttributes):
                 kind = layer.filesystem.content
@@ -69,6 +79,7 @@ class Overlay:
         self._follows_redirects = follows_redirects
         self._stacks: list[Stack] = []
         self._numbers: dict[Stack, int] = {}
+        self._room = MAX_PLACES
         self.notes: tuple[str, ...] = ()
         self.problems = tuple(
             dict.fromkeys(
@@ -148,8 +159,9 @@ class Overlay:
             return self._single(*stack[0])
         known = self._numbers.get(stack)
         if known is None:
-            if len(self._stacks) >= MAX_MERGED:
-                raise InputError(f"overlay: more than {MAX_MERGED} folders in several layers")
+            self._room -= len(stack)
+            if self._room < 0:
+                raise InputError(f"overlay: more than {MAX_PLACES} folders in several layers")
             known = self._numbers[stack] = len(self._stacks)
             self._stacks.append(stack)
         return known * 2 + 1

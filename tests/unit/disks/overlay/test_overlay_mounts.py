@@ -86,3 +86,20 @@ def test_a_layer_of_layers_is_bounded() -> None:
         Overlay([Layer(layer, 2), Layer(layer, 2)])
     with pytest.raises(InputError, match="there is no file"):
         Overlay([Layer(layer, 2)]).stat(8)
+
+
+def test_overlays_in_overlays_end_where_they_do_in_linux() -> None:
+    lower = [Layer(Attributed({"a": b""}), 2)]
+    first = Overlay(lower)
+    second = Overlay([Layer(first, first.root), *lower])
+    assert second.lookup(second.root, b"a") is not None
+    with pytest.raises(InputError, match="more than 2 deep"):
+        Overlay([Layer(second, second.root), *lower])
+
+
+def test_folders_in_several_layers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("undercroft.disks.overlay.filesystem.MAX_PLACES", 20)
+    files: dict[str | bytes, bytes] = {f"folder{number}/": b"" for number in range(20)}
+    overlay = Overlay([Layer(Attributed(files), 2), Layer(Attributed(files), 2)])
+    with pytest.raises(InputError, match="more than 20 folders"):
+        list(overlay.entries(overlay.root))
