@@ -97,8 +97,8 @@ FILESYSTEMS = (
         "vfat",
         "FAT12, FAT16, FAT32",
         Level.WHOLE,
-        "through pytsk3 (extra `windows`)",
-        "undercroft.disks.tsk",
+        "long names; a volume that was not unmounted says so",
+        "undercroft.disks.fat",
     ),
     Format(
         "exfat",

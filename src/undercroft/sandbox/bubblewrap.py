@@ -20,7 +20,7 @@ FOR_KEYS = ("cryptography", "_cffi_backend")
 """Those of readers that open encrypted volumes, bound where they are installed."""
 
 FOR_FILESYSTEMS = ("pytsk3",)
-"""That of the readers of NTFS and FAT, bound where it is installed."""
+"""That of the reader of NTFS, bound where it is installed."""
 
 LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
 """The dynamic loader that executables name (ELF PT_INTERP), by architecture with a filter."""

@@ -1,4 +1,4 @@
-"""Any bytes in a UFS or exFAT give files or an InputError, within limits of time and memory."""
+"""Any bytes in a FAT, exFAT or UFS give files or an InputError, within limits of time and memory."""
 
 import sys
 from collections import Counter
@@ -10,10 +10,11 @@ import pytest
 import readermutants
 import ufsimages
 from databasemutants import areas_of
-from diskimages import MIB
+from diskimages import MIB, make_raw, run
 
-FAMILIES = ("ufs1", "ufs2", "ufs2, check hashes", "exfat")
-MUTANTS = 15
+FAMILIES = ("fat12", "fat16", "fat32", "ufs1", "ufs2", "ufs2, check hashes", "exfat")
+KINDS = {"fat": "vfat", "exf": "exfat", "ufs": "ufs"}
+MUTANTS = 12
 CONTENT = Random(3).randbytes(200_000)
 
 
@@ -35,6 +36,11 @@ def made(name: str, folder: Path) -> bytes:
             pytest.skip(reason)
         image = exfatimages.make(folder / "image", "-c", "4K", size_bytes=4 * MIB)
         return exfatimages.fill(image, f"cp -r '{source}/.' .").read_bytes()
+    if name.startswith("fat"):
+        image = make_raw(folder / "image", {"fat12": 2, "fat16": 5, "fat32": 36}[name] * MIB)
+        run("mkfs.vfat", "-F", name[3:], "-s", "1", image)
+        run("mcopy", "-s", "-i", image, *sorted(source.iterdir()), "::/")
+        return image.read_bytes()
     if reason := ufsimages.missing():
         pytest.skip(reason)
     (source / "link").symlink_to("folder-1/file number 1")
@@ -48,7 +54,7 @@ def outcomes(name: str, folder: Path, count: int) -> Counter[str]:
     path = folder / "base"
     path.write_bytes(content)
     areas = [area for area in areas_of(content) if content[area[0] : area[0] + 30] not in CONTENT]
-    return readermutants.campaign(name, name[:3].replace("exf", "exfat"), path, areas, count)
+    return readermutants.campaign(name, KINDS[name[:3]], path, areas, count)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -1,8 +1,7 @@
 """pytsk3 behind two calls: a source as its image, and its errors as ours.
 
 Guarantees: an error of the source itself (a bad sector, a damaged cluster of the image) comes back as that
-error and not as the library's; every error of the library is an `InputError` that begins with the format's
-name.
+error and not as the library's; every error of the library is an `InputError` that begins with "ntfs".
 """
 
 from collections.abc import Callable
@@ -16,7 +15,7 @@ try:  # loaded with this module, since a reader's child can import nothing
 except ImportError:
     pytsk3 = None
 
-CURE = "NTFS and FAT need pytsk3: pip install 'undercroft[windows]'"
+CURE = "NTFS needs pytsk3: pip install 'undercroft[windows]'"
 MAX_ERROR_CHARS = 300
 
 constants: Any = pytsk3
@@ -29,22 +28,18 @@ class Library:
     """One open filesystem of the library.
 
     Attributes:
-        format: "ntfs" or "vfat".
         handle: pytsk3's FS_Info.
     """
 
-    def __init__(self, source: BlockSource, kind: str) -> None:
-        """Open a filesystem of the given kind. Raises InputError where the library finds none."""
+    def __init__(self, source: BlockSource) -> None:
+        """Open an NTFS. Raises InputError where the library finds none."""
         if pytsk3 is None:
             raise UnsupportedError(CURE)
-        types = {
-            "ntfs": pytsk3.TSK_FS_TYPE_NTFS_DETECT,
-            "vfat": pytsk3.TSK_FS_TYPE_FAT_DETECT,
-        }
-        self.format = kind
         self._failure: list[InputError] = []
         self._image = _image(source, self._failure)
-        self.handle = self.ask(lambda: pytsk3.FS_Info(self._image, offset=0, type=types[kind]))
+        self.handle = self.ask(
+            lambda: pytsk3.FS_Info(self._image, offset=0, type=pytsk3.TSK_FS_TYPE_NTFS_DETECT)
+        )
 
     def ask(self, call: Callable[[], Answer]) -> Answer:
         """Return what `call` of the library gives. Raises InputError in place of its errors."""
@@ -54,7 +49,7 @@ class Library:
         except (OSError, RuntimeError, OverflowError, ValueError, TypeError, AttributeError) as error:
             if self._failure:
                 raise self._failure[0] from error
-            raise InputError(f"{self.format} {' '.join(str(error).split())[:MAX_ERROR_CHARS]}") from error
+            raise InputError(f"ntfs {' '.join(str(error).split())[:MAX_ERROR_CHARS]}") from error
         if self._failure:
             raise self._failure[0]
         return answer

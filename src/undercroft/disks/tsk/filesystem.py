@@ -27,8 +27,6 @@ _NTFS_VOLUME_INFORMATION = 0x70
 _NTFS_REPARSE = 0xC0
 _NTFS_INDEX_ROOT, _NTFS_INDEX_ALLOCATION = 0x90, 0xA0
 _NEVER_IN_NAMES = frozenset(b"/:\0")
-_LABEL_SUFFIX = b" (Volume Label Entry)"
-"""What the library adds to a FAT's label, which it lists as an empty file."""
 _DIRTY = 0x0001
 _LOG_BYTES = 4 * 4096
 _HIBERNATED = b"hiberfil.sys"
@@ -38,30 +36,26 @@ _Names = dict[bytes, tuple[bytes, int, FileKind]]
 
 
 def open_volume(source: BlockSource) -> "TskFileSystem":
-    """Return a reader of what the first sector of `source` says. Raises as `tsk.open_filesystem`."""
-    head = source.read(0, min(512, source.size_bytes))
-    if head[3:11] == b"NTFS    ":
-        return TskFileSystem(Library(source, "ntfs"))
-    if head[3:11] == b"EXFAT   ":
-        raise UnsupportedError("exfat is not supported yet")  # the library would take it for a FAT
-    return TskFileSystem(Library(source, "vfat"))
+    """Return a reader of the NTFS in `source`. Raises as `tsk.open_filesystem`."""
+    return TskFileSystem(Library(source))
 
 
 class TskFileSystem:
-    """NTFS or FAT; see `disks.filesystem.FileSystem`.
+    """NTFS; see `disks.filesystem.FileSystem`.
 
     Attributes:
         problems: why what is read may be older than what the guest had written.
     """
 
+    content = "ntfs"
+
     def __init__(self, library: Library) -> None:
         self._library = library
-        self.content = library.format
         self.label = self.uuid = ""
         self.notes: tuple[str, ...] = ()
         self.root = int(library.ask(lambda: library.handle.info.root_inum))
         self._folders: OrderedDict[int, _Names] = OrderedDict()
-        self.problems = tuple(self._state()) if self.content == "ntfs" else ()
+        self.problems = tuple(self._state())
 
     def stat(self, node: int) -> FileStat:
         """Return the metadata of `node`."""
@@ -70,7 +64,7 @@ class TskFileSystem:
         mode = (int(meta.mode) & 0o7777) | (kind.value << 12)
         size = int(meta.size) if kind is FileKind.REGULAR else 0
         if size < 0:
-            raise InputError(f"{self.content} file {node}: {size} bytes")
+            raise InputError(f"ntfs file {node}: {size} bytes")
         return FileStat(
             node, kind, mode, size, int(meta.uid), int(meta.gid), int(meta.nlink), int(meta.mtime)
         )
@@ -86,7 +80,7 @@ class TskFileSystem:
 
     def readlink(self, node: int) -> bytes:
         """Refuse: links of Windows are reparse points, which are not followed."""
-        raise UnsupportedError(f"{self.content} file {node}: its link is not followed")
+        raise UnsupportedError(f"ntfs file {node}: its link is not followed")
 
     def chunks(self, node: int, start: int = 0) -> Iterator[bytes]:
         """Yield a file's content from `start` on in pieces of at most 1 MiB."""
@@ -96,7 +90,7 @@ class TskFileSystem:
             wanted = min(PIECE_BYTES, size - offset)
             piece = self._library.ask(lambda at=offset, length=wanted: file.read_random(at, length))  # type: ignore[misc] # bound at once
             if not isinstance(piece, bytes) or len(piece) != wanted:
-                raise InputError(f"{self.content} file {node}: {wanted} bytes at {offset} could not be read")
+                raise InputError(f"ntfs file {node}: {wanted} bytes at {offset} could not be read")
             yield piece
             offset += wanted
 
@@ -104,19 +98,19 @@ class TskFileSystem:
         """Return a file's whole content. Raises InputError when it is larger than `limit`."""
         size = self.stat(node).size_bytes
         if size > limit:
-            raise InputError(f"{self.content} file {node}: {size} bytes, the limit is {limit}")
+            raise InputError(f"ntfs file {node}: {size} bytes, the limit is {limit}")
         return b"".join(self.chunks(node))
 
     def _open(self, node: int) -> Any:
         handle = self._library.handle
         if not 0 <= node <= int(handle.info.last_inum):
-            raise InputError(f"{self.content} file {node}: out of range")
+            raise InputError(f"ntfs file {node}: out of range")
         return self._library.ask(lambda: handle.open_meta(inode=node))
 
     def _meta(self, file: Any, node: int) -> Any:
         meta = self._library.ask(lambda: file.info.meta)
         if meta is None or not int(meta.flags) & int(constants.TSK_FS_META_FLAG_ALLOC):
-            raise InputError(f"{self.content} file {node}: it is not in use")
+            raise InputError(f"ntfs file {node}: it is not in use")
         return meta
 
     def _kind(self, meta: Any) -> FileKind:
@@ -129,8 +123,8 @@ class TskFileSystem:
         file = self._open(node)
         meta = self._meta(file, node)
         if self._kind(meta) is not FileKind.REGULAR:
-            raise InputError(f"{self.content} file {node}: no regular file")
-        if self.content == "ntfs" and self._attribute(file, _NTFS_REPARSE):
+            raise InputError(f"ntfs file {node}: no regular file")
+        if self._attribute(file, _NTFS_REPARSE):
             raise UnsupportedError(
                 f"ntfs file {node}: a reparse point, whose content lies elsewhere or compressed"
             )
@@ -144,25 +138,18 @@ class TskFileSystem:
         names: _Names = {}
         file = self._open(directory)
         if self._kind(self._meta(file, directory)) is not FileKind.DIRECTORY:
-            raise InputError(f"{self.content} file {directory}: no directory")
-        for listed in self._index(file, directory) if self.content == "ntfs" else self._listing(file):
+            raise InputError(f"ntfs file {directory}: no directory")
+        for listed in self._index(file, directory):
             if len(names) >= MAX_ENTRIES:
-                raise InputError(f"{self.content} file {directory}: more than {MAX_ENTRIES} entries")
+                raise InputError(f"ntfs file {directory}: more than {MAX_ENTRIES} entries")
             names.setdefault(listed[0].lower(), listed)
         self._folders[directory] = names
         if len(self._folders) > MAX_FOLDERS_KEPT:
             self._folders.popitem(last=False)
         return names
 
-    def _listing(self, file: Any) -> Iterator[tuple[bytes, int, FileKind]]:
-        """Yield what is in a directory of FAT."""
-        for entry in self._library.ask(lambda: list(file.as_directory())):
-            listed = self._library.ask(lambda one=entry: self._entry(one))  # type: ignore[misc] # bound at once
-            if listed is not None:
-                yield listed
-
     def _index(self, file: Any, directory: int) -> Iterator[tuple[bytes, int, FileKind]]:
-        """Yield what is in a directory of NTFS, by its own index."""
+        """Yield what is in a directory, by its own index."""
         root = self._attribute(file, _NTFS_INDEX_ROOT)
         if root is None:
             raise InputError(f"ntfs file {directory}: a directory without an index")
@@ -183,21 +170,6 @@ class TskFileSystem:
         ):
             if _is_shown(listed[0]):
                 yield listed
-
-    def _entry(self, entry: Any) -> tuple[bytes, int, FileKind] | None:
-        """Return what Windows shows of an entry; None for what it does not show."""
-        name = entry.info.name
-        if name is None or not int(name.flags) & int(constants.TSK_FS_NAME_FLAG_ALLOC):
-            return None
-        shown = bytes(name.name or b"")
-        if not _is_shown(shown):
-            return None
-        if name.type in (constants.TSK_FS_NAME_TYPE_VIRT, constants.TSK_FS_NAME_TYPE_VIRT_DIR):
-            return None
-        if shown.endswith(_LABEL_SUFFIX) and entry.info.meta is not None and int(entry.info.meta.size) == 0:
-            return None  # a file of that name that holds anything is shown
-        is_folder = name.type == constants.TSK_FS_NAME_TYPE_DIR
-        return shown, int(name.meta_addr), FileKind.DIRECTORY if is_folder else FileKind.UNKNOWN
 
     def _attribute(self, file: Any, wanted: int) -> Any | None:
         attributes = self._library.ask(lambda: list(file))

@@ -1,4 +1,4 @@
-"""NTFS and FAT through The Sleuth Kit: as the tools that made them say, damage told, crashes contained."""
+"""NTFS through The Sleuth Kit: as the tools that made it say, damage told, crashes contained."""
 
 import hashlib
 import os
@@ -23,12 +23,10 @@ from undercroft.errors import InputError, UnsupportedError
 pytest.importorskip("pytsk3", reason="needs pytsk3, the extra `windows`")
 
 MUTANTS = int(os.environ.get("UNDERCROFT_DATABASE_MUTANTS", "16"))
-"""Of each format; `make soak` may ask for more."""
+"""`make soak` may ask for more."""
 
 MEMORY_LIMIT_BYTES = 512 << 20
 TIME_LIMIT_S = 10
-NOT_A_LABEL = b"bin (Volume Label Entry)"
-"""What a guest may call a file."""
 CONTENT = random.Random(3).randbytes(700_000)
 
 
@@ -42,21 +40,6 @@ def ntfs(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     (folder / "short").write_bytes(b"short")
     run("ntfscp", "-f", image, folder / "long", "Long.bin")
     run("ntfscp", "-f", image, folder / "short", "short.txt")
-    return image.read_bytes()
-
-
-@pytest.fixture(scope="module")
-def fat(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A FAT16 with the same files, one in a folder."""
-    folder = tmp_path_factory.mktemp("fat")
-    image = make_raw(folder / "image", 16 * MIB)
-    run("mkfs.vfat", "-n", "DATA", image)
-    (folder / "long").write_bytes(CONTENT)
-    (folder / "short").write_bytes(b"short")
-    run("mmd", "-i", image, "::/Folder")
-    run("mcopy", "-i", image, folder / "long", "::/Folder/A long name.bin")
-    run("mcopy", "-i", image, folder / "short", "::/short.txt")
-    run("mcopy", "-i", image, folder / "short", f"::/{NOT_A_LABEL.decode()}")
     return image.read_bytes()
 
 
@@ -83,24 +66,11 @@ def test_ntfs_files_are_read_whole_and_from_the_middle_whatever_the_case_of_thei
         filesystem.read(node, 100)
 
 
-def test_fat_files_are_read_by_their_long_names(fat: bytes) -> None:
-    filesystem = tsk.open_filesystem(BytesSource(fat))
-    assert filesystem.content == "vfat"
-    assert filesystem.read(node_of(filesystem, b"folder", b"a long NAME.bin"), MIB) == CONTENT
-    names = {name for name, _, _ in filesystem.entries(filesystem.root)}
-    assert names == {b"Folder", b"short.txt", NOT_A_LABEL}, "the label is no file"
-
-
-def test_an_exfat_is_not_taken_for_a_fat() -> None:
-    with pytest.raises(UnsupportedError, match="exfat is not supported yet"):
-        tsk.open_filesystem(BytesSource(b"\xebv\x90EXFAT   ".ljust(MIB, b"\0")))
-
-
 def test_without_the_library_the_volume_is_unread_with_the_cure(
     monkeypatch: pytest.MonkeyPatch, ntfs: bytes
 ) -> None:
     monkeypatch.setattr(binding, "pytsk3", None)
-    with pytest.raises(UnsupportedError, match=r"need pytsk3: pip install 'undercroft\[windows\]'"):
+    with pytest.raises(UnsupportedError, match=r"needs pytsk3: pip install 'undercroft\[windows\]'"):
         tsk.open_filesystem(BytesSource(ntfs))
 
 
@@ -230,17 +200,13 @@ def outcomes_of(image: bytes, name: str, count: int) -> Counter[str]:
     return outcomes
 
 
-@pytest.mark.parametrize("name", ["ntfs", "fat"])
-def test_mutants_end_in_an_answer_or_with_the_death_of_their_child_alone(
-    name: str, request: pytest.FixtureRequest
-) -> None:
-    outcomes = outcomes_of(request.getfixturevalue(name), name, MUTANTS)
+def test_mutants_end_in_an_answer_or_with_the_death_of_their_child_alone(ntfs: bytes) -> None:
+    outcomes = outcomes_of(ntfs, "ntfs", MUTANTS)
     assert not [word for word in outcomes if word.startswith("raised")], outcomes
     assert outcomes["died of SIGALRM"] == 0, outcomes
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("name", ["ntfs", "fat"])
-def test_a_thousand_mutants(name: str, request: pytest.FixtureRequest) -> None:
-    outcomes = outcomes_of(request.getfixturevalue(name), name, 1000)
+def test_a_thousand_mutants(ntfs: bytes) -> None:
+    outcomes = outcomes_of(ntfs, "ntfs", 1000)
     assert not [word for word in outcomes if word.startswith("raised")], outcomes
