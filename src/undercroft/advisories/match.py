@@ -145,7 +145,9 @@ def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
     if not installed:
         yield "no installed package is known, so nothing could be matched"
     check = order_of(release).check
-    names, unlabelled = [], []
+    names: list[str] = []
+    unlabelled: list[str] = []
+    mislabelled: list[str] = []
     for item in installed:
         for package in item.packages:
             try:
@@ -154,14 +156,19 @@ def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
                     check(package.source_version)
             except InputError:  # it is compared all the same, as its manager would, but maybe wrongly
                 names.append(package.name)
-            if package.manager == "rpm" and not package.module and _OF_A_MODULE in package.version:
-                unlabelled.append(package.name)
+            if package.manager == "rpm" and bool(package.module) is not (_OF_A_MODULE in package.version):
+                (mislabelled if package.module else unlabelled).append(package.name)
     if names:
         yield f"{len(names)} packages with a malformed version are not assessed: {_listed(names)}"
     if unlabelled:
         yield (
             f"{len(unlabelled)} packages were built for a module and do not say for which stream: "
             f"advisories of modules are not matched with them: {_listed(unlabelled)}"
+        )
+    if mislabelled:
+        yield (
+            f"{len(mislabelled)} packages bear a module's label and were not built for one: advisories of "
+            f"packages of no module are not matched with them: {_listed(mislabelled)}"
         )
 
 

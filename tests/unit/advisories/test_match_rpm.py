@@ -104,6 +104,12 @@ def test_a_package_that_hides_its_stream_is_a_problem_and_not_clean() -> None:
     assert any("built for a module and do not say for which stream" in line for line in found.problems)
 
 
+def test_a_package_that_hides_behind_a_modules_label_is_a_problem_and_not_clean() -> None:
+    found = answer(machine(replace(OPENSSL, module="m:1")), binary("openssl-libs", "1:3.0.7-25.el9"))
+    assert found.findings == ()
+    assert any("bear a module's label and were not built for one" in line for line in found.problems)
+
+
 @pytest.mark.parametrize(
     ("status", "fix"),
     [
