@@ -54,7 +54,7 @@ ENCRYPTED = "(fscrypt)"
 
 _DAMAGE = re.compile(
     rf"(?P<hidden>.*?)(?: could not be read| are not all counted)?(?:: (?P<path>/.*?))?: "
-    rf"(?P<cause>(?P<format>{'|'.join(CHECKERS)}) .*)",
+    rf"(?P<cause>(?P<format>{'|'.join(CHECKERS)}):? .*)",
     re.DOTALL,
 )
 """A problem that a filesystem's reader raised, below whatever asked for it."""
