@@ -38,6 +38,7 @@ from undercroft.advisories.feeds.debian_changelog import changelog_entries
 from undercroft.advisories.feeds.packages_index import listed_packages
 from undercroft.advisories.feeds.registry import parse_any
 from undercroft.advisories.feeds.release_file import parse_release
+from undercroft.advisories.feeds.repomd import errata_in
 from undercroft.advisories.feeds.severity import cvss_severity
 from undercroft.advisories.feeds.sources_list import parse_deb822, parse_one_line
 from undercroft.errors import InputError
@@ -140,6 +141,10 @@ CVRF = json.dumps(
         ],
     }
 ).encode()
+REPOMD = (
+    b'<repomd><data type="updateinfo"><checksum type="sha256">%s</checksum>' % (b"a" * 64)
+    + b'<location href="a/b.gz"/></data></repomd>'
+)
 REPOSITORY_CPES = json.dumps({"data": {"a-rpms": {"cpes": ["cpe:/o:redhat:rhel_eus:9.2::baseos"]}}}).encode()
 UBUNTU_VEX = json.dumps(
     {
@@ -198,6 +203,7 @@ READERS: dict[str, tuple[Reader, bytes]] = {
     "cvrf": (feed(microsoft.parse), CVRF),
     "ubuntu-vex": (feed(openvex.parse), UBUNTU_VEX),
     "repository-cpes": (feed(repository_cpes.parse), REPOSITORY_CPES),
+    "repomd": (lambda data: errata_in(data, "https://a/repodata/repomd.xml"), REPOMD),
     "updateinfo": (errata, updateinfo_document(ORACLE, ROCKY, FEDORA)),
     "updateinfo.bz2": (errata, bz2.compress(updateinfo_document(SUSE))),
     "tracker": (feed(debian_tracker.parse), document("debian-tracker.json")),
