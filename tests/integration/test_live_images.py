@@ -172,11 +172,11 @@ def persistent(folder: Path, config: str, tree: Path) -> Path:
     return extimages.make(folder / "persistence.img", "-t", "ext4", "-L", "persistence", tree=tree)
 
 
-def with_changes(tmp_path: Path, config: str, boot_line: str) -> Inventory:
+def with_changes(tmp_path: Path, config: str, boot_line: str, folder: str = "rw/") -> Inventory:
     medium = tmp_path / "medium"
     squashed(system(tmp_path / "root", OLD), medium / "live/filesystem.squashfs")
     layer(medium, {"boot/grub/grub.cfg": boot_line.encode()})
-    kept = layer(tmp_path / "kept", {f"rw/{STATUS}": status(NEW), "opt/data": b"x"})
+    kept = layer(tmp_path / "kept", {f"{folder}{STATUS}": status(NEW), "opt/data": b"x"})
     return look(disc(medium, tmp_path / "live.iso"), persistent(tmp_path, config, kept))[1]
 
 
@@ -199,6 +199,12 @@ def test_what_is_kept_and_may_not_count_is_a_problem(
 ) -> None:
     problems = with_changes(tmp_path, config, boot_line).coverage.problems
     assert any(problem in each for each in problems), problems
+
+
+def test_changes_in_an_older_form_are_a_problem(tmp_path: Path) -> None:
+    inventory = with_changes(tmp_path, "/ union\n", "linux /live/vmlinuz boot=live persistence\n", "")
+    assert versions(inventory) != WANTED
+    assert "vdb: keeps changes of the live system's root" in inventory.coverage.problems[0]
 
 
 @pytest.mark.parametrize("table", [(), ("-appended_part_as_gpt", "-partition_offset", "16")])

@@ -49,6 +49,13 @@ os.mkdir("low/opaque/inner"), os.mknod("mid/both/low-3", 0o20000, 0)
 for folder in ("upper", "work", "merged"):
     os.mkdir(folder)
 os.setxattr("mid/opaque", "PREFIX.overlay.opaque", b"y")
+for name in ("gone", "stays", "inner/gone"):
+    put(f"low/marked/{name}", "low")
+    put(f"mid/marked/{name}", "")
+    if name != "stays":
+        os.setxattr(f"mid/marked/{name}", "PREFIX.overlay.whiteout", b"y")
+for folder in ("mid", "mid/marked", "mid/marked/inner"):
+    os.setxattr(folder, "PREFIX.overlay.opaque", b"x")
 """
 
 CHANGE = """

@@ -45,8 +45,8 @@ MAX_SECTIONS = 100
 MAX_NAME_BYTES = 254
 """Linux leaves out the part of a name that would reach this."""
 MAX_LINK_BYTES = 4095
-MAX_DIRECTORY_BYTES = 32 << 20
-"""Some 200,000 names with Rock Ridge."""
+MAX_DIRECTORY_BYTES = 16 << 20
+"""Some 100,000 names with Rock Ridge."""
 MAX_CHUNK_BYTES = 1 << 20
 DEFAULT_MODE = 0o555
 """Without Rock Ridge everybody may read and execute everything."""

@@ -18,6 +18,7 @@ from undercroft.errors import InputError, NotFoundError
 LABEL = "persistence"
 CASPER_LABELS = ("casper-rw", "writable")
 CONFIG = b"/persistence.conf"
+_OWN_NAMES = {b"persistence.conf", b"lost+found", b"work"}
 MAX_CONFIG_BYTES = 64 << 10
 MAX_LINES = 256
 
@@ -95,7 +96,13 @@ def _line(fields: list[bytes], tree: GuestTree, volume: OpenVolume, found: Persi
         try:
             filesystem, node = tree.directory(folder + b"/rw")
         except NotFoundError:
-            return  # nothing was ever written
+            names = {entry.name for entry in tree.entries(folder or b"/")} - _OWN_NAMES
+            if names:  # the layer of an older union filesystem, with marks of its own for what is gone
+                told = (
+                    f"{volume.name}: keeps changes of the live system's root in a form that was not applied"
+                )
+                found.problems.append(told)
+            return
         found.layer = Layer(filesystem, node)
         found.notes.append(f"{volume.name}: applied over the live system's root")
         return

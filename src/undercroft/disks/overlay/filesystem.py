@@ -18,8 +18,8 @@ MAX_PLACES = 600_000
 MAX_DEPTH = 2
 """Overlays in overlays, as in Linux (FILESYSTEM_MAX_STACK_DEPTH)."""
 
-OPAQUE, HAS_WHITEOUT_FILES = b"y", b"x"
-"""Values of the attribute `opaque` of a folder: nothing below it shows; files in it may be whiteouts."""
+OPAQUE = b"y"
+"""The value of the attribute `opaque` of a folder over which nothing of the layers below shows."""
 
 Place = tuple[int, int]
 """The number of a layer, 0 is the uppermost, and a node of its filesystem."""
@@ -103,14 +103,13 @@ class Overlay:
         seen: set[bytes] = set()
         for depth, (number, folder) in enumerate(stack):
             filesystem = self._layers[number].filesystem
-            has_files = self._attribute(number, folder, b"opaque") == HAS_WHITEOUT_FILES
             for name, node, kind in filesystem.entries(folder):
                 if name in seen:
                     continue
                 if len(stack) > 1:
                     seen.add(name)
                 found = filesystem.stat(node).kind if kind is FileKind.UNKNOWN else kind
-                if self._is_whiteout(number, node, found, has_files=has_files):
+                if self._is_whiteout(number, node, found):
                     continue
                 if found is FileKind.DIRECTORY:
                     merged = self._merge(stack[depth:], name)
@@ -196,14 +195,18 @@ class Overlay:
             return None
         return filesystem.xattr(node, self._prefix + name)
 
-    def _is_whiteout(self, number: int, node: int, kind: FileKind, *, has_files: bool) -> bool:
-        """Return whether a file of a layer says that there is none of that name."""
+    def _is_whiteout(self, number: int, node: int, kind: FileKind) -> bool:
+        """Return whether a file of a layer says that there is none of that name.
+
+        An empty file with an attribute is one as well (since Linux 6.7), whatever its folder says: a kernel
+        that lists it cannot open it.
+        """
         filesystem = self._layers[number].filesystem
         if not isinstance(filesystem, WithAttributes):
             return False  # the lowest layer's reader; what it hides is nothing
         if kind is FileKind.CHARACTER:
             return filesystem.device(node) == 0
-        if kind is not FileKind.REGULAR or not has_files or filesystem.stat(node).size_bytes:
+        if kind is not FileKind.REGULAR or filesystem.stat(node).size_bytes:
             return False
         return filesystem.xattr(node, self._prefix + b"whiteout") is not None
 
@@ -218,10 +221,7 @@ class Overlay:
             if node is None:
                 continue
             kind = filesystem.stat(node).kind
-            has_files = (
-                kind is FileKind.REGULAR and self._attribute(number, folder, b"opaque") == HAS_WHITEOUT_FILES
-            )
-            if self._is_whiteout(number, node, kind, has_files=has_files):
+            if self._is_whiteout(number, node, kind):
                 break
             if kind is not FileKind.DIRECTORY:
                 return self._node(tuple(found)) if found else self._single(number, node)
