@@ -14,6 +14,7 @@ from diskimages import MIB, assert_reads_as, opened
 
 from undercroft.disks.images import Beside, inspect, open_image
 from undercroft.disks.source import BlockSource
+from undercroft.errors import InputError
 from undercroft.model.disk import DiskFormat
 
 SIZE_BYTES = 6 * MIB + 3 * 512
@@ -109,6 +110,78 @@ def test_a_vmdk_overlay_reads_as_qemu_img_converts_it(raw: Path, tmp_path: Path)
         with opened(base) as base_source:
             assert info.parent_ident == inspect(DiskFormat.VMDK, base_source).ident
         assert (info.backing_name, info.backing_format) == (str(base), "vmdk")
+
+
+LINES = {
+    "two": "{a}\n{b}",
+    "read-only": 'RDONLY 8 FLAT "a" 0\n{b}',
+    "zeros before": "RW 8 ZERO\n{b}",
+    "zeros with a name": 'RW 8 ZERO "" 0\n{b}',
+    "another white space before": "\v{a}\n{b}",
+    "another white space within": 'RW\f8 FLAT "a" 0\n{b}',
+    "on two lines": 'RW\n8 FLAT "a" 0\n{b}',
+    "a sign": 'RW +8 FLAT "a" 0\n{b}',
+    "something behind it": "{a} more\n{b}",
+    "a line end within": "{b}\r\r{a}",
+    "a comment": "#{a}\n{b}",
+    "in lower case": 'rw 8 FLAT "a" 0\n{b}',
+    "as of VMFS": 'RW 8 VMFS "a"\n{b}',
+    "far apart": 'RW \t  8   FLAT   "a" 0\n{b}',
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_a_descriptor_gives_the_disk_that_qemu_gives_or_none(case: str, tmp_path: Path) -> None:
+    """Who hands in an image chooses its lines: what is judged must be what QEMU would start."""
+    for name in "ab":
+        (tmp_path / name).write_bytes(name.encode() * 8 * 512)
+    head = '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="twoGbMaxExtentFlat"\n'
+    lines = LINES[case].format(a='RW 8 FLAT "a" 0', b='RW 8 FLAT "b" 0')
+    image = tmp_path / "image.vmdk"
+    image.write_text(f"{head}{lines}\n", newline="")
+    expected = converted(image, "vmdk-flat", tmp_path / "expected.raw")
+    try:
+        with disk_of(image, "vmdk-flat") as disk:
+            found = disk.read(0, disk.size_bytes)
+    except InputError:
+        assert case not in {"two", "a comment", "in lower case", "as of VMFS", "far apart"}
+    else:
+        assert found == expected
+
+
+HINTS = {
+    "no parent's number": b'parentFileNameHint="base.vmdk"',
+    "a comment": b'# parentFileNameHint="base.vmdk"',
+    "in a word": b'xparentFileNameHint="base.vmdk"',
+    "twice": b'#parentFileNameHint="base.vmdk"\nparentFileNameHint=""',
+    "elsewhere": b"",
+}
+
+
+@pytest.mark.parametrize("case", HINTS)
+def test_a_parent_that_qemu_would_read_is_never_taken_for_zeros(case: str, tmp_path: Path) -> None:
+    """QEMU looks for the word, at the second sector, whatever parentCID and the header say."""
+    diskimages.run("qemu-img", "create", "-q", "-f", "vmdk", tmp_path / "base.vmdk", "1M")
+    diskimages.run("qemu-io", "-f", "vmdk", "-c", "write -P 0x41 0 64k", tmp_path / "base.vmdk")
+    base = (tmp_path / "base.vmdk").read_bytes()
+    number = base.index(b"\nCID=") + 5
+    (tmp_path / "base.vmdk").write_bytes(base[:number] + b"ffffffff" + base[number + 8 :])
+    image = tmp_path / "image.vmdk"
+    option = ("-b", "base.vmdk", "-F", "vmdk")
+    diskimages.run("qemu-img", "create", "-q", "-f", "vmdk", *option, image)
+    data = bytearray(image.read_bytes())
+    text = bytes(data[512 : data.index(0, 512)])
+    if case == "elsewhere":
+        place = -(-len(data) // 512)
+        data += text.replace(b'parentFileNameHint="base.vmdk"\n', b"").ljust(10240, b"\0")
+        data[28:36] = place.to_bytes(8, "little")
+    else:
+        text = text.replace(b'parentFileNameHint="base.vmdk"', HINTS[case])
+        data[512 : 512 + len(text)] = text
+    image.write_bytes(data)
+    assert converted(image, "vmdk", tmp_path / "expected.raw")[:4] == b"AAAA"
+    with pytest.raises(InputError, match=r"parent|where it belongs"), disk_of(image, "vmdk"):
+        pass
 
 
 def test_a_stream_with_a_footer_reads_as_qemu_img_converts_it(raw: Path, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_grain_that_unpacks_to_more_than_a_grain_is_refused() -> None:
 DESCRIPTORS = {
     "a malformed extent": ('RW x FLAT "a" 0', "malformed extent"),
     "an extent without a file": ("RW 8 FLAT", "without a file"),
-    "an extent that may not be read": ('NOACCESS 8 FLAT "a" 0', "may not be read"),
+    "an extent that may not be read": ('NOACCESS 8 FLAT "a" 0', "is NOACCESS, which QEMU leaves out"),
     "a device": ('RW 8 VMFSRDM "a"', "the kind VMFSRDM are not supported"),
     "seSparse": ('RW 8 SESPARSE "a"', "the kind SESPARSE are not supported"),
     "COWD": ('RW 8 VMFSSPARSE "a"', "the kind VMFSSPARSE are not supported"),
@@ -187,15 +187,20 @@ def test_a_vhd_whose_footer_and_copy_differ_is_refused(images: dict[str, bytes])
         vhd.inspect(BytesSource(bytes(data)))
 
 
-def test_a_fixed_vhd_stays_fixed_whatever_its_guest_writes_to_its_first_sectors(
+def test_a_fixed_vhd_that_begins_as_a_dynamic_one_is_refused(
     images: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """A guest that makes its disk a dynamic one would choose the sectors, and a parent, for itself."""
-    raw = diskimages.make_varied_raw(tmp_path / "varied.raw", 3 * MIB)
+    """Its guest would choose the sectors, and a parent, for itself; and QEMU would believe it."""
+    dynamic = images["vhd"]
+    raw = diskimages.make_varied_raw(tmp_path / "varied.raw", -(-len(dynamic) // MIB) * MIB)
     fixed = containerimages.make("vhd-fixed", raw, tmp_path / "fixed.vhd").read_bytes()
-    planted = images["vhd"][: 64 << 10] + fixed[64 << 10 :]
-    disk = vhd.open_image(BytesSource(planted))
-    assert disk.read(0, 64 << 10) == planted[: 64 << 10]
+    planted = dynamic + fixed[len(dynamic) :]
+    with pytest.raises(InputError, match="ends as a fixed vhd image does and begins as a dynamic one"):
+        vhd.open_image(BytesSource(planted))
+    whole, started = tmp_path / "planted.vhd", tmp_path / "started.raw"
+    whole.write_bytes(planted)
+    diskimages.run("qemu-img", "convert", "-f", "vpc", "-O", "raw", whole, started)
+    assert started.read_bytes()[: 64 << 10] != planted[: 64 << 10], "the control: what QEMU's guest would get"
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -2,7 +2,8 @@
 
 Follows "Virtual Hard Disk Image Format Specification" 1.0 (Microsoft, 2006); all numbers are big-endian. The
 footer at the file's end decides what the image is: a guest of a fixed image can write its first sector, where
-other kinds keep a copy, but not what lies behind its last one.
+other kinds keep a copy, but not what lies behind its last one. QEMU asks the first sector: where the two do
+not agree the image is refused, since what is judged would not be what runs.
 """
 
 import uuid
@@ -114,7 +115,13 @@ def _find_footer(source: BlockSource, name: str) -> tuple[bytes, bool]:
     footer = source.read(source.size_bytes - FOOTER_BYTES, FOOTER_BYTES)
     copy = source.read(0, FOOTER_BYTES)
     if _is_sound(footer, COOKIE, FOOTER_CHECKSUM):
-        if FOOTER.unpack_from(footer)[13] != KIND_FIXED and copy != footer:
+        if FOOTER.unpack_from(footer)[13] == KIND_FIXED:
+            if copy.startswith(COOKIE):
+                raise InputError(
+                    f"{name}: ends as a fixed vhd image does and begins as a dynamic one, which QEMU would"
+                    " take it for: its guest may have written its first sectors"
+                )
+        elif copy != footer:
             raise InputError(f"{name}: its footer differs from the copy at its start; {CURE}")
         return footer, True
     if footer.startswith(COOKIE):

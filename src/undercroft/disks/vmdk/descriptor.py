@@ -1,8 +1,9 @@
 """The text that describes a vmdk image: its extents, its parent, how it was made.
 
 Guarantees: at most `MAX_DESCRIPTOR_BYTES` and `MAX_EXTENTS`; a line that looks like an extent's and is not
-understood raises, and is never left out; names are values and stay as they are written. Follows "The
-Descriptor File" of "Virtual Disk Format 5.0".
+understood raises, and is never left out; names are values and stay as they are written. Where QEMU
+(block/vmdk.c) would give its guest another disk than the specification says, the image is refused: what is
+judged has to be what runs. Follows "The Descriptor File" of "Virtual Disk Format 5.0".
 
     # Disk DescriptorFile
     version=1
@@ -25,12 +26,15 @@ MAX_DESCRIPTOR_BYTES: Final = 1 << 20
 
 MAX_EXTENTS: Final = 4096
 NO_PARENT: Final = "ffffffff"
+HINT: Final = "parentFileNameHint"
+"""QEMU looks for this word wherever it stands, and opens what follows whatever parentCID says."""
+
 
 SPARSE, FLAT, ZERO = "SPARSE", "FLAT", "ZERO"
 _FLAT_KINDS: Final = ("FLAT", "VMFS")
 """A VMFS extent is a flat file on an ESX host's own filesystem."""
 
-_ACCESS: Final = re.compile(r"(?:RW|RDONLY|NOACCESS)\s")
+_ACCESS: Final = frozenset({"RW", "RDONLY", "NOACCESS"})
 _EXTENT: Final = re.compile(
     r"(RW|RDONLY|NOACCESS)[ \t]+([0-9]{1,18})[ \t]+([A-Za-z]+)"
     r'(?:[ \t]+"([^"]*)"(?:[ \t]+([0-9]{1,18}))?)?[ \t]*'
@@ -95,9 +99,11 @@ def parse(untrusted: bytes, name: str) -> Descriptor:
     text = untrusted.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
     settings: dict[str, str] = {}
     extents: list[Extent] = []
+    hints = 0
     for raw_line in text.split("\n"):
         line = raw_line.strip(" \t\r")
-        if _ACCESS.match(line):
+        hints += line.startswith(HINT) and bool(_SETTING.fullmatch(line))
+        if line.split(None, 1)[:1] and line.split(None, 1)[0] in _ACCESS:
             extents.append(_extent(line, name))
             if len(extents) > MAX_EXTENTS:
                 raise InputError(f"{name}: its descriptor has over {MAX_EXTENTS} extents")
@@ -105,6 +111,10 @@ def parse(untrusted: bytes, name: str) -> Descriptor:
             key, value = found.groups()
             if settings.setdefault(key, value) != value:
                 raise InputError(f"{name}: its descriptor says {key} twice, {settings[key]!r} and {value!r}")
+    if text.count(HINT) != hints:
+        raise InputError(f"{name}: its descriptor names a parent where none is named, as in a comment")
+    if any(extent.kind == ZERO for extent in extents[:-1]):
+        raise UnsupportedError(f"{name}: an extent of zeros before others, which QEMU leaves out of the disk")
     if sum(extent.sectors for extent in extents) > MAX_CAPACITY_SECTORS:
         raise InputError(f"{name}: its extents are over the limit of {MAX_CAPACITY_SECTORS} sectors together")
     return _described(settings, tuple(extents), name)
@@ -114,6 +124,8 @@ def _described(settings: dict[str, str], extents: tuple[Extent, ...], name: str)
     cid, parent = _cid(settings, "CID", name), _cid(settings, "parentCID", name)
     parent_name = settings.get("parentFileNameHint", "")
     if parent == NO_PARENT:
+        if parent_name:
+            raise InputError(f"{name}: its descriptor names the parent {parent_name!r}, and says it has none")
         return Descriptor(settings.get("createType", ""), cid, "", "", extents)
     if not parent_name:
         raise InputError(f"{name}: its descriptor has a parent with the CID {parent}, and does not name it")
@@ -133,8 +145,10 @@ def _extent(line: str, name: str) -> Extent:
         raise InputError(f"{name}: its descriptor has the malformed extent {line[:200]!r}")
     access, sectors, written, file_name, start = found.groups()
     kind = written.upper()
-    if access == "NOACCESS":
-        raise UnsupportedError(f"{name}: its extent {file_name!r} may not be read, by its descriptor")
+    if access != "RW":
+        raise UnsupportedError(
+            f"{name}: its extent {file_name!r} is {access}, which QEMU leaves out of the disk"
+        )
     if kind == ZERO:
         return Extent(int(sectors), ZERO, "", 0)
     if kind != SPARSE and kind not in _FLAT_KINDS:

@@ -112,6 +112,9 @@ def _describe(source: BlockSource, name: str) -> tuple[Descriptor, Header | None
         raise InputError(
             f"{name}: has no descriptor, as the parts of a split image have none; name the file that has it"
         )
+    # QEMU reads it there, whatever the header says, and on to the first zero byte.
+    if offset != layout.SECTOR_BYTES or b"\0" not in embedded:
+        raise InputError(f"{name}: its descriptor at {offset} is not where it belongs, or has no end")
     described = text.parse(embedded, name)
     sectors = sum(extent.sectors for extent in described.extents)
     if sectors * layout.SECTOR_BYTES != header.size_bytes:
