@@ -8,6 +8,7 @@ came from is in dnf's history, which is not read.
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 from undercroft.disks.text import text
@@ -19,44 +20,59 @@ from undercroft.model.inventory import Package
 MANAGER = "repository"
 FOLDERS = (b"/etc/yum.repos.d", b"/etc/distro.repos.d")
 MANIFESTS = (b"/root/buildinfo/content_manifests", b"/usr/share/buildinfo")
-MAX_REPOSITORIES = 2000
-"""Of one file: a subscribed machine's redhat.repo has some hundreds."""
+MAX_REPOSITORIES = 10_000
+"""Of all files together: a subscribed machine's redhat.repo has some hundreds."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,254}")
 _SECTION = re.compile(r"\[([^\[\]]{1,255})\]")
 _OFF = frozenset({"0", "no", "false", "off"})
 
 
+@dataclass(slots=True)
+class _Count:
+    """How many repositories were named so far, in all files."""
+
+    named: int = 0
+
+    def add(self, more: int) -> None:
+        """Count some more. Raises InputError past the limit: a small file names many."""
+        if self.named + more > MAX_REPOSITORIES:
+            raise InputError(f"repository: more than {MAX_REPOSITORIES} repositories in all files")
+        self.named += more
+
+
 def find(finder: Finder) -> Iterator[Candidate]:
     """Yield the files that name repositories. Raises LimitReached."""
+    count = _Count()
     for folder in FOLDERS:
         for name in finder.names(folder):
             if name.endswith(b".repo"):
                 path = folder + b"/" + name
-                yield Candidate(path, partial(_configured, path), is_parsed=True)
+                yield Candidate(path, partial(_configured, path, count), is_parsed=True)
     for folder in MANIFESTS:
         for name in finder.names(folder):
             if name.endswith(b".json"):
                 path = folder + b"/" + name
-                yield Candidate(path, partial(_manifest, path), is_parsed=True)
+                yield Candidate(path, partial(_manifest, path, count), is_parsed=True)
 
 
-def _configured(path: bytes, tree: GuestTree) -> list[Package]:
+def _configured(path: bytes, count: _Count, tree: GuestTree) -> list[Package]:
     """Return the enabled repositories of one file."""
     enabled: dict[str, bool] = {}
     section = ""
     for line in text(tree.read(path, MAX_METADATA_BYTES)).splitlines():
         if match := _SECTION.match(line):
             section = match[1]
-            enabled.setdefault(section, True)
-            _check_count(len(enabled))
+            if section not in enabled:
+                count.add(1)
+                enabled[section] = True
         key, equals, value = line.partition("=")
         if section and equals and key.strip() == "enabled":
             enabled[section] = value.strip().lower() not in _OFF
     return [_repository(name, "enabled") for name, is_on in enabled.items() if is_on and name != "main"]
 
 
-def _manifest(path: bytes, tree: GuestTree) -> list[Package]:
+def _manifest(path: bytes, count: _Count, tree: GuestTree) -> list[Package]:
     """Return the content sets of one manifest."""
     try:
         manifest = loads(tree.read(path, MAX_METADATA_BYTES))
@@ -65,13 +81,8 @@ def _manifest(path: bytes, tree: GuestTree) -> list[Package]:
     sets = manifest.get("content_sets", []) if isinstance(manifest, dict) else None
     if not isinstance(sets, list):
         raise InputError("repository: the content manifest has no list of content sets")
-    _check_count(len(sets))
+    count.add(len(sets))
     return [_repository(name, "content set") for name in sets]
-
-
-def _check_count(count: int) -> None:
-    if count > MAX_REPOSITORIES:
-        raise InputError(f"repository: a file of more than {MAX_REPOSITORIES} repositories")
 
 
 def _repository(untrusted_name: object, what: str) -> Package:
