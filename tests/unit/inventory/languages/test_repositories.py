@@ -69,7 +69,13 @@ def test_a_malformed_manifest_is_a_note_and_no_failure(content: bytes) -> None:
 
 
 def test_many_small_files_name_no_more_repositories_than_the_limit_for_all() -> None:
-    names = b"".join(b"[a%d]\n" % number for number in range(MAX_REPOSITORIES // 2))
-    packages, notes = listed({f"etc/yum.repos.d/{number}.repo": names for number in range(4)})
+    packages, notes = listed(
+        {
+            f"etc/yum.repos.d/{file}.repo": b"".join(
+                b"[a%d-%d]\n" % (file, number) for number in range(MAX_REPOSITORIES // 2)
+            )
+            for file in range(4)
+        }
+    )
     assert len(packages) <= MAX_REPOSITORIES
     assert any("more than 10000 repositories in all files" in note for note in notes)
