@@ -48,32 +48,45 @@ class Entry(NamedTuple):
 
 
 class LongName:
-    """The parts of a long name as they come, last part first."""
+    """The parts of a long name as they come, last part first, before the short name that they belong to."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._next = self._checksum = 0
 
-    def add(self, raw: bytes) -> None:
-        """Take one part; one that does not follow begins anew or is dropped, as in Linux."""
+    def add(self, raw: bytes, place: int) -> None:
+        """Take one part. Raises InputError for one that does not follow."""
         order, checksum = raw[0] & _ORDER_MASK, raw[13]
-        if raw[0] & _LAST:
-            self._parts, self._next, self._checksum = [], order, checksum
+        if raw[0] & _LAST and not self._parts:
+            self._next, self._checksum = order, checksum
+        elif raw[0] & _LAST:
+            order = 0
         if not 1 <= order <= MAX_PARTS or order != self._next or checksum != self._checksum:
-            self._parts, self._next = [], 0
-            return
+            raise InputError(f"vfat entry at {place}: part {order} of a long name, which does not follow")
         self._parts.append(raw[1:11] + raw[14:26] + raw[28:32])
         self._next = order - 1
 
-    def take(self, short: bytes) -> bytes:
-        """Return the name, in pairs of bytes, if all of it came and it is the short one's; b"" for none."""
-        is_whole = bool(self._parts) and not self._next and checksum_of(short) == self._checksum
-        name = b"".join(reversed(self._parts)) if is_whole else b""
-        self._parts, self._next = [], 0
+    def take(self, short: bytes, place: int) -> bytes:
+        """Return the name of the entry whose short one that is, in pairs of bytes; b"" for none.
+
+        Raises:
+            InputError: parts came, and they are not of this name.
+        """
+        if not self._parts:
+            return b""
+        if self._next or checksum_of(short) != self._checksum:
+            raise InputError(f"vfat entry at {place}: the long name before it is not its own")
+        name = b"".join(reversed(self._parts))
+        self._parts = []
         for at in range(0, len(name), 2):
             if name[at : at + 2] == b"\0\0":
                 return name[:at]
         return name
+
+    def check_none(self, place: int) -> None:
+        """Raise InputError where a long name came, and no entry that it belongs to."""
+        if self._parts:
+            raise InputError(f"vfat entry at {place}: a long name before it, which is nobody's")
 
 
 def is_long(raw: bytes) -> bool:

@@ -153,14 +153,14 @@ class Fat:
                 data = self._source.read(at, min(MAX_CHUNK_BYTES, start + length - at))
                 for place in range(0, len(data), ENTRY_BYTES):
                     raw = data[place : place + ENTRY_BYTES]
-                    if raw[0] == layout.END:
-                        return
-                    if raw[0] == layout.DELETED:
-                        name = LongName()
+                    if raw[0] in (layout.END, layout.DELETED):
+                        name.check_none(at + place)
+                        if raw[0] == layout.END:
+                            return
                     elif layout.is_long(raw):
-                        name.add(raw)
+                        name.add(raw, at + place)
                     else:
-                        yield at + place, raw, name.take(raw[:11])
+                        yield at + place, raw, name.take(raw[:11], at + place)
 
     def _places(self, directory: int) -> Iterator[tuple[int, int]]:
         """Yield (offset, bytes) of a folder's clusters, or of the root of FAT12 and FAT16."""

@@ -96,13 +96,27 @@ def test_an_entry_is_found_again_when_it_was_forgotten_and_nothing_else_is_an_en
         fresh.stat(found + 10)
 
 
-def test_a_long_name_that_is_not_the_short_ones_does_not_count(fat16: bytes) -> None:
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        (-32, 0x44, "part 0 of a long name, which does not follow"),
+        (-32, 0x02, "part 2 of a long name, which does not follow"),
+        (-32 + 13, 0x77, "part 1 of a long name, which does not follow|is not its own"),
+        (-32, 0xE5, "a long name before it, which is nobody's|is not its own"),
+        (0, 0xE5, "a long name before it, which is nobody's"),
+        (0, 0x00, "a long name before it, which is nobody's"),
+        (1, ord("X"), "the long name before it is not its own"),
+    ],
+)
+def test_a_long_name_in_parts_or_of_another_entry_is_told(
+    fat16: bytes, place: int, value: int, reason: str
+) -> None:
+    # A kernel shows the short name, and nothing under the long one, which somebody looks for.
     short = fat16.index(b"ALONGN~1BIN")
     assert fat16[short - 32 + 13] == checksum_of(b"ALONGN~1BIN")
-    for at in (short - 32, short - 32 + 13):
-        broken = patched(fat16, at, "B", fat16[at] ^ 0x07)
-        names = {name for name, _, _ in open_filesystem(BytesSource(broken)).entries(node(fat16, b"folder"))}
-        assert names == {b"ALONGN~1.BIN"}
+    filesystem = open_filesystem(BytesSource(patched(fat16, short + place, "B", value)))
+    with pytest.raises(InputError, match=reason):
+        filesystem.lookup(node(fat16, b"folder"), b"A long name.bin")
 
 
 def test_an_impossible_name_is_refused(fat16: bytes) -> None:
