@@ -208,7 +208,13 @@ def _vulnerabilities(update: Update) -> list[str]:
 
 
 def _moment(text: str, what: str) -> datetime | None:
-    """Return a date of an erratum: "2023-02-17 20:41:00", "2023-02-17", or SUSE's seconds since 1970."""
+    """Return a date of an erratum: "2023-02-17 20:41:00", "2023-02-17", or SUSE's seconds since 1970.
+
+    In another form it is no date, and no reason to do without the errata of a whole repository.
+    """
     if _EPOCH_SECONDS.fullmatch(text):
         return datetime.fromtimestamp(int(text), UTC)
-    return fields.moment(text.removesuffix(" UTC"), f"{what}: date of an erratum") if text else None
+    try:
+        return fields.moment(text.removesuffix(" UTC"), what) if text else None
+    except InputError:
+        return None

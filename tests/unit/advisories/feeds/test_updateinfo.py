@@ -197,6 +197,12 @@ def test_the_newest_date_that_is_not_ahead_of_the_clock_dates_the_list() -> None
     assert read(ORACLE, ahead)[0].header.serial == "2023-01-23T00:00:00Z"
 
 
+def test_a_date_in_another_form_is_none() -> None:
+    feed, records = read(ORACLE, erratum("ELSA-2025-9", [Rpm("a", "1-1.el9")], issued="Mon Feb 3 2025"))
+    assert feed.header.serial == "2023-01-23T00:00:00Z"
+    assert [one.published_on for one in records if one.advisory == "ELSA-2025-9"] == [None]
+
+
 def test_a_bugfix_without_a_vulnerability_says_nothing_and_need_not_tell_its_release() -> None:
     bugfix = erratum("X-1", [Rpm("a", "1-1")], kind="bugfix", cves=())
     _, records = read(ORACLE, bugfix)
