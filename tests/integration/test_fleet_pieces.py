@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from containerimages import make
+from containerimages import as_vhd_child, make
 from diskimages import run, to_raw
 from layers import domain_of
 from machineimages import debian_tree, make_machine, packages
@@ -17,7 +17,7 @@ from undercroft.ports.reader import Reader
 from undercroft.usecases.fleet.reading.hostfiles import HostFiles
 from undercroft.usecases.fleet.reading.layers import LayerReader
 from undercroft.usecases.session import start_reader
-from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile
+from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile, from_images
 
 VERSION = "1.0-secret"
 
@@ -126,6 +126,23 @@ def test_a_qcow2_header_in_a_raw_disk_is_the_guest_s_data(reader: Reader, raw: P
     assert versions(reader, files.target_for(mallory)) == set()
     as_qcow2 = machine("mallory", disk, "qcow2", number=2)
     assert "machine victim writes" in problems(reader, files.target_for(as_qcow2))
+
+
+def test_a_vhd_difference_that_qemu_runs_without_its_parent_is_no_clean_machine(
+    reader: Reader, raw: Path, tmp_path: Path
+) -> None:
+    """Its owner names a patched parent, which QEMU never opens: the guest runs what the parent hides."""
+    base, child = make("vhd", raw, tmp_path / "base.vhd"), tmp_path / "child.vhd"
+    run("qemu-img", "create", "-q", "-f", "vpc", child, str(raw.stat().st_size))
+    as_vhd_child(child, base, "base.vhd")
+    web = machine("web", child, "vpc")
+    target = files_of(web).target_for(web)
+    assert versions(reader, target) == set()
+    assert "which QEMU runs without its parent" in problems(reader, target)
+    run("qemu-img", "convert", "-f", "vpc", "-O", "raw", child, tmp_path / "runs")
+    assert not any((tmp_path / "runs").read_bytes()), "the control: QEMU gives none of what the parent holds"
+    by_name = from_images([str(child)], backing_files=[str(base)])
+    assert versions(reader, by_name) == {VERSION}, "Hyper-V would"
 
 
 def test_an_image_of_no_machine_gets_no_pieces(reader: Reader, raw: Path, tmp_path: Path) -> None:
