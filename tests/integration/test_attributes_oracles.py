@@ -8,10 +8,12 @@ from pathlib import Path
 import extimages
 import pytest
 from diskimages import opened, run
+from mutants import Family, mutate
 
 from undercroft.disks import formats
 from undercroft.disks.detect import detect
 from undercroft.disks.filesystem import FileSystem, WithAttributes
+from undercroft.disks.source import BlockSource, check_range
 from undercroft.errors import InputError, UnsupportedError
 
 pytestmark = pytest.mark.skipif(bool(extimages.mounting_problem()), reason=extimages.mounting_problem())
@@ -83,3 +85,52 @@ def test_attributes_and_devices_are_those_that_were_set(kind: str, tmp_path: Pat
         assert filesystem.device(nodes["disk"]) != 0
         with pytest.raises(InputError, match="no device"):
             filesystem.device(nodes["file"])
+
+
+class Damaged:
+    """A volume that records what is read of it, and gives other bytes there."""
+
+    def __init__(self, source: BlockSource) -> None:
+        self._source = source
+        self.size_bytes = source.size_bytes
+        self.places: dict[tuple[int, int], bytes] = {}
+
+    def read(self, offset: int, length: int) -> bytes:
+        check_range(offset, length, self.size_bytes, "volume")
+        if (offset, length) not in self.places:
+            self.places[offset, length] = self._source.read(offset, length)
+        return self.places[offset, length]
+
+
+def asked(source: BlockSource) -> list[bytes | None]:
+    filesystem = formats.open_filesystem(detect(source), source)
+    assert isinstance(filesystem, WithAttributes)
+    found = []
+    for _, node, _ in filesystem.entries(filesystem.root):
+        for name in (b"trusted.overlay.opaque", b"user.number7", b"user.none"):
+            found.append(filesystem.xattr(node, name))
+    return found
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ["ext4-128", "xfs", "btrfs", "squashfs"])
+def test_mutants_of_attributes_give_values_or_an_error(kind: str, tmp_path: Path) -> None:
+    with made(kind, tmp_path):
+        pass
+    outcomes = {"same": 0, "refused": 0, "wrong": 0}
+    with opened(tmp_path / "image") as source:
+        whole = Damaged(source)
+        expected = asked(whole)
+        places = sorted(whole.places)
+        for seed in range(60):
+            mutant = Damaged(source)
+            place = places[seed % len(places)]
+            family = Family(kind, whole.places[place], ((0, place[1]),), "raw")
+            mutant.places[place] = mutate(family, seed).ljust(place[1], b"\0")
+            try:
+                outcomes["same" if asked(mutant) == expected else "wrong"] += 1
+            except InputError:
+                outcomes["refused"] += 1
+    # btrfs has each block twice, and takes the other one.
+    assert outcomes["refused"] > 5 or (kind == "btrfs" and outcomes["same"] == 60), outcomes
+    assert outcomes["wrong"] <= (0 if kind != "squashfs" else 6), outcomes
