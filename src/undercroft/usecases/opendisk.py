@@ -110,8 +110,8 @@ class DiskOpener:
         while layers[-1].info.backing_name or layers[-1].info.parent_ident:
             if disk.format_source == "libvirt" and layers[-1].info.format is DiskFormat.VHD:
                 raise UnreadError(
-                    f"{layers[-1].file.path}: a vhd difference, which QEMU runs without its parent: the machine"
-                    " does not see what it is; merge the two where they were made"
+                    f"{layers[-1].file.path}: a vhd difference, which QEMU runs without its parent: what"
+                    " the machine sees is something else; merge the two where they were made"
                 )
             below = self._below(disk, layers)
             layers.append(self._open_layer(disk, below))
