@@ -6,7 +6,7 @@ from pathlib import Path
 
 import extimages
 import pytest
-from diskimages import MIB, opened, run
+from diskimages import MIB, opened, run, wrap_gpt
 from machineimages import DebPackage, debian_tree
 from program import run_program
 
@@ -241,6 +241,30 @@ def test_an_ordinary_root_and_one_that_may_be_there_come_before_a_live_system(tm
     blank = tmp_path / "blank"
     blank.write_bytes(bytes(4 * MIB))
     assert look(image, blank)[1].coverage.complete
+
+
+@pytest.mark.parametrize("is_planted", [True, False])
+def test_a_live_disc_that_a_guest_plants_in_its_disks_gap_hides_nothing(
+    is_planted: bool, tmp_path: Path
+) -> None:
+    """The gap before the first partition has room for a disc, which is read where there is no other system."""
+    medium = tmp_path / "medium"
+    squashed(system(tmp_path / "root", NEW), medium / "live/filesystem.squashfs")
+    planted = disc(medium, tmp_path / "live.iso", "-no-pad").read_bytes()
+    assert len(planted) < MIB
+    installed = debian_tree(tmp_path / "installed", OLD, {"etc/fstab": b""})
+    root = extimages.make(tmp_path / "root.fs", "-t", "ext4", tree=installed)
+    disk = wrap_gpt(tmp_path / "disk", [root])
+    with disk.open("r+b") as file:
+        file.seek(32 << 10)
+        file.write(planted[32 << 10 :])
+        if not is_planted:  # the control: without the system, the disc is found
+            file.seek(MIB)
+            file.write(bytes(8 * MIB))
+    machine, inventory = look(disk)
+    expected = OLD if is_planted else NEW
+    assert versions(inventory) == {package.name: package.version for package in expected}
+    assert {volume.name for volume in machine.coverage.volumes} >= {"vda", "vda1"}
 
 
 def test_images_that_hold_no_system_are_no_live_system(tmp_path: Path) -> None:

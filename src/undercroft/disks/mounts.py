@@ -7,12 +7,14 @@ Data that was not read is a problem too where a link or a bind mount shows it as
 types of the Discoverable Partitions Specification as systemd-gpt-auto-generator(8) applies them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from undercroft.disks import subvolumes
 from undercroft.disks.devices import Device, DeviceKind, find_volumes, parse_device
 from undercroft.disks.fstab import MountEntry, MountTable, merge, normalize, parse_fstab
+from undercroft.disks.loops import MAX_IMAGES, is_image, open_image
+from undercroft.disks.mountorder import in_order
 from undercroft.disks.mountunits import read_mount_units
 from undercroft.disks.overlay import Layer, Overlay, parse_options
 from undercroft.disks.overlays import READ_ONLY_KINDS
@@ -43,6 +45,7 @@ class MountedTree:
         unread: mount points of what was not read.
         mounted: mount points of what was read.
         shown: each folder that a bind or an overlay shows elsewhere, with its entry.
+        images: how many image files were mounted.
     """
 
     tree: GuestTree
@@ -52,6 +55,7 @@ class MountedTree:
     unread: list[bytes] = field(default_factory=list)
     mounted: list[bytes] = field(default_factory=list)
     shown: list[tuple[MountEntry, bytes]] = field(default_factory=list)
+    images: int = 0
 
     def report(self, message: str, point: bytes) -> None:
         """Record an oddity of the mount at `point`, as a problem where software may lie in it."""
@@ -87,41 +91,6 @@ def assemble(root: OpenVolume, volumes: Sequence[OpenVolume], *, is_asked_for: b
     if mounted.unread:
         _report_hidden(mounted)
     return mounted
-
-
-def in_order(entries: Iterable[MountEntry]) -> list[MountEntry]:
-    """Return the entries so that each comes after those that its point and its source lie in.
-
-    A circle (two binds into one another) is cut at the entry that closes it.
-    """
-    entries = list(entries)
-    ordered: list[MountEntry] = []
-    entered: set[int] = set()
-
-    def visit(position: int) -> None:
-        if position in entered:
-            return
-        entered.add(position)
-        needs = [entries[position].point]
-        needs += [normalize(folder) + b"/." for folder in _sources(entries[position])]
-        for other, entry in enumerate(entries):
-            if other != position and any(below(path, (entry.point,)) for path in needs):
-                visit(other)
-        ordered.append(entries[position])
-
-    for position in range(len(entries)):
-        visit(position)
-    return ordered
-
-
-def _sources(entry: MountEntry) -> tuple[bytes, ...]:
-    """Return the folders of the tree that an entry shows elsewhere."""
-    if entry.is_bind:
-        return (entry.device,)
-    try:
-        return parse_options(entry.options).folders if entry.fs_type == "overlay" else ()
-    except InputError:
-        return ()
 
 
 def _mount_table(mounted: MountedTree) -> MountTable:
@@ -173,8 +142,35 @@ def _mount(entry: MountEntry, root: OpenVolume, volumes: Sequence[OpenVolume], m
             mounted.notes.append(f"{what} is empty at boot ({entry.fs_type}): what it covers was read")
     elif device.kind is DeviceKind.NETWORK:
         mounted.miss(f"{what} comes over the network and is on no disk", entry.point)
+    elif device.kind is DeviceKind.OTHER and _is_image(entry, mounted.tree):
+        _mount_image(entry, what, mounted)
     else:
         _mount_volume(entry, _find(device, root, volumes), volumes, mounted)
+
+
+def _is_image(entry: MountEntry, tree: GuestTree) -> bool:
+    try:
+        return is_image(tree, entry.device)
+    except InputError:
+        return False  # the mount is told as one of a device that is not there
+
+
+def _mount_image(entry: MountEntry, what: str, mounted: MountedTree) -> None:
+    """Mount an image that lies in the tree, where software may lie in it; snaps are told otherwise."""
+    shown = f"{what} is the image {_show(entry.device)}"
+    if not may_hold_software(entry.point):
+        mounted.unread.append(entry.point)
+        mounted.notes.append(f"{shown}, which was not opened")
+        return
+    mounted.images += 1
+    try:
+        if mounted.images > MAX_IMAGES:
+            raise InputError(f"it is one of more than {MAX_IMAGES}")
+        mounted.tree.mount(entry.point, open_image(mounted.tree, entry.device, entry.options))
+    except (InputError, NotFoundError) as error:
+        mounted.miss(f"{shown}, which could not be read: {error}", entry.point)
+    else:
+        mounted.mounted.append(entry.point)
 
 
 def _find(device: Device, root: OpenVolume, volumes: Sequence[OpenVolume]) -> list[OpenVolume]:

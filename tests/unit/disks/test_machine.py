@@ -7,7 +7,7 @@ from undercroft.disks.bootroot import MAX_GRUB_MENUS
 from undercroft.disks.detect import Content
 from undercroft.disks.fstab import MountEntry
 from undercroft.disks.machine import Machine, UnreadDisk, open_machine
-from undercroft.disks.mounts import in_order
+from undercroft.disks.mountorder import in_order
 from undercroft.disks.partitions import Partition
 from undercroft.disks.rootchoice import choose_root
 from undercroft.disks.softwarepaths import may_hold_software
