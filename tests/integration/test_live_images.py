@@ -247,7 +247,7 @@ def test_an_ordinary_root_and_one_that_may_be_there_come_before_a_live_system(tm
 def test_a_live_disc_that_a_guest_plants_in_its_disks_gap_hides_nothing(
     is_planted: bool, tmp_path: Path
 ) -> None:
-    """The gap before the first partition has room for a disc, which is read where there is no other system."""
+    """The gap before the first partition has room for a disc, which is read where nothing else is."""
     medium = tmp_path / "medium"
     squashed(system(tmp_path / "root", NEW), medium / "live/filesystem.squashfs")
     planted = disc(medium, tmp_path / "live.iso", "-no-pad").read_bytes()
