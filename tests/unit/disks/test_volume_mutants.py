@@ -1,12 +1,8 @@
 """Mutants of LVM and md metadata: none crashes, hangs or takes much memory, few are read as another."""
 
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
+import mutantworkers
 import pytest
 import volumemutants
 
@@ -16,20 +12,7 @@ MAX_WRONG_SHARE = {"lvm": 0.1, "md": 0.0}
 
 def outcomes(name: str, first: int, count: int, *, sealed: bool) -> Counter[tuple[str, str]]:
     """Return how many mutants of each kind came out how."""
-    path = os.pathsep.join([str(Path(volumemutants.__file__).parent), *filter(None, sys.path)])
-    command = [sys.executable, volumemutants.__file__, name, str(first), str(count), str(int(sealed))]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=3000,
-        env=os.environ | {"PYTHONPATH": path},
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, str] = json.loads(done.stdout)
-    crashed = {seed: outcome for seed, outcome in found.items() if "\n" in outcome}
-    assert not crashed
+    found = mutantworkers.outcomes(volumemutants, name, first, count, int(sealed), timeout_s=3000)
     return Counter((seed.split()[1], outcome) for seed, outcome in found.items())
 
 

@@ -1,15 +1,12 @@
 """Damaged btrfs images: each is read or refused, within 512 MB and 10 seconds, and never answered wrongly."""
 
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import btrfsimages
 import btrfsmutants
 import pytest
+from mutantworkers import counts
 
 pytestmark = pytest.mark.skipif(
     bool(btrfsimages.problem()), reason=btrfsimages.problem() or "btrfs can be made and mounted"
@@ -62,26 +59,12 @@ def campaign(name: str, first: int, count: int, folder: Path) -> Counter[str]:
     images = btrfsimages.make(folder, *options.split(), name=name)
     dirty = btrfsimages.write_dirty(images, WRITES, mount_options)[0]
     assert btrfsimages.open_images([dirty]).notes
-    path = os.pathsep.join([str(Path(btrfsmutants.__file__).parent), *filter(None, sys.path)])
-    command = [sys.executable, btrfsmutants.__file__, str(dirty), str(first), str(count), str(int(sealed))]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    assert done.returncode == 0, done.stderr
-    outcomes = json.loads(done.stdout)
-    assert len(outcomes) == count
-    crashes = {seed: text for seed, text in outcomes.items() if text not in ("same", "refused", "wrong")}
-    assert crashes == {}
-    counts = Counter(outcomes.values())
-    assert counts["refused"] > count / 20, counts
+    arguments = dirty, first, count, int(sealed)
+    found = counts(btrfsmutants, *arguments, count=count, timeout_s=900)
+    assert found["refused"] > count / 20, found
     if not sealed:
-        assert counts["wrong"] == 0, outcomes
-    return counts
+        assert found["wrong"] == 0, found
+    return found
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -3,15 +3,13 @@
 import json
 import os
 import random
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
 
 import extimages
 import extmutants
 import pytest
 from mutants import ext_areas
+from mutantworkers import counts
 
 MUTANTS = int(os.environ.get("UNDERCROFT_EXT_MUTANTS", "80"))
 """Of each family; `make soak` may ask for more."""
@@ -32,31 +30,10 @@ MOST_WRONG_WITHOUT_CHECKSUMS = 0.4
 def test_mutants_are_read_or_refused_and_hardly_ever_answered_wrongly(name: str, tmp_path: Path) -> None:
     options, has_journal = FAMILIES[name]
     image = _image(tmp_path, name, options, has_journal)
-    command = [
-        sys.executable,
-        extmutants.__file__,
-        str(image),
-        json.dumps(ext_areas(image, 0)),
-        "0",
-        str(MUTANTS),
-    ]
-    path = os.pathsep.join([str(Path(extmutants.__file__).parent), *filter(None, sys.path)])
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=110,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    assert done.returncode == 0, done.stderr
-    outcomes = json.loads(done.stdout)
-    assert len(outcomes) == MUTANTS
-    counts = Counter(outcomes.values())
-    crashes = {seed: text for seed, text in outcomes.items() if text not in ("same", "refused", "wrong")}
-    assert crashes == {}
-    assert counts["refused"] > MUTANTS / 20, counts
-    assert counts["wrong"] <= MUTANTS * MOST_WRONG.get(name, MOST_WRONG_WITHOUT_CHECKSUMS), counts
+    areas = json.dumps(ext_areas(image, 0))
+    found = counts(extmutants, image, areas, 0, MUTANTS, count=MUTANTS, timeout_s=110)
+    assert found["refused"] > MUTANTS / 20, found
+    assert found["wrong"] <= MUTANTS * MOST_WRONG.get(name, MOST_WRONG_WITHOUT_CHECKSUMS), found
 
 
 def _image(folder: Path, name: str, options: str, has_journal: bool) -> Path:

@@ -1,17 +1,15 @@
 """Damaged XFS filesystems: each is read or refused, within 512 MB and 10 s; version 5 hardly ever lies."""
 
-import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import xfsimages
 import xfsmutants
+from mutantworkers import counts
 
 MUTANTS = int(os.environ.get("UNDERCROFT_XFS_MUTANTS", "20"))
 """Of each family; the soak asks for more."""
@@ -66,30 +64,17 @@ def _image(folder: Path, name: str) -> Path:
 
 def campaign(folder: Path, name: str, count: int) -> Counter[str]:
     """Return what became of `count` mutants. AssertionError where one crashed."""
-    is_sealed = str(int(name.endswith("sealed")))
-    command = [sys.executable, xfsmutants.__file__, str(_image(folder, name)), "0", str(count), is_sealed]
-    path = os.pathsep.join([str(Path(xfsmutants.__file__).parent), *filter(None, sys.path)])
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=110 + count,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    assert done.returncode == 0, done.stderr
-    outcomes = json.loads(done.stdout)
-    assert len(outcomes) == count
-    assert {text for text in outcomes.values() if text not in ("same", "refused", "wrong")} == set()
-    return Counter(outcomes.values())
+    is_sealed = int(name.endswith("sealed"))
+    image = _image(folder, name)
+    return counts(xfsmutants, image, 0, count, is_sealed, count=count, timeout_s=110 + count)
 
 
 @pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="needs xfsprogs")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_mutants_are_read_or_refused_and_hardly_ever_answered_wrongly(name: str, tmp_path: Path) -> None:
-    counts = campaign(tmp_path, name, MUTANTS)
-    assert counts["refused"] >= MUTANTS / 20, counts
-    assert counts["wrong"] <= MUTANTS * MOST_WRONG[name], counts
+    found = campaign(tmp_path, name, MUTANTS)
+    assert found["refused"] >= MUTANTS / 20, found
+    assert found["wrong"] <= MUTANTS * MOST_WRONG[name], found
 
 
 @pytest.mark.soak
@@ -97,5 +82,5 @@ def test_mutants_are_read_or_refused_and_hardly_ever_answered_wrongly(name: str,
 @pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="needs xfsprogs")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_thousand_mutants(name: str, tmp_path: Path) -> None:
-    counts = campaign(tmp_path, name, SOAK_MUTANTS)
-    assert counts["wrong"] <= SOAK_MUTANTS * MOST_WRONG[name], counts
+    found = campaign(tmp_path, name, SOAK_MUTANTS)
+    assert found["wrong"] <= SOAK_MUTANTS * MOST_WRONG[name], found
