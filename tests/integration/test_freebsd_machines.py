@@ -86,6 +86,14 @@ def test_a_root_is_found_by_each_of_its_names(name: str, root: str, tmp_path: Pa
     assert [volume.mounts for volume in coverage.volumes] == [(), ("/",), ()]
 
 
+@pytest.mark.parametrize("point", ["/var/db", "/var/db/pkg"])
+def test_a_volume_of_the_package_database_that_is_not_there_is_a_problem(point: str, tmp_path: Path) -> None:
+    fstab = FSTAB.format(root="/dev/vtbd0p2", swap="/dev/gpt/swap0", more=f"/dev/gpt/db {point} ufs rw 2 2\n")
+    root = ufs(tree(tmp_path / "tree", fstab, INSTALLED), tmp_path / "root", 16)  # an old one lies below it
+    coverage = machine_of(gpt_disk(tmp_path / "disk", root)).coverage
+    assert f"{point} is /dev/gpt/db, which is on none of the given disks" in coverage.problems[0]
+
+
 def test_a_root_on_another_disk_is_told(tmp_path: Path) -> None:
     coverage = machine_of(gpt_disk(tmp_path / "disk", one_root(tmp_path / "one", "/dev/vtbd1p2"))).coverage
     assert "names /dev/vtbd1p2 as /, which is not vda2" in coverage.problems[0]

@@ -38,7 +38,18 @@ INVENTORY_FOLDERS = (
 )
 """What an inventory starts from; administrators put links to bigger disks in their place."""
 
-_SOFTWARE_ROOTS = (b"/usr", b"/opt", b"/boot", b"/etc", b"/bin", b"/sbin", b"/var/lib", b"/nix", b"/gnu")
+_SOFTWARE_ROOTS = (
+    b"/usr",
+    b"/opt",
+    b"/boot",
+    b"/etc",
+    b"/bin",
+    b"/sbin",
+    b"/var/lib",
+    b"/var/db",
+    b"/nix",
+    b"/gnu",
+)
 _FIRMWARE_FOLDERS = (b"/boot/efi", b"/boot/EFI", b"/boot/firmware")
 _LIBRARY_FOLDER = re.compile(rb"/lib[a-z0-9]*(?:/|$)")
 
@@ -46,7 +57,7 @@ _LIBRARY_FOLDER = re.compile(rb"/lib[a-z0-9]*(?:/|$)")
 def may_hold_software(point: bytes) -> bool:
     """Return whether installed software, its records or kernels may lie in a mount at `point`.
 
-    /srv, /home, /root and /var outside of /var/lib are data: nothing there is taken into an inventory
+    /srv, /home, /root and /var outside of /var/lib and /var/db are data: nothing there is taken into an inventory
     even where it was read, so nothing is lost where it was not, unless a link or a bind mount shows it
     in another place (`hidden_by`). The firmware's folder below /boot holds copies of what the boot
     loader's packages installed.
