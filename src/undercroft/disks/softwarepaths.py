@@ -57,9 +57,9 @@ _LIBRARY_FOLDER = re.compile(rb"/lib[a-z0-9]*(?:/|$)")
 def may_hold_software(point: bytes) -> bool:
     """Return whether installed software, its records or kernels may lie in a mount at `point`.
 
-    /srv, /home, /root and /var outside of /var/lib and /var/db are data: nothing there is taken into an inventory
-    even where it was read, so nothing is lost where it was not, unless a link or a bind mount shows it
-    in another place (`hidden_by`). The firmware's folder below /boot holds copies of what the boot
+    /srv, /home, /root and /var outside of /var/lib and /var/db are data: nothing there is taken into an
+    inventory even where it was read, so nothing is lost where it was not, unless a link or a bind mount shows
+    it in another place (`hidden_by`). The firmware's folder below /boot holds copies of what the boot
     loader's packages installed.
     """
     if point in (b"/", b"/var") or _LIBRARY_FOLDER.match(point):
