@@ -201,6 +201,26 @@ def test_what_is_kept_and_may_not_count_is_a_problem(
     assert any(problem in each for each in problems), problems
 
 
+def test_an_image_that_keeps_changes_beside_the_live_system_is_a_problem(tmp_path: Path) -> None:
+    medium = layer(tmp_path / "medium", {"persistence": b"image"})
+    squashed(system(tmp_path / "root", NEW), medium / "live/filesystem.squashfs")
+    _, inventory = look(disc(medium, tmp_path / "live.iso"))
+    assert versions(inventory) == WANTED
+    assert inventory.coverage.problems == (
+        "vda: the file persistence keeps what the live system changes, which was not applied",
+    )
+
+
+@pytest.mark.parametrize("label", ["casper-rw", "writable"])
+def test_what_casper_keeps_is_a_problem(label: str, tmp_path: Path) -> None:
+    medium = tmp_path / "medium"
+    squashed(system(tmp_path / "root", NEW), medium / "casper/filesystem.squashfs")
+    kept = layer(tmp_path / "kept", {f"upper/{STATUS}": b"", "work/x": b""})
+    disk = extimages.make(tmp_path / "kept.img", "-t", "ext4", "-L", label, tree=kept)
+    _, inventory = look(disc(medium, tmp_path / "live.iso"), disk)
+    assert "vdb: keeps what the live system changes, which was not applied" in inventory.coverage.problems
+
+
 def test_changes_in_an_older_form_are_a_problem(tmp_path: Path) -> None:
     inventory = with_changes(tmp_path, "/ union\n", "linux /live/vmlinuz boot=live persistence\n", "")
     assert versions(inventory) != WANTED

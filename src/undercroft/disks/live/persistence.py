@@ -62,7 +62,25 @@ def find_persistence(title: str, words: frozenset[str], volumes: Sequence[OpenVo
             found.problems.append(f"{what}, as {found.volume.name} does: only that one was applied")
         else:
             _apply(volume, words, found)
+    for volume in volumes if labels else ():
+        if volume.filesystem is not None and volume.applicable:
+            _tell_of_files(volume, labels, found)
     return found
+
+
+def _tell_of_files(volume: OpenVolume, names: Sequence[str], found: Persistence) -> None:
+    """An image file of such a name at the top of any volume does what the volume would."""
+    if volume.filesystem is None:
+        return
+    tree = GuestTree(volume.filesystem)
+    for name in names:
+        try:
+            is_file = tree.stat(b"/" + raw(name)).kind is FileKind.REGULAR
+        except (InputError, NotFoundError):
+            continue
+        if is_file:
+            told = f"{volume.name}: the file {name} keeps what the live system changes, which was not applied"
+            found.problems.append(told)
 
 
 def _apply(volume: OpenVolume, words: frozenset[str], found: Persistence) -> None:
@@ -71,7 +89,9 @@ def _apply(volume: OpenVolume, words: frozenset[str], found: Persistence) -> Non
     tree = GuestTree(volume.filesystem)
     try:
         lines = tree.read(CONFIG, MAX_CONFIG_BYTES).split(b"\n")
-        for line in lines[:MAX_LINES]:
+        if len(lines) > MAX_LINES:
+            raise InputError(f"its list has more than {MAX_LINES} lines")
+        for line in lines:
             _line(line.split(b"#", 1)[0].split(), tree, volume, found)
     except NotFoundError:
         return  # live-boot passes over a volume without a list
