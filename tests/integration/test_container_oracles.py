@@ -184,6 +184,18 @@ def test_a_parent_that_qemu_would_read_is_never_taken_for_zeros(case: str, tmp_p
         pass
 
 
+def test_a_vdi_with_bytes_before_its_blocks_is_refused_since_qemu_reads_others(
+    raw: Path, tmp_path: Path
+) -> None:
+    image = containerimages.make("vdi", raw, tmp_path / "image.vdi")
+    data = bytearray(image.read_bytes())
+    data[380:384] = (512).to_bytes(4, "little")
+    image.write_bytes(data + bytes(MIB))
+    assert converted(image, "vdi", tmp_path / "expected.raw")[:SIZE_BYTES] == raw.read_bytes()
+    with pytest.raises(InputError, match="512 bytes before each block"), disk_of(image, "vdi"):
+        pass
+
+
 def test_a_stream_with_a_footer_reads_as_qemu_img_converts_it(raw: Path, tmp_path: Path) -> None:
     image = tmp_path / "stream.vmdk"
     image.write_bytes(containerimages.stream_with_footer(raw.read_bytes()))

@@ -45,7 +45,6 @@ class Header:
         kind: DYNAMIC, FIXED or DIFFERENCING.
         size_bytes: the virtual disk's size, whole sectors.
         block_bytes: a power of two.
-        extra_bytes: before each block.
         blocks: entries of the map; enough for `size_bytes`.
         map_offset, data_offset: where the map and the first block lie.
         ident: of this image, "MADE/CHANGED".
@@ -55,7 +54,6 @@ class Header:
     kind: int
     size_bytes: int
     block_bytes: int
-    extra_bytes: int
     blocks: int
     map_offset: int
     data_offset: int
@@ -122,9 +120,7 @@ class _Mapping:
         self._table.check_apart(lambda entry: entry if entry < DISCARDED else -1, 1)
         self._header = header
         self._name = name
-        self._blocks_in_file = (source.size_bytes - header.data_offset) // (
-            header.block_bytes + header.extra_bytes
-        )
+        self._blocks_in_file = (source.size_bytes - header.data_offset) // header.block_bytes
         # A difference leaves to its parent what it does not have; its zeros are discarded blocks.
         self._free = BELOW if header.parent_ident else ZERO
 
@@ -142,8 +138,7 @@ class _Mapping:
             raise InputError(
                 f"{self._name}: block {index} is the file's block {entry}, beyond its end; {CURE}"
             )
-        place = header.data_offset + entry * (header.block_bytes + header.extra_bytes) + header.extra_bytes
-        return place + within, length
+        return header.data_offset + entry * header.block_bytes + within, length
 
 
 def _read_header(source: BlockSource, name: str) -> Header:
@@ -163,8 +158,8 @@ def _read_header(source: BlockSource, name: str) -> Header:
         raise InputError(f"{name}: its parts do not begin with sectors of {SECTOR_BYTES} bytes; {CURE}")
     if not MIN_BLOCK_BYTES <= block_bytes <= MAX_BLOCK_BYTES or block_bytes & (block_bytes - 1):
         raise InputError(f"{name}: blocks of {block_bytes} bytes are out of range; {CURE}")
-    if extra_bytes % SECTOR_BYTES or extra_bytes > block_bytes:
-        raise InputError(f"{name}: {extra_bytes} bytes before each block are out of range; {CURE}")
+    if extra_bytes:  # QEMU passes over the field, and finds other blocks than VirtualBox
+        raise UnsupportedError(f"{name}: {extra_bytes} bytes before each block are not supported")
     if blocks > MAX_BLOCKS or blocks != -(-size_bytes // block_bytes) or allocated > blocks:
         raise InputError(f"{name}: {blocks} blocks do not fit a disk of {size_bytes} bytes; {CURE}")
     if not HEADER.size <= map_offset <= data_offset - 4 * blocks:
@@ -178,7 +173,6 @@ def _read_header(source: BlockSource, name: str) -> Header:
         kind=kind,
         size_bytes=-(-size_bytes // SECTOR_BYTES) * SECTOR_BYTES,
         block_bytes=block_bytes,
-        extra_bytes=extra_bytes,
         blocks=blocks,
         map_offset=map_offset,
         data_offset=data_offset,
