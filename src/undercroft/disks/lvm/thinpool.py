@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from google_crc32c._crc32c import extend  # its compiled part by name, as in disks.ext4.checksum
 
+from undercroft.disks.cache import BoundedCache
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError, UnsupportedError
 
@@ -60,7 +61,7 @@ class ThinPool:
     def __init__(self, source: BlockSource, name: str) -> None:
         self._source = source
         self.name = name
-        self._nodes: dict[tuple[int, int], Node] = {}
+        self._nodes: BoundedCache[tuple[int, int], Node] = BoundedCache(MAX_CACHED_NODES)
         data = self._block(0, _SUPERBLOCK_XOR, "superblock")
         fields = _SUPERBLOCK.unpack_from(data)
         (_, flags, place, _, magic, version, _, self.transaction, _, _, _, mappings, details) = fields[:13]
@@ -120,10 +121,7 @@ class ThinPool:
             raise InputError(f"{what} has keys out of order")
         start = _NODE.size + 8 * capacity
         values = Struct("<" + f"Q{size - 8}x" * count).unpack_from(data, start)
-        if len(self._nodes) >= MAX_CACHED_NODES:
-            self._nodes.clear()
-        self._nodes[place, value_bytes] = node = Node(keys, values, flags == _INTERNAL)
-        return node
+        return self._nodes.put((place, value_bytes), Node(keys, values, flags == _INTERNAL))
 
     def _block(self, place: int, xor: int, what: str) -> bytes:
         if (place + 1) * BLOCK_BYTES > self._source.size_bytes:
