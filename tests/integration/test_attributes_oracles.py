@@ -1,5 +1,6 @@
 """Extended attributes and device numbers, as the kernel wrote them: what overlays are told by."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +86,63 @@ def test_attributes_and_devices_are_those_that_were_set(kind: str, tmp_path: Pat
         assert filesystem.device(nodes["disk"]) != 0
         with pytest.raises(InputError, match="no device"):
             filesystem.device(nodes["file"])
+
+
+CHANGE = """
+import os
+for number in range(40):
+    os.setxattr("few", f"user.later{number % 9}", b"%d" % number * (number % 5))
+os.removexattr("many", "trusted.overlay.opaque")
+os.setxattr("none", "trusted.overlay.opaque", b"y")
+os.setxattr("file", "user.new", b"n" * 300)
+for number in range(30):
+    if number % 2:
+        os.symlink("x" * 40 * (number % 3 + 1), f"old{number}")
+    else:
+        os.mknod(f"old{number}", 0o20000, os.makedev(7, number + 1))
+os.close(os.open(".", os.O_RDONLY))
+for number in range(30):
+    os.unlink(f"old{number}")
+    os.mknod(f"new{number}", 0o20000, os.makedev(0, 0) if number % 3 else os.makedev(5, number))
+    os.mkdir(f"dir{number}")
+    os.setxattr(f"dir{number}", "trusted.overlay.opaque", b"%d" % number)
+"""
+
+SEE = """
+import json, os
+def see(name):
+    keys = os.listxattr(name, follow_symlinks=False)
+    values = {key: os.getxattr(name, key, follow_symlinks=False).decode() for key in keys}
+    return [values, os.lstat(name).st_rdev]
+print(json.dumps({name: see(name) for name in os.listdir(".")}))
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-i", "size=512,nrext64=1")])
+def test_what_a_dirty_log_of_xfs_changed_is_what_the_kernel_replays(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(SIZE_BYTES)
+    run("mkfs.xfs", "-q", "-f", *options, image)
+    script = f'"{sys.executable}" -c "$PROGRAM"; xfs_io -x -c "shutdown -f" .; cd /'
+    extimages.in_mount(image, script, PROGRAM=WRITE.replace("CROWD", "3") + CHANGE)
+    with opened(image) as source:
+        filesystem = formats.open_filesystem(detect(source), source)
+        assert isinstance(filesystem, WithAttributes)
+        assert "log replayed" in filesystem.notes[0]
+        with extimages.copied(image) as copy:
+            expected = json.loads(extimages.in_mount(copy, f'"{sys.executable}" -c "$PROGRAM"', PROGRAM=SEE))
+        nodes = {name.decode(): node for name, node, _ in filesystem.entries(filesystem.root)}
+        assert nodes.keys() == expected.keys()
+        for name, (attributes, device) in expected.items():
+            for key, value in attributes.items():
+                assert filesystem.xattr(nodes[name], key.encode()) == value.encode()
+            if "trusted.overlay.opaque" not in attributes:
+                assert filesystem.xattr(nodes[name], b"trusted.overlay.opaque") is None
+            if name.startswith(("new", "whiteout", "console")):
+                assert (filesystem.device(nodes[name]) == 0) == (device == 0), name
 
 
 class Damaged:

@@ -45,7 +45,12 @@ _MAX_FLUSHES = 0xFFFF
 
 
 def replayed_inode(
-    raw: bytes, regions: Sequence[bytes | bytearray], fields: int, place: int, superblock: Superblock
+    raw: bytes,
+    regions: Sequence[bytes | bytearray],
+    fields: int,
+    place: int,
+    superblock: Superblock,
+    device: int = 0,
 ) -> bytes | None:
     """Return an inode after the replay, None where the one on disk is newer.
 
@@ -55,6 +60,7 @@ def replayed_inode(
         fields: which parts were logged.
         place: of the transaction in the log.
         superblock: of the filesystem.
+        device: the number that a device file has, where `fields` say so.
 
     Raises InputError where the item or the inode is malformed.
     """
@@ -78,18 +84,51 @@ def replayed_inode(
     end = size + changed[82] * 8 if changed[82] else len(raw)
     if end > len(raw):
         raise InputError(f"attributes at {end} of an inode of {len(raw)} bytes")
-    if fields & (logs.FIELDS_DATA | logs.FIELDS_EXTENTS | logs.FIELDS_ROOT):
-        if len(regions) < 2:
-            raise InputError("a fork was changed, its bytes are missing")
-        fork: bytes = bytes(regions[1])
-        if fields & logs.FIELDS_ROOT:
-            fork = _root_to_disk(fork, end - size, superblock.is_v5)
-        if len(fork) > end - size:
-            raise InputError(f"{len(fork)} bytes for a fork of {end - size}")
-        changed[size : size + len(fork)] = fork
+    _put_forks(changed, (size, end), regions, fields, device, is_v5=superblock.is_v5)
     if superblock.is_v5:
         return checksum.with_checksum(bytes(changed), layout.INODE_CHECKSUM_OFFSET)
     return bytes(changed)
+
+
+def _put_forks(
+    changed: bytearray,
+    places: tuple[int, int],
+    regions: Sequence[bytes | bytearray],
+    fields: int,
+    device: int,
+    *,
+    is_v5: bool,
+) -> None:
+    """Put what was logged of the forks in their places: the data's at the first, attributes at the second."""
+    start, end = places
+    rest = regions[1:]
+    if fields & (logs.FIELDS_DATA | logs.FIELDS_EXTENTS | logs.FIELDS_ROOT):
+        _put_fork(changed, start, end, rest[:1], is_v5=is_v5, is_root=bool(fields & logs.FIELDS_ROOT))
+        rest = rest[1:]
+    elif fields & logs.FIELDS_DEVICE:
+        changed[start : start + 4] = device.to_bytes(4, "big")
+    if fields & logs.FIELDS_ATTRIBUTES:
+        is_root = bool(fields & logs.FIELDS_ATTRIBUTE_ROOT)
+        _put_fork(changed, end, len(changed), rest[:1], is_v5=is_v5, is_root=is_root)
+
+
+def _put_fork(
+    changed: bytearray,
+    start: int,
+    end: int,
+    regions: Sequence[bytes | bytearray],
+    *,
+    is_v5: bool,
+    is_root: bool,
+) -> None:
+    if not regions:
+        raise InputError("a fork was changed, its bytes are missing")
+    fork = bytes(regions[0])
+    if is_root:
+        fork = _root_to_disk(fork, end - start, is_v5)
+    if len(fork) > end - start:
+        raise InputError(f"{len(fork)} bytes for a fork of {end - start}")
+    changed[start : start + len(fork)] = fork
 
 
 def _was_flushed_later(raw: bytes, core: bytes | bytearray) -> bool:

@@ -141,7 +141,9 @@ class Replayer:
         raw = self._overlay.read(offset, superblock.inode_bytes)
         if not self._overlay.is_changed(offset, superblock.inode_bytes):
             self._base.check_inode(node, raw)
-        changed = replayed_inode(raw, item.regions[1:], fields, place, superblock)
+        stands = form.size - logs.INODE_DEVICE_BEFORE_END
+        device = int.from_bytes(item.regions[0][stands : stands + 4], "little")
+        changed = replayed_inode(raw, item.regions[1:], fields, place, superblock, device)
         if changed is not None:
             self._overlay.write(offset, changed)
             if fields & logs.FIELDS_OWNER and len(self.reowned) < logs.MAX_REOWNED:

@@ -70,6 +70,9 @@ INODE_ITEM = Struct("<4x I H H 4x Q 16x q i i")
 """fields, size of attributes, size of data, number, first sector of its buffer, its length, place in it."""
 INODE_ITEM_PACKED = Struct("<4x I H H Q 16x q i i")
 FIELDS_DATA, FIELDS_EXTENTS, FIELDS_ROOT, FIELDS_OWNER = 0x2, 0x4, 0x8, 0x200
+FIELDS_DEVICE, FIELDS_ATTRIBUTES, FIELDS_ATTRIBUTE_ROOT = 0x10, 0x1C0, 0x100
+INODE_DEVICE_BEFORE_END = 32
+"""Where in an item the number of a device file stands, in four bytes, counted from its end."""
 
 CREATE_ITEM = Struct("<H H")
 CREATE_FIELDS = Struct(">I I I I I I")
