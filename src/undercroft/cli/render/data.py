@@ -13,8 +13,9 @@ the list of the originals in the same order. Messages of Undercroft itself have 
 import base64
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from undercroft.advisories.asked import knows_exploited, knows_severities, knows_unfixed
@@ -60,9 +61,17 @@ def render_scan(report: ScanReport, data_format: DataFormat | str) -> str:
 
 
 def scan_document(report: ScanReport) -> dict[str, Any]:
-    """Return the whole report as JSON values."""
-    document = _object(report)
+    """Return the whole report as JSON values; what other reports share with it is the same object there.
+
+    Within one report nothing is, since YAML would show it by an alias.
+    """
+    shown: set[int] = set()
+    document = _object(replace(report, states=tuple(map(_without_shared, report.states))))
     for state, encoded in zip(report.states, document["states"], strict=True):
+        if state.inventory is not None:
+            encoded["inventory"]["packages"] = _shared(state.inventory.packages, shown)
+        if state.assessment is not None:
+            encoded["assessment"] = _shared(state.assessment, shown)
         encoded.update(_derived(report, state))
     return {"schema": "undercroft/scan/1", "complete": report.complete, **document}
 
@@ -168,6 +177,38 @@ def _names(found: Sequence[Finding]) -> list[Json]:
         {"vulnerability": escape(finding.vulnerability), "source": escape(finding.source)}
         for finding in found
     ]
+
+
+def _without_shared(state: StateReport) -> StateReport:
+    """Return a state without the packages and findings, which a thousand clones have in common."""
+    inventory = replace(state.inventory, packages=()) if state.inventory else None
+    return replace(state, inventory=inventory, assessment=None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """A value that is equal to itself alone: comparing what it holds costs as much as showing it."""
+
+    value: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _shared(value: object, shown: set[int]) -> Any:
+    """Return a value of the model as JSON values, the same object for the same value of another report."""
+    if id(value) in shown:
+        return _escaped(encode(value), message=False)
+    shown.add(id(value))
+    return _kept(_Same(value))
+
+
+@lru_cache(maxsize=16)
+def _kept(shared: _Same) -> Any:
+    return _escaped(encode(shared.value), message=False)
 
 
 def _object(value: object) -> dict[str, Any]:

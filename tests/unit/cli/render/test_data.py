@@ -143,3 +143,14 @@ def test_a_finding_is_one_line() -> None:
     scan = report(state(assessment=assessment(finding("CVE-2024-7777"))))
     (line,) = [line for line in data.render_scan(scan, "json").splitlines() if "CVE-2024-7777" in line]
     assert json.loads(line.strip().rstrip(","))["source"] == "openssl"
+
+
+def test_what_clones_share_is_made_once_and_never_an_alias_in_yaml() -> None:
+    shared = vulnerable("current", "")
+    first, second = report(shared), report(shared, replace(shared, name="before"))
+    one, two = data.scan_document(first), data.scan_document(second)
+    assert one["states"][0]["inventory"]["packages"] is two["states"][0]["inventory"]["packages"]
+    assert one["states"][0]["assessment"] is two["states"][0]["assessment"]
+    assert two["states"][0]["assessment"] == two["states"][1]["assessment"]
+    assert two["states"][0]["assessment"] is not two["states"][1]["assessment"]
+    assert "&id" not in data.render_scan(second, "yaml")
