@@ -8,8 +8,11 @@ from extimages import run
 
 from undercroft.disks.btrfs import layout
 from undercroft.disks.btrfs.checksum import checksum_of_type
+from undercroft.disks.keys import Key, Keys
 from undercroft.disks.opening import open_volumes
+from undercroft.disks.source import BytesSource
 from undercroft.disks.volumes import DiskSet
+from undercroft.sandbox.jobkeys import unlocked
 
 pytestmark = pytest.mark.skipif(
     bool(btrfsimages.problem()), reason=btrfsimages.problem() or "btrfs can be made and mounted"
@@ -64,3 +67,30 @@ def test_device_is_no_longer_than_the_disks_that_it_lies_on(tmp_path: Path) -> N
     device = next(volume for volume in opened(*images).volumes if volume.device)
     assert device.size_bytes == sum(image.stat().st_size for image in images)
     assert any("its volume only" in problem for problem in device.filesystem.problems)  # type: ignore[union-attr] # it has one
+
+
+class Recorder(BytesSource):
+    """Remembers where it was read."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.places: set[int] = set()
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.places.add(offset)
+        return super().read(offset, length)
+
+
+def test_child_that_has_passphrases_reads_no_tree_of_a_filesystem_on_several_disks(tmp_path: Path) -> None:
+    images = btrfsimages.make(tmp_path, "-d", "raid1", "-m", "raid1", devices=2)
+    root = btrfsimages.open_images(images)._volume.superblock.root[0]
+    pieces = btrfsimages.open_images(images)._volume.content._chunks.pieces(root, 4096)
+    places = {offset for _, copies in pieces for _, offset in copies}
+    disks = [Recorder(image.read_bytes()) for image in images]
+    named = [("vda", disks[0]), ("vdb", disks[1])]
+    open_volumes(named)
+    assert any(places & disk.places for disk in disks)  # the control: who opens filesystems reads them
+    for disk in disks:
+        disk.places.clear()
+    unlocked(named, Keys([Key("*", b"correct horse")]))
+    assert not any(places & disk.places for disk in disks)

@@ -22,14 +22,14 @@ DISC_MAGIC, DISC_MAGIC_OFFSET = b"CD001", 0x8001
 
 def open_volumes(
     disks: Sequence[tuple[str, BlockSource | UnreadDisk]],
-    opener: Opener = open_filesystem,
+    opener: Opener | None = open_filesystem,
     keys: Keys | None = None,
 ) -> DiskSet:
     """Return every volume of `disks` (name, source). Malformed content becomes a volume's reason.
 
     Args:
         disks: in the machine's order.
-        opener: opens a filesystem by its content.
+        opener: opens a filesystem by its content; with None none is opened, by no set either.
         keys: for encrypted volumes.
     """
     opening = _Opening(opener, keys or NO_KEYS)
@@ -60,7 +60,7 @@ class _Slot:
 class _Opening:
     """Volumes as they are found, sets as they become complete."""
 
-    opener: Opener
+    opener: Opener | None
     keys: Keys
     slots: list[_Slot] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -146,7 +146,7 @@ class _Opening:
 
     def _open(self, slot: _Slot) -> None:
         try:
-            if slot.source is not None:
+            if slot.source is not None and self.opener is not None:
                 filesystem = self.opener(slot.volume.content, slot.source)
                 slot.volume = replace(slot.volume, filesystem=filesystem)
         except InputError as error:
@@ -164,13 +164,14 @@ class _Opening:
     def _turn(self, last: bool) -> bool:
         """Ask each kind of set; in the last turn only until one settles something. True where one did."""
         settled = False
+        request = Request(self.keys, last, opens=self.opener is not None)
         for each in stack.SETS:
             waiting = [slot for slot in self.slots if slot.waits and slot.volume.kind in each.kinds]
             members = {_member(slot): slot for slot in waiting}
             if not members:
                 continue
             try:
-                assembly = stack.assembler(each)(tuple(members), Request(self.keys, last))
+                assembly = stack.assembler(each)(tuple(members), request)
             except InputError as error:
                 assembly = Assembly(refused=dict.fromkeys(members, str(error)))
             settled = self._settle(assembly, members) or settled

@@ -107,10 +107,12 @@ class Request:
     Attributes:
         keys: for encrypted volumes.
         last: no further member will come: what lacks one is made as far as it goes.
+        opens: whether a set that is a filesystem is opened: not in the child that has passphrases.
     """
 
     keys: Keys = NO_KEYS
     last: bool = True
+    opens: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,9 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from typing import NoReturn
 
 from undercroft.disks import luks
 from undercroft.disks.keys import MAX_SECRET_BYTES, NO_KEYS, Key, Keys, Secret
-from undercroft.disks.magics import Content
 from undercroft.disks.opening import open_volumes
 from undercroft.disks.source import BlockSource
 from undercroft.disks.volumes import UnreadDisk
@@ -54,16 +52,11 @@ def load_for_keys() -> None:
 
 def unlocked(disks: Sequence[tuple[str, BlockSource | UnreadDisk]], keys: Keys) -> Unlocked:
     """Open all encrypted volumes of a machine, and no filesystem. Raises for no content."""
-    open_volumes(disks, _not_opened, keys)
+    open_volumes(disks, None, keys)
     return Unlocked(
         tuple(VolumeKey(volume, key.hex()) for volume, key in keys.opened),
         tuple(Refusal(volume, text[:MAX_REASON_CHARS]) for volume, text in keys.refusals.items()),
     )
-
-
-def _not_opened(content: Content, source: BlockSource) -> NoReturn:
-    del content, source
-    raise UnsupportedError("only encrypted volumes are opened here")
 
 
 def _key(given: KeyInput, descriptors: Sequence[int]) -> Key:

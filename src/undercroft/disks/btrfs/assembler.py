@@ -40,17 +40,19 @@ def assemble(members: Sequence[Member], request: Request) -> Assembly:
     for devices in filesystems.values():
         expected = max(found.devices for _, found in devices.values())
         if len(devices) >= expected or request.last:
-            device = _device([devices[number] for number in sorted(devices)])
+            device = _device([devices[number] for number in sorted(devices)], opens=request.opens)
             done.devices.append(device)
             done.parts.update(dict.fromkeys(device.members, device.name))
     return done
 
 
-def _device(devices: Sequence[tuple[Member, Superblock]]) -> Device:
+def _device(devices: Sequence[tuple[Member, Superblock]], *, opens: bool) -> Device:
     members = tuple(member for member, _ in devices)
     content = members[0].content
     name = f"btrfs-{content.uuid.lower()}"
     size_bytes = sum(min(found.device[2], member.source.size_bytes) for member, found in devices)
+    if not opens:
+        return Device(name, (), members, size_bytes, content=content, by_member=True)
     try:
         opened = filesystem.open_filesystem(members[0].source, [member.source for member in members[1:]])
     except InputError as error:
