@@ -124,7 +124,8 @@ def test_the_kernel_of_a_guest_reads_and_writes_the_same(tree: Path, tmp_path: P
     disk = wrap_gpt(tmp_path / "disk", [volume])
     with opened(volume) as source:
         ours = seen(open_filesystem(source))
-    names = [name for name, digest in ours.items() if digest != "folder"]
+    # Linux takes the dots off a name that it looks up, and does not find what another system named so.
+    names = [name for name, digest in ours.items() if digest != "folder" and not name.endswith(".")]
     theirs = guestfsanswers.digests(Asked(disk), names, limit_s=600)
     assert theirs == {name: ours[name] for name in names}
     # What the kernel itself writes: a file that ends before its length, whose last clusters hold old bytes.

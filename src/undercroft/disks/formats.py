@@ -97,7 +97,7 @@ FILESYSTEMS = (
         "vfat",
         "FAT12, FAT16, FAT32",
         Level.WHOLE,
-        "long names; a volume that was not unmounted says so",
+        "long names; a FAT that differs from its copy is told where it is followed",
         "undercroft.disks.fat",
     ),
     Format(

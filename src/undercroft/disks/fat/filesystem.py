@@ -20,7 +20,7 @@ MAX_CHUNK_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 65_536 * ENTRY_BYTES
 """Linux' limit, and the specification's."""
 CACHED_ENTRIES = 4096
-CACHED_FOLDERS = 8
+CACHED_FOLDERS = 4
 _FOLDER_MODE, _FILE_MODE = 0o040755, 0o100755
 _DOTS = (b".", b"..")
 
@@ -35,8 +35,8 @@ class Fat:
         content: "vfat".
         label: as the root directory has it, "" for none.
         uuid: as libblkid prints it.
-        notes: nothing is done on the way.
-        problems: why what is read may not be what the guest wrote.
+        notes: whether it was unmounted.
+        problems: none.
         root: the root directory's node.
 
     Raises:
@@ -46,6 +46,7 @@ class Fat:
     content = "vfat"
     root = ROOT
     notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def __init__(self, source: BlockSource) -> None:
         self._source = source
@@ -56,8 +57,9 @@ class Fat:
         self.uuid = f"{self._boot.serial >> 16:04x}-{self._boot.serial & 0xFFFF:04x}"
         labels = (raw[:11] for _, raw, _ in self._raw(ROOT) if raw[11] & layout.LABEL)
         self.label = next(labels, b"").rstrip(b" ").decode("utf-8", "surrogateescape")
-        dirty = "vfat the volume is marked dirty: it is read as it stands"
-        self.problems = (dirty,) if self._boot.is_dirty else ()
+        # No log: as of an ext2, what a running guest had not written yet is all that may be missing. Where
+        # its FATs are in the middle of a change they differ, which is told of each cluster that is followed.
+        self.notes = ("marked dirty: it was not unmounted",) if self._boot.is_dirty else ()
 
     def stat(self, node: int) -> FileStat:
         """Return the metadata of `node`."""
