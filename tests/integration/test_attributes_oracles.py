@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import btrfsimages
 import extimages
 import pytest
 from diskimages import opened, run
@@ -128,10 +129,34 @@ def test_what_a_dirty_log_of_xfs_changed_is_what_the_kernel_replays(
     run("mkfs.xfs", "-q", "-f", *options, image)
     script = f'"{sys.executable}" -c "$PROGRAM"; xfs_io -x -c "shutdown -f" .; cd /'
     extimages.in_mount(image, script, PROGRAM=WRITE.replace("CROWD", "3") + CHANGE)
+    check_replayed(image)
+
+
+SYNC = """
+for name in sorted(os.listdir(".")):
+    if os.path.isdir(name) or name == "file":
+        with_name = os.open(name, os.O_RDONLY)
+        os.fsync(with_name), os.close(with_name)
+top = os.open(".", os.O_RDONLY)
+os.fsync(top)
+"""
+
+
+def test_what_a_dirty_log_of_btrfs_changed_is_what_the_kernel_replays(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(SIZE_BYTES)
+    run("mkfs.btrfs", "-q", "-f", image)
+    btrfsimages.write([image], WRITE.replace("CROWD", "3"))
+    [dirty] = btrfsimages.write_dirty([image], CHANGE + SYNC)
+    check_replayed(dirty)
+
+
+def check_replayed(image: Path) -> None:
     with opened(image) as source:
         filesystem = formats.open_filesystem(detect(source), source)
         assert isinstance(filesystem, WithAttributes)
-        assert "log replayed" in filesystem.notes[0]
+        assert "log replayed" in " ".join(filesystem.notes)
         with extimages.copied(image) as copy:
             expected = json.loads(extimages.in_mount(copy, f'"{sys.executable}" -c "$PROGRAM"', PROGRAM=SEE))
         nodes = {name.decode(): node for name, node, _ in filesystem.entries(filesystem.root)}
@@ -139,8 +164,9 @@ def test_what_a_dirty_log_of_xfs_changed_is_what_the_kernel_replays(
         for name, (attributes, device) in expected.items():
             for key, value in attributes.items():
                 assert filesystem.xattr(nodes[name], key.encode()) == value.encode()
-            if "trusted.overlay.opaque" not in attributes:
-                assert filesystem.xattr(nodes[name], b"trusted.overlay.opaque") is None
+            for key in ("trusted.overlay.opaque", "user.later1"):
+                if key not in attributes:
+                    assert filesystem.xattr(nodes[name], key.encode()) is None
             if name.startswith(("new", "whiteout", "console")):
                 assert (filesystem.device(nodes[name]) == 0) == (device == 0), name
 

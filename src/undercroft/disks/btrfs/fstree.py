@@ -70,10 +70,6 @@ class FsTree:
         self._changed[key] = data
         self.get = self._get
 
-    def is_changed(self, node: int) -> bool:
-        """Return whether a log changed items of an inode."""
-        return node in self._keys
-
     def editable_extents(self, node: int) -> list[tuple[int, bytes]]:
         """Return a file's extents to be changed, ascending. Raises InputError as `put` does."""
         found = self._extents.get(node)

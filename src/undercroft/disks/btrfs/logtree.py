@@ -105,6 +105,8 @@ class Replay:
         for key, item in self.items.items():
             if key[1] == layout.INODE_ITEM:
                 self._inode(key, item)
+                if key[0] not in self._ignored:
+                    self._drop_attributes(key[0])
         for key, item in self.items.items():
             if key[1] == layout.DIR_INDEX and key[0] not in self._ignored:
                 self._names.add_name(key, item)
@@ -115,11 +117,20 @@ class Replay:
                 continue
             elif key[1] in (layout.INODE_REF, layout.INODE_EXTREF):
                 self._names.add_references(key, item)
+            elif key[1] == layout.XATTR_ITEM:
+                self._tree.put(key, item)
             elif key[1] == layout.EXTENT_DATA:
                 if self._tree.get((key[0], layout.INODE_ITEM, 0)) is None:
                     raise InputError(f"btrfs log: it has content of inode {key[0]}, which is not there")
                 replay_extent(self._tree, key, item, self._sector, has_no_holes=self._has_no_holes)
         self._names.count_links()
+
+    def _drop_attributes(self, number: int) -> None:
+        """Take away what attributes an inode has and its log has not, as `replay_xattr_deletes` does."""
+        first, last = (number, layout.XATTR_ITEM, 0), (number, layout.XATTR_ITEM, layout.LAST)
+        for key, _ in list(self._tree.items(first, last)):
+            if key not in self.items:
+                self._tree.put(key, None)
 
     def _inode(self, key: Key, item: bytes) -> None:
         number = key[0]
