@@ -272,6 +272,9 @@ def test_snapshot_that_the_guest_took_is_looked_at_by_its_id(tmp_path: Path) -> 
     assert told.stdout.count("Package:") == 1
     shown = run_program(database, "files", "ls", f"{image}@{before}", "/var/lib/dpkg")
     assert "status" in shown.stdout
+    between = run_program(database, "diff", f"{image}@{before}", image, "-f", "json")
+    added = [change["name"] for change in json.loads(between.stdout)["added"]]
+    assert added == ["curl", "dash"]
     missing = run_program(database, "packages", f"{image}@nothing")
     assert missing.returncode == 3
     assert f"'subvolume @before' (ID {before})" in missing.stderr
