@@ -140,9 +140,12 @@ def from_images(
 def split_state(reference: str) -> tuple[str, str | None]:
     """Return (image, state) of "IMAGE@STATE"; the state is None where none is named.
 
-    A file whose own name holds an "@" wins over the reading as a reference.
+    A file whose own name holds an "@" wins over the reading as a reference, and so does the longest name of a
+    file over a state whose name holds one.
     """
     if os.path.lexists(reference) or "@" not in reference:
         return reference, None
-    image, _, state = reference.rpartition("@")
-    return image, state or CURRENT
+    parts = reference.split("@")
+    tries = ["@".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+    image = next((name for name in tries if os.path.lexists(name)), tries[0])
+    return image, reference[len(image) + 1 :] or CURRENT

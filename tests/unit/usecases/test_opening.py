@@ -95,6 +95,11 @@ def test_a_reference_is_an_image_and_a_state(tmp_path: Path) -> None:
     assert split_state("@before") == ("", "before")
     assert split_state(str(odd)) == (str(odd), None)
     assert split_state(f"{odd}@1") == (str(odd), "1")
+    plain = odd.with_name("plain.qcow2")
+    plain.touch()
+    assert split_state(f"{plain}@subvolume @before") == (str(plain), "subvolume @before")
+    assert split_state(f"{odd}@subvolume @before") == (str(odd), "subvolume @before")
+    assert split_state("gone@subvolume @before") == ("gone@subvolume ", "before")
 
 
 def test_a_disk_is_given_once() -> None:
