@@ -116,6 +116,7 @@ def _without_root(
         more = f"; and {len(found) - MAX_NAMED_VOLUMES} more" if len(found) > MAX_NAMED_VOLUMES else ""
         listing = "; ".join(found[:MAX_NAMED_VOLUMES]) or "there is no disk"
         problems.append(f"no root filesystem was found: {listing}{more}")
+    problems += [flaw for volume in opened.volumes for flaw in _filesystem_problems(volume)]
     return Coverage(volumes, tuple(problems), opened.notes)
 
 

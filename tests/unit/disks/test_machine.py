@@ -209,6 +209,13 @@ class TestRoot:
             "vdc: ext4 without a system; vdd: swap space holds no files",
         )
 
+    def test_a_filesystem_whose_log_was_not_replayed_may_have_held_the_root(self) -> None:
+        machine = machine_of(vda=MemoryFileSystem({"data": b"x"}, problems=("log not replayed: x",)))
+        assert machine.coverage.problems == (
+            "no root filesystem was found: vda: ext4 without a system",
+            "vda: log not replayed: x",
+        )
+
     def test_of_the_only_disk_the_cause_is_all_that_is_said(self) -> None:
         machine = machine_of(vda=UnreadDisk("top.qcow2: its backing file is missing"))
         assert machine.coverage.problems == ("top.qcow2: its backing file is missing",)
