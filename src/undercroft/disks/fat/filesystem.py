@@ -3,7 +3,8 @@
 Names are looked up whatever their case, and by their short form too, as Windows and Linux do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 from undercroft.disks.cache import BoundedCache
 from undercroft.disks.fat import entries as layout
@@ -21,6 +22,11 @@ MAX_DIRECTORY_BYTES = 65_536 * ENTRY_BYTES
 """Linux' limit, and the specification's."""
 CACHED_ENTRIES = 4096
 CACHED_FOLDERS = 4
+MAX_KEPT_RUNS = 65_536
+"""Of one file, some 10 MiB."""
+
+Run = tuple[int, int, int]
+
 _FOLDER_MODE, _FILE_MODE = 0o040755, 0o100755
 _DOTS = (b".", b"..")
 
@@ -53,6 +59,7 @@ class Fat:
         self._boot = read_boot(source)
         self._chains = Chains(source, self._boot)
         self._entries: BoundedCache[int, Entry] = BoundedCache(CACHED_ENTRIES)
+        self._last: tuple[tuple[int, int], list[Run]] = ((-1, -1), [])
         self._folders: BoundedCache[int, dict[str, int]] = BoundedCache(CACHED_FOLDERS)
         self.uuid = f"{self._boot.serial >> 16:04x}-{self._boot.serial & 0xFFFF:04x}"
         labels = (raw[:11] for _, raw, _ in self._raw(ROOT) if raw[11] & layout.LABEL)
@@ -112,8 +119,23 @@ class Fat:
             raise InputError(f"vfat entry {node}: {size} bytes, the limit is {limit}")
         return b"".join(self.chunks(node))
 
-    def _runs(self, entry: Entry) -> Iterator[tuple[int, int, int]]:
-        """Yield (first cluster in the file, how many, their place in the heap from 1)."""
+    def _runs(self, entry: Entry) -> Iterable[Run]:
+        """Return (first cluster in the file, how many, their place in the heap from 1) of all its runs.
+
+        Those of the last file are kept where they are few: an image that is read as a device is asked for
+        piece by piece, and its chain has a step for each cluster.
+        """
+        key = entry.cluster, entry.size_bytes
+        if self._last[0] == key:
+            return self._last[1]
+        runs = self._walk(entry)
+        first = list(islice(runs, MAX_KEPT_RUNS + 1))
+        if len(first) > MAX_KEPT_RUNS:
+            return chain(first, runs)
+        self._last = key, first
+        return first
+
+    def _walk(self, entry: Entry) -> Iterator[Run]:
         at = 0
         for cluster, length in self._chains.runs(
             entry.cluster, -(-entry.size_bytes // self._boot.cluster_bytes)
