@@ -210,7 +210,9 @@ class TestRoot:
         )
 
     def test_a_filesystem_whose_log_was_not_replayed_may_have_held_the_root(self) -> None:
-        machine = machine_of(vda=MemoryFileSystem({"data": b"x"}, problems=("log not replayed: x",)))
+        machine = machine_of(
+            vda=MemoryFileSystem({"data": b"x"}, uuid=uuid_of(1), problems=("log not replayed: x",))
+        )
         assert machine.coverage.problems == (
             "no root filesystem was found: vda: ext4 without a system",
             "vda: log not replayed: x",
