@@ -24,19 +24,15 @@ import hashlib  # noqa: F401
 import hmac  # noqa: F401
 import os
 import unicodedata  # noqa: F401
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 
-from undercroft.disks import formats, images, nbd, stack
+from undercroft.disks import formats, stack
 from undercroft.disks.filesystem import FileKind, FileStat
 from undercroft.disks.fingerprint import fingerprint
-from undercroft.disks.firstlook import content_of
-from undercroft.disks.keys import NO_KEYS, Keys
-from undercroft.disks.machine import UnreadDisk, open_machine
-from undercroft.disks.probe import probe_format
+from undercroft.disks.machine import open_machine
 from undercroft.disks.readset import Recorder, replay_sets
-from undercroft.disks.source import BlockSource, DescriptorSource, SliceSource
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError, UnsupportedError
 from undercroft.inventory.collect import collect
@@ -55,13 +51,13 @@ from undercroft.model.job import (
     Refusal,
     Replayed,
     SubvolumeInput,
-    Transport,
     Unlocked,
     VolumeKey,
 )
 from undercroft.model.looks import Compared, Looked, packages_digest
 from undercroft.model.schema import Json, decode, decode_list, encode
 from undercroft.sandbox.context import JobContext
+from undercroft.sandbox.jobdisks import disks_of, inspected, looked
 from undercroft.sandbox.jobkeys import keys_of, load_for_keys, unlocked
 
 MAX_LISTED_ENTRIES = 100_000
@@ -73,13 +69,13 @@ stack.load()
 def inspect(context: JobContext) -> Json:
     """Return the ImageInfo of one image; its format is probed where the host gives none."""
     layer = decode(LayerInput, context.arguments.get("image"), "image")
-    return encode(_inspected(layer, context.descriptors))
+    return encode(inspected(layer, context.descriptors))
 
 
 def survey(context: JobContext) -> Json:
     """Return a first look at each of several images; what is wrong with one is said of that one."""
     layers = decode_list(LayerInput, context.arguments.get("images"), "images")
-    return [encode(_looked(layer, context.descriptors)) for layer in layers]
+    return [encode(looked(layer, context.descriptors)) for layer in layers]
 
 
 def compare(context: JobContext) -> Json:
@@ -89,8 +85,8 @@ def compare(context: JobContext) -> Json:
     """
     (disk,) = decode_list(DiskInput, context.arguments.get("disks"), "disks")
     sets = decode_list(ProvenReads, context.arguments.get("sets"), "sets")
-    info = _inspected(replace(disk.layers[0], format=None), context.descriptors)
-    disks = _disks(context)
+    info = inspected(replace(disk.layers[0], format=None), context.descriptors)
+    disks = disks_of(context)
     digests = replay_sets(disks, sets, _readers(context))
     if any(digest == known.digest for digest, known in zip(digests, sets, strict=False)):
         return encode(Compared(info, digests))
@@ -104,25 +100,25 @@ def compare(context: JobContext) -> Json:
 def inventory(context: JobContext) -> Json:
     """Return the Inventory of one state of a machine."""
     keys = keys_of(context)
-    return encode(collect(open_machine(_disks(context, keys), keys=keys, subvolume=_subvolume(context))))
+    return encode(collect(open_machine(disks_of(context, keys), keys=keys, subvolume=_subvolume(context))))
 
 
 def guest_snapshots(context: JobContext) -> Json:
     """Return the snapshots that the guest took of its root, a list of GuestSnapshot."""
     keys = keys_of(context)
-    return encode(list(open_machine(_disks(context, keys), keys=keys).snapshots))
+    return encode(list(open_machine(disks_of(context, keys), keys=keys).snapshots))
 
 
 def unlock(context: JobContext) -> Json:
     """Return the own keys of the encrypted volumes that the job's passphrases open."""
     keys = keys_of(context)
-    return encode(unlocked(_disks(context, keys), keys))
+    return encode(unlocked(disks_of(context, keys), keys))
 
 
 def reading(context: JobContext) -> Json:
     """Return the Inventory of one state of a machine with what proves it, and the disks' fingerprint."""
     keys = keys_of(context)
-    disks = _disks(context, keys)
+    disks = disks_of(context, keys)
     recorder = Recorder(disks, _readers(context))
     found = collect(open_machine(recorder.disks, keys=keys))
     return encode(ProvenInventory(found, recorder.finish(), fingerprint(disks)))
@@ -130,7 +126,7 @@ def reading(context: JobContext) -> Json:
 
 def replay(context: JobContext) -> Json:
     """Read recorded ranges of a machine again, until one set is found to be what it was."""
-    disks = _disks(context)
+    disks = disks_of(context)
     sets = decode_list(ProvenReads, context.arguments.get("sets"), "sets")
     return encode(Replayed(replay_sets(disks, sets, _readers(context)), fingerprint(disks)))
 
@@ -138,7 +134,7 @@ def replay(context: JobContext) -> Json:
 def credentials(context: JobContext) -> Json:
     """Return the Credentials of one state of a machine with what proves them."""
     keys = keys_of(context)
-    recorder = Recorder(_disks(context, keys), _readers(context))
+    recorder = Recorder(disks_of(context, keys), _readers(context))
     found = read_credentials(open_machine(recorder.disks, keys=keys))
     return encode(ProvenCredentials(found, recorder.finish()))
 
@@ -172,72 +168,9 @@ def content(context: JobContext) -> Iterator[bytes]:
     yield from tree.chunks(path)
 
 
-def _inspected(layer: LayerInput, descriptors: Sequence[int]) -> ImageInfo:
-    source = _layer_source(layer, descriptors)
-    return images.inspect(layer.format or probe_format(source), source)
-
-
-def _looked(layer: LayerInput, descriptors: Sequence[int]) -> Looked:
-    try:
-        info = _inspected(layer, descriptors)
-        raw_disk = info.format is DiskFormat.RAW
-        return Looked(info, content_of(_layer_source(layer, descriptors)) if raw_disk else "")
-    except InputError as error:
-        return Looked(None, problem=str(error))
-
-
-def _disks(context: JobContext, keys: Keys = NO_KEYS) -> list[tuple[str, BlockSource | UnreadDisk]]:
-    disks = decode_list(DiskInput, context.arguments.get("disks"), "disks")
-    return [(disk.name, _open_disk(disk, context.descriptors, keys)) for disk in disks]
-
-
-def _open_disk(disk: DiskInput, descriptors: Sequence[int], keys: Keys) -> BlockSource | UnreadDisk:
-    """Stack the layers of a disk, base first. What is malformed or unsupported makes the disk unread."""
-    if disk.unread:
-        return UnreadDisk(disk.unread)
-    try:
-        data_file = _layer_source(disk.data_file, descriptors) if disk.data_file else None
-        opened: BlockSource | None = None
-        for depth, layer in reversed(list(enumerate(disk.layers))):
-            beside = images.Beside(
-                snapshot=disk.snapshot if depth == 0 else None,
-                backing=opened,
-                data_file=data_file if depth == 0 else None,
-                extents=[_file_source(extent, descriptors) for extent in layer.extents],
-                keys=keys,
-                disk=disk.name,
-            )
-            source = _layer_source(layer, descriptors)
-            opened = images.open_image(layer.format or DiskFormat.RAW, source, beside)
-    except InputError as error:
-        return UnreadDisk(str(error))
-    return opened or UnreadDisk("no image was given for this disk")
-
-
-def _layer_source(layer: LayerInput, descriptors: Sequence[int]) -> BlockSource:
-    if layer.transport is Transport.NBD:
-        return nbd.NbdSource(_descriptor(layer, descriptors), layer.export)
-    if layer.start_bytes:
-        whole = DescriptorSource(
-            _descriptor(layer, descriptors), layer.start_bytes + layer.size_bytes, layer.name
-        )
-        return SliceSource(whole, layer.start_bytes, layer.size_bytes, layer.name)
-    return _file_source(layer, descriptors)
-
-
-def _file_source(file: LayerInput | ExtentInput, descriptors: Sequence[int]) -> BlockSource:
-    return DescriptorSource(_descriptor(file, descriptors), file.size_bytes, file.name)
-
-
-def _descriptor(file: LayerInput | ExtentInput, descriptors: Sequence[int]) -> int:
-    if not 0 <= file.descriptor < len(descriptors):
-        raise InputError(f"{file.name}: the job came without its descriptor {file.descriptor}")
-    return descriptors[file.descriptor]
-
-
 def _tree(context: JobContext) -> GuestTree:
     keys = keys_of(context)
-    machine = open_machine(_disks(context, keys), keys=keys, subvolume=_subvolume(context))
+    machine = open_machine(disks_of(context, keys), keys=keys, subvolume=_subvolume(context))
     if machine.tree is None:
         raise UnsupportedError("; ".join(machine.coverage.problems) or "no root filesystem was found")
     return machine.tree
