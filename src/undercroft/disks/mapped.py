@@ -101,6 +101,34 @@ class TablePages:
         return page
 
 
+class BlockTable(TablePages):
+    """A table with one entry of 4 bytes for each block of a disk, as those of vhd and vdi are.
+
+    Args:
+        source, offset, count, order, what: as in `TablePages`.
+        block_bytes: of a block of the disk.
+
+    Raises as `TablePages`.
+    """
+
+    __slots__ = ("_block_bytes",)
+
+    def __init__(
+        self, source: BlockSource, offset: int, count: int, block_bytes: int, *, order: ByteOrder, what: str
+    ) -> None:
+        super().__init__(source, offset, count, entry_bytes=4, order=order, what=what)
+        self._block_bytes = block_bytes
+
+    def at(self, offset: int, limit: int) -> tuple[int, int, int, int]:
+        """Return the block at an offset of the disk. Raises InputError where the table has none.
+
+        Returns:
+            Its entry, its number, where in it the offset lies, and the length up to its end or `limit`.
+        """
+        index, within = divmod(offset, self._block_bytes)
+        return self.entry(index), index, within, min(limit, self._block_bytes - within)
+
+
 class MappedSource:
     """A virtual disk whose mapping says where each of its runs lies.
 

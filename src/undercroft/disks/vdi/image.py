@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from undercroft.disks.mapped import BELOW, ZERO, MappedSource, Piece, TablePages
+from undercroft.disks.mapped import BELOW, ZERO, BlockTable, MappedSource, Piece
 from undercroft.disks.source import BlockSource
 from undercroft.errors import InputError, UnsupportedError
 from undercroft.model.disk import DiskFormat, ImageInfo
@@ -114,8 +114,8 @@ class _Mapping:
 
     def __init__(self, source: BlockSource, header: Header, name: str) -> None:
         what = f"{name}: the block map"
-        self._table = TablePages(
-            source, header.map_offset, header.blocks, entry_bytes=4, order="little", what=what
+        self._table = BlockTable(
+            source, header.map_offset, header.blocks, header.block_bytes, order="little", what=what
         )
         self._table.check_apart(lambda entry: entry if entry < DISCARDED else -1, 1)
         self._header = header
@@ -126,10 +126,7 @@ class _Mapping:
 
     def piece(self, offset: int, limit: int) -> Piece:
         """Return the run at `offset` up to the end of its block. Raises InputError."""
-        header = self._header
-        index, within = divmod(offset, header.block_bytes)
-        length = min(limit, header.block_bytes - within)
-        entry = self._table.entry(index)
+        entry, index, within, length = self._table.at(offset, limit)
         if entry == FREE:
             return self._free, length
         if entry == DISCARDED:
@@ -138,7 +135,7 @@ class _Mapping:
             raise InputError(
                 f"{self._name}: block {index} is the file's block {entry}, beyond its end; {CURE}"
             )
-        return header.data_offset + entry * header.block_bytes + within, length
+        return self._header.data_offset + entry * self._header.block_bytes + within, length
 
 
 def _read_header(source: BlockSource, name: str) -> Header:

@@ -7,7 +7,7 @@ the block and the parent.
 
 from typing import Final
 
-from undercroft.disks.mapped import BELOW, ZERO, MappedSource, Piece, TablePages
+from undercroft.disks.mapped import BELOW, ZERO, BlockTable, MappedSource, Piece
 from undercroft.disks.sectorbits import SectorBits
 from undercroft.disks.source import BlockSource, SliceSource
 from undercroft.disks.vhd.header import (
@@ -87,7 +87,7 @@ class _Mapping:
         self._is_difference = header.kind == KIND_DIFFERENCING
         what = f"{name}: the block table"
         offset = header.table_offset
-        self._table = TablePages(source, offset, header.blocks, entry_bytes=4, order="big", what=what)
+        self._table = BlockTable(source, offset, header.blocks, header.block_bytes, order="big", what=what)
         self._table.check_apart(
             lambda entry: entry if entry != FREE else -1,
             (self._bitmap_bytes + header.block_bytes) // SECTOR_BYTES,
@@ -97,14 +97,11 @@ class _Mapping:
 
     def piece(self, offset: int, limit: int) -> Piece:
         """Return the run at `offset` up to the end of its block, or of its sectors that lie together."""
-        header = self._header
-        index, within = divmod(offset, header.block_bytes)
-        length = min(limit, header.block_bytes - within)
-        entry = self._table.entry(index)
+        entry, index, within, length = self._table.at(offset, limit)
         if entry == FREE:
             return (BELOW if self._is_difference else ZERO), length
         place = entry * SECTOR_BYTES
-        end = place + self._bitmap_bytes + header.block_bytes
+        end = place + self._bitmap_bytes + self._header.block_bytes
         # A dynamic image may have lost its footer, so that its last block ends with the file.
         if place < self._metadata_end or end > self._source.size_bytes:
             raise InputError(f"{self._name}: block {index} at {place} lies outside of the data; {CURE}")
