@@ -31,6 +31,7 @@ from undercroft.model.fleet import DiskRead, FileIdentity, ReadSet
 from undercroft.model.inventory import Inventory
 from undercroft.model.job import ProvenReads
 from undercroft.ports.reader import Reader
+from undercroft.readers import readers_digest
 from undercroft.usecases.copies import Copies
 from undercroft.usecases.fleet.reading.credentials import CredentialsMemory
 from undercroft.usecases.identity import Inspections, same_file
@@ -102,6 +103,7 @@ class LayerReader:
     """
 
     def __init__(self, reader: Reader) -> None:
+        readers_digest()  # now: an upgrade may replace the files under an agent that runs on
         self._reader = reader
         self._inspections = Inspections()
         self._copies = Copies()
