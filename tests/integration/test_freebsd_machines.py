@@ -12,12 +12,16 @@ from program import run_program
 from undercroft.disks.machine import Machine, open_machine
 from undercroft.disks.partitions import read_table
 from undercroft.inventory.collect import collect
-from undercroft.model.inventory import OsRelease
+from undercroft.model.inventory import Kernel, OsRelease
 
 pytestmark = pytest.mark.skipif(bool(ufsimages.missing()), reason=ufsimages.missing() or "-")
 
 INSTALLED = {"curl": "8.9.1", "pkg": "1.21.3", "sudo": "1.9.15p5_4", "vim": "9.1.0707"}
 RELEASE = OsRelease("freebsd", "14.1", "", "FreeBSD 14.1-RELEASE-p5", "/bin/freebsd-version")
+KERNELS = (
+    Kernel("14.0-RELEASE", "/boot/kernel.old/kernel", ""),
+    Kernel("14.1-RELEASE-p5", "/boot/kernel/kernel", ""),
+)
 FSTAB = """# Device  Mountpoint  FStype  Options  Dump  Pass#
 {root}  /  ufs  rw  1  1
 {swap}  none  swap  sw  0  0
@@ -94,6 +98,16 @@ def test_a_volume_of_the_package_database_that_is_not_there_is_a_problem(point: 
     assert f"{point} is /dev/gpt/db, which is on none of the given disks" in coverage.problems[0]
 
 
+def test_a_kernel_that_names_no_release_is_told(tmp_path: Path) -> None:
+    source = tree(tmp_path / "tree", FSTAB.format(root="/dev/vtbd0p2", swap="none", more=""), INSTALLED)
+    (source / "boot/kernel/kernel").write_bytes(b"\x7fELF" + bytes(5000))
+    disk = gpt_disk(tmp_path / "disk", ufs(source, tmp_path / "root", 16))
+    with opened(disk) as opened_disk:
+        inventory = collect(open_machine([("vda", opened_disk)]))
+    assert inventory.kernels == KERNELS[:1]
+    assert inventory.coverage.problems == ("/boot/kernel/kernel: the kernel's image names no release",)
+
+
 def test_a_root_on_another_disk_is_told(tmp_path: Path) -> None:
     coverage = machine_of(gpt_disk(tmp_path / "disk", one_root(tmp_path / "one", "/dev/vtbd1p2"))).coverage
     assert "names /dev/vtbd1p2 as /, which is not vda2" in coverage.problems[0]
@@ -122,6 +136,7 @@ def test_partitions_in_a_slice_are_those_of_its_disklabel(absolute: bool, tmp_pa
     blkid = {number: (start, sectors) for number, start, sectors in partx(disk)}
     assert found == {number: blkid[number] for number in (5, 6)}
     assert inventory.os == RELEASE
+    assert inventory.kernels == KERNELS
     assert {package.name for package in inventory.packages} == INSTALLED.keys()
     assert inventory.coverage.problems == ()
     assert [(each.content, each.mounts) for each in inventory.coverage.volumes] == [

@@ -43,6 +43,12 @@ def tree(folder: Path, fstab: str, installed: Mapping[str, str] | None = None) -
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         path.chmod(0o755 if "bin/" in name else 0o644)
+    for name, release in (("kernel", "14.1-RELEASE-p5"), ("kernel.old", "14.0-RELEASE")):
+        (folder / "boot" / name).mkdir(parents=True)
+        banner = f"@(#)FreeBSD {release} releng/14.1-n267679 GENERIC\0".encode()
+        (folder / "boot" / name / "kernel").write_bytes(
+            b"\x7fELF" + bytes((1 << 20) - 20) + banner + bytes(99)
+        )
     (folder / "etc/os-release").symlink_to("../var/run/os-release")
     (folder / "var").mkdir(exist_ok=True)
     if installed:

@@ -3,7 +3,7 @@
 Guarantees: a kernel is listed by its release (`uname -r`) when its image lies in /boot or its modules
 lie in /lib/modules; its package is known by dpkg's names (linux-image-RELEASE) or by who owns its files. The
 default entry is GRUB's (`disks.grub`), or the newest Boot Loader Specification entry; where neither
-tells, the answer is "", not a guess.
+tells, the answer is "", not a guess. FreeBSD's kernels name their release themselves (`freebsdkernels`).
 """
 
 import re
@@ -24,6 +24,7 @@ from undercroft.disks.grub import (
 from undercroft.disks.text import raw, text
 from undercroft.disks.tree import GuestTree
 from undercroft.errors import InputError, NotFoundError
+from undercroft.inventory import freebsdkernels
 from undercroft.inventory.database import FindOwners, nobody
 from undercroft.model.inventory import Kernel
 
@@ -69,6 +70,9 @@ def read_kernels(tree: GuestTree, packages: Collection[str], find_owners: FindOw
         prefix = next((prefix for prefix in _IMAGE_PREFIXES if name.startswith(prefix)), None)
         if prefix:
             images.setdefault(name[len(prefix) :], BOOT + b"/" + name)
+    freebsds, told = freebsdkernels.find_kernels(tree)
+    problems += told
+    images |= freebsds
     releases = dict.fromkeys(images)
     for folder in MODULE_FOLDERS:
         releases |= dict.fromkeys(_names(tree, folder, FileKind.DIRECTORY, problems))
