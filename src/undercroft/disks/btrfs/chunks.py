@@ -116,12 +116,11 @@ class ChunkMap:
         if len(self._chunks) >= layout.MAX_CHUNKS:
             raise InputError(f"btrfs filesystem: more than {layout.MAX_CHUNKS} chunks")
         self._starts.insert(position, chunk.start)
-        self._chunks.insert(position, chunk)
+        self._chunks.insert(position, chunk._replace(stripes=tuple(map(self._given, chunk.stripes))))
 
     def missing_devices(self) -> list[int]:
         """Return the ids of the devices that chunks lie on and that are not there, ascending."""
-        named = {(stripe.device, stripe.uuid) for chunk in self._chunks for stripe in chunk.stripes}
-        return sorted({device for device, uuid in named if not self._has(device, uuid)})
+        return sorted({~each.device for chunk in self._chunks for each in chunk.stripes if each.device < 0})
 
     def copies(self, address: int, length: int) -> Iterator[bytes]:
         """Yield `length` bytes at a logical address as each copy has them.
@@ -198,7 +197,7 @@ class ChunkMap:
         """Return bytes of one device. Raises InputError; it names a device that is missing."""
         device = self._devices.get(place[0])
         if device is None:
-            raise InputError(f"btrfs device {place[0]} is missing; give its disk too")
+            raise InputError(f"btrfs device {~place[0]} is missing; give its disk too")
         return device[0].read(place[1], length)
 
     def pieces(self, address: int, length: int) -> Iterator[tuple[int, Copies]]:
@@ -224,8 +223,13 @@ class ChunkMap:
             address += room
             length -= room
 
-    def _has(self, device: int, uuid: bytes) -> bool:
-        return device in self._devices and self._devices[device][1] == uuid
+    def _given(self, stripe: Stripe) -> Stripe:
+        """Return a stripe as it is, or with the complement of its device's number where that is missing.
+
+        One of the same number and another UUID is another device: it was removed, and the number used again.
+        """
+        is_there = stripe.device in self._devices and self._devices[stripe.device][1] == stripe.uuid
+        return stripe if is_there else stripe._replace(device=~stripe.device)
 
 
 def _striped(chunk: Chunk, offset: int) -> tuple[tuple[Stripe, ...], int]:

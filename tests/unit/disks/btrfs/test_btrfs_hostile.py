@@ -178,6 +178,18 @@ def test_missing_device_is_named_and_a_copy_elsewhere_makes_up_for_it() -> None:
         found.plain(1 << 20, 4)
 
 
+def test_device_of_the_same_number_and_another_uuid_is_not_the_one_that_a_chunk_lies_on() -> None:
+    found = ChunkMap(
+        {1: (BytesSource(b"x" * (1 << 20)), b"o" * 16), 2: (BytesSource(b"y" * (1 << 20)), UUID)}
+    )
+    found.add(Chunk(0, 1 << 20, layout.RAID1, (Stripe(1, 0, UUID), Stripe(2, 0, UUID))))
+    found.add(Chunk(1 << 20, 1 << 20, 0, (Stripe(1, 0, UUID),)))
+    assert found.plain(0, 4) == b"yyyy"
+    assert found.missing_devices() == [1]
+    with pytest.raises(InputError, match="btrfs device 1 is missing"):
+        found.plain(1 << 20, 4)
+
+
 def regular(address: int, stored: int, skip: int, length: int, unpacked: int = 0, kind: int = 0) -> bytes:
     head = layout.EXTENT.pack(7, unpacked or stored, kind, 0, 0, layout.EXTENT_REGULAR)
     return head + layout.EXTENT_PLACE.pack(address, stored, skip, length)
