@@ -79,6 +79,17 @@ def test_a_machine_on_a_qcow2_with_an_external_data_file_is_read(
     assert versions(reader, files_of(web).target_for(web)) == {VERSION}
 
 
+def test_an_image_is_not_its_own_data_file(reader: Reader, raw: Path, tmp_path: Path) -> None:
+    """Its own header would be what its guest boots from."""
+    image = tmp_path / "web.qcow2"
+    options = f"data_file={tmp_path}/web-data.raw"
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", options, raw, image)
+    (tmp_path / "web-data.raw").unlink()
+    (tmp_path / "web-data.raw").hardlink_to(image)
+    target = from_images([str(image)], data_files=[f"{tmp_path}/web-data.raw"])
+    assert "cannot be its data file too" in problems(reader, target)
+
+
 def test_an_answer_rests_on_the_pieces_too(reader: Reader, raw: Path, tmp_path: Path) -> None:
     web = machine("web", make("vmdk-flat", raw, tmp_path / "web.vmdk"), "vmdk")
     reading = LayerReader(reader).read(files_of(web).target_for(web), "current")

@@ -127,6 +127,8 @@ class DiskOpener:
                     f"{layer.file.path}: a backing file with an external data file is unsupported"
                 )
         data_file = self._open_data_file(disk, layers[0]) if layers[0].info.has_data_file else None
+        if data_file and data_file.identity in {file.identity for layer in layers for file in layer.files}:
+            raise UnreadError(f"{data_file.path}: is an image of the chain and cannot be its data file too")
         return OpenDisk(disk, tuple(layers), data_file)
 
     def _below(self, disk: DiskTarget, layers: Sequence[Layer]) -> NamedFile:

@@ -130,6 +130,8 @@ def test_a_grain_that_unpacks_to_more_than_a_grain_is_refused() -> None:
 DESCRIPTORS = {
     "a malformed extent": ('RW x FLAT "a" 0', "malformed extent"),
     "an extent without a file": ("RW 8 FLAT", "without a file"),
+    "a name that QEMU cuts": (f'RW 8 SPARSE "{"./" * 254}evil/../clean"', "whose name QEMU would cut"),
+    "a name with a line end": ('RW 8 SPARSE "evil\r/../clean"', "whose name QEMU would cut"),
     "an extent that may not be read": ('NOACCESS 8 FLAT "a" 0', "is NOACCESS, which QEMU leaves out"),
     "a device": ('RW 8 VMFSRDM "a"', "the kind VMFSRDM are not supported"),
     "seSparse": ('RW 8 SESPARSE "a"', "the kind SESPARSE are not supported"),

@@ -25,6 +25,7 @@ MAX_DESCRIPTOR_BYTES: Final = 1 << 20
 """QEMU's limit."""
 
 MAX_EXTENTS: Final = 4096
+MAX_NAME_BYTES: Final = 511
 NO_PARENT: Final = "ffffffff"
 HINT: Final = "parentFileNameHint"
 """QEMU looks for this word wherever it stands, and opens what follows whatever parentCID says."""
@@ -155,4 +156,6 @@ def _extent(line: str, name: str) -> Extent:
         raise UnsupportedError(f"{name}: extents of the kind {kind} are not supported")
     if not file_name:
         raise InputError(f"{name}: its descriptor has an extent without a file, {line[:200]!r}")
+    if len(file_name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES or "\r" in file_name:
+        raise InputError(f"{name}: its descriptor has an extent whose name QEMU would cut, {line[:200]!r}")
     return Extent(int(sectors), SPARSE if kind == SPARSE else FLAT, file_name, int(start or 0))
