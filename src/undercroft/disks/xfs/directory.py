@@ -28,6 +28,11 @@ _KINDS = (
     FileKind.SYMLINK,
 ) + (FileKind.UNKNOWN,) * 248
 _DOTS = (b".", b"..")
+_FOLDED = bytes(
+    byte + 32 if 0x41 <= byte <= 0x5A or (0xC0 <= byte <= 0xDE and byte != 0xD7) else byte
+    for byte in range(256)
+)
+"""Capital letters of ISO 8859-1 to small ones (xfs_ascii_ci_xfrm)."""
 _HEADS = Struct(">Q").unpack_from
 _LEAST_ENTRY_BYTES = 16
 _LEAST_FREE_BYTES = 8
@@ -65,8 +70,10 @@ class DirectoryReader:
         else:
             found = self._find_in_blocks(inode, name)
         if found is None and self._is_casefolded:
-            folded = name.lower()
-            return next((node for other, node, _ in self.entries(inode) if other.lower() == folded), None)
+            folded = name.translate(_FOLDED)
+            return next(
+                (node for other, node, _ in self.entries(inode) if other.translate(_FOLDED) == folded), None
+            )
         return found
 
     def _find_in_blocks(self, inode: Inode, name: bytes) -> int | None:

@@ -36,7 +36,7 @@ class Superblock:
         log_start, log_blocks: first block of the log (0: on another device), its length in blocks.
         is_v5: metadata has checksums and says where it belongs.
         has_kinds: names in directories come with a file's kind.
-        is_casefolded: names are looked up without regard to the case of ASCII letters.
+        is_casefolded: names are looked up without regard to case, byte by byte in ISO 8859-1.
         needs_repair: xfs_repair has to end its work before it can be mounted.
         log_incompatible: features of the log that are in use.
     """

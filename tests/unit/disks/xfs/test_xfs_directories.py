@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import xfsimages
 from xfschanges import (
     change,
     change_inode,
@@ -179,3 +180,14 @@ def test_hostile_inode_is_refused(edits: list[tuple[int, bytes]], message: str, 
     filesystem = open_image(image)
     with pytest.raises(InputError, match=message):
         filesystem.read(node_of(filesystem, b"file"), 1 << 63)
+
+
+def test_names_without_regard_to_case_are_folded_as_the_kernel_folds_them(tmp_path: Path) -> None:
+    """By ISO 8859-1, whatever the names mean: xfs_ascii_ci_xfrm."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("Plain", "\u00c9", "\u05d7"):  # in UTF-8 c3 89 and d7 97
+        (source / name).write_text("x")
+    filesystem = open_image(xfsimages.make_from(source, tmp_path / "folded", "-n", "version=ci"))
+    found = {name: filesystem.lookup(filesystem.root, name) for name in (b"pLAIN", b"\xe3\x89", b"\xf7\x97")}
+    assert [bool(node) for node in found.values()] == [True, True, False]
