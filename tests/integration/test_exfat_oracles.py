@@ -23,7 +23,12 @@ from undercroft.disks.opening import open_volumes
 
 pytestmark = pytest.mark.skipif(bool(exfatimages.missing()), reason=exfatimages.missing() or "-")
 
-FEATURES = ((), ("-c", "512"), ("-c", "4K", "-L", "DATEN"), ("-c", "128K"))
+FEATURES = (
+    (),
+    pytest.param(("-c", "512"), marks=pytest.mark.soak),
+    ("-c", "4K", "-L", "DATEN"),
+    pytest.param(("-c", "128K"), marks=pytest.mark.soak),
+)
 FRAGMENTED = """
 for i in $(seq 40); do head -c 5000 '{tree}/large' > "gap$i"; done
 for i in $(seq 1 2 39); do rm "gap$i"; done

@@ -114,7 +114,7 @@ def test_every_file_equals_what_mtools_was_given(
     assert content.uuid == filesystem.uuid == uuid
 
 
-@pytest.mark.parametrize("options", [FEATURES[1], FEATURES[2], FEATURES[4]], ids=" ".join)
+@pytest.mark.parametrize("options", [FEATURES[1], FEATURES[4]], ids=" ".join)
 def test_grubs_own_reader_gives_the_same(options: tuple[str, ...], tree: Path, tmp_path: Path) -> None:
     if shutil.which("grub-fstest") is None:
         pytest.skip("needs grub-fstest (grub-common)")

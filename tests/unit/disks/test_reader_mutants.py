@@ -14,7 +14,7 @@ from diskimages import MIB, make_raw, run
 
 FAMILIES = ("fat12", "fat16", "fat32", "ufs1", "ufs2", "ufs2, check hashes", "exfat")
 KINDS = {"fat": "vfat", "exf": "exfat", "ufs": "ufs"}
-MUTANTS = 12
+MUTANTS = 15
 CONTENT = Random(3).randbytes(200_000)
 
 
@@ -57,7 +57,7 @@ def outcomes(name: str, folder: Path, count: int) -> Counter[str]:
     return readermutants.campaign(name, KINDS[name[:3]], path, areas, count)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["fat16", "ufs2, check hashes", "exfat"])
 def test_a_few_mutants_end_with_an_answer(name: str, tmp_path: Path) -> None:
     assert outcomes(name, tmp_path, MUTANTS).total() == MUTANTS
 
