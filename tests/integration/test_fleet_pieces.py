@@ -16,6 +16,7 @@ from undercroft.model.domain import Domain, PoolVolume, Survey
 from undercroft.ports.reader import Reader
 from undercroft.usecases.fleet.reading.hostfiles import HostFiles
 from undercroft.usecases.fleet.reading.layers import LayerReader
+from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.session import start_reader
 from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile, from_images
 
@@ -156,7 +157,11 @@ def test_a_vhd_difference_that_qemu_runs_without_its_parent_is_no_clean_machine(
     run("qemu-img", "convert", "-f", "vpc", "-O", "raw", child, tmp_path / "runs")
     assert not any((tmp_path / "runs").read_bytes()), "the control: QEMU gives none of what the parent holds"
     by_name = from_images([str(child)], backing_files=[str(base)])
-    assert versions(reader, by_name) == {VERSION}, "Hyper-V would"
+    found = LayerReader(reader).read(by_name, "current").inventory
+    assert found is not None
+    assert {package.version for package in found.packages} == {VERSION}, "Hyper-V would"
+    with OpenMachine(by_name, reader) as opened:
+        assert "QEMU would run it without" in opened.inventory(opened.states[0]).coverage.notes[0]
 
 
 def test_an_image_of_no_machine_gets_no_pieces(reader: Reader, raw: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import btrfsimages
 import pytest
-from containerimages import as_vdi_child, make, suffix
+from containerimages import as_vdi_child, make, make_ova, suffix
 from diskimages import MIB, make_qcow2, make_raw, run, take_snapshot, to_raw
 from layers import make_clone, write_to
 from machineimages import debian_tree, make_machine, packages
@@ -564,6 +564,19 @@ def test_other_containers_are_found_with_their_pieces_and_parents(
         assert image.report.complete, image.report.states[0].problems
     assert {len(found.inventory(name).packages) for name in found.order} == {TREE_PACKAGES}
     assert found.shared() == ["clone.vmdk"]
+
+
+def test_what_an_archive_left_unchecked_is_told_among_many_as_of_one(
+    reader: Watched, machine: Path, tmp_path: Path
+) -> None:
+    disk = make("vmdk-stream", to_raw(machine, tmp_path / "raw"), tmp_path / "disk.vmdk")
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    archive = make_ova(folder / "web.ova", [disk], manifest=None)
+    settle()
+    found = scan(reader, folder).inventory("web.ova")
+    assert "has no manifest" in found.coverage.notes[-1]
+    assert found == alone(reader, archive)
 
 
 def test_what_is_held_of_an_image_until_it_is_read_is_bounded(reader: Watched, tmp_path: Path) -> None:

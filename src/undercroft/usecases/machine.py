@@ -98,6 +98,11 @@ class OpenMachine:
         if self._unlocking:
             self._unlocking.close()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of how the disks lie in their files, without loss."""
+        return tuple(note for disk in self._files.disks for note in disk.notes)
+
     def state(self, wanted: str) -> State:
         """Return a state by "current", name or ID; the guest's own snapshots come after those of its disks.
 
@@ -120,7 +125,7 @@ class OpenMachine:
             state, lambda: decode(Inventory, self._jobs.call("inventory", state), "the reader's inventory")
         )
         problems = (*found.coverage.problems, *self._files.problems(state, self.name))
-        notes = (*found.coverage.notes, *(note for disk in self._files.disks for note in disk.notes))
+        notes = (*found.coverage.notes, *self.notes)
         return replace(found, coverage=replace(found.coverage, problems=problems, notes=notes))
 
     def guest_states(self, state: State) -> tuple[State, ...]:

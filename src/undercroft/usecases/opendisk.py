@@ -7,7 +7,7 @@ picks among the named files.
 import os
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -129,7 +129,7 @@ class DiskOpener:
         data_file = self._open_data_file(disk, layers[0]) if layers[0].info.has_data_file else None
         if data_file and data_file.identity in {file.identity for layer in layers for file in layer.files}:
             raise UnreadError(f"{data_file.path}: is an image of the chain and cannot be its data file too")
-        return OpenDisk(disk, tuple(layers), data_file)
+        return OpenDisk(disk, tuple(layers), data_file, notes=tuple(_notes(layers)))
 
     def _below(self, disk: DiskTarget, layers: Sequence[Layer]) -> NamedFile:
         """Return the file under the last layer, by libvirt's word or the caller's."""
@@ -263,6 +263,15 @@ class DiskOpener:
             raise
         self._descriptors.append(file.descriptor)
         return file
+
+
+def _notes(layers: Sequence[Layer]) -> Iterator[str]:
+    for layer in layers:
+        if layer.info.format is DiskFormat.VHD and layer.info.parent_ident:
+            yield (
+                f"{layer.file.path}: a difference, read with its parent as Hyper-V does; QEMU would run it"
+                " without"
+            )
 
 
 def _about(path: str, error: Exception) -> str:

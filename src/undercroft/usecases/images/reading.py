@@ -167,7 +167,7 @@ class ImageReader:
             self._inspections.keep(image.hint, None, image.info)
             problems = machine.problems(state)
             if compared.digests == (known.reads.digest,):
-                read = _state_read(state, How.PROVEN, known.inventory, problems, started)
+                read = _state_read(machine, state, How.PROVEN, known.inventory, problems, started)
                 self._answers.keep_digest(image.path, machine, state, known.digest)
                 self._answers.share(image.path, known)
                 return replace(self._with_kept_snapshots(image.path, machine, read), shared=below)
@@ -177,7 +177,7 @@ class ImageReader:
             inventory = replace(found, packages=known.inventory.packages) if compared.same_packages else found
             reads = kept_reads(compared.found.reads) if compared.found.reads else None
             self._answers.keep(image.path, machine, state, inventory, reads, problems)
-            read = _state_read(state, How.READ, inventory, problems, started)
+            read = _state_read(machine, state, How.READ, inventory, problems, started)
             return self._with_kept_snapshots(image.path, machine, read)
 
     @contextmanager
@@ -240,7 +240,7 @@ class ImageReader:
             self._answers.found_again(path, state, inventory, digest, cached, reading.problems)
         else:
             self._answers.keep(path, machine, state, inventory, reading.reads, reading.problems)
-        return _state_read(state, reading.how, inventory, reading.problems, started)
+        return _state_read(machine, state, reading.how, inventory, reading.problems, started)
 
     def _target(self, image: Seen) -> MachineTarget:
         disk = DiskTarget(DISK, self._named(image.path))
@@ -267,9 +267,18 @@ class ImageReader:
 
 
 def _state_read(
-    state: State, how: How, inventory: Inventory, problems: tuple[str, ...], started: float
+    machine: OpenMachine,
+    state: State,
+    how: How,
+    inventory: Inventory,
+    problems: tuple[str, ...],
+    started: float,
 ) -> StateRead:
-    return StateRead(state, inventory, (*inventory.coverage.problems, *problems), how, _since(started))
+    told = (*inventory.coverage.problems, *problems)
+    if machine.notes:  # of these files, and no part of an inventory that others may share
+        notes = (*inventory.coverage.notes, *machine.notes)
+        inventory = replace(inventory, coverage=replace(inventory.coverage, notes=notes))
+    return StateRead(state, inventory, told, how, _since(started))
 
 
 def _fresh(machine: OpenMachine, state: State) -> StateRead:
