@@ -58,8 +58,8 @@ IMAGES = (
         "vmdk",
         "VMware vmdk",
         Level.PARTLY,
-        "monolithic and split, sparse and flat, stream-optimized, links to a parent; not COWD, seSparse and"
-        " raw device mappings",
+        "monolithic and split, sparse and flat, stream-optimized, links to a parent; not COWD, seSparse,"
+        " raw device mappings and extents that QEMU leaves out",
         ((0, b"KDMV"), (0, b"# Disk DescriptorFile")),
         DiskFormat.VMDK,
     ),
