@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from diskimages import MIB, run, wrap_gpt
-from layers import make_clone
+from layers import make_clone, write_to
 from luksimages import PASSPHRASE, QUICK_ARGON2, encrypted2, encrypted_qcow2
 from luksmaker import Luks1, Luks2
 from machineimages import debian_tree, make_filesystem, packages
@@ -204,6 +204,33 @@ def test_what_a_key_opened_is_not_given_to_a_later_call_without_it(
     assert after["plain.img"].kept
     again, _ = scan(reader, pool, {DB_UUID: PASSPHRASE, WEB_UUID: WEB_KEY}, cache)
     assert versions(again["db.img"]) == {"1.0-secretdb"}
+
+
+def test_a_clone_of_an_encrypted_base_needs_no_second_derivation(
+    reader: Watched, pool: Path, tmp_path: Path
+) -> None:
+    for number in range(3):
+        make_clone(pool / "db.img", pool / f"clone{number}.qcow2", base_format="raw")
+    write_to(pool / "clone2.qcow2", MIB + (12 << 10), b"\xff" * 512)  # into the volume's own header
+    keys = {DB_UUID: PASSPHRASE}
+    found, _ = scan(reader, pool, keys, tmp_path / "c/images.db")
+    for name in ("clone0.qcow2", "clone1.qcow2"):
+        assert versions(found[name]) == {"1.0-secretdb"}
+        assert found[name].report.states[0].inventory == found["db.img"].report.states[0].inventory
+        assert found[name].shared == f"{pool}/db.img"
+    assert not found["clone2.qcow2"].shared
+    assert "damaged" in str(found["clone2.qcow2"].report)
+    assert reader.jobs.count("unlock") == 2
+
+
+def test_a_clone_that_a_key_is_not_meant_for_stays_closed(
+    reader: Watched, pool: Path, tmp_path: Path
+) -> None:
+    make_clone(pool / "db.img", pool / "clone.qcow2", base_format="raw")
+    found, _ = scan(reader, pool, {"db.img:*": PASSPHRASE}, tmp_path / "c/images.db")
+    assert versions(found["db.img"]) == {"1.0-secretdb"}
+    assert versions(found["clone.qcow2"]) == set()
+    assert not found["clone.qcow2"].report.complete
 
 
 def test_nothing_that_a_key_opened_and_no_key_lies_in_the_cache_s_files(

@@ -45,9 +45,3 @@ class Hinted(Inspections):
     def keep(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
         """Keep what an image's own child said."""
         self._certain.keep(identity, image_format, info)
-
-
-def _names_beside(info: ImageInfo) -> tuple[str, ...]:
-    """Return how an image calls the files, beside those below it, that its disks lie in."""
-    inner = (disk.name for disk in info.disks if disk.offset_bytes < 0)
-    return tuple(name for name in (info.data_file_name, *info.extents, *inner) if name)

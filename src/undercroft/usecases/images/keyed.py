@@ -9,11 +9,13 @@ read with a key is kept nowhere: a later call without the key finds what it woul
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from undercroft.disks.keys import ANY
 from undercroft.disks.luks import is_luks
 from undercroft.model.disk import ImageInfo
 from undercroft.model.inventory import Inventory
+from undercroft.model.job import ProvenReads
 from undercroft.usecases.keys import KeyRing
 
 SCOPE = ":"
@@ -58,6 +60,38 @@ class ImageKeys:
         if self._given is None:
             return KeyRing()
         return self._given.chosen(lambda name: _volume(name, path, known) if name in wanted else "")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedAnswer:
+    """What a key showed of a base's current state, and the bytes of its disk, encrypted, that it rests on."""
+
+    names: frozenset[str]
+    inventory: Inventory
+    reads: ProvenReads
+
+
+class KeyedAnswers:
+    """Answers of this call about bases, by which their clones are judged without deriving the key once more.
+
+    A clone has the answer where it has the same encrypted bytes and is meant by the same keys.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, KeyedAnswer] = {}
+
+    def find(self, path: str, names: frozenset[str]) -> KeyedAnswer | None:
+        """Return what the keys of these names showed of an image, None where that is not known."""
+        known = self._known.get(path)
+        return known if known and known.names == names else None
+
+    def keep(self, path: str, answer: KeyedAnswer) -> None:
+        """Keep what keys showed of an image until it is forgotten."""
+        self._known[path] = answer
+
+    def forget(self, path: str) -> None:
+        """Forget an image."""
+        self._known.pop(path, None)
 
 
 def encrypted_names(

@@ -10,35 +10,24 @@
    with nothing but that key (`keyed`). What comes of that is kept nowhere.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from undercroft.errors import InputError
-from undercroft.model.disk import DiskFormat
 from undercroft.model.inventory import Inventory
 from undercroft.model.report import DiskReport
 from undercroft.ports.imagecache import ImageCache
-from undercroft.ports.reader import Reader
 from undercroft.usecases.fleet.reading.credentials import CredentialsMemory
 from undercroft.usecases.fleet.reading.layers import How, LayeredMachine, kept_reads
-from undercroft.usecases.identity import Inspections
 from undercroft.usecases.images.answers import Answers
-from undercroft.usecases.images.chains import Link, NamedFiles, part_names
 from undercroft.usecases.images.inspecting import Hinted, KeptInspections
-from undercroft.usecases.images.keyed import ImageKeys, encrypted_names
+from undercroft.usecases.images.keyed import ImageKeys, KeyedAnswer, KeyedAnswers, encrypted_names
+from undercroft.usecases.images.opening import DISK, ImageOpener
 from undercroft.usecases.images.survey import Seen
-from undercroft.usecases.images.walking import FoundFile
-from undercroft.usecases.keys import KeyRing
 from undercroft.usecases.machine import OpenMachine
 from undercroft.usecases.report import MAX_STATES
 from undercroft.usecases.states import State
-from undercroft.usecases.target import DiskTarget, MachineTarget, NamedFile
-
-DISK = "disk0"
-"""As a scan of one image calls it: the same bytes under another name would be another answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +65,18 @@ class ImageReader:
     """Reads images; for several threads.
 
     Args:
-        reader: the sandbox.
+        opener: opens them.
         cache: what is kept of earlier calls.
-        files: what headers pick from.
-        seen, links: by path, what each image said at a first look, and where it stands.
-        found: by path, each file as the walk found it.
         keys: for encrypted volumes.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        cache: ImageCache,
-        files: NamedFiles,
-        seen: Mapping[str, Seen],
-        links: Mapping[str, Link],
-        found: Mapping[str, FoundFile],
-        keys: ImageKeys,
-    ) -> None:
-        self._reader = reader
-        self._files = files
-        self._seen = seen
-        self._links = links
-        self._found = found
+    def __init__(self, opener: ImageOpener, cache: ImageCache, keys: ImageKeys) -> None:
+        self._opener = opener
         self._inspections = KeptInspections(cache)
         self._memory = CredentialsMemory()
         self._answers = Answers(cache)
         self._keys = keys
+        self._keyed = KeyedAnswers()
 
     def read(self, image: Seen) -> ImageRead:
         """Return what the states of an image hold.
@@ -120,14 +94,15 @@ class ImageReader:
     def forget(self, path: str) -> None:
         """Forget what was known of a base: nothing more will be compared with it."""
         self._answers.forget(path)
+        self._keyed.forget(path)
 
     def _without_keys(self, image: Seen) -> ImageRead:
-        below = self._links[image.path].below
+        below = self._opener.below(image.path)
         compared = self._compared(image, below)
         if compared:
             return compared
         known = self._answers.known(below)
-        with self._opened(image, self._inspections) as machine:
+        with self._opener.opened(image.path, self._inspections) as machine:
             read = self._states(image, machine)
         first = read.states[0]
         same = known is not None and first.how is How.PROVEN and first.inventory is known.inventory
@@ -137,14 +112,33 @@ class ImageReader:
         """Read an image with some of the keys. What they open is for this call's eyes alone."""
         with (
             self._keys.ring(image.path, encrypted, names) as keys,
-            self._opened(image, self._inspections, keys) as machine,
+            self._opener.opened(image.path, self._inspections, keys) as machine,
         ):
-            current = _fresh(machine, machine.states[0])
+            try:
+                current = self._current_with_keys(image, machine, names)
+            except InputError as error:
+                current = StateRead(machine.states[0], None, (str(error),), None, 0.0)
             return self._with_snapshots(machine, current, lambda state: _fresh(machine, state))
 
+    def _current_with_keys(self, image: Seen, machine: OpenMachine, names: frozenset[str]) -> StateRead:
+        """Return the current state as what lies below showed it with these keys, where that is proven.
+
+        Raises InputError where the reader's child died of it.
+        """
+        started, state = time.perf_counter(), machine.states[0]
+        known = self._keyed.find(self._opener.below(image.path), names)
+        if known and machine.replay(state, [known.reads]).digests == (known.reads.digest,):
+            self._keyed.keep(image.path, known)
+            problems = machine.problems(state)
+            return _state_read(machine, state, How.PROVEN, known.inventory, problems, started)
+        found = machine.proven_inventory(state)
+        problems = machine.problems(state)
+        if found.reads and found.reads.numbers and not problems:
+            self._keyed.keep(image.path, KeyedAnswer(names, found.inventory, found.reads))
+        return _state_read(machine, state, How.READ, found.inventory, problems, started)
+
     def _encrypted(self, image: Seen, read: ImageRead) -> frozenset[str]:
-        chain = (image.path, *self._links[image.path].chain)
-        infos = [seen.info for path in chain if (seen := self._seen.get(path)) and seen.info]
+        infos = list(self._opener.infos(image.path).values())
         return encrypted_names([state.inventory for state in read.states if state.inventory], infos, DISK)
 
     def _compared(self, image: Seen, below: str) -> ImageRead | None:
@@ -154,7 +148,7 @@ class ImageReader:
             return None
         started = time.perf_counter()
         hinted = Hinted(self._inspections, image.hint, image.info)
-        with self._opened(image, hinted) as machine:
+        with self._opener.opened(image.path, hinted) as machine:
             state = machine.states[0]
             if not hinted.used:
                 return None
@@ -179,18 +173,6 @@ class ImageReader:
             self._answers.keep(image.path, machine, state, inventory, reads, problems)
             read = _state_read(machine, state, How.READ, inventory, problems, started)
             return self._with_kept_snapshots(image.path, machine, read)
-
-    @contextmanager
-    def _opened(
-        self, image: Seen, inspections: Inspections, keys: KeyRing | None = None
-    ) -> Iterator[OpenMachine]:
-        """Open an image with its chain. Raises InputError where a file is not the one that was listed."""
-        with OpenMachine(self._target(image), self._reader, inspections, keys=keys) as machine:
-            for file in machine.identities(machine.states[0]):
-                found = self._found.get(file.path)
-                if found and (found.device, found.inode) != (file.device, file.inode):
-                    raise InputError(f"{file.path}: another file since the folder was listed; scan it again")
-            yield machine
 
     def _states(self, image: Seen, machine: OpenMachine) -> ImageRead:
         layered = LayeredMachine(machine, self._memory)
@@ -241,29 +223,6 @@ class ImageReader:
         else:
             self._answers.keep(path, machine, state, inventory, reading.reads, reading.problems)
         return _state_read(machine, state, reading.how, inventory, reading.problems, started)
-
-    def _target(self, image: Seen) -> MachineTarget:
-        disk = DiskTarget(DISK, self._named(image.path))
-        chain = [image, *(self._seen[path] for path in self._links[image.path].chain if path in self._seen)]
-        parts = {
-            self._named(found.path, DiskFormat.RAW): None
-            for one in chain
-            if one.info
-            for name in part_names(one.info)
-            for found in self._files.matching(name, one.path)
-        }
-        return MachineTarget(
-            os.path.basename(image.path),
-            (disk,),
-            backing_files=tuple(map(self._named, (*self._links[image.path].chain, *self._files.extra))),
-            data_files=tuple(parts),
-            find_backing=lambda name, above: self._named(self._files.find(name, above).path),
-        )
-
-    def _named(self, path: str, image_format: DiskFormat | None = None) -> NamedFile:
-        """Return a file of the folders as it may be opened: it was no link when it was listed."""
-        found = self._found.get(path)
-        return NamedFile(path, image_format, no_link=found is not None and not found.named)
 
 
 def _state_read(

@@ -13,7 +13,8 @@ from undercroft.model.inventory import Inventory
 from undercroft.model.report import CURRENT, DiskReport, ScanReport, StateReport
 from undercroft.usecases.fleet.reading.layers import How
 from undercroft.usecases.images.chains import Link, NamedFiles
-from undercroft.usecases.images.reading import DISK, ImageRead, StateRead
+from undercroft.usecases.images.opening import DISK
+from undercroft.usecases.images.reading import ImageRead, StateRead
 from undercroft.usecases.images.survey import Seen
 from undercroft.usecases.report import MAX_STATES, Assess
 

@@ -23,6 +23,7 @@ from undercroft.ports.imagecache import ImageCache
 from undercroft.ports.reader import Reader
 from undercroft.usecases.images.chains import Link, NamedFiles, link
 from undercroft.usecases.images.keyed import ImageKeys
+from undercroft.usecases.images.opening import ImageOpener
 from undercroft.usecases.images.reading import ImageRead, ImageReader
 from undercroft.usecases.images.reporting import Reports
 from undercroft.usecases.images.survey import PIECE, Seen, is_piece, survey
@@ -162,7 +163,8 @@ class FolderScan:
         pool: ThreadPoolExecutor,
     ) -> Iterator[ImageReport]:
         by_path = {image.path: image for image in seen}
-        images = ImageReader(self._reader, self._cache, files, by_path, links, found, self._keys)
+        opener = ImageOpener(self._reader, files, by_path, links, found)
+        images = ImageReader(opener, self._cache, self._keys)
         waiting = Counter(links[image.path].below for image in seen)
         total_bytes = sum(found[image.path].used_bytes for image in seen)
         done = done_bytes = 0
