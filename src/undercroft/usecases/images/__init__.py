@@ -12,6 +12,6 @@ Guarantees, one after the other:
   child says again, so that a child that an image took over speaks for that image and no other.
 - `reading`: an inventory is taken for an image's only where every byte that it rests on was read again
   through this image's chain and is the same, or where no file of the chain was written since.
-- `keyed`: a key goes to the images that show a volume which it is meant for, and what it opens is kept nowhere.
+- `keyed`: a key goes to the images that show a volume that it is meant for; what it opens is kept nowhere.
 - `scanning`: one image that cannot be read stops no other, and what was read is kept at once.
 """
