@@ -295,6 +295,30 @@ def test_images_that_hold_no_system_are_no_live_system(tmp_path: Path) -> None:
     assert "no root filesystem was found" in machine.coverage.problems[-1]
 
 
+def test_of_several_media_the_one_with_a_system_is_read_and_two_are_a_problem(tmp_path: Path) -> None:
+    medium, films = tmp_path / "medium", tmp_path / "films"
+    squashed(system(tmp_path / "root", NEW), medium / "live/filesystem.squashfs")
+    squashed(layer(tmp_path / "data", {"films/one": b"x"}), films / "live/concert.squashfs")
+    live, data = disc(medium, tmp_path / "live.iso"), disc(films, tmp_path / "films.iso")
+    _, inventory = look(data, live)
+    assert versions(inventory) == WANTED
+    assert inventory.coverage.complete, inventory.coverage.problems
+    (tmp_path / "again.iso").write_bytes(live.read_bytes())
+    _, doubtful = look(live, tmp_path / "again.iso")
+    assert any("several live systems (vda, vdb)" in each for each in doubtful.coverage.problems)
+
+
+def test_an_unread_partition_beside_a_live_system_is_a_problem(tmp_path: Path) -> None:
+    medium = tmp_path / "medium"
+    squashed(system(tmp_path / "root", NEW), medium / "live/filesystem.squashfs")
+    locked = tmp_path / "locked"
+    locked.write_bytes(b"LUKS\xba\xbe\0\1" + bytes(4 * MIB))
+    image = disc(medium, tmp_path / "live.iso", "-append_partition", "2", "0x83", locked)
+    _, inventory = look(image)
+    assert versions(inventory) == WANTED
+    assert inventory.coverage.problems == ("vda2 was not read and may hold the system that starts",)
+
+
 def test_an_image_that_is_cut_off_or_packed_unreadably_is_unread(tmp_path: Path) -> None:
     medium = tmp_path / "medium"
     squashed(system(tmp_path / "root", OLD), medium / "live/filesystem.squashfs")

@@ -21,8 +21,10 @@ from undercroft.errors import InputError, NotFoundError
 MERGED = "overlay"
 """The name of the volume that the layers make up."""
 
-MAX_MEDIA = 16
+MAX_MEDIA = 4
 """Volumes that are looked at for a live system; a machine has one or two."""
+
+_DOUBT = "was not read and may hold the system that starts"
 
 MIN_SYSTEM_BYTES = 1 << 20
 """No system fits into less; xorriso fills gaps of a hybrid image's table with partitions of some 300 KiB."""
@@ -62,30 +64,54 @@ def find_live(
         keys: for encrypted volumes.
     """
     media = _media([each for each in volumes if each not in damaged])
-    if not media:
+    found: list[tuple[OpenVolume, Live]] = []
+    for medium, plan in media:
+        unread = [
+            each
+            for each in volumes
+            if each.applicable
+            and (each.filesystem is None or each in damaged)
+            and not _is_part_of(medium, each)
+        ]
+        live = _beside(medium, unread, volumes) or _built(medium, plan, volumes, opener, keys)
+        if live is not None:
+            if live.root is not None:
+                live.problems += [f"{each.name} {_DOUBT}" for each in unread]
+            found.append((medium, live))
+    if not found:
         return None
-    medium, plan = media[0]
-    unread = [
-        each
-        for each in volumes
-        if each.applicable and (each.filesystem is None or each in damaged) and not _is_part_of(medium, each)
-    ]
-    doubts = [f"{each.name} was not read and may hold the system that starts" for each in unread]
-    for each, doubt in zip(unread, doubts, strict=True):
+    live = next((live for _, live in found if live.root is not None), found[0][1])
+    if len(found) > 1:
+        names = ", ".join(medium.name for medium, _ in found)
+        live.problems.append(f"several live systems ({names}) and nothing that says which one starts")
+    return live
+
+
+def _beside(medium: OpenVolume, unread: Sequence[OpenVolume], volumes: Sequence[OpenVolume]) -> Live | None:
+    """Return why a live system is left alone beside what was not read, None where it is not."""
+    for each in unread:
         if each.disk_order != medium.disk_order:
-            return Live(None, tuple(volumes), [], [f"{medium.name}: its live system was left alone: {doubt}"])
+            told = f"{medium.name}: its live system was left alone: {each.name} {_DOUBT}"
+            return Live(None, tuple(volumes), [], [told])
+    return None
+
+
+def _built(
+    medium: OpenVolume,
+    plan: Plan | InputError,
+    volumes: Sequence[OpenVolume],
+    opener: Opener,
+    keys: Keys | None,
+) -> Live | None:
+    """Return the live system of a medium, None where its images hold something else."""
     if isinstance(plan, InputError):
         return Live(None, tuple(volumes), [f"{medium.name}: its live system cannot be read: {plan}"])
     live = _Building(medium, volumes, opener, keys).build(plan)
     try:
         if live.root is not None and not is_system(live.root):
-            return None  # images of something else: whoever looks for a root says that there is none
+            return None  # whoever looks for a root says that there is none
     except InputError as error:
         live.problems.append(f"{medium.name}: whether its images hold a live system is unknown: {error}")
-    live.problems += doubts
-    if len(media) > 1:
-        names = ", ".join(each.name for each, _ in media)
-        live.problems.append(f"several live systems ({names}) and nothing that says which one starts")
     return live
 
 
