@@ -6,10 +6,17 @@ parts. Layouts of RAID 5 are those of Linux (drivers/md/raid5.c, raid5_compute_s
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from undercroft.disks.source import BlockSource, check_range
 from undercroft.errors import InputError, UnsupportedError
+
+MAX_REBUILDS = 2
+"""How deep what is computed from parity may lie on what is computed from parity: each level reads all of the
+members of the level below, which a guest may describe so that one sector costs billions of reads."""
+
+_rebuilds: ContextVar[int] = ContextVar("rebuilds", default=0)
 
 LEFT_ASYMMETRIC, RIGHT_ASYMMETRIC, LEFT_SYMMETRIC, RIGHT_SYMMETRIC, PARITY_FIRST, PARITY_LAST = range(6)
 
@@ -147,10 +154,17 @@ class ParitySource:
 
     def _rebuilt(self, offset: int, length: int, second: int) -> bytes:
         """XOR what is there; the second parity of RAID 6 is no part of that sum."""
-        value = 0
-        for index, part in enumerate(self._parts):
-            if part is not None and index != second:
-                value ^= int.from_bytes(part.read(offset, length), "little")
+        depth = _rebuilds.get()
+        if depth >= MAX_REBUILDS:
+            raise InputError(f"{self.name}: computed from parity that is itself computed, {depth} deep")
+        token = _rebuilds.set(depth + 1)
+        try:
+            value = 0
+            for index, part in enumerate(self._parts):
+                if part is not None and index != second:
+                    value ^= int.from_bytes(part.read(offset, length), "little")
+        finally:
+            _rebuilds.reset(token)
         return value.to_bytes(length, "little")
 
 
