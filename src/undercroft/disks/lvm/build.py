@@ -40,6 +40,18 @@ class Builder:
     pools: dict[str, ThinPool] = field(default_factory=dict)
     _built: dict[str, BlockSource | InputError] = field(default_factory=dict)
     _open: list[str] = field(default_factory=list)
+    _merging: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        snapshots = [
+            volume.segments[0] for volume in self.group.logical.values() if volume.kind == "snapshot"
+        ]
+        # In reverse, so that of several of one origin the first counts.
+        self._merging = {
+            each.text("origin"): store
+            for each in reversed(snapshots)
+            if (store := each.text("merging_store"))
+        }
 
     def volume(self, name: str) -> BlockSource:
         """Return the source of a logical volume.
@@ -71,7 +83,8 @@ class Builder:
         if volume is None:
             raise InputError(f"lvm {self.full(name)}: the group has no such volume")
         plain = self._concat(volume)
-        merging = self._merging(name)
+        # A snapshot that is merged back: the guest sees it in its origin's place.
+        merging = self._merging.get(name)
         return SnapshotSource(plain, self.volume(merging), f"lvm {self.full(name)}") if merging else plain
 
     def snapshot(self, store: str, origin: str) -> BlockSource:
@@ -80,15 +93,6 @@ class Builder:
             self.volume(each)
             self.used.setdefault(f"snapshot {store}", set()).update(self.used.get(each, ()))
         return SnapshotSource(self.volume(origin), self.volume(store), f"lvm {self.full(store)}")
-
-    def _merging(self, origin: str) -> str:
-        """Return the store of a snapshot that is merged back: the guest sees it in its origin's place."""
-        for volume in self.group.logical.values():
-            segment = volume.segments[0]
-            store = segment.text("merging_store")
-            if store and segment.kind == "snapshot" and segment.text("origin") == origin:
-                return store
-        return ""
 
     def _concat(self, volume: LogicalVolume) -> BlockSource:
         pieces: list[Piece] = []
