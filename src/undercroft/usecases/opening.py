@@ -61,9 +61,7 @@ def open_file(file: NamedFile) -> OpenFile:
         OperationError: the host cannot read it.
     """
     try:
-        # Non-blocking so that a FIFO in the image's place does not hold the scan for ever.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        descriptor = os.open(file.path, flags | (os.O_NOFOLLOW if file.no_link else 0))
+        descriptor = _opened(file)
     except OSError as error:
         raise _refusal(file.path, error) from error
     try:
@@ -73,12 +71,35 @@ def open_file(file: NamedFile) -> OpenFile:
         raise
 
 
-def _checked(path: str, descriptor: int) -> OpenFile:
-    mode = os.fstat(descriptor).st_mode
+def _opened(file: NamedFile) -> int:
+    """Open what lies at a path, once it is known to be no device that starts something when it is opened.
+
+    A link in an image's place may lead to a watchdog or a tape. What was looked at is what is opened.
+
+    Raises:
+        InputError: it is neither a file nor a block device.
+        OSError: it cannot be opened.
+    """
+    place = os.open(file.path, os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if file.no_link else 0))
+    try:
+        _check_kind(file.path, os.fstat(place).st_mode)
+        # Non-blocking so that a lease on the file does not hold the scan.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        return os.open(f"/proc/self/fd/{place}", flags)
+    finally:
+        os.close(place)
+
+
+def _check_kind(path: str, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise InputError(f"{path}: a directory; name a disk image in it")
+    if stat.S_ISLNK(mode):
+        raise InputError(f"{path}: a symbolic link where none may be")
     if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
         raise InputError(f"{path}: neither a file nor a block device; name a disk image")
+
+
+def _checked(path: str, descriptor: int) -> OpenFile:
     size_bytes = os.lseek(descriptor, 0, os.SEEK_END)
     if size_bytes == 0:
         raise InputError(f"{path}: 0 bytes long; an image was never written there, or its copy failed")
@@ -93,7 +114,7 @@ def _refusal(path: str, error: OSError) -> Exception:
     if error.errno == errno.ENXIO:
         return InputError(f"{path}: a socket or an absent device; name a disk image")
     if error.errno == errno.ELOOP:
-        return InputError(f"{path}: a symbolic link where none may be, or links that form a loop")
+        return InputError(f"{path}: symbolic links that form a loop")
     return OperationError(f"{path}: cannot be opened: {error.strerror}")
 
 

@@ -26,13 +26,34 @@ def test_what_is_no_image_is_refused_with_its_reason(tmp_path: Path) -> None:
             ("", InputError, "a directory"),
             ("empty", InputError, "0 bytes"),
             ("fifo", InputError, "neither a file nor a block device"),
-            ("socket", InputError, "a socket"),
+            ("socket", InputError, "neither a file nor a block device"),
             ("loop", InputError, "loop"),
         ]:
             with pytest.raises(kind, match=text):
                 open_file(NamedFile(str(tmp_path / name)))
     with pytest.raises(InputError, match="neither a file nor a block device"):
         open_file(NamedFile("/dev/null"))
+
+
+def test_what_is_no_image_is_not_opened_to_find_that_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may put a link in an image's place would have root start a watchdog, or rewind a tape."""
+    (tmp_path / "link.img").symlink_to("/dev/full")
+    os.mkfifo(tmp_path / "fifo.img")
+    opened: list[int] = []
+    whole = os.open
+
+    def watched(path: str, flags: int) -> int:
+        opened.append(flags)
+        return whole(path, flags)
+
+    monkeypatch.setattr(os, "open", watched)
+    for name in ("link.img", "fifo.img"):
+        with pytest.raises(InputError, match="neither a file nor a block device"):
+            open_file(NamedFile(str(tmp_path / name)))
+    assert opened
+    assert all(flags & os.O_PATH for flags in opened)
 
 
 def test_a_file_that_may_not_be_read_is_denied_with_the_cure(tmp_path: Path) -> None:
