@@ -163,7 +163,12 @@ class Images:
         return image
 
     def _ufs(self, version):
-        return ufsimages.make(self.tree, self._folder / f"ufs{version}.fs", f"version={version}", 96 << 20)
+        image = self._folder / f"ufs{version}.fs"
+        if version == 1:
+            return ufsimages.make(self.tree, image, "version=1", 96 << 20)
+        made = ufsimages.make(self.tree, image, "version=2,bsize=65536,fsize=8192", 96 << 20)
+        made.write_bytes(ufsimages.as_newfs(made.read_bytes()))  # where FreeBSD's newfs puts the superblock
+        return made
 
     def _copied(self, name, *maker):
         """Make a filesystem without links and copy the tree into it, links as what they lead to."""
