@@ -6,8 +6,8 @@ Directories are listed by an own reader of their index (`ntfsindex`). No log is 
 is not clean is read as it stands, and says so in `problems`.
 
 FAT, exFAT and UFS have readers of their own. The library cuts names of FAT that are longer than 195
-characters, gives of an exFAT's file that was not written to its end what lay in its clusters before, and checks
-no checksum of these.
+characters, gives of an exFAT's file that was not written to its end what lay in its clusters before, and
+checks no checksum of these.
 
 pytsk3 is not installed with Undercroft: without it these volumes are unread, with the cure as their reason.
 """
