@@ -11,8 +11,8 @@ from importlib.machinery import PathFinder
 
 from undercroft.version import VERSION
 
-FOLDERS = ("disks", "inventory", "model", "sandbox")
-"""Of this package: all that a reader's child runs."""
+FOLDERS = ("disks", "inventory", "model", "sandbox", "usecases")
+"""Of this package: all that a reader's child runs, and what chooses its files."""
 
 PACKAGES = ("cryptography", "google_crc32c", "pytsk3", "zstandard")
 """That readers import where they are installed."""
