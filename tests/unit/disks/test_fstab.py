@@ -112,3 +112,9 @@ def test_any_bytes_give_entries_and_problems(untrusted: bytes) -> None:
     for found in table.entries:
         assert found.point.startswith(b"/")
         assert b"/../" not in found.point + b"/"
+
+
+def test_a_nullfs_of_freebsd_is_a_bind_and_its_swap_has_no_point() -> None:
+    lines = b"/usr/ports /jail/ports nullfs ro 0 0\n/dev/ada0p3 none swap sw 0 0\n/dev/ada0p2 / ufs rw 1 1\n"
+    binds = [(entry.point, entry.is_bind) for entry in parse_fstab(lines).entries]
+    assert binds == [(b"/jail/ports", True), (b"", False), (b"/", False)]
