@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -324,3 +325,21 @@ def connected(path: Path, server: subprocess.Popen[bytes]) -> socket.socket:
             time.sleep(0.02)
         else:
             return client
+
+
+def test_a_folder_of_machines_is_opened_by_the_keys_that_are_meant_for_them(
+    machine: Path, key: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copyfile(machine, folder / "web01.qcow2")
+    named = f"web01.qcow2:disk0p1={key}"
+    done = undercroft_command(
+        tmp_path, "scan", folder, "--no-cache", "-f", "json", "--key", named, "--key", f"gone={key}"
+    )
+    image, _end = map(json.loads, done.stdout.splitlines())
+    shown = [state["inventory"]["packages"][0]["version"] for state in image["scan"]["states"]]
+    assert shown == ["2.0-1", "1.0-1"]
+    assert b"the key for gone was meant for nothing" in done.stderr
+    assert b"web01.qcow2:disk0p1 was meant" not in done.stderr
+    assert PASSPHRASE not in done.everything
