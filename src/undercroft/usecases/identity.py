@@ -43,6 +43,9 @@ _STATFS_BYTES = 256
 
 MAX_INSPECTIONS = 8192
 
+MAX_SAID_CHARS = 32 << 10
+"""Of the names that are held of one image: a split disk of 400 GB has 4,000, and a forged one a million."""
+
 _SIGNATURE_FIELDS = 3
 
 
@@ -90,13 +93,21 @@ class Inspections:
             return self._known.get((identity_key(identity), image_format))
 
     def keep(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
-        """Keep what an image said; nothing where its identity proves nothing."""
-        if not identity.proves:
+        """Keep what an image said; nothing where its identity proves nothing, or it said too much."""
+        if not identity.proves or not is_small(info):
             return
         with self._lock:
             self._known[identity_key(identity), image_format] = info
             while len(self._known) > MAX_INSPECTIONS:
                 self._known.popitem(last=False)
+
+
+def is_small(info: ImageInfo) -> bool:
+    """Tell whether what an image says of itself is little enough to be held of very many images."""
+    inner = (disk.name + disk.problem for disk in info.disks)
+    snapshots = (snapshot.ident + snapshot.name for snapshot in info.snapshots)
+    names = (info.backing_name, info.data_file_name, *info.extents, *info.notes, *inner, *snapshots)
+    return sum(map(len, names)) <= MAX_SAID_CHARS
 
 
 def identity_key(identity: FileIdentity) -> tuple[object, ...]:

@@ -6,12 +6,13 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from diskimages import run
 
-from undercroft.model.disk import DiskFormat, ImageInfo
+from undercroft.model.disk import DiskFormat, ImageInfo, Snapshot
 from undercroft.model.fleet import FileIdentity
 from undercroft.usecases import identity
 from undercroft.usecases.identity import RACY_NS, Inspections, identify, same_file
@@ -115,6 +116,22 @@ def test_what_images_said_is_kept_only_where_the_file_is_proven(image: Path) -> 
     known.keep(proven, None, info)
     assert known.find(proven, None) == info
     assert known.find(proven, DiskFormat.QCOW2) is None
+
+
+def test_an_image_that_says_too_much_of_itself_is_not_held(image: Path) -> None:
+    """Eight thousand of them, of a megabyte each, would be all of the host's memory."""
+    proven = identity_of(image)
+    known = Inspections()
+    small = ImageInfo(DiskFormat.QCOW2, 4096)
+    for info in (
+        replace(small, extents=tuple(f"{number:0200}" for number in range(400))),
+        replace(small, snapshots=(Snapshot("1", "x" * 40_000, 0, 0, 0),)),
+        replace(small, backing_name="x" * 40_000),
+    ):
+        known.keep(proven, None, info)
+        assert known.find(proven, None) is None
+    known.keep(proven, None, small)
+    assert known.find(proven, None) == small
 
 
 def test_inspections_are_bounded(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:

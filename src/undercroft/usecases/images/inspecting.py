@@ -3,7 +3,7 @@
 from undercroft.model.disk import DiskFormat, ImageInfo
 from undercroft.model.fleet import FileIdentity
 from undercroft.ports.imagecache import ImageCache
-from undercroft.usecases.identity import Inspections, identity_key
+from undercroft.usecases.identity import Inspections, identity_key, is_small
 
 
 class KeptInspections(Inspections):
@@ -20,9 +20,10 @@ class KeptInspections(Inspections):
         return super().find(identity, image_format) or self._cache.info(identity, image_format)
 
     def keep(self, identity: FileIdentity, image_format: DiskFormat | None, info: ImageInfo) -> None:
-        """Keep what an image said; nothing where its identity proves nothing."""
+        """Keep what an image said; nothing where its identity proves nothing, or it said too much."""
         super().keep(identity, image_format, info)
-        self._cache.keep_info(identity, image_format, info)
+        if is_small(info):
+            self._cache.keep_info(identity, image_format, info)
 
 
 class Hinted(Inspections):

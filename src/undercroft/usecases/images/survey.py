@@ -22,7 +22,7 @@ from undercroft.model.looks import Looked
 from undercroft.model.schema import decode_list, encode
 from undercroft.ports.imagecache import ImageCache
 from undercroft.ports.reader import Reader
-from undercroft.usecases.identity import identify
+from undercroft.usecases.identity import identify, is_small
 from undercroft.usecases.images.walking import FoundFile
 from undercroft.usecases.opening import OpenFile, open_file
 from undercroft.usecases.target import NamedFile
@@ -42,9 +42,6 @@ NO_DESCRIPTOR = "the parts of a split image have none"
 """What the reader says of a file that begins as a vmdk and is a piece of one (`disks.vmdk`)."""
 
 MAX_TEXT_BYTES = 64 << 10
-MAX_TOLD_CHARS = 32 << 10
-"""Of the names that are kept of one image until it is read: a split disk of 400 GB has 4,000."""
-
 NO_IMAGE = "no disk image: no container, partition table or filesystem is recognized"
 
 
@@ -195,11 +192,10 @@ def _sorted_out(
 
 def _bounded(info: ImageInfo) -> ImageInfo:
     """Return what is held of an image's account until it is read: no snapshots, and names up to a limit."""
-    inner = (disk.name + disk.problem for disk in info.disks)
-    names = (info.backing_name, info.data_file_name, *info.extents, *inner, *info.notes)
-    if sum(map(len, names)) <= MAX_TOLD_CHARS:
-        return replace(info, snapshots=())
-    return replace(info, snapshots=(), backing_name="", data_file_name="", extents=(), disks=(), notes=())
+    without = replace(info, snapshots=())
+    if is_small(without):
+        return without
+    return replace(without, backing_name="", data_file_name="", extents=(), disks=(), notes=())
 
 
 def _why_none(path: str, look: Looked) -> str:
