@@ -9,7 +9,7 @@ from random import Random
 import containerimages
 import diskimages
 import pytest
-from containerimages import QEMU_IMAGES
+from containerimages import QEMU_IMAGES, set_vmdk_cid
 from diskimages import MIB, assert_reads_as, opened
 
 from undercroft.disks.images import Beside, inspect, open_image
@@ -163,9 +163,7 @@ def test_a_parent_that_qemu_would_read_is_never_taken_for_zeros(case: str, tmp_p
     """QEMU looks for the word, at the second sector, whatever parentCID and the header say."""
     diskimages.run("qemu-img", "create", "-q", "-f", "vmdk", tmp_path / "base.vmdk", "1M")
     diskimages.run("qemu-io", "-f", "vmdk", "-c", "write -P 0x41 0 64k", tmp_path / "base.vmdk")
-    base = (tmp_path / "base.vmdk").read_bytes()
-    number = base.index(b"\nCID=") + 5
-    (tmp_path / "base.vmdk").write_bytes(base[:number] + b"ffffffff" + base[number + 8 :])
+    set_vmdk_cid(tmp_path / "base.vmdk", b"ffffffff")
     image = tmp_path / "image.vmdk"
     option = ("-b", "base.vmdk", "-F", "vmdk")
     diskimages.run("qemu-img", "create", "-q", "-f", "vmdk", *option, image)

@@ -9,7 +9,7 @@ from pathlib import Path
 import containerimages
 import diskimages
 import pytest
-from containerimages import QEMU_IMAGES, make_ova
+from containerimages import QEMU_IMAGES, make_ova, set_vmdk_cid
 from diskimages import MIB, run
 from machineimages import debian_tree, make_machine, packages
 
@@ -229,9 +229,7 @@ def test_a_vmdk_overlay_is_read_with_the_parent_that_was_named_and_was_not_writt
     run("qemu-img", "create", "-q", "-f", "vmdk", "-b", base, "-F", "vmdk", top)
     assert "--backing FILE" in problem_of(read(top))
     assert len(read(top, backing_files=[base]).packages) == 5
-    text = base.read_bytes()
-    start = text.index(b"CID=") + 4
-    base.write_bytes(text[:start] + b"deadbee1" + text[start + 8 :])
+    set_vmdk_cid(base, b"deadbee1")
     assert "is not the parent" in problem_of(read(top, backing_files=[base]))
 
 
@@ -278,9 +276,7 @@ def test_a_vdi_difference_finds_its_parent_by_uuid(raw: Path, tmp_path: Path) ->
     base, child, _ = pieces(raw, tmp_path, "vdi")
     containerimages.as_vdi_child(child, base)
     other = containerimages.make("vdi", raw, tmp_path / "other.vdi")
-    assert "is opened only if you name its file" in problem_of(
-        read(child, backing_files=[other])
-    )
+    assert "is opened only if you name its file" in problem_of(read(child, backing_files=[other]))
     assert len(read(child, backing_files=[raw, other, base]).packages) == 5
 
 

@@ -574,9 +574,15 @@ def test_what_an_archive_left_unchecked_is_told_among_many_as_of_one(
     folder.mkdir()
     archive = make_ova(folder / "web.ova", [disk], manifest=None)
     settle()
-    found = scan(reader, folder).inventory("web.ova")
+    damaged = bytearray(make_ova(folder / "damaged.ova", [disk]).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / "damaged.ova").write_bytes(damaged)
+    settle()
+    scanned = scan(reader, folder)
+    found = scanned.inventory("web.ova")
     assert "has no manifest" in found.coverage.notes[-1]
     assert found == alone(reader, archive)
+    assert "digest differs" in " ".join(scanned.by_name["damaged.ova"].report.states[0].problems)
 
 
 def test_what_is_held_of_an_image_until_it_is_read_is_bounded(reader: Watched, tmp_path: Path) -> None:

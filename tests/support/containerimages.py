@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import struct
 import tarfile
 import zlib
@@ -133,6 +134,15 @@ def make_log_needed(path: Path) -> int:
         image[offset : offset + 4096] = bytes(4096)
     path.write_bytes(image)
     return count
+
+
+def set_vmdk_cid(image: Path, cid: bytes) -> None:
+    """Give a sparse vmdk another content ID; qemu-img writes those that begin with zeros with fewer digits."""
+    data = bytearray(image.read_bytes())
+    text = bytes(data[SECTOR : data.index(0, SECTOR)])
+    changed = re.sub(rb"(?m)^CID=[0-9a-f]+$", b"CID=" + cid, text)
+    data[SECTOR : SECTOR + len(changed) + 1] = changed + b"\0"
+    image.write_bytes(data)
 
 
 def as_vdi_child(child: Path, parent: Path) -> None:

@@ -25,9 +25,9 @@ def inspected(layer: LayerInput, descriptors: Sequence[int]) -> ImageInfo:
 def looked(layer: LayerInput, descriptors: Sequence[int]) -> Looked:
     """Return a first look at an image; what is wrong with it is said in it."""
     try:
-        info = inspected(layer, descriptors)
-        raw_disk = info.format is DiskFormat.RAW
-        return Looked(info, content_of(_layer_source(layer, descriptors)) if raw_disk else "")
+        source = _layer_source(layer, descriptors)
+        info = images.glance(layer.format or probe_format(source), source)
+        return Looked(info, content_of(source) if info.format is DiskFormat.RAW else "")
     except InputError as error:
         return Looked(None, problem=str(error))
 

@@ -22,10 +22,15 @@ _LINE: Final = re.compile(
 _ALGORITHMS: Final = {b"SHA1": "sha1", b"SHA256": "sha256", b"SHA512": "sha512"}
 
 
-def inspect(source: BlockSource, *, name: str = "image") -> ImageInfo:
+def inspect(source: BlockSource, *, name: str = "image", check: bool = True) -> ImageInfo:
     """Return which disks an archive, or an envelope on its own, describes.
 
     An envelope's disks are files of its folder; their `offset_bytes` is -1, and nothing is checked.
+
+    Args:
+        source: the archive or envelope, untrusted.
+        name: of it, for messages.
+        check: whether the manifest's digests are checked, which takes seconds.
 
     Raises:
         InputError: malformed, over a limit, or a digest is wrong.
@@ -41,7 +46,7 @@ def inspect(source: BlockSource, *, name: str = "image") -> ImageInfo:
         raise InputError(f"{name}: has {len(envelope)} envelopes (.ovf), and an appliance has one")
     text = source.read(envelope[0].offset, min(envelope[0].size_bytes, MAX_ENVELOPE_BYTES + 1))
     disks = tuple(_placed(disk, found) for disk in parse(text, name))
-    return _info(source, disks, tuple(_unchecked(source, found, disks, name)))
+    return _info(source, disks, tuple(_unchecked(source, found, disks, name)) if check else ())
 
 
 def _info(source: BlockSource, disks: tuple[InnerDisk, ...], notes: tuple[str, ...]) -> ImageInfo:
