@@ -137,7 +137,7 @@ def make_log_needed(path: Path) -> int:
 
 
 def set_vmdk_cid(image: Path, cid: bytes) -> None:
-    """Give a sparse vmdk another content ID; qemu-img writes those that begin with zeros with fewer digits."""
+    """Give a sparse vmdk another content ID; qemu-img writes one that begins with zeros with fewer digits."""
     data = bytearray(image.read_bytes())
     text = bytes(data[SECTOR : data.index(0, SECTOR)])
     changed = re.sub(rb"(?m)^CID=[0-9a-f]+$", b"CID=" + cid, text)
