@@ -52,7 +52,7 @@ def file_input(disk: OpenDisk, state: State, descriptors: list[int]) -> DiskInpu
 def _not_in(state: State) -> str:
     return (
         f"the external snapshot {state.name!r} left it out, or it does not lie on that snapshot's image any"
-        " more, as far as libvirt says"
+        " more, as far as libvirt or the images say"
     )
 
 

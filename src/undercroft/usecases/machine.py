@@ -29,6 +29,7 @@ from undercroft.model.report import DiskReport
 from undercroft.model.schema import decode, decode_list, encode
 from undercroft.ports.reader import Reader
 from undercroft.readers import readers_digest
+from undercroft.usecases.checkpoints import checkpoints
 from undercroft.usecases.copies import Copies, Mark, marks, settled
 from undercroft.usecases.disklayers import OpenDisk
 from undercroft.usecases.identity import Inspections
@@ -79,9 +80,10 @@ class OpenMachine:
         self._files = MachineFiles(disks, self._opener, self.begun_at_ns, target.problem, forget)
         self._jobs = MachineJobs(target.name, reader, self._unlocking, lambda: self._files.disks)
         read = [disk for disk in disks if disk.layers]
+        external = checkpoints(read) if target.has_checkpoints else target.external
         self.states = in_order(
             states_of([(disk.target.name, disk.layers[0].info.snapshots) for disk in read]),
-            external_states(target.external, [(disk.target.name, disk.paths) for disk in read]),
+            external_states(external, [(disk.target.name, disk.paths) for disk in read]),
         )
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
 """The states of a machine: the current one, and one for each snapshot.
 
-Internal snapshots are what its disks' images name; external ones are what libvirt names, and lie in the
-images below those that they put on top.
+Internal snapshots are what its disks' images name; external ones are what libvirt names, or what other
+hypervisors' differences show (`checkpoints`), and lie in the images below those that they put on top.
 """
 
 from collections import Counter
@@ -75,11 +75,11 @@ def guest_state(snapshot: GuestSnapshot) -> State:
 def external_states(
     snapshots: Sequence[ExternalSnapshot], chains: Sequence[tuple[str, Sequence[str]]]
 ) -> tuple[State, ...]:
-    """Return libvirt's external snapshots as states.
+    """Return external snapshots as states.
 
     Args:
         snapshots: each with the images that it put on top.
-        chains: disk name and the paths of its images, top first, as libvirt names them.
+        chains: disk name and the paths of its images, top first.
     """
     return tuple(
         State(

@@ -85,6 +85,8 @@ class MachineTarget:
     """One machine: its disks in the guest's order, and the files that its chains may draw on.
 
     `external` are the external snapshots that libvirt knows, and `problem` says which it could not tell.
+    Where nobody manages the files, `has_checkpoints` has the images below other hypervisors' differences be
+    states (`checkpoints`).
 
     `find_backing` and `find_data` stand in place of `backing_files` and `data_files` where they are too many
     to be listed: they get the name in a header, which they compare and never open, and the image's path, and
@@ -98,6 +100,7 @@ class MachineTarget:
     find_backing: Callable[[str, str], NamedFile] | None = None
     find_data: Callable[[str, str], NamedFile] | None = None
     external: tuple[ExternalSnapshot, ...] = ()
+    has_checkpoints: bool = False
     problem: str = ""
 
 
@@ -134,6 +137,7 @@ def from_images(
         disks=disks,
         backing_files=tuple(NamedFile(path) for path in backing_files),
         data_files=tuple(NamedFile(path, DiskFormat.RAW) for path in data_files),
+        has_checkpoints=True,
     )
 
 
