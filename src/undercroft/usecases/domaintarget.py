@@ -37,12 +37,12 @@ def domain_target(
     return MachineTarget(
         name,
         targets,
-        tuple(backing_files),
-        tuple(data_files),
-        find_backing,
-        find_data,
-        tuple(filter(None, map(_external, snapshots))),
-        problem,
+        backing_files=tuple(backing_files),
+        data_files=tuple(data_files),
+        find_backing=find_backing,
+        find_data=find_data,
+        external=tuple(filter(None, map(_external, snapshots))),
+        problem=problem,
     )
 
 

@@ -100,8 +100,8 @@ class MachineTarget:
     find_backing: Callable[[str, str], NamedFile] | None = None
     find_data: Callable[[str, str], NamedFile] | None = None
     external: tuple[ExternalSnapshot, ...] = ()
-    has_checkpoints: bool = False
     problem: str = ""
+    has_checkpoints: bool = False
 
 
 def from_images(
