@@ -76,7 +76,11 @@ def _tell_of_files(volume: OpenVolume, names: Sequence[str], found: Persistence)
     for name in names:
         try:
             is_file = tree.stat(b"/" + raw(name)).kind is FileKind.REGULAR
-        except (InputError, NotFoundError):
+        except NotFoundError:
+            continue
+        except InputError as error:
+            told = f"{volume.name}: whether a file {name} keeps changes of the live system is unknown"
+            found.problems.append(f"{told}: {error}")
             continue
         if is_file:
             told = f"{volume.name}: the file {name} keeps what the live system changes, which was not applied"

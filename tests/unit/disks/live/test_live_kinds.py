@@ -8,7 +8,10 @@ from memorymachines import Broken, MemoryFileSystem, machine_of, tree_of, uuid_o
 from undercroft.disks.live.bootwords import boot_words, values
 from undercroft.disks.live.filesource import CACHED_PIECES, PIECE_BYTES, FileSource
 from undercroft.disks.live.kinds import MAX_LAYERS, plan_for
+from undercroft.disks.live.persistence import find_persistence
 from undercroft.disks.machine import UnreadDisk
+from undercroft.disks.magics import Content
+from undercroft.disks.volumes import OpenVolume
 from undercroft.errors import InputError
 
 
@@ -124,3 +127,14 @@ def test_a_live_image_that_cannot_be_opened_is_told_with_its_reason() -> None:
         "its live system cannot be read: vda/live/filesystem.squashfs" in each
         for each in machine.coverage.problems
     )
+
+
+def test_a_file_of_kept_changes_that_cannot_be_looked_at_is_unknown() -> None:
+    def told(content: bytes | Broken | None) -> list[str]:
+        files = {} if content is None else {"casper-rw": content}
+        volume = OpenVolume("vda", 0, None, 1 << 20, Content("ext"), MemoryFileSystem(files))
+        return find_persistence("casper", frozenset(), [volume]).problems
+
+    assert told(None) == []
+    assert "was not applied" in told(b"changes")[0]
+    assert "casper-rw keeps changes of the live system is unknown" in told(Broken())[0]
