@@ -12,8 +12,8 @@ from random import Random
 import pytest
 from diskimages import run
 from mutants import Family, mutate
+from readermutants import view
 
-from undercroft.disks.filesystem import FileKind
 from undercroft.disks.source import BytesSource
 from undercroft.disks.squashfs import metadata, open_filesystem
 from undercroft.errors import InputError
@@ -44,41 +44,17 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return found
 
 
-def view(image: bytes) -> tuple[dict[bytes, bytes], list[str]]:
-    """Return all that can be read, and what could not be."""
-    filesystem = open_filesystem(BytesSource(image))
-    found: dict[bytes, bytes] = {}
-    refused: list[str] = []
-    pending, seen = [(b"", filesystem.root)], {filesystem.root}
-    while pending and len(found) < 5000:
-        path, folder = pending.pop()
-        try:
-            for name, node, _ in filesystem.entries(folder):
-                stat = filesystem.stat(node)
-                found[path + b"/" + name] = repr(stat[1:]).encode()
-                if stat.kind is FileKind.DIRECTORY and node not in seen:
-                    seen.add(node)
-                    pending.append((path + b"/" + name, node))
-                elif stat.kind is FileKind.REGULAR:
-                    found[path + b"/" + name] += filesystem.read(node, READ_LIMIT_BYTES)
-                elif stat.kind is FileKind.SYMLINK:
-                    found[path + b"/" + name] += filesystem.readlink(node)
-        except InputError as error:
-            refused.append(str(error))
-    return found, refused
-
-
 def judge(kind: str, image: bytes, first: int, count: int) -> Counter[str]:
     """Return the outcomes of mutants of superblock and metadata; data has no checksum, and is left alone."""
     table = struct.unpack_from("<Q", image, 64)[0]
     areas = ((0, 96), (table, len(image) - table))
-    expected, refused = view(image)
+    expected, refused = view("squashfs", image)
     assert not refused
     outcomes: Counter[str] = Counter()
     for seed in range(first, first + count):
         mutant = mutate(Family(f"squashfs-{kind}", image, areas, "raw"), seed)
         try:
-            found, problems = view(mutant)
+            found, problems = view("squashfs", mutant)
         except InputError:
             outcomes["refused"] += 1
             continue
