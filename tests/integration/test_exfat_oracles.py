@@ -12,13 +12,14 @@ import extimages
 import guestfsanswers
 import pytest
 from diskimages import MIB, make_raw, opened, run, wrap_gpt
+from filetrees import contents_whatever_case
 from guestfsanswers import Asked
 
 from undercroft.disks import formats
 from undercroft.disks.detect import detect
 from undercroft.disks.devices import find_volumes, parse_device
 from undercroft.disks.exfat import open_filesystem
-from undercroft.disks.filesystem import FileKind, FileSystem
+from undercroft.disks.filesystem import FileSystem
 from undercroft.disks.opening import open_volumes
 
 pytestmark = pytest.mark.skipif(bool(exfatimages.missing()), reason=exfatimages.missing() or "-")
@@ -59,23 +60,7 @@ def contents(root: Path) -> dict[str, str]:
 
 
 def seen(filesystem: FileSystem) -> dict[str, str]:
-    found: dict[str, str] = {}
-    pending = [("", filesystem.root)]
-    while pending:
-        base, directory = pending.pop()
-        for raw, node, kind in filesystem.entries(directory):
-            name = raw.decode()
-            stat = filesystem.stat(node)
-            assert stat.kind is kind
-            assert filesystem.lookup(directory, name.swapcase().encode() if "ß" not in name else raw) == node
-            if kind is FileKind.DIRECTORY:
-                found[base + name] = "folder"
-                pending.append((f"{base}{name}/", node))
-            else:
-                content = b"".join(filesystem.chunks(node))
-                assert len(content) == stat.size_bytes
-                found[base + name] = hashlib.sha256(content).hexdigest()
-    return found
+    return contents_whatever_case(filesystem, lambda name: name.swapcase() if "ß" not in name else name)
 
 
 @pytest.mark.parametrize("options", FEATURES, ids=" ".join)

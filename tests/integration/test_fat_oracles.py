@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from diskimages import MIB, make_raw, opened, run
+from filetrees import contents_whatever_case
 
 from undercroft.disks import formats
 from undercroft.disks.detect import detect
 from undercroft.disks.fat import open_filesystem
-from undercroft.disks.filesystem import FileKind, FileSystem
+from undercroft.disks.filesystem import FileSystem
 
 FEATURES = (
     ("-F", "12", "-s", "1", "1440K"),
@@ -76,23 +77,7 @@ def contents(root: Path) -> dict[str, str]:
 
 
 def seen(filesystem: FileSystem) -> dict[str, str]:
-    found: dict[str, str] = {}
-    pending = [("", filesystem.root)]
-    while pending:
-        base, directory = pending.pop()
-        for raw, node, kind in filesystem.entries(directory):
-            name = raw.decode()
-            stat = filesystem.stat(node)
-            assert stat.kind is kind
-            assert filesystem.lookup(directory, raw.upper()) == node
-            if kind is FileKind.DIRECTORY:
-                found[base + name] = "folder"
-                pending.append((f"{base}{name}/", node))
-            else:
-                content = b"".join(filesystem.chunks(node))
-                assert len(content) == stat.size_bytes
-                found[base + name] = hashlib.sha256(content).hexdigest()
-    return found
+    return contents_whatever_case(filesystem, str.upper)
 
 
 @pytest.mark.parametrize("options", FEATURES, ids=" ".join)

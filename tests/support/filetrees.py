@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from undercroft.disks.filesystem import FileKind, FileSystem
@@ -83,3 +84,27 @@ def read_with(filesystem: FileSystem) -> Tree:
             *(status.modified_at_s, content),
         )
     return tree
+
+
+def contents_whatever_case(filesystem: FileSystem, other_case: Callable[[str], str]) -> dict[str, str]:
+    """Return the digest of each file and "folder" for each folder, by path.
+
+    Each has to be found by its name in another case as well, and to be as long as it says.
+    """
+    found: dict[str, str] = {}
+    pending = [("", filesystem.root)]
+    while pending:
+        base, directory = pending.pop()
+        for raw, node, kind in filesystem.entries(directory):
+            name = raw.decode()
+            stat = filesystem.stat(node)
+            assert stat.kind is kind
+            assert filesystem.lookup(directory, other_case(name).encode()) == node
+            if kind is FileKind.DIRECTORY:
+                found[base + name] = "folder"
+                pending.append((f"{base}{name}/", node))
+            else:
+                content = b"".join(filesystem.chunks(node))
+                assert len(content) == stat.size_bytes
+                found[base + name] = hashlib.sha256(content).hexdigest()
+    return found
