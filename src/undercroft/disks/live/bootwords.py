@@ -18,8 +18,8 @@ _FOLDERS = (b"/boot/grub", b"/boot/grub2", b"/isolinux", b"/syslinux", b"/boot/i
 _BOOT_LINE = re.compile(rb"^\s*(?:linux\w*|append|options|kernel)\s+(.*)$", re.MULTILINE | re.IGNORECASE)
 
 
-def boot_words(tree: GuestTree) -> frozenset[str]:
-    """Return the words of all boot lines; what cannot be read has none."""
+def boot_words(tree: GuestTree, problems: list[str]) -> frozenset[str]:
+    """Return the words of all boot lines; what could not be read, or is too much, is added to `problems`."""
     words: set[str] = set()
     menus = 0
     for folder in _FOLDERS:
@@ -29,11 +29,13 @@ def boot_words(tree: GuestTree) -> frozenset[str]:
                     continue
                 menus += 1
                 if menus > MAX_MENUS or len(words) > MAX_WORDS:
-                    return frozenset(words)
+                    raise InputError(f"more than {MAX_MENUS} menus, or {MAX_WORDS} words")
                 for line in _BOOT_LINE.findall(tree.read(path, MAX_MENU_BYTES)):
                     words.update(text(word) for word in line.split())
-        except (InputError, NotFoundError):
+        except NotFoundError:
             continue
+        except InputError as error:
+            problems.append(f"{text(folder)}: what its boot menus say of the root is unknown: {error}")
     return frozenset(words)
 
 

@@ -94,8 +94,8 @@ def _debian(tree: GuestTree) -> Plan | None:
         raise InputError("live-boot: its list of modules names a path")
     if not names:
         return None
-    words = boot_words(tree)
-    plan = Plan("live-boot", [folder + b"/" + name for name in reversed(names)], words=words)
+    plan = Plan("live-boot", [folder + b"/" + name for name in reversed(names)])
+    words = plan.words = boot_words(tree, plan.problems)
     plan.problems += _contradictions(words, {"live-media-path": "live", "module": "filesystem"})
     return plan
 
@@ -111,8 +111,8 @@ def _casper(tree: GuestTree) -> Plan | None:
     )
     if not stems:
         return None
-    words = boot_words(tree)
-    plan = Plan("casper", [], words=words)
+    plan = Plan("casper", [])
+    words = plan.words = boot_words(tree, plan.problems)
     if any(b"." in stem for stem in stems):
         leaf = _leaf(stems, words, plan)
         parts = leaf.split(b".")
@@ -149,7 +149,8 @@ def _liveos(tree: GuestTree) -> Plan | None:
     found = next((path for path in _LIVEOS_IMAGES if tree.exists(path)), None)
     if found is None:
         return None
-    plan = Plan("dmsquash-live", [found], _LIVEOS_INNER, words=boot_words(tree))
+    plan = Plan("dmsquash-live", [found], _LIVEOS_INNER)
+    plan.words = boot_words(tree, plan.problems)
     overlays = [name for name in _names(tree, b"/LiveOS") if name.startswith(b"overlay")]
     if overlays:
         plan.problems.append(f"LiveOS/{text(overlays[0])}: what it changed of the root was not applied")
@@ -161,7 +162,7 @@ def _liveos(tree: GuestTree) -> Plan | None:
 def _arch(tree: GuestTree) -> Plan | None:
     """The live systems of archiso."""
     found = next((path for path in _ARCH_IMAGES if tree.exists(path)), None)
-    return Plan("archiso", [found], words=boot_words(tree)) if found else None
+    return Plan("archiso", [found]) if found else None
 
 
 def _contradictions(words: frozenset[str], usual: Mapping[str, str]) -> Iterator[str]:

@@ -82,8 +82,18 @@ def test_a_boot_line_that_names_other_files_is_a_doubt(line: str, told: str) -> 
 
 @given(st.binary(max_size=300))
 def test_any_menu_gives_words(menu: bytes) -> None:
-    words = boot_words(tree_of({"boot/grub/grub.cfg": b"linux a=b\n" + menu, "isolinux/x.cfg": Broken()}))
+    problems: list[str] = []
+    files = {"boot/grub/grub.cfg": b"linux a=b\n" + menu, "isolinux/x.cfg": Broken()}
+    words = boot_words(tree_of(files), problems)
     assert values(words, "a")[:1] == ["b"] or b"a=" in menu
+    assert [problem.split(":")[0] for problem in problems] == ["/isolinux"]
+
+
+@pytest.mark.parametrize("image", ["live/filesystem.squashfs", "casper/m.squashfs", "LiveOS/squashfs.img"])
+def test_a_menu_that_cannot_be_read_may_name_another_root(image: str) -> None:
+    plan = plan_for(tree_of({image: b"", "isolinux/isolinux.cfg": Broken()}))
+    assert plan is not None
+    assert any("/isolinux: what its boot menus say" in problem for problem in plan.problems)
 
 
 def test_a_file_is_read_as_a_device_in_pieces_that_are_bounded() -> None:
