@@ -35,7 +35,7 @@ _CHANGES_HOST = frozenset({Happening.DEFINED, Happening.UNDEFINED})
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """One event, the machine as libvirt had it after it, and what the history made of it."""
+    """One event, the machine as libvirt had it after it, or before where it fails, and what it was made of."""
 
     event: MachineEvent
     domain: Domain | None
@@ -73,7 +73,7 @@ class Events:
         self._behind = behind
         self._filters = filters
         self._arrived: asyncio.Queue[MachineEvent] = asyncio.Queue(MAX_ARRIVED)
-        self.starts = Starts(host, scans, judge, self._domain, self._missed)
+        self.starts = Starts(host, scans, judge, self._look, self._missed)
         self._surveys = Surveys(host, scans, self.starts.confirm, self._after_hooks, self._surveyed)
         self.connected = False
 
@@ -124,9 +124,9 @@ class Events:
         """Take events into the history, in order; while the record is away they wait."""
         while True:
             await self._after_hooks([event.uuid for event in events])
-            domains = await self._domains_of(events)
+            seen = await self._seen_of(events)
             try:
-                taken = await self._host.work(self._into_history, events, domains)
+                taken = await self._host.work(self._into_history, events, seen)
                 break
             except OperationError as error:
                 self._host.problem("libvirt's events are not on record yet; it is tried again", error)
@@ -135,6 +135,8 @@ class Events:
                 self._host.problem("libvirt's events could not be recorded; a survey makes up for it", error)
                 self._surveys.soon(missed=True)
                 return
+        if any(event.uuid not in seen for event in events):
+            self._surveys.soon(missed=True)  # what was seen last may not be so any more
         self._filters.changed()
         self._judge([key for one in taken for key in _keys(self._host.name, one.domain)])
         self._lines([event.uuid for event in events])
@@ -149,28 +151,30 @@ class Events:
         while any(map(self._behind, waiting)) and loop.time() < until:
             await asyncio.sleep(LOOK_S)
 
-    async def _domains_of(self, events: Sequence[MachineEvent]) -> dict[str, Domain | None]:
-        """Return the machines as they are now, None for those that are gone."""
+    async def _seen_of(self, events: Sequence[MachineEvent]) -> dict[str, Domain | None]:
+        """Return the machines as they are now, None for those that are gone; not those libvirt fails for."""
         uuids = list(dict.fromkeys(event.uuid for event in events))
-        found = await asyncio.gather(*map(self._domain, uuids))
-        domains = dict(zip(uuids, found, strict=True))
-        for uuid, domain in domains.items():
+        found = await asyncio.gather(*map(self._look, uuids), return_exceptions=True)
+        seen: dict[str, Domain | None] = {}
+        for uuid, domain in zip(uuids, found, strict=True):
+            if isinstance(domain, UndercroftError):
+                continue
+            if isinstance(domain, BaseException):
+                raise domain
+            seen[uuid] = domain
             self._host.changed(uuid, domain)
-        return domains
+        return seen
 
-    async def _domain(self, uuid: str) -> Domain | None:
+    async def _look(self, uuid: str) -> Domain | None:
+        """Return a machine as it is now, None for one that is gone. Raises OperationError: libvirt fails."""
         try:
             return await self._host.ask(self._host.fleet.domain, uuid)
         except NotFoundError:
             return None
-        except UndercroftError:
-            self._surveys.soon(missed=True)  # what was seen last may not be so any more
-            return self._host.domain(uuid)
 
-    def _into_history(
-        self, events: Sequence[MachineEvent], domains: dict[str, Domain | None]
-    ) -> list[_Taken]:
+    def _into_history(self, events: Sequence[MachineEvent], seen: dict[str, Domain | None]) -> list[_Taken]:
         host = self._host
+        domains = {event.uuid: host.domain(event.uuid) for event in events} | seen
         with host.records.transaction() as record:
             taken = [
                 _Taken(
@@ -183,7 +187,7 @@ class Events:
             for one in taken:
                 if one.event.happening is Happening.STOPPED and one.execution and not one.execution.live:
                     let_go(record, one.event.uuid, one.execution.eid, one.event.at)
-            for uuid, domain in domains.items():
+            for uuid, domain in seen.items():
                 record.put_domain(host.name, uuid, domain, now())
                 for subject in domain_subjects(host.name, domain) if domain else ():
                     record.put_subject(subject)

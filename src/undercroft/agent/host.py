@@ -164,21 +164,25 @@ class Host:
         with self._lock:
             return self._seen.count
 
-    def surveyed(self, survey: Survey, since: int) -> Survey:
-        """Take over a survey and return it: with those that have changed since as they were seen then.
+    def surveyed(self, survey: Survey, since: int) -> tuple[Survey, frozenset[str]]:
+        """Take over a survey: those that were seen since are as they were then, whichever look was the later.
 
         Args:
             survey: what libvirt said.
             since: the `mark` from before it was asked.
+
+        Returns:
+            The survey that counts, and the UUIDs of those that were seen since.
         """
         with self._lock:
             seen = self._seen
-            newer = {uuid for uuid, count in seen.changes.items() if count > since}
+            newer = frozenset(uuid for uuid, count in seen.changes.items() if count > since)
             domains = {domain.uuid: domain for domain in survey.domains if domain.uuid not in newer}
             domains |= {uuid: seen.domains[uuid] for uuid in newer if uuid in seen.domains}
             seen.changes = {uuid: seen.changes[uuid] for uuid in newer}
             seen.domains, seen.volumes, seen.dirty = domains, survey.volumes, True
-        return replace(survey, domains=tuple(sorted(domains.values(), key=lambda domain: domain.name)))
+        ordered = tuple(sorted(domains.values(), key=lambda domain: domain.name))
+        return replace(survey, domains=ordered), newer
 
     def changed(self, uuid: str, domain: Domain | None) -> None:
         """Take over one machine; None: it is gone."""

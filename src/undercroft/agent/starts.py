@@ -36,7 +36,7 @@ class Starts:
         host: the host.
         scans: the queue of scans.
         judge: takes keys of subjects that are to be judged anew.
-        ask: returns a machine as libvirt has it now, None for one that is gone.
+        look: returns a machine as libvirt has it now, None for one that is gone; raises OperationError.
         survey: asks for a survey, since something was missed.
     """
 
@@ -45,13 +45,13 @@ class Starts:
         host: Host,
         scans: Scans,
         judge: Callable[[Sequence[str]], None],
-        ask: Callable[[str], Awaitable[Domain | None]],
+        look: Callable[[str], Awaitable[Domain | None]],
         survey: Callable[[], None],
     ) -> None:
         self._host = host
         self._scans = scans
         self._judge = judge
-        self._ask = ask
+        self._look = look
         self._survey = survey
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._following: set[asyncio.Task[None]] = set()
@@ -222,7 +222,9 @@ class Starts:
 
     async def _look_when_running(self, uuid: str) -> None:
         for _ in range(60):
-            domain = await self._ask(uuid)
+            domain = None
+            with suppress(UndercroftError):
+                domain = await self._look(uuid)
             if domain is not None and domain.power.has_process:
                 self._host.changed(uuid, domain)
                 self._scans.add(uuid, Wish(settle=True), first=True)

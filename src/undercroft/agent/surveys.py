@@ -94,7 +94,7 @@ class Surveys:
             self._missed = self._missed or missed
             raise
         if missed and self._early:
-            self._missed = True  # those whose event may yet come are looked at once more
+            self._missed = True  # those whose event is on its way are looked at once more
         if self._missed:
             self._wanted.set()
         for domain, execution in open_starts:
@@ -115,8 +115,8 @@ class Surveys:
         host = self._host
         with host.records.transaction() as record:
             # Here, where no event can come between: one that is on record was taken over before.
-            survey = host.surveyed(survey, mark)
-            alarms = surveyed(record, survey)
+            survey, moving = host.surveyed(survey, mark)
+            alarms = surveyed(record, survey, moving)
             record.put_survey(survey)
             put_subjects(record, survey)
             running = {domain.uuid: domain for domain in survey.domains if domain.power.has_process}
@@ -130,7 +130,7 @@ class Surveys:
         pending = {hold.machine for hold in holds if hold.pending or hold.reseed}
         begun = [(running[uuid], execution) for uuid, execution in live.items() if uuid in running]
         starts = [(domain, one) for domain, one in begun if not _is_just_beginning(one, survey)]
-        self._early = len(starts) < len(begun)
+        self._early = bool(moving) or len(starts) < len(begun)
         with host.records.reading() as record:
             return [
                 (domain, execution)

@@ -148,8 +148,11 @@ def test_where_libvirt_fails_the_machine_is_as_it_was_seen_last_and_a_survey_fol
         raise OperationError("libvirt: Connection reset by peer")
 
     stage.lab.asked.__dict__["domain"] = fails
+    mark = stage.lab.host.mark()
+    stage.events._surveys._missed = False
     asyncio.run(stage.events._take([told(Happening.CHANGED)]))
     assert stage.power is Power.OFF
+    assert stage.lab.host.mark() == mark  # a survey that is being taken knows better than what was seen last
     assert stage.survey_wanted
 
 

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -21,8 +21,14 @@ _PREPARING = timedelta(minutes=10)
 _PAGE = 1_000
 
 
-def surveyed(record: Record, survey: Survey) -> tuple[Alarm, ...]:
+def surveyed(record: Record, survey: Survey, moving: Collection[str] = frozenset()) -> tuple[Alarm, ...]:
     """Bring the history up to what a survey shows. To be called before `put_survey`, which it compares with.
+
+    Args:
+        record: a transaction.
+        survey: what is there.
+        moving: UUIDs of machines to which something happened while it was taken: their events tell of it, and
+            which of the two looks was the later nobody knows.
 
     Returns:
         The alarms that are new; each is logged once, for as long as it stands.
@@ -31,7 +37,9 @@ def surveyed(record: Record, survey: Survey) -> tuple[Alarm, ...]:
     live = {
         execution.machine: execution
         for execution in record.live_executions()
-        if execution.host == survey.host and execution.started_at <= survey.taken_at
+        if execution.host == survey.host
+        and execution.started_at <= survey.taken_at
+        and execution.machine not in moving
     }
     running = {domain.uuid: domain for domain in survey.domains if domain.power.has_process}
     for execution in live.values():
@@ -40,6 +48,8 @@ def surveyed(record: Record, survey: Survey) -> tuple[Alarm, ...]:
     for domain in survey.domains:
         snapshots_listed(record, domain, survey.taken_at)
     for uuid, domain in running.items():
+        if uuid in moving:
+            continue
         _running(record, survey, domain, live.get(uuid), known.get(uuid))
     return _raised(record, survey)
 
