@@ -35,7 +35,7 @@ _CHANGES_HOST = frozenset({Happening.DEFINED, Happening.UNDEFINED})
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """One event, the machine as libvirt had it after it, or before where it fails, and what it was made of."""
+    """One event, its machine as libvirt had it since (where that fails: before), and what was made of it."""
 
     event: MachineEvent
     domain: Domain | None
