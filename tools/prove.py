@@ -117,7 +117,7 @@ def sources() -> list[str]:
 
 def mutants() -> ModuleType:
     """The mutants' module."""
-    spec = importlib.util.spec_from_file_location("mutants", MUTANTS)
+    spec = importlib.util.spec_from_file_location("proof_mutants", MUTANTS)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -20,24 +20,18 @@ Nothing here can turn "not known" into "clean": what has no answer becomes a pro
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 
-from undercroft.advisories import asof, boot, coverage, lines, origins, streams, vex
+from undercroft.advisories import asof, gaps, origins, streams, vex
 from undercroft.advisories.eol import end_of_life
-from undercroft.advisories.families import family_of, order_of
 from undercroft.advisories.findings import find, ordered
-from undercroft.advisories.installed import ABSENT, Installed, installed
+from undercroft.advisories.gaps import Matched
+from undercroft.advisories.installed import Installed, installed
 from undercroft.advisories.knowledge import Knowledge, grouped
 from undercroft.advisories.mirror import compare
 from undercroft.advisories.releases import release_key
 from undercroft.advisories.sources import Subject
-from undercroft.advisories.verdict import claim
-from undercroft.errors import InputError, UnsupportedError
-from undercroft.model.finding import Assessment, Finding, Unassessed
+from undercroft.errors import UnsupportedError
+from undercroft.model.finding import Assessment, FeedStatus, Finding, Unassessed
 from undercroft.model.inventory import Inventory
-
-_NAMES_SHOWN = 5
-_SYSTEMS = frozenset({"dpkg", "rpm", "apk", "pacman", "pkg"})
-"""Managers of whole systems, whose packages only their own distributions' advisories mean."""
-_OF_A_MODULE = ".module"  # in rpm's release: "1.module_el9.1.0+16+91bc168f"
 
 
 def assess(
@@ -53,63 +47,41 @@ def assess(
     """
     at = asof.moment(now, as_of)
     lifetime = end_of_life(inventory.os, at.date())
-    feeds = tuple(edition.status(at) for edition in knowledge.editions)
     unsupported = _unsupported(inventory, knowledge.release)
     if unsupported:  # 1
+        feeds = tuple(edition.status(at) for edition in knowledge.editions)
         return Assessment((), (), (), lifetime, feeds, problems=(unsupported,))
     known = asof.limited(knowledge, as_of)  # 2
     present = installed(known.release, inventory)
+    beside = tuple((other, installed(other.release, inventory)) for other in known.beside)
     comparison = compare(known, present, as_of)  # 4
     findings = find(known, present, comparison.changelogs, at, streams.streams_of(knowledge, inventory))  # 5
-    beside = [(other, installed(other.release, inventory)) for other in known.beside]
     for other, others in beside:  # 7
         findings = ordered((*findings, *find(other, others, {}, at)))
-    every = [*present, *(item for _, others in beside for item in others)]
-    by_name = grouped(((item.source, package.name), package) for item in every for package in item.packages)
-    applied = vex.apply(  # 6
-        findings,
-        known.vex,
-        lambda finding, name: by_name[finding.source, name],
-        known.release,
-        inventory.os.codename if inventory.os else "",
-    )
+    applied = _applied(findings, known, inventory, (present, *(others for _, others in beside)))  # 6
     strangers = tuple(_strangers(known, present))
-    problems = [
-        *coverage.problems(known, at, lifetime, as_of),  # 3
-        *_unmatched(known.release, present),
-        *_unlisted(known, present),
-        *_of_other_systems(known.release, inventory),
-        *origins.problems(known.release, sum(len(item.packages) for item in present), len(strangers)),
-        *boot.problems(inventory),
-    ]
-    notes = [*coverage.notes(known, at), *boot.notes(inventory, order_of(known.release))]
-    notes += [*_foreign(known, inventory), *streams.unlisted(known, inventory)]
-    problems += [problem for other in known.beside for problem in coverage.stale(other, at)]
-    feeds += tuple(
-        edition.status(at)
-        for other in known.beside
-        for edition in other.editions
-        if edition not in known.editions
+    matched = Matched(
+        inventory=inventory,
+        knowledge=knowledge,
+        known=known,
+        present=present,
+        beside=beside,
+        comparison=comparison,
+        findings=findings,
+        strangers=len(strangers),
+        lifetime=lifetime,
+        at=at,
+        as_of=as_of,
     )
-    is_whole = coverage.is_complete(known, at)
-    if comparison.unexplained and (as_of or not is_whole):
-        problems.append(_unexplained([subject.source for subject in comparison.unexplained], as_of))
-    if comparison.uncertain and not is_whole:
-        notes.append(_uncertain([subject.source for subject in comparison.uncertain]))
-    if as_of:
-        problems += _undated(knowledge, present, findings, as_of)
-        for other, others in zip(knowledge.beside, (others for _, others in beside), strict=True):
-            problems += _undated(other, others, findings, as_of)
+    unassessed = sorted((*comparison.unassessed, *strangers), key=lambda item: (item.package, item.version))
     return Assessment(
         findings=applied.findings,
         outdated=comparison.outdated,
-        unassessed=tuple(
-            sorted((*comparison.unassessed, *strangers), key=lambda item: (item.package, item.version))
-        ),
+        unassessed=tuple(unassessed),
         end_of_life=lifetime,
-        feeds=feeds,
-        problems=tuple(problems),
-        notes=tuple(notes),
+        feeds=_feeds(knowledge, known, at),
+        problems=tuple(gaps.problems(matched)),  # 3
+        notes=tuple(gaps.notes(matched)),
         suppressed=applied.suppressed,
     )
 
@@ -140,36 +112,19 @@ def _unsupported(inventory: Inventory, release: str) -> str:
     return ""
 
 
-def _unmatched(release: str, installed: Sequence[Installed]) -> Iterator[str]:
-    """Yield why packages could not be matched: there are none, or their versions are no versions."""
-    if not installed:
-        yield "no installed package is known, so nothing could be matched"
-    check = order_of(release).check
-    names: list[str] = []
-    unlabelled: list[str] = []
-    mislabelled: list[str] = []
-    for item in installed:
-        for package in item.packages:
-            try:
-                check(package.version)
-                if package.source_version != package.version:
-                    check(package.source_version)
-            except InputError:  # it is compared all the same, as its manager would, but maybe wrongly
-                names.append(package.name)
-            if package.manager == "rpm" and bool(package.module) is not (_OF_A_MODULE in package.version):
-                (mislabelled if package.module else unlabelled).append(package.name)
-    if names:
-        yield f"{len(names)} packages with a malformed version are not assessed: {_listed(names)}"
-    if unlabelled:
-        yield (
-            f"{len(unlabelled)} packages were built for a module and do not say for which stream: "
-            f"advisories of modules are not matched with them: {_listed(unlabelled)}"
-        )
-    if mislabelled:
-        yield (
-            f"{len(mislabelled)} packages bear a module's label and were not built for one: advisories of "
-            f"packages of no module are not matched with them: {_listed(mislabelled)}"
-        )
+def _applied(
+    findings: Sequence[Finding],
+    known: Knowledge,
+    inventory: Inventory,
+    present: Sequence[Sequence[Installed]],
+) -> vex.Applied:
+    """Return what the user's own statements leave of the findings, and what they take away."""
+    items = (item for group in present for item in group)
+    by_name = grouped(((item.source, package.name), package) for item in items for package in item.packages)
+    codename = inventory.os.codename if inventory.os else ""
+    return vex.apply(
+        findings, known.vex, lambda finding, name: by_name[finding.source, name], known.release, codename
+    )
 
 
 def _strangers(known: Knowledge, present: Sequence[Installed]) -> Iterator[Unassessed]:
@@ -179,84 +134,10 @@ def _strangers(known: Knowledge, present: Sequence[Installed]) -> Iterator[Unass
     return origins.unassessed(known.release, packages, feeds)
 
 
-def _unlisted(known: Knowledge, present: Sequence[Installed]) -> Iterator[str]:
-    """Yield which packages are of lines of builds that no imported list speaks of."""
-    if coverage.covering(known):
-        subjects = [(item.subject.source, item.subject.version) for item in present]
-        yield from lines.unlisted(known.release, subjects, known.advisories)
-
-
-def _of_other_systems(release: str, inventory: Inventory) -> Iterator[str]:
-    """Yield how many packages are another kind of system's: a guest may call itself what it is not."""
-    family = family_of(release)
-    own = family.manager if family else ""
-    names = [
-        package.manager
-        for package in inventory.packages
-        if package.manager in _SYSTEMS and package.manager != own and package.status not in ABSENT
-    ]
-    if names:
-        yield (
-            f"{len(names)} packages of {', '.join(sorted(set(names)))} are not what {release} is made of: "
-            "no advisories are matched with them"
-        )
-
-
-def _foreign(known: Knowledge, inventory: Inventory) -> Iterator[str]:
-    """Yield how many packages no list of advisories that is here speaks of."""
-    matched = (
-        {other.release for other in known.beside if coverage.covering(other)}
-        | _SYSTEMS
-        | {streams.REPOSITORY}
+def _feeds(knowledge: Knowledge, known: Knowledge, at: datetime) -> tuple[FeedStatus, ...]:
+    """Return the editions that the answer rests on, those of languages behind the release's."""
+    beside = (edition for other in known.beside for edition in other.editions)
+    return tuple(
+        edition.status(at)
+        for edition in (*knowledge.editions, *(one for one in beside if one not in known.editions))
     )
-    names = [package.manager for package in inventory.packages if package.manager not in matched]
-    if names:
-        managers = ", ".join(sorted(set(names)))
-        yield f"{len(names)} packages of {managers} are listed, no advisories are matched with them"
-
-
-def _unexplained(sources: Sequence[str], as_of: date | None) -> str:
-    if as_of:
-        return (
-            f"{len(sources)} source packages have newer versions in an index, which has no dates: what was "
-            f"missing on {as_of} is unknown ({_listed(sources)}): --as-of answers from dated records only"
-        )
-    return (
-        f"{len(sources)} outdated source packages without changelog, what their updates fix is unknown "
-        f"({_listed(sources)}): {coverage.UPDATE_MIRROR} --for IMAGE"
-    )
-
-
-def _uncertain(sources: Sequence[str]) -> str:
-    return (
-        f"{len(sources)} outdated source packages are updated from another branch, and their own changelogs "
-        f"are not at hand: some of their findings may be fixed already ({_listed(sources)})"
-    )
-
-
-def _undated(
-    knowledge: Knowledge, installed: Sequence[Installed], findings: Sequence[Finding], as_of: date
-) -> Iterator[str]:
-    """Yield one problem that counts the undated statements that would have matched."""
-    found = {(finding.source, finding.vulnerability) for finding in findings}
-    missed: set[tuple[str, str]] = set()
-    feeds: set[str] = set()
-    undated = asof.undated(knowledge)
-    order = order_of(knowledge.release)
-    for item in installed:
-        for subject in (item.subject, *item.others):
-            for statement in undated.get(subject.source, ()):
-                name = item.source, statement.vulnerability
-                if name not in found and claim(statement.feed, (statement,), subject.version, order):
-                    missed.add(name)
-                    feeds.add(statement.feed)
-    if missed:
-        yield (
-            f"{len(missed)} vulnerabilities that {', '.join(sorted(feeds))} gives no date for may have been "
-            f"known on {as_of}"
-        )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f", and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more

@@ -7,7 +7,7 @@ all that any feed says of it.
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
@@ -169,15 +169,7 @@ def _knowledge(
         for ident, found in every.items()
         if not found.header.releases or release in found.header.releases
     }
-    parameters = {
-        "release": release,
-        "vouching": order_of(release) is not DEB,
-        "feeds": json.dumps(list(asked)),
-        # A name with undecodable bytes is in no index, and SQLite would refuse it.
-        "names": json.dumps(
-            sorted({package.name for package in inventory.packages if _is_text(package.name)})
-        ),
-    }
+    parameters = _parameters(release, asked, inventory)
     connection.executescript(_INSTALLED)
     key = order_of(release).key
     oldest, related = _oldest(release, inventory)
@@ -226,6 +218,17 @@ def _knowledge(
         },
         vex=tuple(map(_vex_statement, connection.execute(_VEX, parameters))),
     )
+
+
+def _parameters(release: str, asked: Iterable[int], inventory: Inventory) -> dict[str, object]:
+    # A name with undecodable bytes is in no index, and SQLite would refuse it.
+    names = {package.name for package in inventory.packages if _is_text(package.name)}
+    return {
+        "release": release,
+        "vouching": order_of(release) is not DEB,
+        "feeds": json.dumps(list(asked)),
+        "names": json.dumps(sorted(names)),
+    }
 
 
 def _oldest(release: str, inventory: Inventory) -> tuple[dict[str, bytes], dict[str, set[str]]]:

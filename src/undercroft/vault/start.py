@@ -86,11 +86,7 @@ def start(
         base = _base(history, counter, known=not problem or _counts(history, counter, held))
         base = _raised(base, counter, above)
         epoch = counter + 1 + base
-    if epoch >= EPOCH_LIMIT:
-        raise StateError(
-            f"the vaults' next epoch would be {epoch}, and epochs end below {EPOCH_LIMIT}: the TPM's counter"
-            f" ({counter}) is too high for them, or they were begun too often; use another TPM, or none"
-        )
+    _check_epoch(epoch, counter)
     if tpm is not None:
         _spare(history.budget, clock())
         _write(log, [*records, commands.write(commands.INTENT, counter, base)])
@@ -101,8 +97,7 @@ def start(
     if tpm is not None:
         _anchor(history, log, tpm, held)
         history.budget.owe(clock(), START_WRITES)
-        saved_s, at_s = history.budget.saved_s, history.budget.at_s
-        _write(log, [commands.write(commands.ANCHOR, log.head, history.held, saved_s, at_s)])
+        _write_anchor(history, log)
     return Engine(
         history,
         keep,
@@ -112,6 +107,15 @@ def start(
         random=random,
         snapshot_bytes=snapshot_bytes,
     )
+
+
+def _check_epoch(epoch: int, counter: int) -> None:
+    """Raise StateError where no epoch is left."""
+    if epoch >= EPOCH_LIMIT:
+        raise StateError(
+            f"the vaults' next epoch would be {epoch}, and epochs end below {EPOCH_LIMIT}: the TPM's counter"
+            f" ({counter}) is too high for them, or they were begun too often; use another TPM, or none"
+        )
 
 
 def _adopted(problem: str, adoption: Adoption | None, held: bytes, now_s: int) -> bytes:
@@ -130,6 +134,11 @@ def _anchor(history: History, log: VaultLog, tpm: Tpm, held: bytes) -> None:
     if extended != extension(held, log.head):
         raise StateError("another program extends the TPM's index of the vaults: find and stop it first")
     history.anchor(extended)
+
+
+def _write_anchor(history: History, log: VaultLog) -> None:
+    budget = history.budget
+    _write(log, [commands.write(commands.ANCHOR, log.head, history.held, budget.saved_s, budget.at_s)])
 
 
 def stop(engine: Engine, log: VaultLog, tpm: Tpm | None) -> None:

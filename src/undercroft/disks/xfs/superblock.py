@@ -122,11 +122,8 @@ def parse(untrusted: bytes, *, is_trusted: bool = False, is_copy: bool = False) 
         raise InputError(f"xfs superblock: the magic is {magic!r}, not {layout.MAGIC!r}")
     logs = layout.SUPERBLOCK_LOGS.unpack_from(untrusted, layout.SUPERBLOCK_LOGS_OFFSET)
     block_log, sector_log, inode_log, block_inodes_log, group_log, in_progress = logs
-    number = version & layout.VERSION_MASK
-    if number not in (4, 5) or not version & layout.VERSION_DIRECTORY2:
-        raise UnsupportedError(f"xfs superblock: version {number} ({version:#06x}); 4 and 5 are read")
+    is_v5 = _is_v5(version)
     _check_sizes(block_bytes, block_log, inode_bytes, inode_log, sector_bytes, sector_log)
-    is_v5 = number == 5
     _, incompatible, log_incompatible = layout.FEATURES.unpack_from(untrusted, layout.FEATURES_OFFSET)
     if not is_v5:
         incompatible = log_incompatible = 0
@@ -139,9 +136,6 @@ def parse(untrusted: bytes, *, is_trusted: bool = False, is_copy: bool = False) 
     if block_inodes != 1 << block_inodes_log or block_inodes_log != block_log - inode_log:
         raise InputError(f"xfs superblock: {block_inodes} inodes of {inode_bytes} bytes in {block_bytes}")
     _check_groups(blocks, group_blocks, group_log, groups, block_log)
-    directory_log = block_log + untrusted[layout.DIRECTORY_LOG_OFFSET]
-    if directory_log > layout.MAX_DIRECTORY_BLOCK_LOG:
-        raise InputError(f"xfs superblock: directory blocks of 2^{directory_log} bytes, the limit is 64 KiB")
     has_metadata_uuid = incompatible & layout.INCOMPAT_METADATA_UUID
     place = layout.METADATA_UUID_OFFSET
     return Superblock(
@@ -154,7 +148,7 @@ def parse(untrusted: bytes, *, is_trusted: bool = False, is_copy: bool = False) 
         inode_bytes=inode_bytes,
         inode_log=inode_log,
         block_inodes_log=block_inodes_log,
-        directory_block_bytes=1 << directory_log,
+        directory_block_bytes=_directory_block_bytes(untrusted, block_log),
         sector_bytes=sector_bytes,
         uuid=uuid,
         label=label.split(b"\0")[0],
@@ -168,6 +162,20 @@ def parse(untrusted: bytes, *, is_trusted: bool = False, is_copy: bool = False) 
         needs_repair=bool(incompatible & layout.INCOMPAT_NEEDS_REPAIR),
         log_incompatible=log_incompatible,
     )
+
+
+def _is_v5(version: int) -> bool:
+    number = version & layout.VERSION_MASK
+    if number not in (4, 5) or not version & layout.VERSION_DIRECTORY2:
+        raise UnsupportedError(f"xfs superblock: version {number} ({version:#06x}); 4 and 5 are read")
+    return number == 5
+
+
+def _directory_block_bytes(untrusted: bytes, block_log: int) -> int:
+    log = block_log + untrusted[layout.DIRECTORY_LOG_OFFSET]
+    if log > layout.MAX_DIRECTORY_BLOCK_LOG:
+        raise InputError(f"xfs superblock: directory blocks of 2^{log} bytes, the limit is 64 KiB")
+    return 1 << log
 
 
 def _has_kinds(untrusted: bytes, version: int) -> bool:

@@ -70,17 +70,6 @@ def tracing(
         tables = Tables(policy, everyone.fleets, read or {}, state)
         ways = tuple(ways_of(question, ends, tables, policy, notes))
     passes = bool(ways) and all(way.accept for way in ways)
-    reason = f"allowed by {flow.place}" if flow else "no rule allows it"
-    if flow and not passes:
-        stopped = next((way for way in ways if not way.accept), None)
-        reason += ", but "
-        reason += (
-            f"{stopped.packet} does not pass {stopped.host}" if stopped else "no packet can be on its way"
-        )
-    elif not flow and passes:
-        reason += ", but the table lets it pass; undercroft firewall prove, on that host"
-    elif not flow and ways and ways[-1].packet == ANSWER:
-        reason += ", but the table lets its first packet pass; undercroft firewall prove, on that host"
     return Trace(
         source=source.shown,
         target=target.shown,
@@ -88,11 +77,25 @@ def tracing(
         policy=number,
         allowed=flow is not None and passes,
         rule=flow.place if flow else "",
-        reason=reason,
+        reason=_reason(flow, ways, passes=passes),
         nearest=() if flow else tuple(_nearest(question, policy)),
         ways=ways,
         notes=tuple(notes),
     )
+
+
+def _reason(flow: Flow | None, ways: Sequence[Way], *, passes: bool) -> str:
+    """Return why, in words: what the policy says, and where the tables say something else."""
+    reason = f"allowed by {flow.place}" if flow else "no rule allows it"
+    if flow and not passes:
+        stopped = next((way for way in ways if not way.accept), None)
+        found = f"{stopped.packet} does not pass {stopped.host}" if stopped else "no packet can be on its way"
+        return f"{reason}, but {found}"
+    if not flow and passes:
+        return f"{reason}, but the table lets it pass; undercroft firewall prove, on that host"
+    if not flow and ways and ways[-1].packet == ANSWER:
+        return f"{reason}, but the table lets its first packet pass; undercroft firewall prove, on that host"
+    return reason
 
 
 def _end(party: Party, permission: Permission) -> End:

@@ -147,30 +147,10 @@ def carry_out(
         BusyError: a scan held the machine all the time.
         OperationError: libvirt failed; the message has its words.
     """
+    _may(records, hypervisor, comeback, order)
     refused = comeback.action is Action.REFUSE
-    if refused and not order.anyway:
-        _log(records, comeback, order, "refused")
-        raise DeniedError(_refusal(comeback))
-    if refused and not order.reason.strip():
-        raise InputError(f"{comeback.name}: a refusal is overridden with a reason only: --reason TEXT")
-    taken = named_snapshot(hypervisor.domain(comeback.machine), comeback.snapshot)
-    if taken.created_at_s != comeback.created_at_s:
-        raise StateError(
-            f"{comeback.name}: snapshot {comeback.snapshot!r} is another since it was checked: check again"
-        )
     with records.transaction() as record:
-        record.put_intent(
-            Intent(
-                machine=comeback.machine,
-                kind=KIND,
-                state=comeback.snapshot,
-                by=order.by,
-                reason=order.reason,
-                at=order.at,
-                until=order.at + INTENT_VALID,
-                overrides=refused,
-            )
-        )
+        record.put_intent(_intent(comeback, order, overrides=refused))
     try:
         _revert(hypervisor, comeback, tell, pause, paused=paused)
     except UndercroftError as error:
@@ -182,6 +162,34 @@ def carry_out(
         with records.transaction() as record:
             record.end_intent(comeback.machine, KIND, order.at)
     _log(records, comeback, order, "done")
+
+
+def _may(records: Records, hypervisor: FleetHypervisor, comeback: Comeback, order: Order) -> None:
+    """Raise where the order may not be carried out. See `carry_out`."""
+    refused = comeback.action is Action.REFUSE
+    if refused and not order.anyway:
+        _log(records, comeback, order, "refused")
+        raise DeniedError(_refusal(comeback))
+    if refused and not order.reason.strip():
+        raise InputError(f"{comeback.name}: a refusal is overridden with a reason only: --reason TEXT")
+    taken = named_snapshot(hypervisor.domain(comeback.machine), comeback.snapshot)
+    if taken.created_at_s != comeback.created_at_s:
+        raise StateError(
+            f"{comeback.name}: snapshot {comeback.snapshot!r} is another since it was checked: check again"
+        )
+
+
+def _intent(comeback: Comeback, order: Order, *, overrides: bool) -> Intent:
+    return Intent(
+        machine=comeback.machine,
+        kind=KIND,
+        state=comeback.snapshot,
+        by=order.by,
+        reason=order.reason,
+        at=order.at,
+        until=order.at + INTENT_VALID,
+        overrides=overrides,
+    )
 
 
 def _revert(
