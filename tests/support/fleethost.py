@@ -308,9 +308,24 @@ class FleetHost:
         """Wait until `condition` gives something, and return it; a failure shows what is `told` then."""
         deadline = time.monotonic() + timeout_s
         while not (found := condition()):
-            assert time.monotonic() < deadline, f"waited in vain: {what}\n{told()}\n{self.log()}"
+            assert time.monotonic() < deadline, f"waited in vain: {what}\n{told()}\n{self.situation()}"
             time.sleep(0.05)
         return found
+
+    def situation(self) -> str:
+        """Return what there is to know where a wait was in vain: machines, links, consoles, the agent's log."""
+        names = self.virsh("list", "--all", "--name", check=False).stdout.split()
+        links = subprocess.run(
+            [*self.daemon.inside_network, "ip", "-br", "link"], capture_output=True, text=True, check=False
+        )
+        return "\n".join(
+            (
+                *(self.undercroft("machine", name).stdout for name in names),
+                *("\n".join([name, *guests.lines(self.serial(name))[-10:]]) for name in names),
+                links.stdout,
+                self.log(),
+            )
+        )
 
     def judgement(self, name: str) -> Judgement | None:
         """Return what the agent says of a subject by its name, None while it has said nothing."""

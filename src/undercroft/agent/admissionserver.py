@@ -90,9 +90,9 @@ class AdmissionServer:
         self._order: dict[str, asyncio.Task[Answer | None]] = {}
         self._behind: dict[str, set[str]] = {}
         self._again: set[str] = set()
-        self._connections = 0
         self._server: asyncio.AbstractServer | None = None
         self._drainer: asyncio.Task[None] | None = None
+        self._lines: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> "AdmissionServer":
         """Start."""
@@ -109,7 +109,7 @@ class AdmissionServer:
         await self.drain()
         listener = listening(self._address, MAX_CONNECTIONS)
         self._server = await asyncio.start_unix_server(
-            self._serve, sock=listener, limit=MAX_NAME_BYTES, backlog=MAX_CONNECTIONS
+            self._accept, sock=listener, limit=MAX_NAME_BYTES, backlog=MAX_CONNECTIONS
         )
         self._drainer = asyncio.create_task(self._drain_for_ever())
 
@@ -121,6 +121,10 @@ class AdmissionServer:
             self._server.close()
         self._address.unlink(missing_ok=True)
         await asyncio.gather(*self._running(), return_exceptions=True)
+        lines = dict(self._lines)
+        for writer in lines:
+            writer.close()
+        await asyncio.gather(*lines.values(), return_exceptions=True)
 
     async def drain(self) -> int:
         """Take all that waits in the spool, in order, and return how many files that were."""
@@ -159,10 +163,13 @@ class AdmissionServer:
             self._taken.pop(name, None)
         self._again.clear()
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection; it is known from its first moment on, so that `close` leaves none behind."""
+        self._lines[writer] = asyncio.create_task(self._serve(reader, writer))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
         try:
-            if self._connections <= MAX_CONNECTIONS and is_trusted(writer.get_extra_info("socket")):
+            if len(self._lines) <= MAX_CONNECTIONS and is_trusted(writer.get_extra_info("socket")):
                 await self._answer(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
             pass  # the hook went away or sent no name: it decides alone
@@ -171,7 +178,7 @@ class AdmissionServer:
         except Exception as error:  # noqa: BLE001 - the edge: told, answered with nothing
             self._report(f"admission: {type(error).__name__}: {error}")
         finally:
-            self._connections -= 1
+            del self._lines[writer]
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
