@@ -313,7 +313,7 @@ class FleetHost:
         return found
 
     def situation(self) -> str:
-        """Return what there is to know where a wait was in vain: machines, links, consoles, the agent's log."""
+        """Return what there is to know where a wait was in vain: machines, consoles, links, the log."""
         names = self.virsh("list", "--all", "--name", check=False).stdout.split()
         links = subprocess.run(
             [*self.daemon.inside_network, "ip", "-br", "link"], capture_output=True, text=True, check=False
