@@ -92,6 +92,17 @@ print(held.bridge)
 
 
 @needs_root
+def test_the_agent_s_capabilities_are_enough_to_look_around_the_firewall() -> None:
+    """A host's own root may do more: what is unread under the unit alone, no command ever shows."""
+    script = """
+from undercroft.adapters.surroundings import gather
+print([why for why in gather("undercroft", ["lo"]).unread if "CAP_" in why or "root" in why])
+"""
+    assert confined(script, capabilities()) == "[]\n"
+    assert confined(script, capabilities() - {"net_admin"}) != "[]\n"  # control
+
+
+@needs_root
 def test_control_without_net_admin_no_tap_can_be_held() -> None:
     script = """
 from undercroft.adapters import netlink

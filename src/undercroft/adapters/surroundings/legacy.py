@@ -86,7 +86,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _table(kind: _Kind, name: str) -> OtherChain:
-    with _raw_socket(kind.socket_family, f"legacy {kind.family}tables") as kernel:
+    with _asking(kind.socket_family) as kernel:
         head = name.encode().ljust(_NAME_BYTES, b"\0")
         info = _asked(kernel, kind.level, kind.info, head.ljust(_INFO.size, b"\0"), name)
         size = _INFO.unpack(info)[-1]
@@ -117,7 +117,7 @@ def _targets(entries: bytes, offsets_at: int) -> Iterator[str]:
 
 
 def _ebtables_rules(name: str) -> bool:
-    with _raw_socket(socket.AF_INET, "legacy ebtables") as kernel:
+    with _asking(socket.AF_INET) as kernel:
         request = name.encode().ljust(_EBTABLES_BYTES, b"\0")
         try:
             answer = _asked(kernel, socket.SOL_IP, _EBTABLES_INFO, request, name)
@@ -126,11 +126,9 @@ def _ebtables_rules(name: str) -> bool:
     return bool(struct.unpack_from("=I", answer, _EBTABLES_COUNT_AT)[0])
 
 
-def _raw_socket(family: int, what: str) -> socket.socket:
-    try:
-        return socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    except PermissionError as error:
-        raise DeniedError(f"{what}: {error.strerror}: this needs CAP_NET_RAW; run it as root") from error
+def _asking(family: int) -> socket.socket:
+    """Return what the kernel is asked through: any of the family will do, and a raw one needs more rights."""
+    return socket.socket(family, socket.SOCK_DGRAM)
 
 
 class _MissingError(OperationError):
