@@ -145,9 +145,15 @@ def test_a_machine_that_overwrites_too_much_is_let_go_and_the_scan_is_void(host:
 
 
 def test_a_machine_is_not_held_where_there_is_no_room_for_what_it_may_overwrite(host: Host) -> None:
-    limits = ScratchLimits(host.scratch, max_bytes=1 << 60)
+    limits = ScratchLimits(host.scratch, reserve_bytes=1 << 60)
     with pytest.raises(OperationError, match="MiB are free"), host.held(limits):
         pass
+    assert host.is_clean()
+
+
+def test_a_machine_with_small_disks_needs_no_more_room_than_they_have(host: Host) -> None:
+    with host.held(ScratchLimits(host.scratch, max_bytes=1 << 60)):
+        assert host.has_job()
     assert host.is_clean()
 
 

@@ -27,6 +27,13 @@ def limits(directory: Path) -> scratch.ScratchLimits:
     return scratch.ScratchLimits(directory, max_bytes=1 << 20, reserve_bytes=1 << 20)
 
 
+def test_no_more_room_is_asked_for_than_the_disks_and_their_tables_take(tmp_path: Path) -> None:
+    small, large = 64 << 20, 1 << 50
+    asked = scratch.ScratchLimits(tmp_path).bounded_by([small, small]).max_bytes
+    assert 2 * small + 2 * 10 * (small >> 16) < asked < 2 * small + (10 << 20)
+    assert scratch.ScratchLimits(tmp_path).bounded_by([small, large]) == scratch.ScratchLimits(tmp_path)
+
+
 def test_a_folder_lets_others_through_but_not_look_or_write(tmp_path: Path) -> None:
     folder = scratch.ScratchFolder(limits(tmp_path), UUID)
     assert folder.path.stat().st_mode & 0o777 == 0o711

@@ -17,7 +17,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from undercroft.errors import OperationError
@@ -25,6 +25,10 @@ from undercroft.errors import OperationError
 PREFIX = "undercroft-scan-"
 LOCK = "owner.lock"
 
+_TABLES_PART = 1024
+"""A scratch file is a qcow2 image: 10 bytes of tables for each cluster of 64 KiB, and less than this part."""
+_EMPTY_BYTES = 4 << 20
+"""More than its first clusters take."""
 _MARKED = re.compile(re.escape(PREFIX) + r"[0-9a-f-]{36}-[a-z0-9_]{8}")
 
 
@@ -45,6 +49,11 @@ class ScratchLimits:
     max_bytes: int = 4 << 30
     reserve_bytes: int = 1 << 30
     poll_s: float = 0.05
+
+    def bounded_by(self, disks_bytes: Iterable[int]) -> "ScratchLimits":
+        """Return the limits for disks of these sizes: no block of them is copied twice."""
+        most = sum(size + size // _TABLES_PART + _EMPTY_BYTES for size in disks_bytes)
+        return replace(self, max_bytes=min(self.max_bytes, most))
 
 
 class ScratchFolder:
