@@ -73,7 +73,10 @@ class Backup:
 
     def __enter__(self) -> "Backup":
         self._refuse_when_busy()
-        self._limits = self._limits.bounded_by(self._sizes())
+        with contextlib.suppress(self._libvirt.libvirtError):  # not all storage tells how large it is
+            self._limits = self._limits.bounded_by(
+                [self._domain.blockInfo(target)[0] for target in self.targets]
+            )
         self._folder = scratch.ScratchFolder(self._limits, self._machine.uuid)
         with contextlib.ExitStack() as undo:
             undo.callback(self._folder.remove)
@@ -128,13 +131,6 @@ class Backup:
         except self._libvirt.libvirtError as error:
             raise OperationError(f"machine {name}: {message(error)}") from error
         scratch.remove_abandoned(self._limits, self._machine.uuid)
-
-    def _sizes(self) -> list[int]:
-        """Return the sizes of the disks that are held, in bytes."""
-        try:
-            return [self._domain.blockInfo(target)[0] for target in self.targets]
-        except self._libvirt.libvirtError as error:
-            raise OperationError(f"machine {self._machine.name}: {message(error)}") from error
 
     def _take_over(self, files: tuple[str, ...]) -> None:
         """End a backup job that a killed scan of ours left; refuse when it is anybody else's."""
