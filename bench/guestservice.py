@@ -184,7 +184,7 @@ def there_and_back(client, pid, count):
     """Return, by where they run, median microseconds of the service and of a bare echo.
 
     Requests follow each other, in series that take turns with the echo's. On two processors each side wakes
-    the other's from idling; the kernel by itself puts those who wait for each other on one, as a rule.
+    the other's from idling.
     """
     every = sorted(os.sched_getaffinity(0))
     threads = [int(each) for each in os.listdir(f"/proc/{pid}/task")]

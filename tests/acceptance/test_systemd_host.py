@@ -49,6 +49,8 @@ ports: {machines: [vnet, tap], uplinks: up0}
 firewall: [{from: world, to: web, allow: [tcp/443]}]
 P
 undercroft firewall apply --reason test; until_said "just now  just now  just now" undercroft firewall status
+step "passed by"; ebtables-legacy -t nat -A PREROUTING -j ACCEPT; undercroft firewall prove
+until_said ebtables undercroft firewall status; ebtables-legacy -t nat -F
 
 step refused; virsh destroy web01; echo "defaults: {unknown: refuse}" >>/etc/undercroft/policy.yaml
 until_said "would meet: refuse" undercroft machine web01; virsh start web01; virsh domstate web01
@@ -98,6 +100,12 @@ def test_a_guest_s_channel_reaches_its_service(told: dict[str, str]) -> None:
 def test_the_filter_is_proven_and_all_around_it_is_seen(told: dict[str, str]) -> None:
     assert "proven         1  just now  just now  just now" in told["filtered"]
     assert "unknown" not in told["filtered"]
+
+
+def test_a_rule_of_legacy_ebtables_is_seen_by_root_s_command_and_by_the_agent(told: dict[str, str]) -> None:
+    by_root, _, by_the_agent = told["passed by"].partition("HOST ")
+    assert "ebtables" in by_root
+    assert "ebtables" in by_the_agent
 
 
 @pytest.mark.parametrize("step", ["refused", "refused without the agent"])

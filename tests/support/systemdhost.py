@@ -32,7 +32,15 @@ PACKAGES = (
         "procps",
         "iproute2",
     ),
-    *("libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "qemu-utils", "nftables", "e2fsprogs"),
+    *(
+        "libvirt-daemon-system",
+        "libvirt-clients",
+        "qemu-system-x86",
+        "qemu-utils",
+        "nftables",
+        "ebtables",
+        "e2fsprogs",
+    ),
 )
 COMMANDS = ("mmdebstrap", "mke2fs", "qemu-system-x86_64", "unshare")
 _WHEELS = "/root/wheels"

@@ -239,6 +239,23 @@ def test_a_name_that_is_none_is_answered_with_nothing(lab: Lab, line: bytes) -> 
     assert lab.seen == []
 
 
+def test_a_connection_that_has_said_nothing_ends_with_the_server(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admissionserver, "NAME_TIMEOUT_S", 600.0)
+
+    async def run() -> bytes:
+        async with lab.server() as server:
+            reader, writer = await asyncio.open_unix_connection(str(lab.address))
+            while not server._lines:
+                await asyncio.sleep(0)
+        answer = await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+        return answer
+
+    assert asyncio.run(run()) == b""
+
+
 def test_xml_longer_than_any_other_text_is_taken_whole(lab: Lab) -> None:
     xml = "<domain>" + "é" * 500_000 + "</domain>"
     lab.put(1, xml=xml)
